@@ -1,0 +1,34 @@
+# make demo   install into .venv and run the main job at desk size
+# make test   install into .venv and pass the tests
+# make check  lint, format and types
+PYTHON ?= python3
+CONFIG ?= configs/desk.yaml
+RUNS ?= runs
+BIN := .venv/bin
+
+.PHONY: demo test slow check clean
+
+demo: .venv.stamp
+	$(BIN)/leanrx sweep $(CONFIG) --runs $(RUNS)
+	$(BIN)/leanrx export $(RUNS)/$(basename $(notdir $(CONFIG))) smallest --format onnx
+	@echo "open $(RUNS)/$(basename $(notdir $(CONFIG)))/report/index.html"
+
+test: .venv.stamp
+	$(BIN)/python -m pytest
+
+slow: .venv.stamp
+	$(BIN)/python -m pytest -m slow
+
+check: .venv.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# constraints.txt holds versions that are known to work together.
+.venv.stamp: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch .venv.stamp
+
+clean:
+	rm -rf .venv .venv.stamp

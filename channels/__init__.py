@@ -1,0 +1,26 @@
+"""Where slots come from: the OFDM grid, 3GPP channels, interference, and the SINR axis.
+
+``channels`` knows no receiver. Start with ``scenario("desk")`` and ``SlotStream(...)``.
+"""
+
+from channels.blocks import SlotStream
+from channels.grid import BITS_PER_SYMBOL, NUM_SYMBOLS, Grid
+from channels.records import Record, UserError
+from channels.scenario import Channels, Interference, Scenario, presets, scenario
+from channels.slots import Slots, power_ratio_db
+
+__all__ = [
+    "BITS_PER_SYMBOL",
+    "NUM_SYMBOLS",
+    "Channels",
+    "Grid",
+    "Interference",
+    "Record",
+    "Scenario",
+    "SlotStream",
+    "Slots",
+    "UserError",
+    "power_ratio_db",
+    "presets",
+    "scenario",
+]

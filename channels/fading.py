@@ -1,0 +1,111 @@
+"""Fading channels: draws from Sionna's TR 38.901 models turned into frequency responses.
+
+Sionna draws path gains and delays; the response of subcarrier *k* in symbol *s* is
+``h[s, k] = sum_p a[p, s] exp(-j 2 pi f_k tau_p)``. Gains are constant within a symbol, so intercarrier interference
+from Doppler is not modelled (at 500 Hz and 15 kHz it lies about 30 dB below the signal).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from channels.grid import Grid
+from channels.scenario import ChannelModel
+
+SPEED_OF_LIGHT_M_S = 299_792_458.0
+
+
+class Fading:
+    """Frequency responses of one channel model over one grid.
+
+    Args:
+        model: a model of :data:`channels.scenario.ChannelModel`.
+        grid: resource grid; sets carrier, antennas, subcarriers and symbol rate.
+        max_doppler_hz: range from which Sionna draws each slot's maximum Doppler shift.
+        device: torch device on which to draw.
+    """
+
+    def __init__(
+        self, model: ChannelModel, grid: Grid, max_doppler_hz: tuple[float, float], device: str = "cpu"
+    ) -> None:
+        self.grid, self.device = grid, device
+        self._kind, _, letter = model.partition("-")
+        self._frequencies_hz = grid.frequencies_hz(device)
+        if self._kind in ("TDL", "CDL"):
+            speeds = [f * SPEED_OF_LIGHT_M_S / grid.carrier_frequency_hz for f in max_doppler_hz]
+            self._sionna = _sionna_model(self._kind, letter, grid, speeds, device)
+
+    def draw(
+        self,
+        delay_spread_s: torch.Tensor,
+        generator: torch.Generator,
+        num_symbols: int,
+        delay_s: torch.Tensor | float = 0.0,
+    ) -> torch.Tensor:
+        """Draw one response per entry of ``delay_spread_s``.
+
+        Args:
+            delay_spread_s: RMS delay spread of each slot, float32 ``(batch,)``.
+            generator: source of all random numbers.
+            num_symbols: consecutive OFDM symbols.
+            delay_s: added to every path, float32 ``(batch,)``.
+
+        Returns:
+            complex64 ``(batch, num_rx, num_symbols, num_subcarriers)`` of unit mean power.
+        """
+        batch = len(delay_spread_s)
+        delay_s = torch.as_tensor(delay_s, device=self.device).expand(batch)
+        if self._kind in ("TDL", "CDL"):
+            gains, delays_s = self._draw_paths(delay_spread_s, generator, num_symbols)
+        else:
+            gains = torch.ones(batch, self.grid.num_rx, 1, 1, dtype=torch.complex64, device=self.device)
+            if self._kind == "Rayleigh":
+                gains = torch.randn(gains.shape, dtype=gains.dtype, device=self.device, generator=generator)
+            gains = gains.expand(-1, -1, num_symbols, -1)
+            delays_s = torch.zeros(batch, 1, device=self.device)
+        cycles = (delays_s + delay_s[:, None])[:, :, None] * self._frequencies_hz
+        phases = torch.polar(torch.ones_like(cycles), -2 * math.pi * cycles)  # (batch, paths, subcarriers)
+        h = gains.flatten(1, 2) @ phases
+        return h.view(batch, self.grid.num_rx, num_symbols, -1)
+
+    def _draw_paths(
+        self, delay_spread_s: torch.Tensor, generator: torch.Generator, num_symbols: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        from sionna.phy import config
+
+        sionna_rng = config.torch_rng(self._sionna.device)
+        state = sionna_rng.get_state()
+        seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+        sionna_rng.manual_seed(seed)
+        try:
+            gains, delays = self._sionna(len(delay_spread_s), num_symbols, 1 / self.grid.symbol_duration_s)
+        finally:
+            sionna_rng.set_state(state)
+        # (batch, 1, num_rx, 1, 1, paths, symbols) -> (batch, num_rx, symbols, paths); delays are of unit spread
+        return gains[:, 0, :, 0, 0].transpose(2, 3), delays[:, 0, 0] * delay_spread_s[:, None]
+
+
+def _sionna_model(kind: str, letter: str, grid: Grid, speeds: list[float], device: str) -> Any:
+    """Sionna's channel model with a delay spread of one second, so that its delays scale per slot."""
+    if kind == "TDL":
+        from sionna.phy.channel.tr38901 import TDL
+
+        return TDL(
+            letter, 1.0, grid.carrier_frequency_hz,
+            min_speed=speeds[0], max_speed=speeds[1], num_rx_ant=grid.num_rx, device=device,
+        )  # fmt: skip
+    from sionna.phy.channel.tr38901 import CDL, PanelArray
+
+    def array(columns: int) -> Any:
+        return PanelArray(
+            num_rows_per_panel=1, num_cols_per_panel=columns, polarization="single", polarization_type="V",
+            antenna_pattern="omni", carrier_frequency=grid.carrier_frequency_hz, device=device,
+        )  # fmt: skip
+
+    return CDL(
+        letter, 1.0, grid.carrier_frequency_hz, array(1), array(grid.num_rx), "uplink",
+        min_speed=speeds[0], max_speed=speeds[1], device=device,
+    )  # fmt: skip

@@ -1,0 +1,132 @@
+"""Typed, frozen records read from YAML, and errors that say how to mend what was written.
+
+Every configuration of leanrx is a :class:`Record`. Unknown keys are refused, numbers carry their unit in the
+field's name and are refused outside what is physically sensible, and each mistake becomes one line that names the
+field, what was given and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any, Self, get_args
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+
+class UserError(Exception):
+    """A mistake that the user can mend. The command line prints it in one line and exits with code 2."""
+
+
+class Record(BaseModel):
+    """A frozen record without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def parse(cls, data: Any, source: str) -> Self:
+        """Validate ``data``; ``source`` is named in the error.
+
+        Raises:
+            UserError: if a key is unknown or a value is not allowed.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise UserError(f"{source}: {_first_mistake(cls, error)}") from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read the record from a YAML file.
+
+        Raises:
+            UserError: if the file is missing, is not YAML, or does not describe this record.
+        """
+        return cls.parse(read_yaml(path), str(path))
+
+    def to_yaml(self) -> str:
+        """The record as YAML, every default written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=100, default_flow_style=None)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with scientific notation read as people write it: ``15e3`` and ``1e-8`` are numbers."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)$"),
+    list("-+.0123456789"),
+)
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Parse a YAML file into plain data.
+
+    Raises:
+        UserError: if the file is missing or is not YAML.
+    """
+    try:
+        return yaml.load(Path(path).read_text(), Loader=_Loader)  # a SafeLoader
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where else ""
+        raise UserError(f"{path}: not valid YAML{line}") from None
+
+
+def _first_mistake(model: type[BaseModel], error: ValidationError) -> str:
+    mistakes = error.errors()
+    first = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
+    field = ".".join(str(part) for part in first["loc"]) or model.__name__
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(model, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
+        text = f"{field}: unknown key; {hint}"
+    elif first["type"] == "missing":
+        text = f"{field}: missing; add it"
+    else:
+        text = f"{field}: {first['msg'].removeprefix('Value error, ')} (given: {first['input']!r})"
+    return text + (f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else "")
+
+
+def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is not None:
+            kinds = [field.annotation, *get_args(field.annotation)]
+            model = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), model)
+    return list(model.model_fields)
+
+
+def _in_order(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError("the range is empty: write the lower end first")
+    return ends
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_in_order)]
+"""A closed interval ``[low, high]``; values are drawn uniformly from it."""
+
+
+def write_atomic(path: str | Path, data: str | bytes) -> None:
+    """Write a file so that a reader sees the old one or the whole new one, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,242 @@
+"""The console command ``leanrx``: it parses, calls one function of the packages, and prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from distillation.console import ConsoleWatcher
+    from distillation.runs import Run
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Find the smallest neural OFDM receiver that still does its job, and what it costs in joules.",
+)
+
+RunArgument = Annotated[Path, typer.Argument(help="A run folder: runs/<label>.", metavar="RUN", show_default=False)]
+ConfigArgument = Annotated[
+    Path, typer.Argument(help="A YAML file as in configs/.", metavar="CONFIG", show_default=False)
+]
+RootOption = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what this machine can measure, and what stands in the way."""
+    from energy.doctor import report
+
+    found = report()
+    if as_json:
+        print(json.dumps(found))
+        return
+    device = found["device"]
+    print(f"{found['platform']}, Python {found['python']}")
+    print(f"CPU: {device['name']}, {device['cores']} cores; {device['source']}")
+    print(f"     matrix products at {device['matmul_flops_per_s'] / 1e9:.0f} GFLOP/s on {found['threads']} threads")
+    print("packages: " + ", ".join(f"{n} {v or '(not installed)'}" for n, v in found["packages"].items()))
+    for finding in found["instruments"]:
+        print(f"[{'x' if finding['usable'] else ' '}] {finding['name']}: {finding['detail']}")
+        if finding["remedy"]:
+            print(f"      {finding['remedy']}")
+
+
+@app.command()
+def train(
+    config: ConfigArgument,
+    receiver: Annotated[str | None, typer.Argument(help="Only this one (and the teacher it needs).")] = None,
+    runs: RootOption = Path("runs"),
+) -> None:
+    """Train the teacher, the students and their twins; resumes where it was."""
+    from distillation.sweep import train_all
+
+    run, watcher = _open(config, runs)
+    train_all(run, watcher, receiver)
+    print(f"receivers: {run.receivers_folder}")
+
+
+@app.command()
+def sweep(config: ConfigArgument, runs: RootOption = Path("runs")) -> None:
+    """The whole job: train, evaluate, meter, eCAL, report; resumes where it was."""
+    from distillation.report import write_report
+    from distillation.sweep import ecal_all, meter_all, train_all
+    from distillation.sweep import evaluate as evaluate_all
+
+    run, watcher = _open(config, runs)
+    train_all(run, watcher)
+    evaluate_all(run, watcher)
+    meter_all(run, watcher)
+    ecal_all(run)
+    print(f"report: {write_report(run)}")
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    sinr_db: Annotated[list[float] | None, typer.Option(help="Test at this SINR too; may be repeated.")] = None,
+) -> None:
+    """Count bit and slot errors of all receivers on the same slots; resumes where it was."""
+    from distillation.sweep import evaluate as evaluate_all
+
+    loaded, watcher = _load(run)
+    evaluation = loaded.config.evaluation
+    if sinr_db:
+        points = tuple(sorted({*evaluation.sinr_db, *sinr_db}))
+        evaluation = evaluation.model_copy(update={"sinr_db": points})
+    evaluate_all(loaded, watcher, evaluation)
+    print(f"counts: {loaded.ber_path}")
+
+
+@app.command()
+def count(
+    receiver: Annotated[str, typer.Argument(help="deeprx, deeprx-w0.25, deeprx-w0.5-d5, ..., LS or LMMSE.")],
+    prb: Annotated[int, typer.Option(help="Physical resource blocks.")] = 26,
+    rx: Annotated[int, typer.Option(help="Receive antennas.")] = 2,
+    bits: Annotated[int, typer.Option(help="Bits per QAM symbol.")] = 4,
+    as_json: JsonOption = False,
+) -> None:
+    """Count parameters, MACs and FLOPs (2 per MAC) of a receiver for one slot."""
+    from channels import Grid, UserError
+    from energy.operations import count as count_network
+    from energy.operations import count_classical
+    from receivers.spec import build
+
+    grid = Grid.parse({"num_prb": prb, "num_rx": rx}, "count")
+    if bits not in (2, 4, 6, 8):
+        raise UserError(f"bits: {bits} is not a modulation; give 2, 4, 6 or 8")
+    if receiver in ("LS", "LMMSE"):
+        counted = count_classical(receiver, grid, bits)
+    else:
+        counted = count_network(build(receiver, rx, bits), grid, receiver)
+    if as_json:
+        print(json.dumps(counted.as_json()))
+        return
+    print(f"{receiver}: {prb} PRB x 14 symbols, {rx} antennas, {bits} bits per symbol; counted by {counted.method}")
+    print(f"parameters           {counted.parameters:>16,}")
+    print(f"MACs                 {counted.macs:>16,}")
+    print(f"FLOPs (2 per MAC)    {counted.flops:>16,}")
+    if counted.witness_flops is not None:
+        verdict = "agrees" if counted.agreed else "DISAGREES"
+        print(f"FlopCounterMode      {counted.witness_flops:>16,}  {verdict}")
+        print(f"batch-norm elements  {counted.batch_norm_elements:>16,}  fold into convolutions at inference")
+    for name, elements in counted.other_elements.items():
+        print(f"{name + ' elements':<20} {elements:>16,}  counted as no MAC")
+
+
+@app.command()
+def energy(run: RunArgument, as_json: JsonOption = False) -> None:
+    """Meter and estimate the energy of every receiver of a run; resumes where it was."""
+    from distillation.sweep import meter_all
+
+    loaded, watcher = _load(run, quiet=as_json)
+    meter_all(loaded, watcher)
+    table = loaded.energy()
+    if as_json:
+        print(table.to_json(orient="table", index=False))
+        return
+    shown = table[table["phase"] == "inference"].copy()
+    shown["mJ per slot"] = 1e3 * shown["energy_j"] / shown["slots"]
+    shown["ms per slot"] = 1e3 * shown["duration_s"] / shown["slots"]
+    print(shown[["receiver", "source", "kind", "mJ per slot", "ms per slot"]].to_string(index=False))
+
+
+@app.command()
+def ecal(run: RunArgument, as_json: JsonOption = False) -> None:
+    """eCAL's inference term of every metered receiver: joules per application bit."""
+    from distillation.sweep import ecal_all
+
+    loaded, _ = _load(run, quiet=as_json)
+    result = ecal_all(loaded)
+    if as_json:
+        print(json.dumps(result))
+        return
+    print(f"{result['bits_per_slot']} application bits per slot, {result['settings']['hops']} network hops")
+    for name, terms in result["inference"].items():
+        for source, term in terms.items():
+            print(f"{name:<28} {source:<12} {term['ecal_j_per_bit']:.3e} J/bit ({term['kind']})")
+
+
+@app.command()
+def report(run: RunArgument) -> None:
+    """Write the BER / energy trade-off report: one HTML page, figures and tables."""
+    from distillation.report import write_report
+
+    loaded, _ = _load(run)
+    print(f"report: {write_report(loaded)}")
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    name: Annotated[str, typer.Argument(help="A receiver of the run, or 'smallest' for its smallest student.")],
+    format: Annotated[str, typer.Option(help="File format: onnx.")] = "onnx",
+    as_json: JsonOption = False,
+) -> None:
+    """Export a receiver, proven equal to what was tested."""
+    from channels import SlotStream, UserError
+    from receivers.export import export_onnx
+
+    loaded, _ = _load(run, quiet=as_json)
+    if format != "onnx":
+        raise UserError(f"format: '{format}' is not available; formats: onnx")
+    receiver = loaded.receiver(name)
+    evaluation = loaded.config.evaluation
+    stream = SlotStream(loaded.config.scenario, loaded.config.seed, 32, "test", purpose="export")
+    folder = loaded.folder / "exports" / receiver.name
+    parity = export_onnx(receiver, folder, stream, evaluation.sinr_db, evaluation.interference_shares)
+    if as_json:
+        print(json.dumps({"folder": str(folder), **parity.as_json()}))
+        return
+    print(
+        f"export: {folder / (receiver.name + '.onnx')}\n"
+        f"equal on {parity.slots} fresh slots: largest LLR difference {parity.max_llr_difference:.1e} of "
+        f"{parity.max_llr:.1f}, {parity.differing_decisions} of {parity.bits} bits decided differently, "
+        f"bit errors {parity.bit_errors_original} and {parity.bit_errors_exported}"
+    )
+
+
+def _open(config: Path, root: Path) -> tuple[Run, ConsoleWatcher]:
+    from distillation.runs import Sweep, open_run
+
+    return open_run(Sweep.load(config), root), _watcher()
+
+
+def _load(folder: Path, quiet: bool = False) -> tuple[Run, ConsoleWatcher]:
+    from distillation.runs import load_run
+
+    return load_run(folder), _watcher(quiet)
+
+
+def _watcher(quiet: bool = False) -> Any:
+    from rich.console import Console
+
+    from distillation.console import ConsoleWatcher
+
+    return ConsoleWatcher(Console(stderr=quiet, highlight=False, soft_wrap=True))
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line and exit code 2, Ctrl-C is 130."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        from channels.records import UserError
+
+        if not isinstance(error, UserError):
+            raise
+        print(f"leanrx: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

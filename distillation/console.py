@@ -1,0 +1,110 @@
+"""What a person sees while a run proceeds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from distillation.training import Job, StepState
+from receivers.ber import PointState
+
+
+class ConsoleWatcher:
+    """Progress on a terminal (or in a log, a line at a time): a :class:`distillation.sweep.Watcher`."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._progress: Progress | None = None
+
+    def training(self, job: Job) -> Callable[[StepState], None]:
+        """Announce a training; returns what to call after each logged step."""
+        self._close()
+        title = f"{job.name} ({job.receiver})" if job.name == "teacher" else job.name
+        steps = job.training.steps
+        if not self.console.is_terminal:
+            return self._lines(title, steps)
+        self._progress = Progress(
+            SpinnerColumn(), TextColumn("train {task.description}"), BarColumn(),
+            TextColumn("{task.completed}/{task.total} steps  loss {task.fields[loss]:.3f}  BER {task.fields[ber]:.3f}"),
+            TimeRemainingColumn(), console=self.console,
+        )  # fmt: skip
+        task: TaskID = self._progress.add_task(title, total=steps, loss=float("nan"), ber=float("nan"))
+        self._progress.start()
+
+        def show(state: StepState) -> None:
+            assert self._progress is not None
+            self._progress.update(task, completed=state.step, loss=state.loss, ber=state.ber)
+            if state.step == steps:
+                self._close()
+
+        return show
+
+    def _lines(self, title: str, steps: int) -> Callable[[StepState], None]:
+        begin, due = time.monotonic(), [0.0]
+
+        def show(state: StepState) -> None:
+            now = time.monotonic()
+            if now >= due[0] or state.step == steps:
+                due[0] = now + 10
+                self.console.print(
+                    f"train {title}: step {state.step}/{steps}, loss {state.loss:.3f}, BER {state.ber:.3f}, "
+                    f"{now - begin:.0f} s"
+                )
+
+        return show
+
+    def skipped(self, name: str) -> None:
+        self._close()
+        self.console.print(f"train {name}: done before")
+
+    def counting(self, states: Iterator[PointState], receivers: list[str]) -> None:
+        """Run an evaluation under a live table: one row per test point."""
+        self._close()
+        begin = time.monotonic()
+        rows: dict[tuple[float, float], PointState] = {}
+        if not self.console.is_terminal:
+            for state in states:
+                if state.stopped:
+                    self.console.print(_line(state, time.monotonic() - begin))
+            return
+        with Live(_table(rows, receivers, 0), console=self.console, refresh_per_second=4) as live:
+            for state in states:
+                rows[state.interference_share, state.sinr_db] = state
+                live.update(_table(rows, receivers, time.monotonic() - begin))
+
+    def metering(self, name: str, index: int, total: int) -> None:
+        self._close()
+        self.console.print(f"meter {name} ({index + 1}/{total})")
+
+    def warn(self, text: str) -> None:
+        self._close()
+        self.console.print(f"[yellow]warning:[/] {text}")
+
+    def _close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def _line(state: PointState, elapsed_s: float) -> str:
+    errors = ", ".join(f"{n} {e / state.bits:.2e}" for n, e in state.bit_errors.items())
+    return (
+        f"SINR {state.sinr_db:g} dB, interference share {state.interference_share:g}: {state.slots} slots, "
+        f"BER {errors} "
+        f"({state.stopped}, {elapsed_s:.0f} s)"
+    )
+
+
+def _table(rows: dict[tuple[float, float], PointState], receivers: list[str], elapsed_s: float) -> Table:
+    table = Table(title=f"bit error rate, {elapsed_s:.0f} s", title_justify="left")
+    for heading in ("interf.", "SINR dB", "slots", *receivers, "stopped by"):
+        table.add_column(heading, justify="right")
+    for (share, sinr_db), state in rows.items():
+        rates = (f"{state.bit_errors[n] / state.bits:.1e}" for n in receivers)
+        table.add_row(f"{share:g}", f"{sinr_db:g}", str(state.slots), *rates, state.stopped)
+    return table

@@ -1,0 +1,189 @@
+"""What the report says, as tables; no drawing here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from channels import NUM_SYMBOLS
+from distillation.runs import Run, student_name
+from distillation.sweep import all_receivers, operations
+from receivers.ber import rates
+from receivers.crossing import gap_db, sinr_at_ber
+from receivers.weights import NeuralReceiver
+
+METERED = "CodeCarbon"
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything that is shown.
+
+    Attributes:
+        rates: BER and slot error rate with intervals, by receiver, interference share and SINR.
+        sizes: one row per receiver: size, energy, SINR needed, loss to the teacher, gain over the twin.
+        energy: metered and estimated energy of inference, per slot and per data bit.
+        agreement: estimates beside the meter, per receiver and estimator.
+        training: energy of training each learned receiver.
+        data_bits_per_slot: data bits that a slot carries (mean over pilot patterns, highest modulation).
+        share, sinr_db, target_ber: where the trade-off is read.
+        metered_kind: mark of the metered joules.
+    """
+
+    rates: pd.DataFrame
+    sizes: pd.DataFrame
+    energy: pd.DataFrame
+    agreement: pd.DataFrame
+    training: pd.DataFrame
+    data_bits_per_slot: float
+    share: float
+    sinr_db: float
+    target_ber: float
+    metered_kind: str
+
+
+def analyse(run: Run) -> Analysis:
+    """Compute all tables of a run.
+
+    Raises:
+        UserError: if the run was not evaluated or metered yet.
+    """
+    counts, energy_rows = run.counts(), run.energy()
+    receivers = all_receivers(run, "cpu")
+    counts = _only_current(counts, {r.name: r.digest for r in receivers})
+    table = rates(counts)
+    share = min(run.config.evaluation.interference_shares)
+    points = np.sort(table.loc[table["interference_share"] == share, "sinr_db"].unique())
+    sinr_db = float(points[np.abs(points - run.config.report.sinr_db).argmin()])
+    bits = _data_bits_per_slot(run)
+    energy = _inference(energy_rows, bits)
+    sizes = _sizes(run, receivers, counts, table, energy, share, sinr_db)
+    return Analysis(
+        rates=table,
+        sizes=sizes,
+        energy=energy,
+        agreement=_agreement(energy),
+        training=_training(energy_rows),
+        data_bits_per_slot=bits,
+        share=share,
+        sinr_db=sinr_db,
+        target_ber=run.config.report.target_ber,
+        metered_kind=str(energy.loc[energy["source"] == METERED, "kind"].iloc[0]),
+    )
+
+
+def pareto(energy_j: pd.Series, ber: pd.Series) -> pd.Series:
+    """Which points are on the front: no other has both less (or equal) energy and less (or equal) BER."""
+    e, b = energy_j.to_numpy()[:, None], ber.to_numpy()[:, None]
+    no_worse = (e >= e.T) & (b >= b.T)
+    better = (e > e.T) | (b > b.T)
+    return pd.Series(~(no_worse & better).any(1), index=energy_j.index)
+
+
+def mape(agreement: pd.DataFrame) -> dict[str, float]:
+    """Mean absolute percentage error of the energy of each estimator against the meter."""
+    error = (agreement["estimated_j_per_slot"] / agreement["metered_j_per_slot"] - 1).abs()
+    return {str(k): float(v) for k, v in (100 * error.groupby(agreement["estimator"]).mean()).items()}
+
+
+def _only_current(counts: pd.DataFrame, digests: dict[str, str]) -> pd.DataFrame:
+    known = counts["receiver"].map(digests)
+    return counts[known == counts["digest"]]
+
+
+def _data_bits_per_slot(run: Run) -> float:
+    grid = run.config.scenario.grid
+    pilots = np.mean([len(p) for p in grid.pilot_patterns])
+    return float((NUM_SYMBOLS - pilots) * grid.num_subcarriers * run.config.scenario.bits_per_symbol)
+
+
+def _inference(rows: pd.DataFrame, bits: float) -> pd.DataFrame:
+    rows = rows[rows["phase"] == "inference"].copy()
+    rows["energy_j_per_slot"] = rows["energy_j"] / rows["slots"]
+    rows["energy_j_per_data_bit"] = rows["energy_j_per_slot"] / bits
+    rows["duration_s_per_slot"] = rows["duration_s"] / rows["slots"]
+    return rows.reset_index(drop=True)
+
+
+def _training(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["phase"] == "training"].reset_index(drop=True)
+
+
+def _agreement(energy: pd.DataFrame) -> pd.DataFrame:
+    metered = energy[energy["source"] == METERED].set_index("receiver")
+    rows = energy[energy["source"] != METERED]
+    return pd.DataFrame({
+        "receiver": rows["receiver"],
+        "estimator": rows["source"],
+        "metered_j_per_slot": rows["receiver"].map(metered["energy_j_per_slot"]),
+        "metered_kind": rows["receiver"].map(metered["kind"]),
+        "estimated_j_per_slot": rows["energy_j_per_slot"],
+        "metered_s_per_slot": rows["receiver"].map(metered["duration_s_per_slot"]),
+        "estimated_s_per_slot": rows["duration_s_per_slot"],
+        "ratio": rows["energy_j_per_slot"] / rows["receiver"].map(metered["energy_j_per_slot"]),
+    }).reset_index(drop=True)  # fmt: skip
+
+
+def _sizes(
+    run: Run,
+    receivers: list[Any],
+    counts: pd.DataFrame,
+    table: pd.DataFrame,
+    energy: pd.DataFrame,
+    share: float,
+    sinr_db: float,
+) -> pd.DataFrame:
+    counted = operations(run, receivers)
+    metered = energy[energy["source"] == METERED].set_index("receiver")
+    target = run.config.report.target_ber
+    at_share = counts[counts["interference_share"] == share]
+    twins = {
+        student_name(s, "student", seed, run.config): student_name(s, "twin", seed, run.config)
+        for s in run.config.students.receivers
+        for seed in run.config.students.seeds
+    }
+    evaluated = set(counts["receiver"])
+    rows = []
+    for receiver in receivers:
+        name = receiver.name
+        if name not in evaluated:
+            continue
+        curve = table[(table["receiver"] == name) & (table["interference_share"] == share)].sort_values("sinr_db")
+        at_point = curve[curve["sinr_db"] == sinr_db].iloc[0]
+        floor = curve.iloc[-1]
+        role = receiver.card.role if isinstance(receiver, NeuralReceiver) else "classical"
+        row = {
+            "receiver": name,
+            "role": role,
+            "parameters": counted[name].parameters,
+            "macs_per_slot": counted[name].macs,
+            "energy_j_per_slot": _look_up(metered, name, "energy_j_per_slot"),
+            "energy_kind": metered["kind"].get(name, ""),
+            "energy_j_per_data_bit": _look_up(metered, name, "energy_j_per_data_bit"),
+            "ber": at_point["ber"],
+            "ber_low": at_point["ber_low"],
+            "ber_high": at_point["ber_high"],
+            "ber_at_highest_sinr": floor["ber"],
+            "ber_at_highest_sinr_low": floor["ber_low"],
+            "ber_at_highest_sinr_high": floor["ber_high"],
+            "sinr_db_at_target": float(
+                sinr_at_ber(curve["sinr_db"].to_numpy(float), curve["ber"].to_numpy(float), target)
+            ),
+        }
+        pairs = [("loss_to_teacher_db", name, "teacher"), ("gain_over_twin_db", twins.get(name), name)]
+        for column, first, second in pairs:
+            wanted = column == "gain_over_twin_db" or role in ("student", "twin")
+            if wanted and first in evaluated and second in evaluated:
+                gap = gap_db(at_share, str(first), second, target)
+                row |= {column: gap.gap_db, f"{column}_low": gap.low_db, f"{column}_high": gap.high_db}
+            else:
+                row |= {column: np.nan, f"{column}_low": np.nan, f"{column}_high": np.nan}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _look_up(table: pd.DataFrame, name: str, column: str) -> float:
+    return float(table[column].get(name, np.nan))

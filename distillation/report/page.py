@@ -1,0 +1,284 @@
+"""The report's page and files, written together and swapped in at once."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from distillation.report.analysis import METERED, Analysis, analyse, mape
+from distillation.report.figures import (
+    Figure,
+    agreement_words,
+    figures,
+    table_for_print,
+    to_files,
+    to_plotly,
+)
+from distillation.runs import Run
+
+
+@dataclass
+class _Section:
+    title: str
+    texts: list[str] = field(default_factory=list)
+    figures: list[dict[str, str]] = field(default_factory=list)
+    tables: list[dict[str, Any]] = field(default_factory=list)
+
+
+def write_report(run: Run) -> Path:
+    """Write ``report/index.html``, each figure as PNG and PDF, and each table as CSV.
+
+    Returns:
+        the page.
+
+    Raises:
+        UserError: if the run was not evaluated or metered yet.
+    """
+    analysis = analyse(run)
+    drawn = figures(analysis)
+    files: dict[str, bytes] = {"index.html": _page(run, analysis, drawn).encode()}
+    for figure in drawn:
+        files |= to_files(figure)
+    for name, table in _csv(analysis).items():
+        files[name] = table_for_print(table).encode()
+    run.folder.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=run.folder, prefix=".report-") as work:
+        complete = Path(work) / "complete"
+        complete.mkdir()
+        for name, data in files.items():
+            (complete / name).write_bytes(data)
+        if run.report_folder.exists():
+            run.report_folder.rename(Path(work) / "old")
+        shutil.move(complete, run.report_folder)
+    return run.report_folder / "index.html"
+
+
+def _csv(analysis: Analysis) -> dict[str, pd.DataFrame]:
+    return {
+        "ber.csv": analysis.rates,
+        "sizes.csv": analysis.sizes,
+        "energy.csv": analysis.energy,
+        "agreement.csv": analysis.agreement,
+        "training.csv": analysis.training,
+    }
+
+
+def _page(run: Run, analysis: Analysis, drawn: list[Figure]) -> str:
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
+    template = (resources.files("distillation") / "report" / "page.html.jinja").read_text()
+    scenario = run.config.scenario
+    grid = scenario.grid
+    patterns = ", ".join("+".join(map(str, p)) for p in grid.pilot_patterns)
+    subtitle = (
+        f"Scenario {scenario.name}: {grid.num_prb} PRB x 14 symbols, {grid.num_rx} receive antennas, "
+        f"{', '.join(scenario.modulations)}, pilot symbols {patterns}; "
+        f"trained on {', '.join(scenario.channels.train)}, "
+        f"tested on {', '.join(scenario.channels.test)}; delay spread {scenario.delay_spread_s[0] * 1e9:g} to "
+        f"{scenario.delay_spread_s[1] * 1e9:g} ns, Doppler up to {scenario.max_doppler_hz[1]:g} Hz."
+    )
+    return jinja2.Environment(autoescape=True).from_string(template).render(
+        label=run.config.label,
+        subtitle=subtitle,
+        findings=_findings(run, analysis),
+        sections=_sections(run, analysis, drawn),
+        plotly_js=get_plotlyjs(),
+    )  # fmt: skip
+
+
+def _sections(run: Run, analysis: Analysis, drawn: list[Figure]) -> list[_Section]:
+    ber = [_figure(f) for f in drawn if f.name.startswith("ber")]
+    rest = {f.name: _figure(f) for f in drawn}
+    return [
+        _Section(
+            "Bit error rate",
+            [
+                "SINR is mean wanted power over mean noise-plus-interference power per receive antenna, before "
+                "combining; slots fade around it. All receivers saw the same slots, with channel models that none was "
+                "trained on. LS and LMMSE know the noise and interference power, LMMSE also the covariance of the test "
+                "channels; perfect CSI knows the channel itself."
+            ],
+            ber,
+        ),
+        _Section("Energy against BER", [_energy_words(analysis)], [rest["trade-off"]], [_size_table(analysis)]),
+        _Section("Estimate and meter", [agreement_words(analysis)], [rest["agreement"]], [_energy_table(analysis)]),
+        _Section("Training", [_training_words(run, analysis)], tables=[_training_table(analysis)]),
+        _Section("What was measured with what", tables=[_instrument_table(run, analysis)]),
+    ]
+
+
+def _figure(figure: Figure) -> dict[str, str]:
+    html = to_plotly(figure).to_html(
+        full_html=False, include_plotlyjs=False, div_id=f"figure-{figure.name.replace('.', '-')}",
+        config={"responsive": True, "displaylogo": False, "displayModeBar": False},
+    )  # fmt: skip
+    links = " ".join(f'<a href="{figure.name}.{kind}">{kind.upper()}</a>' for kind in ("png", "pdf"))
+    return {"html": html, "caption": figure.caption, "links": links}
+
+
+def _findings(run: Run, analysis: Analysis) -> list[str]:
+    sizes = analysis.sizes.set_index("receiver")
+    learned = sizes[sizes["role"].isin(["teacher", "student", "twin"])]
+    sentences = []
+    below = {name: int((learned["ber_high"] < sizes.loc[name, "ber_low"]).sum()) for name in ("LS", "LMMSE")}
+    sentences.append(
+        f"At {analysis.sinr_db:g} dB SINR, {below['LS']} of {len(learned)} learned receivers are below the BER of LS "
+        f"({sizes.loc['LS', 'ber']:.2g}) and {below['LMMSE']} below that of LMMSE ({sizes.loc['LMMSE', 'ber']:.2g}), "
+        "with separated 95 % intervals."
+    )
+    students = sizes[sizes["role"] == "student"]
+    if len(students):
+        smallest = students["parameters"].idxmin()
+        row, teacher = sizes.loc[smallest], sizes.loc["teacher"]
+        sentences.append(
+            f"The smallest student, {smallest}, has {row['parameters'] / teacher['parameters']:.1%} of the teacher's "
+            f"parameters and takes {row['energy_j_per_slot'] / teacher['energy_j_per_slot']:.0%} of its energy "
+            f"per slot ({row['energy_kind']}); BER {row['ber']:.2g} against {teacher['ber']:.2g}."
+        )
+    gains = students.dropna(subset=["gain_over_twin_db"])
+    for name, row in gains.iterrows():
+        verdict = _verdict(row["gain_over_twin_db_low"], row["gain_over_twin_db_high"])
+        sentences.append(
+            f"Distillation against training from scratch, {name}: {row['gain_over_twin_db']:+.2f} dB at BER "
+            f"{analysis.target_ber:g} ({verdict})."
+        )
+    unreached = students[students["gain_over_twin_db"].isna()].index.tolist()
+    if unreached:
+        sentences.append(
+            f"No gain in dB over the twin at BER {analysis.target_ber:g} for {', '.join(unreached)}: one of the two "
+            "does not reach it within the tested SINR range. Compare the BER columns."
+        )
+    if len(run.config.students.seeds) < 3:
+        sentences.append(
+            f"Students were trained with {len(run.config.students.seeds)} seed(s): intervals cover the test slots, not "
+            "the luck of training. No claim for distillation rests on fewer than 3 seeds."
+        )
+    for estimator, error in mape(analysis.agreement).items():
+        kind = "measurement" if analysis.metered_kind == "measured" else "model"
+        sentences.append(
+            f"{estimator} differs from the {METERED} {kind} by {error:.0f} % on average over receivers (MAPE)."
+        )
+    return sentences
+
+
+def _verdict(low: float, high: float) -> str:
+    if np.isnan(low):
+        return "interval not available: some resamples do not reach that BER"
+    words = "gain" if low > 0 else "loss" if high < 0 else "no separated difference"
+    return f"95 % interval over slots {low:+.2f} to {high:+.2f} dB: {words}"
+
+
+def _energy_words(analysis: Analysis) -> str:
+    return (
+        f"Energy is CPU and GPU together over a window of repeated calls, {METERED}'s, and is {analysis.metered_kind}. "
+        f"A slot carries {analysis.data_bits_per_slot:g} data bits. Perfect CSI cannot be built and has no energy."
+    )
+
+
+def _training_words(run: Run, analysis: Analysis) -> str:
+    metered = analysis.training[analysis.training["source"] == METERED].set_index("receiver")
+    total = metered["energy_j"].sum()
+    teacher = metered["energy_j"].get("teacher", float("nan"))
+    return (
+        f"Training took {total:.3g} J in all ({analysis.metered_kind}), {teacher / total:.0%} of it for the teacher. "
+        "A student's joules include the teacher's forward passes. Data generation is included for all."
+    )
+
+
+def _size_table(analysis: Analysis) -> dict[str, Any]:
+    target = f"{analysis.target_ber:g}"
+    head = [
+        "receiver", "parameters", "MACs per slot", f"energy per slot [mJ, {analysis.metered_kind}]",
+        "energy per data bit [nJ]", f"BER at {analysis.sinr_db:g} dB (95 %)", "BER at the highest SINR (95 %)",
+        f"SINR for BER {target} [dB]", "loss to teacher [dB]", "gain over twin [dB]",
+    ]  # fmt: skip
+    rows = []
+    for row in analysis.sizes.itertuples():
+        rows.append([
+            str(row.receiver), _number(row.parameters or np.nan, "{:,.0f}"), f"{row.macs_per_slot:,}",
+            _number(1e3 * row.energy_j_per_slot, "{:.3g}"), _number(1e9 * row.energy_j_per_data_bit, "{:.3g}"),
+            _interval(row.ber, row.ber_low, row.ber_high, "{:.2e}"),
+            _interval(row.ber_at_highest_sinr, row.ber_at_highest_sinr_low, row.ber_at_highest_sinr_high, "{:.2e}"),
+            _number(row.sinr_db_at_target, "{:.1f}", "not reached"),
+            _interval(row.loss_to_teacher_db, row.loss_to_teacher_db_low, row.loss_to_teacher_db_high, "{:+.2f}"),
+            _interval(row.gain_over_twin_db, row.gain_over_twin_db_low, row.gain_over_twin_db_high, "{:+.2f}"),
+        ])  # fmt: skip
+    note = "Gaps in dB have paired bootstrap intervals over blocks of slots; no seed-to-seed spread. "
+    return {"head": head, "rows": rows, "note": note, "link": '<a href="sizes.csv">CSV</a>'}
+
+
+def _energy_table(analysis: Analysis) -> dict[str, Any]:
+    head = [
+        "receiver",
+        "source",
+        "kind",
+        "time per slot [ms]",
+        "energy per slot [mJ]",
+        "repeats",
+        "window [s]",
+    ]
+    rows = [
+        [
+            str(r.receiver), str(r.source), str(r.kind), f"{1e3 * r.duration_s_per_slot:.3g}",
+            f"{1e3 * r.energy_j_per_slot:.3g}", str(r.repeats) if r.source == METERED else "",
+            f"{r.duration_s:.1f}" if r.source == METERED else "",
+        ]
+        for r in analysis.energy.itertuples()
+    ]  # fmt: skip
+    return {"head": head, "rows": rows, "note": "", "link": '<a href="energy.csv">CSV</a>'}
+
+
+def _training_table(analysis: Analysis) -> dict[str, Any]:
+    head = ["receiver", "source", "kind", "slots", "time [s]", "energy [J]"]
+    rows = [
+        [
+            str(r.receiver),
+            str(r.source),
+            str(r.kind),
+            f"{r.slots:,}",
+            f"{r.duration_s:.3g}",
+            f"{r.energy_j:.3g}",
+        ]
+        for r in analysis.training.itertuples()
+    ]
+    return {"head": head, "rows": rows, "note": "", "link": '<a href="training.csv">CSV</a>'}
+
+
+def _instrument_table(run: Run, analysis: Analysis) -> dict[str, Any]:
+    environment = run.environment()
+    rows = [[f"energy: {s}", k, i] for s, k, i in _instruments(analysis.energy)]
+    rows.append(["energy: RAM", "assumed", "a constant in CodeCarbon; left out of all energies"])
+    rows.append(["time", "measured", "wall clock of the metering window"])
+    rows.append(["BER", "measured", "errors counted on simulated slots"])
+    rows.append(["MACs", "counted", "fvcore, checked against torch's FlopCounterMode; classical receivers by formula"])
+    packages = ", ".join(f"{n} {v}" for n, v in environment["packages"].items() if v)
+    rows.append(["machine", "", f"{environment['device']['name']}, {environment['platform']}; {packages}"])
+    for finding in environment["instruments"]:
+        state = "usable" if finding["usable"] else "not usable"
+        rows.append([finding["name"], state, f"{finding['detail']}. {finding['remedy']}".strip()])
+    return {"head": ["what", "kind", "instrument or assumption"], "rows": rows, "note": "", "link": ""}
+
+
+def _instruments(energy: pd.DataFrame) -> list[tuple[str, str, str]]:
+    unique = energy[["source", "kind", "instrument"]].drop_duplicates()
+    return [(str(s), str(k), str(i)) for s, k, i in unique.itertuples(index=False)]
+
+
+def _number(value: float, form: str, missing: str = "") -> str:
+    return missing if np.isnan(value) else form.format(value)
+
+
+def _interval(value: float, low: float, high: float, form: str) -> str:
+    if np.isnan(value):
+        return ""
+    if np.isnan(low):
+        return form.format(value)
+    return f"{form.format(value)} ({form.format(low)} to {form.format(high)})"

@@ -1,0 +1,271 @@
+"""One run, one folder: its configuration, its files, and what may be resumed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from pydantic import Field, field_validator
+
+from channels import Record, Scenario, UserError, scenario
+from channels.records import write_atomic
+from distillation.training import Distillation, Training
+from receivers.ber import Evaluation
+from receivers.spec import parse_spec
+from receivers.weights import NeuralReceiver, load
+
+
+def _checked_spec(spec: str) -> str:
+    try:
+        parse_spec(spec)
+    except UserError as error:
+        raise ValueError(str(error).removeprefix("receiver: ")) from None
+    return spec
+
+
+class Teacher(Record):
+    """The large receiver."""
+
+    receiver: str = "deeprx"
+    training: Training = Training()
+
+    _spec = field_validator("receiver")(_checked_spec)
+
+
+class Students(Record):
+    """The compact receivers: each is trained from the teacher, and once more from scratch as its twin."""
+
+    receivers: tuple[str, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field((1,), min_length=1)
+    training: Training = Training()
+    distillation: Distillation = Distillation()
+
+    @field_validator("receivers")
+    @classmethod
+    def _specs(cls, specs: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_checked_spec(s) for s in specs)
+
+
+class Metering(Record):
+    """How energy is metered.
+
+    Attributes:
+        batch_slots: slots per call.
+        min_duration_s: shortest window.
+        cpu_power_w: power of the CPU cores under full load for models; CodeCarbon's table if not given.
+    """
+
+    batch_slots: int = Field(32, ge=1)
+    min_duration_s: float = Field(5.0, ge=1)
+    cpu_power_w: float | None = Field(None, gt=0)
+
+
+class Ecal(Record):
+    """Terms of eCAL: see :mod:`energy.ecal`."""
+
+    hops: int = Field(0, ge=0)
+    virtualisation: float = Field(0.0, ge=0, le=1)
+    bits_per_value: int = Field(32, ge=1)
+
+
+class Reporting(Record):
+    """What the report answers: the SINR of the trade-off figure and the BER that receivers must reach."""
+
+    sinr_db: float = 15.0
+    target_ber: float = Field(1e-2, gt=0, lt=0.5)
+
+
+class Sweep(Record):
+    """A whole run: a teacher, its students and their twins, tested, metered and reported."""
+
+    label: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    scenario: Scenario
+    seed: int = Field(1, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    teacher: Teacher = Teacher()
+    students: Students
+    evaluation: Evaluation
+    metering: Metering = Metering()
+    ecal: Ecal = Ecal()
+    report: Reporting = Reporting()
+
+    @field_validator("scenario", mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            try:
+                return scenario(value)
+            except UserError as error:
+                raise ValueError(str(error).removeprefix("scenario: ")) from None
+        return value
+
+    def torch_device(self) -> str:
+        """The device that ``auto`` stands for.
+
+        Raises:
+            UserError: if CUDA is asked for and missing.
+        """
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise UserError("device: cuda is not available here; write auto or cpu")
+        return "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and its configuration."""
+
+    folder: Path
+    config: Sweep
+
+    @property
+    def receivers_folder(self) -> Path:
+        return self.folder / "receivers"
+
+    @property
+    def ber_path(self) -> Path:
+        return self.folder / "ber.parquet"
+
+    @property
+    def energy_path(self) -> Path:
+        return self.folder / "energy.parquet"
+
+    @property
+    def ecal_path(self) -> Path:
+        return self.folder / "ecal.json"
+
+    @property
+    def report_folder(self) -> Path:
+        return self.folder / "report"
+
+    def receiver_names(self) -> list[str]:
+        """Learned receivers that are complete, teacher first, in the order of the configuration."""
+        complete = {p.parent.name for p in self.receivers_folder.glob("*/card.json")}
+        return [n for n in planned_names(self.config) if n in complete]
+
+    def receiver(self, name: str, device: str = "cpu") -> NeuralReceiver:
+        """Load a learned receiver; ``smallest`` is the distilled student with the fewest parameters.
+
+        Raises:
+            UserError: if it is not in the run or its files are damaged.
+        """
+        if name == "smallest":
+            students = [c for n in self.receiver_names() if (c := self.receiver(n).card).role == "student"]
+            if not students:
+                raise UserError(f"{self.folder}: no student yet; run: leanrx sweep on its configuration")
+            name = min(students, key=lambda card: card.parameters).name
+        if name not in planned_names(self.config):
+            raise UserError(
+                f"receiver: no '{name}' in {self.folder}; there are: {', '.join(self.receiver_names()) or 'none yet'}"
+            )
+        return load(self.receivers_folder / name, device)
+
+    def counts(self) -> pd.DataFrame:
+        """Error counts.
+
+        Raises:
+            UserError: if nothing was evaluated yet.
+        """
+        return self._table(self.ber_path, "leanrx evaluate")
+
+    def energy(self) -> pd.DataFrame:
+        """Energy rows.
+
+        Raises:
+            UserError: if nothing was metered yet.
+        """
+        return self._table(self.energy_path, "leanrx energy")
+
+    def environment(self) -> dict[str, Any]:
+        return json.loads((self.folder / "environment.json").read_text())
+
+    def _table(self, path: Path, command: str) -> pd.DataFrame:
+        if not path.exists():
+            raise UserError(f"{path}: missing; run: {command} {self.folder}")
+        try:
+            return pd.read_parquet(path)
+        except (OSError, ValueError):
+            raise UserError(f"{path}: damaged; delete it and run: {command} {self.folder}") from None
+
+
+def student_name(spec: str, role: str, seed: int, config: Sweep) -> str:
+    suffix = f"-s{seed}" if len(config.students.seeds) > 1 else ""
+    return f"{spec}-{'kd' if role == 'student' else 'twin'}{suffix}"
+
+
+def planned_names(config: Sweep) -> list[str]:
+    """All learned receivers of a run: ``teacher``, then each student and its twin."""
+    names = ["teacher"]
+    for spec in config.students.receivers:
+        for seed in config.students.seeds:
+            names += [student_name(spec, role, seed, config) for role in ("student", "twin")]
+    return names
+
+
+def open_run(config: Sweep, root: str | Path = "runs") -> Run:
+    """Create the folder of a run, or go on in it.
+
+    Raises:
+        UserError: if the folder holds a run of another configuration.
+    """
+    folder = Path(root) / config.label
+    path = folder / "config.yaml"
+    if path.exists():
+        there = Sweep.load(path)
+        if there != config:
+            raise UserError(
+                f"{folder}: holds a run with another {_difference(there, config)}; "
+                "change 'label' in the configuration or delete the folder"
+            )
+    else:
+        write_atomic(path, config.to_yaml())
+    if not (folder / "environment.json").exists():
+        from energy.doctor import report
+
+        write_atomic(folder / "environment.json", json.dumps({"git_commit": _commit(), **report()}, indent=2) + "\n")
+    return Run(folder, config)
+
+
+def load_run(folder: str | Path) -> Run:
+    """An existing run.
+
+    Raises:
+        UserError: if the folder is not a run.
+    """
+    folder = Path(folder)
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder}: not a run folder (no config.yaml); give runs/<label>")
+    return Run(folder, Sweep.load(folder / "config.yaml"))
+
+
+def _difference(there: Sweep, here: Sweep) -> str:
+    """The first field in which two configurations differ, with both values."""
+
+    def walk(a: Any, b: Any, name: str) -> str | None:
+        if isinstance(a, dict) and isinstance(b, dict):
+            for key in a.keys() | b.keys():
+                found = walk(a.get(key), b.get(key), f"{name}.{key}" if name else key)
+                if found:
+                    return found
+            return None
+        return f"{name} ({a!r} there, {b!r} here)" if a != b else None
+
+    return walk(there.model_dump(), here.model_dump(), "") or "configuration"
+
+
+def _commit() -> str | None:
+    """Commit of the source tree, if leanrx runs from one."""
+    source = Path(__file__).parent.parent
+    if not (source / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(source), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,183 @@
+"""The main job, step by step: train, evaluate, meter, eCAL. Every step skips what is already there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
+from typing import Any, Protocol
+
+import pandas as pd
+
+from channels import SlotStream, UserError
+from channels.records import write_atomic
+from distillation.runs import Run, planned_names, student_name
+from distillation.training import Job, StepState, train
+from energy.account import TRAINING_FACTOR, EnergyRow, inference_rows, training_rows
+from energy.devices import Device
+from energy.ecal import inference_term, slot_bits
+from energy.meter import Meter, Reading
+from energy.operations import OperationCount, count, count_classical
+from receivers.ber import Evaluation, PointState, count_errors, out_of_range
+from receivers.classical import classical_receivers
+from receivers.protocol import Receiver
+from receivers.weights import NeuralReceiver
+
+# Seeds of training streams are the user's; tests and parity checks draw from streams of their own purpose.
+
+
+class Watcher(Protocol):
+    """What wants to know how a run proceeds (the console does)."""
+
+    def training(self, job: Job) -> Callable[[StepState], None]: ...
+    def skipped(self, name: str) -> None: ...
+    def counting(self, states: Iterator[PointState], receivers: list[str]) -> None: ...
+    def metering(self, name: str, index: int, total: int) -> None: ...
+    def warn(self, text: str) -> None: ...
+
+
+def train_all(run: Run, watcher: Watcher, only: str | None = None) -> None:
+    """Train the teacher, every student and every twin (or ``only`` one of them and the teacher it needs)."""
+    if only is not None and only not in planned_names(run.config):
+        raise UserError(f"receiver: no '{only}' in this run; there are: {', '.join(planned_names(run.config))}")
+    config, device = run.config, run.config.torch_device()
+    meter: Meter | None = None
+    teacher: NeuralReceiver | None = None
+    for name in planned_names(config):
+        wanted = only in (None, name) or (name == "teacher" and not (only or "").endswith("-twin"))
+        if not wanted:
+            continue
+        job = _job(run, name, teacher)
+        if name in run.receiver_names():
+            watcher.skipped(name)
+            receiver = run.receiver(name, device)
+        else:
+            meter = meter or Meter(config.metering.cpu_power_w)
+            receiver = train(
+                job, run.receivers_folder / name, run.folder / "checkpoints" / f"{name}.safetensors",
+                run.folder / "training" / f"{name}.jsonl", device, meter, watcher.training(job),
+            )  # fmt: skip
+        if name == "teacher":
+            teacher = receiver
+
+
+def _job(run: Run, name: str, teacher: NeuralReceiver | None) -> Job:
+    config = run.config
+    if name == "teacher":
+        return Job(
+            name, "teacher", config.teacher.receiver, config.scenario, config.teacher.training, config.seed
+        )  # fmt: skip
+    students = config.students
+    for spec in students.receivers:
+        for seed in students.seeds:
+            if name == student_name(spec, "student", seed, config):
+                return Job(
+                    name, "student", spec, config.scenario, students.training, seed, students.distillation, teacher
+                )  # fmt: skip
+            if name == student_name(spec, "twin", seed, config):
+                return Job(name, "twin", spec, config.scenario, students.training, seed)
+    raise AssertionError(name)
+
+
+def evaluate(run: Run, watcher: Watcher, evaluation: Evaluation | None = None) -> None:
+    """Count errors of all receivers, learned and classical, on the same test slots.
+
+    Args:
+        evaluation: other points than the run's configuration; their counts join the run's table.
+    """
+    evaluation = evaluation or run.config.evaluation
+    device = run.config.torch_device()
+    receivers = all_receivers(run, device)
+    for warning in out_of_range(receivers, evaluation):
+        watcher.warn(warning)
+    stream = SlotStream(run.config.scenario, run.config.seed, evaluation.block_slots, "test", device)
+    states = count_errors(receivers, stream, evaluation, run.ber_path)
+    watcher.counting(states, [r.name for r in receivers])
+
+
+def all_receivers(run: Run, device: str) -> list[Receiver]:
+    """Classical receivers, then the learned ones of the run.
+
+    Raises:
+        UserError: if nothing was trained yet.
+    """
+    names = run.receiver_names()
+    if not names:
+        raise UserError(f"{run.folder}: no trained receiver; run: leanrx sweep on its configuration")
+    return [*classical_receivers(run.config.scenario, device), *(run.receiver(n, device) for n in names)]
+
+
+def operations(run: Run, receivers: list[Receiver]) -> dict[str, OperationCount]:
+    """Counts by receiver."""
+    grid, bits = run.config.scenario.grid, run.config.scenario.bits_per_symbol
+    return {
+        r.name: count(r.net, grid, r.name) if isinstance(r, NeuralReceiver) else count_classical(r.name, grid, bits)
+        for r in receivers
+    }
+
+
+def meter_all(run: Run, watcher: Watcher) -> None:
+    """Meter and estimate inference of every receiver that can be built, and account for training.
+
+    Perfect CSI is not a receiver that can be built, so it has no energy.
+    """
+    config, device = run.config, run.config.torch_device()
+    machine = Device.model_validate(run.environment()["device"])
+    if config.metering.cpu_power_w is not None:
+        machine = machine.model_copy(update={"power_w": config.metering.cpu_power_w})
+    receivers = [r for r in all_receivers(run, device) if r.name != "perfect CSI"]
+    counts = operations(run, receivers)
+    rows = _known_rows(run, {r.name: r.digest for r in receivers})
+    todo = [r for r in receivers if not any(row.receiver == r.name for row in rows)]
+    if not todo:
+        return
+    stream = SlotStream(config.scenario, config.seed, config.metering.batch_slots, "test", device, "metering")
+    slots = stream.block(0)
+    meter = Meter(config.metering.cpu_power_w)
+    for index, receiver in enumerate(todo):
+        watcher.metering(receiver.name, index, len(todo))
+        new = inference_rows(
+            counts[receiver.name], receiver.digest, partial(receiver, slots), len(slots), meter, machine,
+            config.metering.min_duration_s,
+        )  # fmt: skip
+        if isinstance(receiver, NeuralReceiver):
+            new += _training_rows(receiver, counts, machine)
+        rows += new
+        write_atomic(run.energy_path, pd.DataFrame([asdict(r) for r in rows]).to_parquet())
+
+
+def _known_rows(run: Run, digests: dict[str, str]) -> list[EnergyRow]:
+    if not run.energy_path.exists():
+        return []
+    rows = [EnergyRow(**r) for r in run.energy().to_dict("records")]
+    return [r for r in rows if digests.get(r.receiver) == r.digest]
+
+
+def _training_rows(receiver: NeuralReceiver, counts: dict[str, OperationCount], device: Device) -> list[EnergyRow]:
+    training = receiver.card.training
+    if training["energy"] is None:
+        return []
+    flops = TRAINING_FACTOR * counts[receiver.name].flops
+    if receiver.card.role == "student":
+        flops += counts["teacher"].flops
+    return training_rows(
+        receiver.name, receiver.digest, Reading(**training["energy"]), training["steps"], training["batch_slots"],
+        flops, device,
+    )  # fmt: skip
+
+
+def ecal_all(run: Run) -> dict[str, Any]:
+    """eCAL's inference term of every metered receiver, from metered and from estimated energy."""
+    settings, grid = run.config.ecal, run.config.scenario.grid
+    bits = slot_bits(grid, settings.bits_per_value)
+    table = run.energy()
+    receivers: dict[str, dict[str, Any]] = {}
+    for row in table[table["phase"] == "inference"].itertuples():
+        term = inference_term(
+            row.energy_j / row.slots, bits, row.kind, settings.hops, settings.virtualisation
+        )  # fmt: skip
+        receivers.setdefault(row.receiver, {})[row.source] = asdict(term)
+    result = {"settings": settings.model_dump(), "bits_per_slot": bits, "inference": receivers}
+    write_atomic(run.ecal_path, json.dumps(result, indent=2) + "\n")
+    return result

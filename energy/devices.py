@@ -1,0 +1,131 @@
+"""What a device can compute per clock and per watt: named records, and the machine at hand."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from importlib import resources
+
+import torch
+from pydantic import Field
+
+from channels import Record, UserError
+from channels.records import read_yaml
+
+
+class Device(Record):
+    """A device that receivers run on.
+
+    Attributes:
+        name: as in tables.
+        cores: CPU cores, or streaming multiprocessors of a GPU.
+        clock_hz: nominal clock.
+        flops_per_clock: single-precision FLOPs of one core per clock.
+        power_w: power under load.
+        matmul_flops_per_s: large matrix products as timed on the device; none for data-sheet records.
+        source: where the figures come from.
+    """
+
+    name: str
+    cores: int = Field(ge=1)
+    clock_hz: float = Field(gt=0)
+    flops_per_clock: float = Field(gt=0)
+    power_w: float = Field(gt=0)
+    matmul_flops_per_s: float | None = Field(None, gt=0)
+    source: str
+
+    @property
+    def peak_flops_per_s(self) -> float:
+        return self.cores * self.clock_hz * self.flops_per_clock
+
+    @property
+    def flops_per_w(self) -> float:
+        """FLOP/s per watt: as timed where that is known, else at the data sheet's peak."""
+        return (self.matmul_flops_per_s or self.peak_flops_per_s) / self.power_w
+
+
+def devices() -> dict[str, Device]:
+    """The named records."""
+    path = str(resources.files("energy") / "devices.yaml")
+    records = [Device.parse(entry, "devices.yaml") for entry in read_yaml(path)]
+    return {d.name: d for d in records}
+
+
+def device(name: str) -> Device:
+    """A named record, or ``host`` for the machine at hand.
+
+    Raises:
+        UserError: if there is no such device.
+    """
+    if name == "host":
+        return host()
+    known = devices()
+    if name not in known:
+        raise UserError(f"device: '{name}' is not known; devices: host, {', '.join(known)}")
+    return known[name]
+
+
+def host(power_w: float | None = None) -> Device:
+    """The CPU of this machine, its matrix-product rate timed (about a second).
+
+    Args:
+        power_w: power of the cores at hand under full load; CodeCarbon's TDP table (or its default of 4 W per core for
+            an unknown CPU) if not given.
+    """
+    import cpuinfo
+
+    info = cpuinfo.get_cpu_info()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    clock_hz = float((info.get("hz_advertised") or info.get("hz_actual") or (3e9,))[0]) or 3e9
+    flops_per_clock, unit = _flops_per_clock(info)
+    source = [f"{unit}, {clock_hz / 1e9:.2f} GHz nominal"]
+    if power_w is None:
+        power_w = _codecarbon_tdp_w()
+        source.append(f"{power_w:g} W is CodeCarbon's TDP for this CPU (or 4 W per core if unknown to it)")
+    else:
+        source.append(f"{power_w:g} W as configured")
+    return Device(
+        name=info.get("brand_raw", platform.processor() or "unknown CPU"),
+        cores=cores,
+        clock_hz=clock_hz,
+        flops_per_clock=flops_per_clock,
+        power_w=power_w,
+        matmul_flops_per_s=_time_matmul(),
+        source="; ".join(source),
+    )
+
+
+def _flops_per_clock(info: dict[str, object]) -> tuple[int, str]:
+    flags = set(info.get("flags") or ())  # type: ignore[call-overload]
+    if "avx512f" in flags and info.get("vendor_id_raw") == "GenuineIntel":
+        return 64, "AVX-512, two 512-bit FMA units assumed"
+    if {"avx2", "fma"} <= flags:
+        return 32, "AVX2, two 256-bit FMA units assumed"
+    if "asimd" in flags:
+        return 16, "NEON, two 128-bit FMA units assumed"
+    return 8, "no FMA found, two 128-bit units assumed"
+
+
+def _codecarbon_tdp_w() -> float:
+    os.environ.setdefault("CODECARBON_LOG_LEVEL", "error")
+    from codecarbon.core.cpu import TDP
+    from codecarbon.external.logger import set_logger_level
+
+    set_logger_level("error")
+    tdp = TDP().tdp
+    return float(tdp) if tdp else 4.0 * (os.cpu_count() or 1)
+
+
+def _time_matmul(size: int = 1024) -> float:
+    """FLOP/s of single-precision matrix products on the CPU, the median of runs over half a second."""
+    a = torch.ones(size, size)
+    rates: list[float] = []
+    a @ a
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < 0.5 or len(rates) < 5:
+        start = time.perf_counter()
+        a @ a
+        rates.append(2 * size**3 / (time.perf_counter() - start))
+    return statistics.median(rates)

@@ -1,0 +1,54 @@
+"""Time and energy estimated from counted FLOPs, the two ways of the DeepRx energy case study (arXiv 2507.10409).
+
+The abstract names FLOPs/clock and FLOPs/Watt; the forms below are the usual reading of the two, since the paper's own
+equations were not available to us. Both assume that the device computes all the time at the given rate: they see
+neither memory traffic nor idle time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from energy.devices import Device
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Modelled time and energy of some work on a device.
+
+    Attributes:
+        method: ``FLOPs/clock`` or ``FLOPs/W``.
+        duration_s: time at the assumed rate.
+        energy_j: energy at the assumed power; always *modelled*.
+        assumption: the assumption in words.
+    """
+
+    method: str
+    duration_s: float
+    energy_j: float
+    assumption: str
+
+
+def flops_per_clock(flops: float, device: Device) -> Estimate:
+    """``time = FLOPs / (FLOPs per clock x clock x cores)``, ``energy = time x power``."""
+    duration_s = flops / device.peak_flops_per_s
+    return Estimate(
+        "FLOPs/clock", duration_s, duration_s * device.power_w,
+        f"{device.flops_per_clock:g} FLOP/clock x {device.clock_hz / 1e9:.2f} GHz x {device.cores} cores, "
+        f"{device.power_w:g} W, fully used",
+    )  # fmt: skip
+
+
+def flops_per_watt(flops: float, device: Device) -> Estimate:
+    """``energy = FLOPs / (FLOP/s per W)``, ``time = energy / power``."""
+    energy_j = flops / device.flops_per_w
+    rate = "timed on matrix products" if device.matmul_flops_per_s else "at the peak of the data sheet"
+    return Estimate(
+        "FLOPs/W", energy_j / device.power_w, energy_j,
+        f"{device.flops_per_w / 1e9:.3g} GFLOP/s per W, {rate}",
+    )  # fmt: skip
+
+
+def estimates(flops: float, device: Device) -> list[Estimate]:
+    """Both estimates."""
+    return [flops_per_clock(flops, device), flops_per_watt(flops, device)]

@@ -1,0 +1,152 @@
+"""Counting what a receiver computes per slot.
+
+One MAC is one multiply-accumulate and **FLOP = 2 x MAC** everywhere. Networks are counted by fvcore (its "flop" is a
+MAC) with torch's FlopCounterMode as second witness. Only convolutions and matrix products are MACs here; batch-norm
+folds into them at inference and is listed apart, and every other operator is listed with the elements it writes,
+so that nothing is dropped in silence. Classical receivers work on complex numbers, which both counters get wrong;
+they are counted by formula, four real MACs for a complex one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from channels import NUM_SYMBOLS, Grid, UserError
+from receivers.deeprx import num_features
+
+_COUNTED = ("convolution", "addmm", "mm", "bmm", "batch_norm")
+
+
+@dataclass(frozen=True)
+class OperationCount:
+    """Work of one receiver on one slot.
+
+    Attributes:
+        name: receiver.
+        parameters: trained parameters.
+        macs: multiply-accumulates of convolutions and matrix products.
+        method: ``fvcore`` or ``formula``.
+        witness_flops: FLOPs by torch's FlopCounterMode; equal to ``flops`` unless the counters disagree.
+        batch_norm_elements: elements that batch-norm writes (folds away at inference).
+        other_elements: elements written by each operator that counts no MAC.
+    """
+
+    name: str
+    parameters: int
+    macs: int
+    method: str
+    witness_flops: int | None = None
+    batch_norm_elements: int = 0
+    other_elements: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.macs
+
+    @property
+    def agreed(self) -> bool:
+        """Whether both counters found the same."""
+        return self.witness_flops is None or self.witness_flops == self.flops
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "flops": self.flops,
+            "name": self.name,
+            "method": self.method,
+            "witness_flops": self.witness_flops,
+            "batch_norm_elements": self.batch_norm_elements,
+            "other_elements": self.other_elements,
+        }
+
+
+class _Elements(TorchDispatchMode):
+    """Elements written by every operator that is neither counted nor a change of view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if isinstance(out, torch.Tensor) and not func.is_view and not any(c in name for c in _COUNTED):
+            self.written[name] += out.numel()
+        return out
+
+
+def count(net: nn.Module, grid: Grid, name: str = "") -> OperationCount:
+    """Count a network that takes :func:`receivers.deeprx.features` of one slot.
+
+    Args:
+        net: a network in any mode; it is counted as at inference.
+        grid: sets the input ``(1, 2 (2 R + 1), 14, num_subcarriers)``.
+        name: name in tables.
+    """
+    from fvcore.nn import FlopCountAnalysis
+
+    inputs = torch.zeros(1, num_features(grid.num_rx), NUM_SYMBOLS, grid.num_subcarriers)
+    inputs = inputs.to(next(net.parameters()).device)
+    was_training = net.training
+    net.eval()
+    try:
+        with torch.no_grad():
+            analysis = FlopCountAnalysis(net, inputs)
+            analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+            by_operator = analysis.by_operator()
+            witness, elements = FlopCounterMode(display=False), _Elements()
+            with witness:
+                net(inputs)
+            with elements:
+                net(inputs)
+    finally:
+        net.train(was_training)
+    return OperationCount(
+        name=name,
+        parameters=sum(p.numel() for p in net.parameters()),
+        macs=sum(int(n) for op, n in by_operator.items() if op != "batch_norm"),
+        method="fvcore",
+        witness_flops=int(witness.get_total_flops()),
+        batch_norm_elements=int(by_operator.get("batch_norm", 0)),
+        other_elements=dict(elements.written),
+    )
+
+
+def count_classical(name: str, grid: Grid, num_bits: int) -> OperationCount:
+    """Count a classical receiver by formula, for the scenario's pilot pattern with the most pilot symbols.
+
+    With R antennas, S symbols of which P carry pilots, F subcarriers and L = 2^(K/2) levels per axis, in complex MACs:
+
+    * raw estimates at the pilots: ``R P F``;
+    * LS interpolates each RE from two pilots with real weights (half a complex MAC each) where P > 1: ``R S F``;
+    * LMMSE goes into and out of two eigenbases: ``R (P^2 F + P F^2 + P F) + R (S P F + S F^2)``;
+    * combining: ``1.5 R`` per data RE (product and squared magnitude);
+    * demapping: ``L`` per data RE (square and scale of 2 L distances); its exponentials are listed apart.
+
+    Raises:
+        UserError: if ``name`` is not a classical receiver with a formula.
+    """
+    r, s, f = grid.num_rx, NUM_SYMBOLS, grid.num_subcarriers
+    p = max(len(pattern) for pattern in grid.pilot_patterns)
+    data, levels = (s - p) * f, 2 ** (num_bits // 2)
+    interpolate = r * s * f if p > 1 else 0
+    transform = r * (p * p * f + p * f * f + p * f) + r * (s * p * f + s * f * f)
+    estimates = {"LS": r * p * f + interpolate, "LMMSE": r * p * f + transform, "perfect CSI": 0}
+    if name not in estimates:
+        raise UserError(f"receiver: no formula for '{name}'; formulas: {', '.join(estimates)}")
+    complex_macs = estimates[name] + 1.5 * r * data + levels * data
+    return OperationCount(
+        name=name,
+        parameters=0,
+        macs=int(4 * complex_macs),
+        method="formula",
+        other_elements={"exp": levels * num_bits * data},
+    )

@@ -1,0 +1,49 @@
+"""From a channel estimate to LLRs: antenna combining and exact soft demapping."""
+
+from __future__ import annotations
+
+import torch
+
+from channels.grid import pam_levels
+
+
+def combine(y: torch.Tensor, h: torch.Tensor, var: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """LMMSE combining of the antennas for one layer in white noise, scaled to be unbiased.
+
+    For one transmitted layer the LMMSE equaliser is maximum-ratio combining up to a real factor; with that factor
+    divided out, ``z = x + e`` with ``E|e|^2 = var / sum_r |h_r|^2``.
+
+    Args:
+        y, h: received grid and channel estimate, complex64 ``(B, R, S, F)``.
+        var: noise power, broadcastable to ``(B, S, F)``; includes the estimate's error where that is known.
+
+    Returns:
+        symbol estimates complex64 and their error power float32, both ``(B, S, F)``.
+    """
+    gain = h.abs().square().sum(1).clamp_min(1e-12)
+    return (h.conj() * y).sum(1) / gain, var / gain
+
+
+def demap(z: torch.Tensor, error_var: torch.Tensor, bits_per_symbol: torch.Tensor, num_bits: int) -> torch.Tensor:
+    """Exact (a posteriori probability) LLRs of Gray-mapped QAM; each axis is a PAM of its own.
+
+    Args:
+        z: symbol estimates, complex64 ``(B, S, F)``.
+        error_var: their complex error power, float32 ``(B, S, F)``.
+        bits_per_symbol: the modulation of each slot, int64 ``(B,)``.
+        num_bits: LLRs per RE to put out (K); those beyond the modulation are 0.
+
+    Returns:
+        float32 ``(B, K, S, F)``; positive means 1.
+    """
+    llrs = z.real.new_zeros(z.shape[0], num_bits, *z.shape[1:])
+    for order in bits_per_symbol.unique().tolist():
+        chosen = torch.nonzero(bits_per_symbol == order)[:, 0]
+        levels, labels = pam_levels(order // 2, z.device)
+        for axis, part in enumerate((z[chosen].real, z[chosen].imag)):
+            metric = -(part[:, None] - levels[:, None, None]).square() / error_var[chosen, None]
+            for i in range(order // 2):
+                one = labels[:, i] == 1
+                llr = metric[:, one].logsumexp(1) - metric[:, ~one].logsumexp(1)
+                llrs[chosen, 2 * i + axis] = llr
+    return llrs

@@ -1,0 +1,61 @@
+"""The classical receivers that learned ones are compared with."""
+
+from __future__ import annotations
+
+import torch
+
+from channels import Scenario, Slots
+from receivers.classical.demapper import combine, demap
+from receivers.classical.estimation import Covariance, ls_estimate
+
+
+class LsReceiver:
+    """Least squares, linear interpolation, LMMSE combining, exact demapping: the practical baseline."""
+
+    name = "LS"
+    digest = "classical/ls/1"
+
+    def __call__(self, slots: Slots) -> torch.Tensor:
+        return _detect(slots, ls_estimate(slots), 0.0)
+
+
+class LmmseReceiver:
+    """LMMSE channel estimation with the covariance of the scenario under test, which favours it.
+
+    Args:
+        scenario: conditions whose covariance is used.
+        device: torch device of the slots.
+    """
+
+    name = "LMMSE"
+
+    def __init__(self, scenario: Scenario, device: str = "cpu") -> None:
+        self._covariance = Covariance(scenario, device=device)
+        self.digest = f"classical/lmmse/1/{scenario.name}"
+
+    def __call__(self, slots: Slots) -> torch.Tensor:
+        h, error_var = self._covariance.estimate(slots)
+        return _detect(slots, h, error_var[:, 0])
+
+
+class PerfectCsiReceiver:
+    """The true channel in place of an estimate: a bound for receivers that treat interference as white noise."""
+
+    name = "perfect CSI"
+    digest = "classical/perfect-csi/1"
+
+    def __call__(self, slots: Slots) -> torch.Tensor:
+        return _detect(slots, slots.h, 0.0)
+
+
+def classical_receivers(
+    scenario: Scenario, device: str = "cpu"
+) -> list[LsReceiver | LmmseReceiver | PerfectCsiReceiver]:
+    """The three classical receivers, weakest first."""
+    return [LsReceiver(), LmmseReceiver(scenario, device), PerfectCsiReceiver()]
+
+
+def _detect(slots: Slots, h: torch.Tensor, error_var: torch.Tensor | float) -> torch.Tensor:
+    var = (slots.noise_var + slots.interference_var)[:, None, None] + error_var
+    z, z_var = combine(slots.y, h, var)
+    return demap(z, z_var, slots.bits_per_symbol, slots.bits.shape[1])

@@ -1,0 +1,159 @@
+"""Export of a learned receiver to ONNX, with proof that the file computes the same LLRs.
+
+The graph takes :func:`receivers.deeprx.features` of slots, float32 ``(batch, 2 (2 R + 1), 14, subcarriers)``, and
+returns LLRs ``(batch, bits, 14, subcarriers)``. Batch and subcarriers are free. The raw channel estimate is made
+outside, because runtimes want real numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from channels import NUM_SYMBOLS, Slots, SlotStream, UserError
+from receivers.deeprx import features, num_features
+from receivers.export.parity import MAX_LLR_DIFFERENCE, Parity, compare
+from receivers.weights import NeuralReceiver
+
+
+class OnnxReceiver:
+    """An exported file in ONNX Runtime on the CPU: a :class:`receivers.protocol.Receiver`.
+
+    Args:
+        path: the ONNX file.
+        name: how tables call it.
+
+    Raises:
+        UserError: if the file is missing or ONNX Runtime cannot load it.
+    """
+
+    def __init__(self, path: str | Path, name: str) -> None:
+        import onnxruntime
+
+        self.name = name
+        try:
+            data = Path(path).read_bytes()
+            self._session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        except OSError:
+            raise UserError(f"{path}: missing; export the receiver again") from None
+        except Exception as error:
+            raise UserError(f"{path}: ONNX Runtime cannot load it ({type(error).__name__}); export again") from None
+        self.digest = hashlib.sha256(data).hexdigest()
+
+    def __call__(self, slots: Slots) -> torch.Tensor:
+        inputs = features(slots).cpu().contiguous().numpy()
+        return torch.from_numpy(self._session.run(None, {"features": inputs})[0])
+
+
+def export_onnx(
+    receiver: NeuralReceiver,
+    folder: str | Path,
+    stream: SlotStream,
+    sinr_db: tuple[float, ...],
+    interference_shares: tuple[float, ...] = (0.0,),
+) -> Parity:
+    """Write ``<name>.onnx`` and ``card.json`` into ``folder``, if the file proves equal on fresh slots.
+
+    Args:
+        receiver: what to export.
+        folder: replaced as a whole, and only on success.
+        stream: slots for the proof, one block per point.
+        sinr_db, interference_shares: points of the proof.
+
+    Raises:
+        UserError: if LLRs or decisions differ; nothing is written then.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as work:
+        complete = Path(work) / "complete"
+        complete.mkdir()
+        path = complete / f"{receiver.name}.onnx"
+        _write(receiver, path, stream.scenario.grid.num_subcarriers)
+        exported = OnnxReceiver(path, f"{receiver.name} (ONNX)")
+        points = [(share, s) for share in interference_shares for s in sinr_db]
+        proofs = {
+            f"{s:g} dB, interference share {share:g}": compare(receiver, exported, stream.at_sinr(s, share).block(i))
+            for i, (share, s) in enumerate(points)
+        }
+        for point, proof in proofs.items():
+            if not proof.equal:
+                raise UserError(
+                    f"export: {receiver.name} as ONNX differs from what was tested at {point}: largest LLR difference "
+                    f"{proof.max_llr_difference:.3g} of {proof.max_llr:.3g}, "
+                    f"{proof.differing_decisions} of {proof.bits} bits decided differently; nothing was written"
+                )
+        total = _total(list(proofs.values()))
+        card = _card(receiver, path, exported.digest, total, proofs)
+        (complete / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+        if folder.exists():
+            folder.rename(Path(work) / "old")
+        complete.rename(folder)
+    return total
+
+
+def _write(receiver: NeuralReceiver, path: Path, num_subcarriers: int) -> None:
+    net = receiver.net.to("cpu")
+    example = torch.zeros(2, num_features(receiver.card.num_rx), NUM_SYMBOLS, num_subcarriers)
+    dynamic = ({0: torch.export.Dim("batch"), 3: torch.export.Dim("subcarriers")},)
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                net, (example,), str(path), dynamo=True, external_data=False, verbose=False,
+                input_names=["features"], output_names=["llrs"], dynamic_shapes=dynamic,
+            )  # fmt: skip
+    finally:
+        quiet.setLevel(level)
+
+
+def _total(proofs: list[Parity]) -> Parity:
+    return Parity(
+        slots=sum(p.slots for p in proofs),
+        bits=sum(p.bits for p in proofs),
+        max_llr_difference=max(p.max_llr_difference for p in proofs),
+        max_llr=max(p.max_llr for p in proofs),
+        differing_decisions=sum(p.differing_decisions for p in proofs),
+        bit_errors_original=sum(p.bit_errors_original for p in proofs),
+        bit_errors_exported=sum(p.bit_errors_exported for p in proofs),
+    )
+
+
+def _card(
+    receiver: NeuralReceiver, path: Path, digest: str, total: Parity, proofs: dict[str, Parity]
+) -> dict[str, Any]:
+    card = receiver.card
+    return {
+        "format": "onnx",
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "sha256": digest,
+        "input": {
+            "name": "features", "dtype": "float32",
+            "shape": ["batch", num_features(card.num_rx), NUM_SYMBOLS, "subcarriers"],
+            "content": "real parts, then imaginary parts, of: received grid per antenna, pilot values (0 off pilots), "
+            "received grid x conj(pilots) per antenna",
+        },
+        "output": {
+            "name": "llrs", "dtype": "float32", "shape": ["batch", card.num_bits, NUM_SYMBOLS, "subcarriers"],
+            "content": "log P(bit = 1) / P(bit = 0); positive means 1; negate for decoders of log P(0) / P(1)",
+        },
+        "receiver": card.model_dump(mode="json"),
+        "parity": {
+            "llr_tolerance": MAX_LLR_DIFFERENCE,
+            **total.as_json(),
+            "points": {name: proof.as_json() for name, proof in proofs.items()},
+        },
+    }  # fmt: skip

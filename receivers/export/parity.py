@@ -1,0 +1,63 @@
+"""Whether an exported receiver does what the tested one did."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from channels import Slots
+from receivers.protocol import Receiver
+
+MAX_LLR_DIFFERENCE = 1e-3
+"""Largest allowed difference of an LLR, relative to the largest LLR of the slots."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Two receivers on the same fresh slots.
+
+    Attributes:
+        slots, bits: how many were compared.
+        max_llr_difference: largest absolute difference of an LLR of a data bit.
+        max_llr: largest magnitude of an LLR of the original.
+        differing_decisions: bits that the two decide differently.
+        bit_errors_original, bit_errors_exported: errors against the transmitted bits.
+    """
+
+    slots: int
+    bits: int
+    max_llr_difference: float
+    max_llr: float
+    differing_decisions: int
+    bit_errors_original: int
+    bit_errors_exported: int
+
+    @property
+    def equal(self) -> bool:
+        """LLRs agree to :data:`MAX_LLR_DIFFERENCE`, and at most one bit in a million is decided differently."""
+        close = self.max_llr_difference <= MAX_LLR_DIFFERENCE * self.max_llr
+        return close and self.differing_decisions <= self.bits / 1e6
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            **asdict(self),
+            "ber_original": self.bit_errors_original / self.bits,
+            "ber_exported": self.bit_errors_exported / self.bits,
+            "equal": self.equal,
+        }
+
+
+def compare(original: Receiver, exported: Receiver, slots: Slots) -> Parity:
+    """Run both receivers on the same slots."""
+    mask, bits = slots.bit_mask, slots.bits.bool()
+    ours, theirs = original(slots).cpu(), exported(slots).cpu()
+    mask, bits = mask.cpu(), bits.cpu()
+    return Parity(
+        slots=len(slots),
+        bits=int(mask.sum()),
+        max_llr_difference=float((ours - theirs)[mask].abs().max()),
+        max_llr=float(ours[mask].abs().max()),
+        differing_decisions=int((((ours > 0) != (theirs > 0)) & mask).sum()),
+        bit_errors_original=int((((ours > 0) != bits) & mask).sum()),
+        bit_errors_exported=int((((theirs > 0) != bits) & mask).sum()),
+    )

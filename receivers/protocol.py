@@ -1,0 +1,28 @@
+"""The one thing every receiver does: slots in, LLRs out."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from channels import Slots
+
+
+class Receiver(Protocol):
+    """Anything that turns slots into LLRs.
+
+    Attributes:
+        name: how tables and figures call it.
+        digest: fingerprint of what computes the LLRs; equal digests give equal LLRs.
+    """
+
+    name: str
+    digest: str
+
+    def __call__(self, slots: Slots) -> torch.Tensor:
+        """LLRs log P(bit = 1) / P(bit = 0), float32 ``(B, K, S, F)`` as ``slots.bits``; positive means 1.
+
+        Only entries of ``slots.bit_mask`` have a meaning.
+        """
+        ...

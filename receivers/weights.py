@@ -1,0 +1,99 @@
+"""Learned receivers on disk: ``weights.safetensors`` beside a ``card.json`` that says what they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from channels import Record, Slots, UserError
+from channels.records import write_atomic
+from receivers.deeprx import features
+from receivers.spec import build
+
+
+class Card(Record):
+    """What a learned receiver is, how it came to be and where it may be trusted.
+
+    Attributes:
+        name: its name in its run.
+        receiver: spec string of the network.
+        role: ``teacher``, ``student`` (distilled) or ``twin`` (the same without a teacher).
+        num_rx, num_bits: receive antennas and LLRs per RE.
+        parameters: trained parameters.
+        scenario: name of the scenario it was trained on.
+        channels: channel models it was trained on.
+        trained_sinr_db: SINR range of its training data (mean powers).
+        seed: seed of its weights and data.
+        training: configuration, losses, duration and energy of its training.
+        weights_sha256: fingerprint of the weights file.
+    """
+
+    name: str
+    receiver: str
+    role: str
+    num_rx: int
+    num_bits: int
+    parameters: int
+    scenario: str
+    channels: tuple[str, ...]
+    trained_sinr_db: tuple[float, float]
+    seed: int
+    training: dict[str, Any]
+    weights_sha256: str = ""
+
+
+class NeuralReceiver:
+    """A network and its card: a :class:`receivers.protocol.Receiver`."""
+
+    def __init__(self, net: nn.Module, card: Card, device: str = "cpu") -> None:
+        self.net = net.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.card, self.name = card, card.name
+        self.digest = card.weights_sha256
+
+    @torch.no_grad()
+    def __call__(self, slots: Slots) -> torch.Tensor:
+        inputs = features(slots).contiguous(memory_format=torch.channels_last)
+        return self.net(inputs).float().contiguous()
+
+
+def save(folder: str | Path, net: nn.Module, card: Card) -> NeuralReceiver:
+    """Write weights and card into ``folder`` (the card last, so a folder with a card is complete)."""
+    tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+    data = safetensors.torch.save(tensors)
+    card = card.model_copy(update={"weights_sha256": hashlib.sha256(data).hexdigest()})
+    write_atomic(Path(folder) / "weights.safetensors", data)
+    write_atomic(Path(folder) / "card.json", json.dumps(card.model_dump(mode="json"), indent=2) + "\n")
+    return NeuralReceiver(net, card, str(next(net.parameters()).device))
+
+
+def load(folder: str | Path, device: str = "cpu") -> NeuralReceiver:
+    """Read a receiver.
+
+    Raises:
+        UserError: if a file is missing, damaged, or does not fit the card.
+    """
+    folder = Path(folder)
+    weights_path, card_path = folder / "weights.safetensors", folder / "card.json"
+    for path in (card_path, weights_path):
+        if not path.is_file():
+            raise UserError(f"{path}: missing; train the receiver again or restore the file")
+    try:
+        card = Card.model_validate_json(card_path.read_text())
+    except ValidationError:
+        raise UserError(f"{card_path}: not a receiver's card; restore the file or train again") from None
+    data = weights_path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != card.weights_sha256:
+        raise UserError(
+            f"{weights_path}: damaged or truncated ({len(data)} bytes; its SHA-256 is not the card's); "
+            "restore the file or delete the folder and train again"
+        )
+    net = build(card.receiver, card.num_rx, card.num_bits)
+    net.load_state_dict(safetensors.torch.load(data))
+    return NeuralReceiver(net, card, device)
