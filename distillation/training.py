@@ -241,11 +241,14 @@ def _resume(path: Path, job: Job, net: nn.Module, optimizer: torch.optim.Optimiz
     if metadata["job"] != json.dumps(job.description(), sort_keys=True):
         raise UserError(f"{path}: checkpoint of another configuration; delete it or use another label")
     net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
+    parameters = list(net.parameters())
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = value
+            if value.dim():  # moments get the memory format of their parameter: sums depend on the order
+                value = torch.empty_like(parameters[int(index)]).copy_(value)
+            state.setdefault(int(index), {})[name] = value.detach()
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     reading = json.loads(metadata["reading"])
     return int(metadata["step"]), Reading(**reading) if reading else None

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from channels import NUM_SYMBOLS, Grid, UserError
 from receivers.deeprx import num_features
 
-_COUNTED = ("convolution", "addmm", "mm", "bmm", "batch_norm")
+_SKIPPED = ("convolution", "addmm", "mm", "bmm", "empty")  # counted as MACs, or writing nothing
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class OperationCount:
 
 
 class _Elements(TorchDispatchMode):
-    """Elements written by every operator that is neither counted nor a change of view."""
+    """Elements written by every operator that counts no MAC and is no change of view."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,8 +78,9 @@ class _Elements(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
-        if isinstance(out, torch.Tensor) and not func.is_view and not any(c in name for c in _COUNTED):
-            self.written[name] += out.numel()
+        first = out[0] if isinstance(out, tuple) else out
+        if isinstance(first, torch.Tensor) and not func.is_view and not any(s in name for s in _SKIPPED):
+            self.written["batch_norm" if "batch_norm" in name else name] += first.numel()
         return out
 
 
@@ -109,13 +110,14 @@ def count(net: nn.Module, grid: Grid, name: str = "") -> OperationCount:
                 net(inputs)
     finally:
         net.train(was_training)
+    batch_norm_elements = elements.written.pop("batch_norm", 0)
     return OperationCount(
         name=name,
         parameters=sum(p.numel() for p in net.parameters()),
         macs=sum(int(n) for op, n in by_operator.items() if op != "batch_norm"),
         method="fvcore",
         witness_flops=int(witness.get_total_flops()),
-        batch_norm_elements=int(by_operator.get("batch_norm", 0)),
+        batch_norm_elements=batch_norm_elements,
         other_elements=dict(elements.written),
     )
 

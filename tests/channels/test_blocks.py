@@ -1,0 +1,175 @@
+import math
+from dataclasses import fields
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from channels import Channels, Grid, Interference, Scenario, Slots, SlotStream, UserError, presets, scenario
+from channels.grid import modulate
+
+
+def same(a: Slots, b: Slots) -> bool:
+    return all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(Slots))
+
+
+def test_a_block_does_not_depend_on_what_was_asked_before(small: Scenario) -> None:
+    stream = SlotStream(small, 3, 8)
+    first = stream.block(5)
+    stream.block(0)
+    torch.rand(7)
+    assert same(first, stream.block(5))
+    assert same(first, SlotStream(small, 3, 8).block(5))
+
+
+def test_streams_differ_by_seed_number_split_and_purpose(small: Scenario) -> None:
+    both = small.model_copy(update={"channels": Channels(train=("TDL-B",), test=("TDL-A",))})
+    block = SlotStream(both, 3, 8).block(0)
+    others = [
+        SlotStream(both, 4, 8).block(0),
+        SlotStream(both, 3, 8).block(1),
+        SlotStream(both, 3, 8, "test").block(0),
+        SlotStream(both, 3, 8, purpose="x").block(0),
+    ]
+    assert not any(torch.equal(block.bits, o.bits) for o in others)
+
+
+def test_drawing_leaves_other_random_generators_alone(small: Scenario) -> None:
+    from sionna.phy import config
+
+    SlotStream(small, 1, 2).block(0)
+    torch_state, sionna_state = torch.get_rng_state(), config.torch_rng("cpu").get_state()
+    SlotStream(small, 1, 2).block(1)
+    assert torch.equal(torch_state, torch.get_rng_state())
+    assert torch.equal(sionna_state, config.torch_rng("cpu").get_state())
+
+
+def sent(slots: Slots) -> torch.Tensor:
+    """What was transmitted, from bits and pilots (one modulation)."""
+    return torch.where(slots.is_data, modulate(slots.bits), slots.pilots)
+
+
+def mean_power(x: torch.Tensor, is_data: torch.Tensor) -> torch.Tensor:
+    return torch.stack([(x[i].abs() ** 2)[:, is_data[i]].mean() for i in range(len(x))])
+
+
+def test_realised_ratios_equal_their_definition(small: Scenario) -> None:
+    """From y, bits and h alone; the noise of a block is that of the same block without the interferer."""
+    slots = SlotStream(small, 1, 64).block(0)
+    quiet = SlotStream(small.model_copy(update={"interference": None}), 1, 64).block(0)
+    wanted = slots.h * sent(slots)[:, None]
+    unwanted = slots.y - wanted
+    noise = quiet.y - wanted
+    signal_power = mean_power(wanted, slots.is_data)
+    expected_sinr = 10 * torch.log10(signal_power / mean_power(unwanted, slots.is_data))
+    expected_snr = 10 * torch.log10(signal_power / mean_power(noise, slots.is_data))
+    torch.testing.assert_close(slots.sinr_db, expected_sinr, atol=1e-3, rtol=0)
+    torch.testing.assert_close(slots.snr_db, expected_snr, atol=1e-3, rtol=0)
+    on = slots.interference_var > 0
+    assert 10 < int(on.sum()) < 54
+    expected_sir = 10 * torch.log10(signal_power / mean_power(unwanted - noise, slots.is_data))
+    torch.testing.assert_close(slots.sir_db[on], expected_sir[on], atol=1e-2, rtol=0)
+    assert torch.isinf(slots.sir_db[~on]).all()
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.floats(-5, 25), st.sampled_from([0.0, 0.3, 0.9]))
+def test_mean_powers_at_a_sinr(sinr_db: float, share: float) -> None:
+    stream = SlotStream(scenario("desk"), 1, 200, "test").at_sinr(sinr_db, share)
+    slots = stream.block(0)
+    unwanted = slots.noise_var + slots.interference_var
+    torch.testing.assert_close(unwanted, torch.full_like(unwanted, 10 ** (-sinr_db / 10)), rtol=1e-4, atol=0)
+    torch.testing.assert_close(slots.interference_var, share * unwanted, rtol=1e-3, atol=1e-9)
+    # realised: within the fading of 200 slots
+    realised = 10 ** (slots.sinr_db / 10)
+    wanted = realised * mean_power(slots.y - slots.h * sent(slots)[:, None], slots.is_data)
+    assert float(wanted.mean()) == pytest.approx(1.0, abs=4 * float(wanted.std()) / math.sqrt(200))
+
+
+def test_the_same_slots_at_every_sinr(small: Scenario) -> None:
+    stream = SlotStream(small, 1, 8, "test")
+    low, high = stream.at_sinr(0).block(2), stream.at_sinr(20, 0.5).block(2)
+    assert torch.equal(low.bits, high.bits)
+    assert torch.equal(low.h, high.h)
+
+
+def test_interferer_has_its_own_data_and_channel(small: Scenario) -> None:
+    loud = small.model_copy(update={"interference": Interference(sir_db=(0, 0))})
+    slots = SlotStream(loud, 1, 128).block(0)
+    quiet = SlotStream(small.model_copy(update={"interference": None}), 1, 128).block(0)
+    interference = slots.y - quiet.y
+    wanted = slots.h * sent(slots)[:, None]
+    correlation = (interference * wanted.conj()).mean() / (
+        interference.abs().square().mean().sqrt() * wanted.abs().square().mean().sqrt()
+    )
+    assert abs(complex(correlation)) < 0.02
+    assert float(interference.abs().square().mean()) == pytest.approx(1.0, abs=0.15)
+
+
+def test_pilots_carry_values_that_change_from_slot_to_slot(small: Scenario) -> None:
+    slots = SlotStream(small, 1, 16).block(0)
+    on = ~slots.is_data
+    values = slots.pilots[on]
+    assert (slots.pilots[slots.is_data] == 0).all()
+    torch.testing.assert_close(values.abs(), torch.ones(len(values)))
+    assert len(torch.unique(torch.view_as_real(values).round(decimals=3), dim=0)) == 4
+    assert not torch.equal(slots.pilots[0, 2], slots.pilots[1, 2])
+    assert {tuple(torch.nonzero(s)[:, 0].tolist()) for s in slots.pilot_symbols} == {(2,), (2, 11)}
+
+
+def test_mixed_modulations_mask_unused_bits(small: Scenario) -> None:
+    mixed = small.model_copy(update={"modulations": ("QPSK", "256-QAM")})
+    slots = SlotStream(mixed, 1, 32).block(0)
+    assert slots.bits.shape[1] == 8
+    qpsk = slots.bits_per_symbol == 2
+    assert 0 < int(qpsk.sum()) < 32
+    assert int(slots.bits[qpsk, 2:].sum()) == 0
+    assert not slots.bit_mask[qpsk, 2:].any()
+    assert int(slots.bit_mask[~qpsk].sum()) == int(slots.is_data[~qpsk].sum()) * 8
+
+
+def test_presets_are_what_they_are_named_after() -> None:
+    assert presets() == ["deeprx-2021", "desk"]
+    full = scenario("deeprx-2021")
+    assert full.grid.num_subcarriers == 312
+    assert set(full.channels.test) == {"CDL-A", "CDL-E", "TDL-A", "TDL-E"}
+    assert full.delay_spread_s == (10e-9, 300e-9)
+    assert full.snr_db == (-4, 32)
+    assert SlotStream(full, 1, 2).block(0).y.shape == (2, 2, 14, 312)
+
+
+def test_scenarios_survive_yaml(tmp_path, small: Scenario) -> None:
+    path = tmp_path / "scenario.yaml"
+    path.write_text(small.to_yaml())
+    assert Scenario.load(path) == small
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "name: x\nchannels: {train: [TDL-A]}\ndelay_spread_ns: [10, 300]",
+            "delay_spread_ns: unknown key; did you mean",
+        ),
+        ("name: x\nchannels: {train: [TDL-A]}\ngrid: {prb: 6}", "grid.prb: unknown key"),
+        ("name: x\nchannels: {train: [TDL-A]}\ndelay_spread_s: [10, 300]", "is the unit s?"),
+        ("name: x\nchannels: {train: [TDL-A]}\nsnr_db: [20, 0]", "the range is empty"),
+        ("name: x\nchannels: {train: [TDL-A], test: [TDL-A]}", "share TDL-A"),
+        ("name: x\nchannels: {train: [TDL-Z]}", "channels.train.0"),
+        ("name: x", "channels: missing"),
+        ("name: [", "not valid YAML"),
+    ],
+)
+def test_mistakes_name_the_field_and_the_remedy(tmp_path, text: str, words: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        Scenario.load(path)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_split_without_models_is_refused() -> None:
+    with pytest.raises(UserError, match=r"channels\.test is empty"):
+        SlotStream(Scenario(name="x", grid=Grid(num_prb=1), channels=Channels(train=("AWGN",))), 1, 1, "test")

@@ -1,0 +1,104 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from channels import Scenario, UserError
+from distillation.training import Distillation, Job, Training, train
+from receivers.weights import NeuralReceiver
+
+TRAINING = Training(
+    steps=8, batch_slots=4, optimizer="adamw", learning_rate=1e-2, warmup_steps=2, checkpoint_steps=3
+)  # fmt: skip
+
+
+def job(small: Scenario, **changes: object) -> Job:
+    return replace(Job("x", "twin", "deeprx-w0.03125-d3", small, TRAINING, seed=1), **changes)
+
+
+def run(made: Job, folder, stop_at: int | None = None) -> NeuralReceiver:
+    class Killed(BaseException):
+        pass
+
+    def on_step(state) -> None:
+        if state.step == stop_at:
+            raise Killed
+
+    paths = folder / "x", folder / "checkpoint.safetensors", folder / "log.jsonl"
+    if stop_at is None:
+        return train(made, *paths)
+    with pytest.raises(Killed):
+        train(made, *paths, on_step=on_step)
+    assert not (folder / "x").exists()
+    return run(made, folder)
+
+
+@pytest.fixture(scope="module")
+def teacher(small: Scenario, tmp_path_factory) -> NeuralReceiver:
+    return run(job(small, name="teacher", role="teacher", seed=5), tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lamb"])
+@pytest.mark.parametrize("stop_at", [2, 5, 7])
+def test_resuming_gives_the_same_weights(tmp_path, small: Scenario, stop_at: int, optimizer: str) -> None:
+    made = job(small, training=TRAINING.model_copy(update={"optimizer": optimizer}))
+    whole = run(made, tmp_path / "whole")
+    resumed = run(made, tmp_path / "resumed", stop_at)
+    assert resumed.digest == whole.digest
+    logs = [(tmp_path / d / "log.jsonl").read_text() for d in ("whole", "resumed")]
+    assert logs[0] == logs[1]
+    assert [json.loads(line)["step"] for line in logs[0].splitlines()] == list(range(1, 9))
+
+
+def test_a_student_resumes_too(tmp_path, small: Scenario, teacher: NeuralReceiver) -> None:
+    made = job(small, role="student", teacher=teacher, distillation=Distillation())
+    assert run(made, tmp_path / "a").digest == run(made, tmp_path / "b", 4).digest
+
+
+def test_twin_and_student_start_alike_and_end_apart(tmp_path, small: Scenario, teacher: NeuralReceiver) -> None:
+    one_step = TRAINING.model_copy(update={"steps": 1, "learning_rate": 1e-12, "warmup_steps": 0})
+    told = {"role": "student", "teacher": teacher, "distillation": Distillation(alpha=0.9)}
+    twin = run(job(small, training=one_step), tmp_path / "a")
+    student = run(job(small, training=one_step, **told), tmp_path / "b")
+    difference = (twin.net.conv_in.weight - student.net.conv_in.weight).abs().max()
+    assert difference.item() < 1e-9
+    assert run(job(small), tmp_path / "c").digest != run(job(small, **told), tmp_path / "d").digest
+
+
+def test_a_checkpoint_of_another_job_is_refused(tmp_path, small: Scenario) -> None:
+    with pytest.raises(ZeroDivisionError):
+        train(
+            job(small), tmp_path / "x", tmp_path / "c", tmp_path / "l",
+            on_step=lambda state: 1 / (5 - state.step),  # type: ignore[arg-type,return-value]
+        )  # fmt: skip
+    with pytest.raises(UserError, match="another configuration"):
+        train(job(small, seed=2), tmp_path / "x", tmp_path / "c", tmp_path / "l")
+    (tmp_path / "c").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match="damaged checkpoint"):
+        train(job(small), tmp_path / "x", tmp_path / "c", tmp_path / "l")
+
+
+def test_teacher_and_student_must_fit(tmp_path, small: Scenario, teacher: NeuralReceiver) -> None:
+    wide = small.model_copy(update={"modulations": ("64-QAM",)})
+    with pytest.raises(UserError, match="num_bits"):
+        run(job(wide, teacher=teacher, distillation=Distillation()), tmp_path)
+
+
+def test_training_learns(tmp_path, small: Scenario) -> None:
+    """A loss that is below one bit's entropy (ln 2) at the end: QPSK without interference at high SNR."""
+    easy = small.model_copy(update={"modulations": ("QPSK",), "snr_db": (20.0, 20.0), "interference": None})
+    training = Training(
+        steps=120, batch_slots=16, optimizer="adamw", learning_rate=1e-2, warmup_steps=5, checkpoint_steps=1000
+    )  # fmt: skip
+    run(job(easy, receiver="deeprx-w0.125-d3", training=training), tmp_path)
+    last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert last["ber"] < 0.2
+    assert last["loss"] < 0.45
+
+
+def test_learning_rate_rises_holds_and_falls() -> None:
+    schedule = Training(steps=100, learning_rate=1.0, warmup_steps=10, decay_from=0.3)
+    assert schedule.rate(0) == pytest.approx(0.1)
+    assert schedule.rate(9) == schedule.rate(29) == 1.0
+    assert schedule.rate(65) == pytest.approx(0.5)
+    assert 0 < schedule.rate(99) < 0.02

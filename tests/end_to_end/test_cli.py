@@ -1,0 +1,233 @@
+"""The command line as its users meet it: a whole small run, its answers, and their mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from distillation.cli import main
+
+SMALL = {
+    "label": "small",
+    "scenario": {
+        "name": "tiny",
+        "grid": {"num_prb": 1, "pilot_patterns": [[2]]},
+        "channels": {"train": ["TDL-B"], "test": ["TDL-A"]},
+        "snr_db": [0, 20],
+        "interference": {"probability": 0.5, "sir_db": [0, 20]},
+    },
+    "device": "cpu",
+    "teacher": {
+        "receiver": "deeprx-w0.0625-d3",
+        "training": {
+            "steps": 40, "batch_slots": 4, "optimizer": "adamw", "learning_rate": 5e-3, "warmup_steps": 4,
+            "checkpoint_steps": 5,
+        },
+    },
+    "students": {
+        "receivers": ["deeprx-w0.03125-d3"],
+        "training": {"steps": 8, "batch_slots": 4, "learning_rate": 1e-2, "warmup_steps": 2, "checkpoint_steps": 3},
+    },
+    "evaluation": {
+        "sinr_db": [0, 10, 30], "interference_shares": [0, 0.5], "block_slots": 8, "min_slots": 16, "max_slots": 64,
+        "target_slot_errors": 16,
+    },
+    "metering": {"batch_slots": 4, "min_duration_s": 1},
+    "report": {"sinr_db": 10, "target_ber": 0.3},
+}  # fmt: skip
+
+
+def write(folder: Path, **changes: object) -> Path:
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump({**SMALL, **changes}))
+    return path
+
+
+def leanrx(*arguments: object, code: int = 0) -> None:
+    """Run the command in this process."""
+    argv, sys.argv = sys.argv, ["leanrx", *map(str, arguments)]
+    try:
+        main()
+    except SystemExit as end:
+        assert (end.code or 0) == code, end.code
+    else:
+        assert code == 0
+    finally:
+        sys.argv = argv
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A whole small run."""
+    root = tmp_path_factory.mktemp("runs")
+    leanrx("sweep", write(root), "--runs", root)
+    return root / "small"
+
+
+def test_a_sweep_leaves_a_whole_run(run: Path) -> None:
+    for name in ("teacher", "deeprx-w0.03125-d3-kd", "deeprx-w0.03125-d3-twin"):
+        assert {p.name for p in (run / "receivers" / name).iterdir()} == {"weights.safetensors", "card.json"}
+        assert (run / "training" / f"{name}.jsonl").exists()
+        card = json.loads((run / "receivers" / name / "card.json").read_text())
+        assert card["training"]["energy"]["cpu_j"] > 0
+    assert not list((run / "checkpoints").iterdir())
+    counts = pd.read_parquet(run / "ber.parquet")
+    assert set(counts["receiver"]) == {
+        "LS", "LMMSE", "perfect CSI", "teacher", "deeprx-w0.03125-d3-kd", "deeprx-w0.03125-d3-twin"
+    }  # fmt: skip
+    slots = counts.groupby(["interference_share", "sinr_db", "receiver"])["slots"].sum().unstack()
+    assert (slots.nunique(axis=1) == 1).all(), "all receivers see the same slots"
+    energy = pd.read_parquet(run / "energy.parquet")
+    assert set(energy["kind"]) <= {"measured", "modelled", "assumed"}
+    assert set(energy["phase"]) == {"inference", "training"}
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["packages"]["torch"]
+
+
+def test_the_report_is_one_page_that_needs_no_network(run: Path) -> None:
+    page = (run / "report" / "index.html").read_text()
+    assert "<script src=" not in page
+    assert 'rel="stylesheet"' not in page
+    for words in ("95 % intervals", "Pareto front", "CodeCarbon", "No claim for distillation"):
+        assert words in page
+    names = {p.name for p in (run / "report").iterdir()}
+    for figure in ("ber-interference-0", "ber-interference-0.5", "trade-off", "agreement"):
+        assert {f"{figure}.png", f"{figure}.pdf"} <= names
+    sizes = pd.read_csv(run / "report" / "sizes.csv").set_index("receiver")
+    assert sizes.loc["teacher", "parameters"] == 1876 or sizes.loc["teacher", "parameters"] > 0
+    assert sizes["energy_j_per_slot"].drop("perfect CSI").gt(0).all()
+
+
+def test_a_second_sweep_changes_nothing(run: Path, capsys) -> None:
+    files = [p for p in run.rglob("*") if p.suffix in (".safetensors", ".parquet")]
+    before = {p: p.read_bytes() for p in files}
+    leanrx("sweep", run.parent / "small.yaml", "--runs", run.parent)
+    assert {p: p.read_bytes() for p in files} == before
+    assert capsys.readouterr().out.count("done before") == 3
+
+
+def test_answers_in_json(run: Path, capsys) -> None:
+    leanrx("count", "deeprx", "--json")
+    counted = json.loads(capsys.readouterr().out)
+    assert list(counted)[:3] == ["parameters", "macs", "flops"]
+    assert (counted["parameters"], counted["macs"], counted["flops"]) == (1232516, 5313165312, 10626330624)
+    leanrx("ecal", run, "--json")
+    ecal = json.loads(capsys.readouterr().out)
+    metered = ecal["inference"]["teacher"]["CodeCarbon"]
+    rows = pd.read_parquet(run / "energy.parquet")
+    row = rows[(rows["receiver"] == "teacher") & (rows["phase"] == "inference") & (rows["source"] == "CodeCarbon")]
+    assert metered["ecal_j_per_bit"] == pytest.approx(
+        float((row["energy_j"] / row["slots"]).iloc[0]) / (2 * 2 * 14 * 12 * 32)
+    )
+    leanrx("export", run, "smallest", "--json")
+    exported = json.loads(capsys.readouterr().out)
+    assert exported["equal"]
+    assert (run / "exports" / "deeprx-w0.03125-d3-kd" / "deeprx-w0.03125-d3-kd.onnx").exists()
+    leanrx("energy", run, "--json")
+    assert json.loads(capsys.readouterr().out)["data"]
+
+
+def test_a_new_point_outside_the_trained_range_is_warned_about(run: Path, capsys) -> None:
+    leanrx("evaluate", run, "--sinr-db", "40")
+    out = capsys.readouterr().out
+    assert "teacher: tested at 30, 40 dB SINR, trained on -3.0..20.0 dB" in out
+    assert 40 in set(pd.read_parquet(run / "ber.parquet")["sinr_db"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"lable": "x"}, "lable: unknown key; did you mean 'label'?"),
+        ({"seed": -1}, "seed"),
+        ({"scenario": "moon"}, "no preset 'moon'"),
+        ({"label": "../x"}, "label"),
+        ({"students": {"receivers": ["resnet"]}}, "'resnet' is not a receiver"),
+        ({"students": {"receivers": []}}, "students.receivers"),
+        ({"students": {"receivers": ["deeprx"], "distillation": {"temperature": 0}}}, "distillation.temperature"),
+        ({"students": {"receivers": ["deeprx"], "distillation": {"alpha": 1.5}}}, "distillation.alpha"),
+        ({"scenario": {**SMALL["scenario"], "snr_db": [5, 0]}}, "the range is empty"),  # type: ignore[dict-item]
+        ({"scenario": {**SMALL["scenario"], "delay_spread_s": [10, 300]}}, "is the unit s?"),  # type: ignore[dict-item]
+        ({"device": "cuda"}, "cuda is not available"),
+    ],
+)
+def test_wrong_configurations(tmp_path, capsys, changes: dict[str, object], words: str) -> None:
+    leanrx("sweep", write(tmp_path, **changes), "--runs", tmp_path / "runs", code=2)
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert "cuda" in words or not (tmp_path / "runs").exists()
+
+
+def test_wrong_arguments(run: Path, tmp_path, capsys) -> None:
+    for arguments, words in (
+        (("sweep", tmp_path / "none.yaml"), "cannot be read"),
+        (("report", tmp_path), "not a run folder"),
+        (("export", run, "nobody"), "no 'nobody'"),
+        (("export", run, "teacher", "--format", "gguf"), "formats: onnx"),
+        (("count", "deeprx-d4"), "blocks: 3, 5, 7, 9, 11"),
+        (("count", "deeprx", "--prb", "400"), "num_prb"),
+        (("count", "deeprx", "--bits", "3"), "bits: 3"),
+        (("train", run.parent / "small.yaml", "nobody", "--runs", run.parent), "no 'nobody'"),
+    ):
+        leanrx(*arguments, code=2)
+        error = capsys.readouterr().err
+        assert words in error, error
+        assert error.startswith("leanrx: ")
+        assert error.count("\n") == 1
+
+
+def test_a_run_of_another_configuration_is_not_touched(run: Path, tmp_path, capsys) -> None:
+    leanrx("sweep", write(tmp_path, seed=9), "--runs", run.parent, code=2)
+    assert "another seed (1 there, 9 here)" in capsys.readouterr().err
+
+
+def test_damaged_weights_are_named(run: Path, tmp_path, capsys) -> None:
+    weights = run / "receivers" / "teacher" / "weights.safetensors"
+    data = weights.read_bytes()
+    try:
+        weights.write_bytes(data[:-50])
+        leanrx("export", run, "teacher", code=2)
+        assert "teacher/weights.safetensors: damaged or truncated" in capsys.readouterr().err
+        weights.unlink()
+        leanrx("report", run, code=2)
+        assert "teacher/weights.safetensors: missing" in capsys.readouterr().err
+    finally:
+        weights.write_bytes(data)
+
+
+def killed(arguments: list[str], when: Path, progress: int) -> None:
+    """Start the command and kill -9 it as soon as ``when`` has ``progress`` lines."""
+    process = subprocess.Popen([sys.executable, "-m", "distillation.cli", *arguments], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if when.exists() and when.read_bytes().count(b"\n") >= progress:
+            break
+        time.sleep(0.002)
+    assert process.poll() is None, "ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_kill_9_in_training_and_in_evaluation(run: Path, tmp_path) -> None:
+    """Killed twice, run on with the same command: the weights and counts of the undisturbed run."""
+    config, folder = write(tmp_path), tmp_path / "small"
+    killed(["train", str(config), "--runs", str(tmp_path)], folder / "training" / "teacher.jsonl", 12)
+    assert not (folder / "receivers" / "teacher").exists()
+    assert (folder / "checkpoints" / "teacher.safetensors").exists()
+    leanrx("train", config, "--runs", tmp_path)
+    for name in ("teacher", "deeprx-w0.03125-d3-kd", "deeprx-w0.03125-d3-twin"):
+        weights = Path("receivers") / name / "weights.safetensors"
+        assert (folder / weights).read_bytes() == (run / weights).read_bytes()
+    killed(["evaluate", str(folder)], folder / "ber.journal.jsonl", 20)
+    assert not (folder / "ber.parquet").exists()
+    leanrx("evaluate", folder)
+    whole = pd.read_parquet(run / "ber.parquet")
+    whole = whole[whole["sinr_db"] != 40].reset_index(drop=True)
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "ber.parquet"), whole)

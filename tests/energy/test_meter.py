@@ -1,0 +1,105 @@
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from channels import UserError
+from energy.account import inference_rows, training_rows
+from energy.devices import Device
+from energy.meter import Meter, Reading, meter_repeats
+from energy.operations import OperationCount
+
+DEVICE = Device(name="x", cores=1, clock_hz=1e9, flops_per_clock=1, power_w=2, source="made up")
+
+
+class CPU:
+    def __init__(self, mode: str) -> None:
+        self._mode, self._tdp = mode, 10.0
+
+
+class GPU:
+    pass
+
+
+class RecordedTracker:
+    """CodeCarbon's tracker with recorded answers, in kWh."""
+
+    def __init__(self, hardware: list[object], cpu_kwh: float = 1e-6, gpu_kwh: float = 0.0) -> None:
+        self._hardware, self._data = (
+            hardware,
+            SimpleNamespace(duration=2.0, cpu_energy=cpu_kwh, gpu_energy=gpu_kwh, ram_energy=5e-7),
+        )
+
+    def start_task(self, name: str) -> None:
+        pass
+
+    def stop_task(self) -> SimpleNamespace:
+        return self._data
+
+
+def meter_with(monkeypatch: pytest.MonkeyPatch, tracker: RecordedTracker) -> Meter:
+    monkeypatch.setattr("codecarbon.OfflineEmissionsTracker", lambda **kwargs: tracker)
+    return Meter()
+
+
+@pytest.mark.parametrize(
+    ("hardware", "gpu_kwh", "kind", "energy_j", "words"),
+    [
+        ([CPU("intel_rapl")], 0.0, "measured", 3.6, "RAPL"),
+        ([CPU("cpu_load")], 0.0, "modelled", 3.6, "TDP 10 W x process CPU share"),
+        ([CPU("constant")], 0.0, "modelled", 3.6, "constant share"),
+        ([CPU("intel_rapl"), GPU()], 2e-6, "measured", 10.8, "NVML"),
+        ([CPU("cpu_load"), GPU()], 2e-6, "modelled", 10.8, "NVML"),
+    ],
+)
+def test_every_joule_says_what_it_is(monkeypatch, hardware, gpu_kwh, kind, energy_j, words) -> None:
+    meter = meter_with(monkeypatch, RecordedTracker(hardware, gpu_kwh=gpu_kwh))
+    meter.start()
+    reading = meter.stop()
+    assert reading.kind == kind
+    assert reading.energy_j == pytest.approx(energy_j)
+    assert reading.ram_j == pytest.approx(1.8)
+    assert reading.ram_kind == "assumed"
+    assert words in reading.instrument
+
+
+def test_codecarbon_here_counts_time_and_work() -> None:
+    """The real tracker: a busy window costs more than an idle one of the same length."""
+    meter = Meter(cpu_tdp_w=20)
+    a = torch.ones(400, 400)
+    meter.start()
+    time.sleep(1.2)
+    idle = meter.stop()
+    busy = meter_repeats(meter, lambda: a @ a, 1.2)
+    assert idle.duration_s == pytest.approx(1.2, abs=0.3)
+    assert busy.reading.duration_s >= 1.2
+    assert busy.repeats > 10
+    assert busy.reading.energy_j > 2 * idle.energy_j
+
+
+def test_windows_below_the_sampling_interval_are_refused() -> None:
+    with pytest.raises(UserError, match="min_duration_s"):
+        meter_repeats(Meter(), lambda: None, 0.5)
+
+
+def test_windows_add_up() -> None:
+    one = Reading(2.0, 1.0, 0.5, 0.1, "modelled", "measured", "assumed", "x")
+    both = one + one
+    assert (both.duration_s, both.energy_j, both.ram_j) == (4.0, 3.0, 0.2)
+    assert both.kind == "modelled"
+
+
+def test_rows_put_estimates_beside_the_meter(monkeypatch) -> None:
+    meter = meter_with(monkeypatch, RecordedTracker([CPU("cpu_load")]))
+    operations = OperationCount("net", 7, macs=500, method="formula")
+    rows = inference_rows(operations, "abc", lambda: None, 4, meter, DEVICE, 1.0)
+    assert [r.source for r in rows] == ["CodeCarbon", "FLOPs/clock", "FLOPs/W"]
+    assert {r.slots for r in rows} == {4 * rows[0].repeats}
+    assert rows[1].energy_j_per_slot == pytest.approx(1000 / 1e9 * 2)
+    assert {r.kind for r in rows} == {"modelled"}
+    reading = Reading(10.0, 30.0, 0.0, 1.0, "measured", "none", "assumed", "x")
+    trained = training_rows("net", "abc", reading, 100, 8, 3000, DEVICE)
+    assert trained[0].energy_j == 30.0
+    assert trained[0].kind == "measured"
+    assert trained[1].energy_j == pytest.approx(3000 * 800 / 1e9 * 2)

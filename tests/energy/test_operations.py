@@ -1,0 +1,60 @@
+import pytest
+import torch
+from torch import nn
+
+from channels import Grid, UserError
+from energy.operations import count, count_classical
+from receivers.spec import build
+
+
+@pytest.mark.parametrize(
+    ("spec", "macs"),
+    [("deeprx", 5_313_165_312), ("deeprx-w0.5", 1_395_244_032), ("deeprx-w0.25", 382_287_360), ("deeprx-d5", None)],
+)
+def test_published_macs(spec: str, macs: int | None) -> None:
+    counted = count(build(spec), Grid(), spec)
+    if macs is not None:
+        assert counted.macs == macs
+    else:
+        assert counted.macs == pytest.approx(2.167e9, rel=5e-4)
+    assert counted.witness_flops == counted.flops == 2 * counted.macs
+    assert counted.agreed
+
+
+class Hand(nn.Module):
+    """Convolutions whose MACs fit on a napkin, on 10 x 14 x 12 inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(10, 20, 3, padding=2, dilation=2, groups=10)
+        self.norm = nn.BatchNorm2d(20)
+        self.pointwise = nn.Conv2d(20, 4, 1, bias=False)
+        self.skip = nn.Conv2d(10, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(self.pointwise(self.norm(self.depthwise(x))) + self.skip(x))
+
+
+def test_hand_counted_net_and_nothing_dropped_in_silence() -> None:
+    counted = count(Hand(), Grid(num_prb=1))
+    positions = 14 * 12
+    assert counted.macs == positions * (20 * 9 + 20 * 4 + 10 * 4)
+    assert counted.parameters == 20 * 9 + 20 + 40 + 80 + 44
+    assert counted.batch_norm_elements == 20 * positions
+    assert counted.other_elements["sigmoid"] == counted.other_elements["add"] == 4 * positions
+
+
+def test_counting_leaves_the_mode_alone() -> None:
+    net = build("deeprx-w0.03125-d3").train()
+    count(net, Grid(num_prb=1))
+    assert net.training
+
+
+def test_classical_by_formula() -> None:
+    one_pilot = Grid(num_prb=1, num_rx=2, pilot_patterns=((2,),))
+    data = 13 * 12
+    assert count_classical("LS", one_pilot, 4).macs == 4 * (2 * 12 + 3 * data + 4 * data)
+    assert count_classical("perfect CSI", one_pilot, 2).macs == 4 * (3 + 2) * data
+    assert count_classical("LMMSE", one_pilot, 4).macs > count_classical("LS", one_pilot, 4).macs
+    with pytest.raises(UserError):
+        count_classical("magic", one_pilot, 4)

@@ -1,0 +1,187 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from channels import Scenario, Slots, SlotStream, UserError
+from receivers.ber import Evaluation, count_block, count_errors, out_of_range, rates
+from receivers.crossing import gap_db, sinr_at_ber
+from receivers.intervals import slot_clustered, wilson
+
+
+class Genie:
+    """Knows the bits; flips the first ``flips`` data bits of every ``every``-th slot."""
+
+    def __init__(self, name: str, flips: int = 0, every: int = 1) -> None:
+        self.name, self.digest, self.flips, self.every, self.calls = name, f"{flips}/{every}", flips, every, 0
+
+    def __call__(self, slots: Slots) -> torch.Tensor:
+        self.calls += 1
+        llrs = 2.0 * slots.bits.float() - 1
+        for i in range(0, len(slots), self.every):
+            at = slots.bit_mask[i].nonzero()[: self.flips].T
+            llrs[i][tuple(at)] *= -1
+        return llrs
+
+
+EVALUATION = Evaluation(
+    sinr_db=(0, 10), interference_shares=(0, 0.5), block_slots=8, min_slots=16, max_slots=40, target_slot_errors=12
+)
+
+
+@pytest.fixture
+def stream(small: Scenario) -> SlotStream:
+    return SlotStream(small, 2, EVALUATION.block_slots, "test")
+
+
+def run(receivers, stream, path, evaluation=EVALUATION) -> pd.DataFrame:
+    for _ in count_errors(receivers, stream, evaluation, path):
+        pass
+    return pd.read_parquet(path)
+
+
+def test_counts_are_exact(stream: SlotStream) -> None:
+    slots = stream.block(0)
+    per_slot = slots.bit_mask.sum((1, 2, 3))
+    counts = count_block(Genie("x", 5, 2), slots)
+    assert counts["bits"] == int(per_slot.sum())
+    assert counts["bit_errors"] == 5 * 4
+    assert counts["slot_errors"] == 4
+    assert counts["bit_errors_sq"] == 25 * 4
+    assert counts["bit_errors_x_bits"] == 5 * int(per_slot[::2].sum())
+
+
+def test_stop_rule(tmp_path, stream: SlotStream) -> None:
+    table = run([Genie("half", 1, 2), Genie("all", 1)], stream, tmp_path / "ber.parquet")
+    # half of the slots of "half" err: 12 errors after 24 slots
+    assert (table.groupby(["interference_share", "sinr_db", "receiver"])["slots"].sum() == 24).all()
+    never = run([Genie("none")], stream, tmp_path / "other.parquet")
+    assert (never.groupby(["interference_share", "sinr_db"])["slots"].sum() == 40).all()
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 9])
+@pytest.mark.parametrize("torn", [False, True])
+def test_an_interrupted_count_ends_with_the_same_table(tmp_path, stream, stop_after: int, torn: bool) -> None:
+    receivers = [Genie("a", 3, 2), Genie("b", 1)]
+    whole = run(receivers, stream, tmp_path / "whole.parquet")
+    path = tmp_path / "ber.parquet"
+    states = count_errors(receivers, stream, EVALUATION, path)
+    for _ in range(stop_after):
+        next(states)
+    states.close()
+    journal = path.with_suffix(".journal.jsonl")
+    if torn:
+        journal.write_bytes(journal.read_bytes()[:-30])
+    calls = receivers[0].calls
+    pd.testing.assert_frame_equal(run(receivers, stream, path), whole)
+    assert receivers[0].calls - calls < len(whole) / 2
+    assert not journal.exists()
+
+
+def test_more_receivers_and_points_join_the_table(tmp_path, stream: SlotStream) -> None:
+    path = tmp_path / "ber.parquet"
+    first = Genie("a", 1)
+    run([first], stream, path)
+    calls = first.calls
+    more = EVALUATION.model_copy(update={"sinr_db": (0, 10, 20)})
+    table = run([first, Genie("b", 1)], stream, path, more)
+    assert set(table["receiver"]) == {"a", "b"}
+    assert first.calls - calls == 2 * 2  # only the new point: two shares, two blocks
+
+
+def test_another_artefact_is_counted_again(tmp_path, stream: SlotStream) -> None:
+    path = tmp_path / "ber.parquet"
+    run([Genie("a", 1)], stream, path)
+    table = run([Genie("a", 2)], stream, path)
+    assert set(table["digest"]) == {"2/1"}
+    assert (table["bit_errors"] == 2 * table["slots"]).all()
+
+
+def test_names_must_differ_and_tables_must_be_readable(tmp_path, stream: SlotStream) -> None:
+    with pytest.raises(UserError, match="names must differ"):
+        next(count_errors([Genie("a"), Genie("a")], stream, EVALUATION, tmp_path / "x.parquet"))
+    (tmp_path / "x.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="delete it"):
+        next(count_errors([Genie("a")], stream, EVALUATION, tmp_path / "x.parquet"))
+
+
+def test_wilson_equals_scipy() -> None:
+    for errors, trials in ((0, 10), (3, 50), (50, 50)):
+        expected = stats.binomtest(errors, trials).proportion_ci(0.95, "wilson")
+        assert wilson(errors, trials) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def interval(errors: np.ndarray, bits: np.ndarray) -> tuple[float, float]:
+    return slot_clustered(
+        len(errors), int(bits.sum()), int(errors.sum()), int((errors**2).sum()), int((errors * bits).sum()),
+        int((bits**2).sum()),
+    )  # fmt: skip
+
+
+def test_clustered_interval_covers_where_a_binomial_one_would_not() -> None:
+    """Errors whose rate varies from slot to slot: 95 % intervals hold the truth in about 95 % of experiments."""
+    rng = np.random.default_rng(1)
+    bits = np.full(200, 1000)
+    held = binomial_held = 0
+    for _ in range(1000):
+        errors = rng.binomial(1000, rng.beta(0.5, 9.5, 200))  # mean 0.05
+        low, high = interval(errors, bits)
+        held += low <= 0.05 <= high
+        low, high = wilson(int(errors.sum()), int(bits.sum()))
+        binomial_held += low <= 0.05 <= high
+    assert 925 <= held <= 970
+    assert binomial_held < 500
+
+
+def test_no_errors_give_an_upper_bound_over_slots() -> None:
+    low, high = interval(np.zeros(100, int), np.full(100, 1000))
+    assert low == 0
+    assert high == pytest.approx(0.5 * 3 / 100, rel=0.02)
+
+
+def test_rates_sum_blocks(tmp_path, stream: SlotStream) -> None:
+    table = rates(run([Genie("a", 3, 2)], stream, tmp_path / "ber.parquet"))
+    row = table.iloc[0]
+    assert row["ber"] == row["bit_errors"] / row["bits"]
+    assert row["slot_error_rate"] == 0.5
+    assert row["ber_low"] < row["ber"] < row["ber_high"]
+
+
+def test_crossing_is_exact_on_a_straight_line() -> None:
+    sinr = np.array([0.0, 5.0, 10.0, 20.0])
+    assert float(sinr_at_ber(sinr, 10 ** (-sinr / 10), 10**-0.73)) == pytest.approx(7.3)
+    assert np.isnan(sinr_at_ber(sinr, np.full(4, 0.1), 0.01))
+    assert np.isnan(sinr_at_ber(sinr, np.full(4, 0.001), 0.01))
+
+
+def test_paired_gap_is_tighter_than_the_spread_of_each() -> None:
+    """Two receivers 1 dB apart whose errors go up and down together from block to block."""
+    rng = np.random.default_rng(2)
+    rows = []
+    for block in range(24):
+        luck = rng.lognormal(0, 0.5)
+        for sinr in (0.0, 5.0, 10.0, 15.0):
+            for name, shift in (("a", 0.0), ("b", 1.0)):
+                ber = 0.3 * luck * 10 ** (-(sinr + shift) / 10)
+                rows.append({"receiver": name, "sinr_db": sinr, "block": block, "bits": 10**6,
+                             "bit_errors": round(1e6 * ber)})  # fmt: skip
+    gap = gap_db(pd.DataFrame(rows), "a", "b", 0.05)
+    assert (gap.gap_db, gap.low_db, gap.high_db) == pytest.approx((1.0, 1.0, 1.0), abs=1e-3)
+
+
+def test_out_of_range_names_the_cards_range(small: Scenario) -> None:
+    class Trained(Genie):
+        card = type("Card", (), {"trained_sinr_db": (0.0, 8.0)})()
+
+    assert out_of_range([Genie("x")], EVALUATION) == []
+    (warning,) = out_of_range([Trained("x")], EVALUATION)
+    assert warning == "x: tested at 10 dB SINR, trained on 0.0..8.0 dB"
+
+
+def test_evaluations_must_make_sense() -> None:
+    for wrong in ({"min_slots": 50}, {"sinr_db": (1, 1)}, {"interference_shares": (1.0,)}, {"sinr_db": ()}):
+        with pytest.raises(UserError):
+            Evaluation.parse({**json.loads(EVALUATION.model_dump_json()), **wrong}, "x")

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+
+from channels import Channels, Grid, Scenario, Slots, SlotStream, scenario
+from receivers.ber import count_block
+from receivers.classical import Covariance, LmmseReceiver, LsReceiver, PerfectCsiReceiver, combine, demap, ls_estimate
+
+
+def test_demapper_equals_sionna() -> None:
+    from sionna.phy.mapping import Demapper
+
+    generator = torch.Generator().manual_seed(1)
+    for num_bits in (2, 4, 6, 8):
+        z = torch.randn(2, 14, 12, dtype=torch.complex64, generator=generator)
+        var = 0.01 + torch.rand(2, 14, 12, generator=generator)
+        ours = demap(z, var, torch.full((2,), num_bits), 8)
+        theirs = Demapper("app", "qam", num_bits, device="cpu")(z, var).reshape(2, 14, 12, num_bits)
+        torch.testing.assert_close(ours[:, :num_bits], theirs.permute(0, 3, 1, 2), atol=2e-3, rtol=1e-4)
+        assert (ours[:, num_bits:] == 0).all()
+
+
+def test_combining_is_lmmse_without_its_bias() -> None:
+    generator = torch.Generator().manual_seed(1)
+    h = torch.randn(1, 4, 1, 1, dtype=torch.complex128, generator=generator)
+    y = torch.randn(1, 4, 1, 1, dtype=torch.complex128, generator=generator)
+    z, error = combine(y, h, torch.tensor(0.3))
+    hv, yv = h[0, :, 0, 0].numpy(), y[0, :, 0, 0].numpy()
+    weights = np.linalg.solve(np.outer(hv, hv.conj()) + 0.3 * np.eye(4), hv).conj()
+    assert complex(z) == pytest.approx((weights @ yv) / (weights @ hv))
+    assert float(error) == pytest.approx(0.3 * (np.abs(weights) ** 2).sum() / abs(weights @ hv) ** 2)
+
+
+@pytest.fixture(scope="module")
+def two_patterns() -> Slots:
+    made = Scenario(
+        name="two", grid=Grid(num_prb=1, pilot_patterns=((2,), (2, 11))), channels=Channels(test=("TDL-C",)),
+        delay_spread_s=(100e-9, 300e-9), snr_db=(5, 15),
+    )  # fmt: skip
+    return SlotStream(made, 1, 12, "test").block(0)
+
+
+def test_ls_interpolates_linearly(two_patterns: Slots) -> None:
+    estimate = ls_estimate(two_patterns)
+    for i in range(len(two_patterns)):
+        raw = two_patterns.y[i] * two_patterns.pilots[i].conj()
+        at = torch.nonzero(two_patterns.pilot_symbols[i])[:, 0].tolist()
+        for r in range(2):
+            real = [np.interp(range(14), at, raw[r, at, f].real) for f in range(12)]
+            imag = [np.interp(range(14), at, raw[r, at, f].imag) for f in range(12)]
+            expected = np.array(real).T + 1j * np.array(imag).T
+            np.testing.assert_allclose(estimate[i, r].numpy(), expected, atol=1e-5)
+
+
+def test_lmmse_equals_the_textbook_solution(two_patterns: Slots) -> None:
+    """Against one dense solve per slot with the whole Kronecker covariance."""
+    made = Scenario(name="two", grid=Grid(num_prb=1), channels=Channels(test=("TDL-C",)))
+    covariance = Covariance(made, num_slots=256)
+    estimate, error = covariance.estimate(two_patterns)
+    full = np.kron(covariance.time.numpy(), covariance.frequency.numpy())
+    for i in range(len(two_patterns)):
+        at = torch.nonzero(two_patterns.pilot_symbols[i])[:, 0].numpy()
+        index = (at[:, None] * 12 + np.arange(12)).ravel()
+        var = float(two_patterns.noise_var[i] + two_patterns.interference_var[i])
+        inner = full[np.ix_(index, index)] + var * np.eye(len(index))
+        weights = np.linalg.solve(inner.T, full[:, index].T).T
+        raw = (two_patterns.y[i] * two_patterns.pilots[i].conj()).numpy()[:, at].reshape(2, -1)
+        np.testing.assert_allclose(estimate[i].reshape(2, -1).numpy(), raw @ weights.T, atol=2e-4)
+        expected_error = np.diag(full - weights @ full[index]).real.reshape(14, 12).mean(1)
+        np.testing.assert_allclose(error[i, 0, :, 0].numpy(), expected_error, atol=2e-4)
+
+
+def test_a_better_channel_estimate_gives_a_lower_ber() -> None:
+    desk = scenario("desk")
+    slots = SlotStream(desk, 5, 256, "test").at_sinr(10).block(0)
+    errors = [count_block(r, slots)["bit_errors"] for r in (LsReceiver(), LmmseReceiver(desk), PerfectCsiReceiver())]
+    assert errors[0] > 1.1 * errors[1] > 1.1 * errors[2]
+    lmmse, predicted = Covariance(desk).estimate(slots)
+    found = float((lmmse - slots.h).abs().square().mean())
+    assert found < float((ls_estimate(slots) - slots.h).abs().square().mean()) - 0.1  # at least the noise power less
+    assert found == pytest.approx(float(predicted.mean()), rel=0.1)
+
+
+def test_interference_raises_the_ber_as_its_power_says() -> None:
+    """Off, and at 0 dB SIR; and at an equal SINR, noise and interference do about the same to white-noise detection."""
+    desk = scenario("desk")
+    stream = SlotStream(desk, 5, 256, "test")
+    receiver = PerfectCsiReceiver()
+    clean = stream.at_sinr(20).block(0)
+    loud = stream.at_sinr(0, 0.99).block(0)
+    noisy = stream.at_sinr(0).block(0)
+    ber = [count_block(receiver, s)["bit_errors"] / count_block(receiver, s)["bits"] for s in (clean, loud, noisy)]
+    assert ber[0] < 0.01 < ber[1]
+    assert ber[1] == pytest.approx(ber[2], rel=0.1)

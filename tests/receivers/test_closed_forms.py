@@ -1,0 +1,99 @@
+"""BER of the classical chain against closed forms, within its own 99 % intervals."""
+
+import math
+
+import pandas as pd
+import pytest
+from scipy.special import erfc
+
+from channels import Channels, Grid, Scenario, SlotStream
+from receivers.ber import Evaluation, count_errors, rates
+from receivers.classical import PerfectCsiReceiver
+
+MODULATIONS = {"QPSK": 2, "16-QAM": 4, "64-QAM": 6, "256-QAM": 8}
+
+
+def q_terms(num_bits: int) -> list[tuple[float, float]]:
+    """BER of Gray square QAM as ``sum w Q(sqrt(2 c snr))`` (K. Cho, D. Yoon, IEEE Trans. Commun. 50(7), 2002)."""
+    side = 2 ** (num_bits // 2)
+    terms = []
+    for k in range(1, num_bits // 2 + 1):
+        for i in range(int((1 - 2**-k) * side)):
+            sign = (-1) ** math.floor(i * 2 ** (k - 1) / side)
+            weight = sign * (2 ** (k - 1) - math.floor(i * 2 ** (k - 1) / side + 0.5))
+            scale = (2 * i + 1) ** 2 * 3 / (2 * (side**2 - 1))
+            terms.append((2 * weight / side / (num_bits // 2), scale))
+    return terms
+
+
+def awgn_ber(num_bits: int, snr: float) -> float:
+    return sum(w * 0.5 * erfc(math.sqrt(c * snr)) for w, c in q_terms(num_bits))
+
+
+def rayleigh_ber(num_bits: int, snr: float, branches: int) -> float:
+    """Average of each Q function over maximum-ratio combining (J. G. Proakis, Digital Communications, 14.4-15)."""
+
+    def average(c: float) -> float:
+        mu = math.sqrt(c * snr / (1 + c * snr))
+        series = sum(math.comb(branches - 1 + k, k) * ((1 + mu) / 2) ** k for k in range(branches))
+        return ((1 - mu) / 2) ** branches * series
+
+    return sum(w * average(c) for w, c in q_terms(num_bits))
+
+
+def simulate(tmp_path, model: str, modulation: str, num_rx: int, sinr_db: list[float], block: int) -> pd.DataFrame:
+    scenario = Scenario.model_validate(
+        {
+            "name": "closed form",
+            "grid": Grid(num_prb=1, num_rx=num_rx, pilot_patterns=((2,),)),
+            "modulations": [modulation],
+            "channels": Channels.model_validate({"test": [model]}),
+        }
+    )
+    evaluation = Evaluation(
+        sinr_db=tuple(sinr_db), block_slots=block, min_slots=4 * block, max_slots=4 * block, target_slot_errors=10**9
+    )
+    stream = SlotStream(scenario, 11, block, "test")
+    path = tmp_path / "ber.parquet"
+    for _ in count_errors([PerfectCsiReceiver()], stream, evaluation, path):
+        pass
+    return rates(pd.read_parquet(path), level=0.99)
+
+
+def assert_on_curve(table: pd.DataFrame, expected: list[float]) -> None:
+    for row, truth in zip(table.itertuples(), expected, strict=True):
+        assert row.ber_low <= truth <= row.ber_high, (row, truth)
+        assert row.ber_high / row.ber_low < 1.6, "the interval is too wide to prove anything"
+
+
+def snr_for(ber: float, num_bits: int, branches: int) -> float:
+    """SNR in dB at which a closed form gives ``ber``; 0 branches mean AWGN."""
+    low, high = -10.0, 60.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        snr = 10 ** (middle / 10)
+        found = rayleigh_ber(num_bits, snr, branches) if branches else awgn_ber(num_bits, snr)
+        low, high = (middle, high) if found > ber else (low, middle)
+    return round(middle, 1)
+
+
+@pytest.mark.parametrize("modulation", MODULATIONS)
+def test_awgn(tmp_path, modulation: str) -> None:
+    bits = MODULATIONS[modulation]
+    points = sorted(snr_for(ber, bits, 0) for ber in (5e-2, 1e-2, 1e-3))
+    table = simulate(tmp_path, "AWGN", modulation, 1, points, 200)
+    assert_on_curve(table, [awgn_ber(bits, 10 ** (s / 10)) for s in points])
+
+
+@pytest.mark.parametrize("branches", [1, 2])
+@pytest.mark.parametrize("modulation", ["QPSK", "16-QAM", "256-QAM"])
+def test_flat_rayleigh(tmp_path, modulation: str, branches: int) -> None:
+    bits = MODULATIONS[modulation]
+    points = sorted(snr_for(ber, bits, branches) for ber in (1e-1, 1e-2))
+    table = simulate(tmp_path, "Rayleigh", modulation, branches, points, 2500)
+    assert_on_curve(table, [rayleigh_ber(bits, 10 ** (s / 10), branches) for s in points])
+
+
+def test_closed_forms_agree_with_textbook_values() -> None:
+    assert awgn_ber(2, 10 ** (0.96 + 0.301)) == pytest.approx(1e-5, rel=0.1)  # Eb/N0 9.6 dB
+    assert rayleigh_ber(2, 2 * 10**2.4, 1) == pytest.approx(1e-3, rel=0.05)  # Eb/N0 24 dB

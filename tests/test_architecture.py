@@ -1,0 +1,59 @@
+"""The order of the house: channels <- receivers <- energy <- distillation, and a light command line."""
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ORDER = ["channels", "receivers", "energy", "distillation"]
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {a.name.split(".")[0] for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_packages_import_in_one_direction(package: str) -> None:
+    later = set(ORDER[ORDER.index(package) + 1 :])
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    for path in files:
+        assert not imports(path) & later, path
+
+
+def test_receivers_know_no_training_and_help_is_light() -> None:
+    code = (
+        "import sys; sys.argv = ['leanrx', '--help']\n"
+        "from distillation.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "heavy = {'torch', 'sionna', 'pandas', 'plotly', 'codecarbon', 'pydantic'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    for command in ("doctor", "train", "sweep", "evaluate", "count", "energy", "ecal", "report", "export"):
+        assert command in done.stdout
+
+
+def test_the_wheel_holds_the_packages_and_their_data_alone(tmp_path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        check=True, capture_output=True, cwd=ROOT,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("leanrx-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {n.split("/")[0] for n in names if ".dist-info" not in n} == set(ORDER)
+    for data in ("channels/presets/desk.yaml", "energy/devices.yaml", "distillation/report/page.html.jinja"):
+        assert data in names
+    assert any(n.endswith("licenses/LICENSE") for n in names)
