@@ -205,7 +205,9 @@ def export(
 def _open(config: Path, root: Path) -> tuple[Run, ConsoleWatcher]:
     from distillation.runs import Sweep, open_run
 
-    return open_run(Sweep.load(config), root), _watcher()
+    sweep_config = Sweep.load(config)
+    sweep_config.torch_device()  # a device that is not there is found before anything is written
+    return open_run(sweep_config, root), _watcher()
 
 
 def _load(folder: Path, quiet: bool = False) -> tuple[Run, ConsoleWatcher]:
@@ -226,9 +228,10 @@ def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2, Ctrl-C is 130."""
     try:
         app()
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:
+            print("interrupted; the same command goes on from here", file=sys.stderr)
+        raise
     except Exception as error:
         from channels.records import UserError
 

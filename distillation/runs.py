@@ -112,7 +112,7 @@ class Sweep(Record):
         """
         if self.device == "cuda" and not torch.cuda.is_available():
             raise UserError("device: cuda is not available here; write auto or cpu")
-        return "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
+        return "cuda:0" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)

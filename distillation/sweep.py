@@ -9,13 +9,14 @@ from functools import partial
 from typing import Any, Protocol
 
 import pandas as pd
+import torch
 
 from channels import SlotStream, UserError
 from channels.records import write_atomic
 from distillation.runs import Run, planned_names, student_name
 from distillation.training import Job, StepState, train
 from energy.account import TRAINING_FACTOR, EnergyRow, inference_rows, training_rows
-from energy.devices import Device
+from energy.devices import Device, gpu
 from energy.ecal import inference_term, slot_bits
 from energy.meter import Meter, Reading
 from energy.operations import OperationCount, count, count_classical
@@ -123,9 +124,7 @@ def meter_all(run: Run, watcher: Watcher) -> None:
     Perfect CSI is not a receiver that can be built, so it has no energy.
     """
     config, device = run.config, run.config.torch_device()
-    machine = Device.model_validate(run.environment()["device"])
-    if config.metering.cpu_power_w is not None:
-        machine = machine.model_copy(update={"power_w": config.metering.cpu_power_w})
+    machine = _machine(run, device)
     receivers = [r for r in all_receivers(run, device) if r.name != "perfect CSI"]
     counts = operations(run, receivers)
     rows = _known_rows(run, {r.name: r.digest for r in receivers})
@@ -145,6 +144,15 @@ def meter_all(run: Run, watcher: Watcher) -> None:
             new += _training_rows(receiver, counts, machine)
         rows += new
         write_atomic(run.energy_path, pd.DataFrame([asdict(r) for r in rows]).to_parquet())
+
+
+def _machine(run: Run, device: str) -> Device:
+    """The device that estimates are made for: the one that the run's receivers run on."""
+    if device != "cpu":
+        return gpu(torch.cuda.get_device_name(device))
+    machine = Device.model_validate(run.environment()["device"])
+    power_w = run.config.metering.cpu_power_w
+    return machine.model_copy(update={"power_w": power_w}) if power_w else machine
 
 
 def _known_rows(run: Run, digests: dict[str, str]) -> list[EnergyRow]:

@@ -67,6 +67,18 @@ def device(name: str) -> Device:
     return known[name]
 
 
+def gpu(name: str) -> Device:
+    """The record of a GPU by the name that its driver gives, such as ``NVIDIA H200``.
+
+    Raises:
+        UserError: if no record fits.
+    """
+    for key, record in devices().items():
+        if key.split("-")[0] in name.lower().replace("-", " ").split():
+            return record
+    raise UserError(f"device: no record for the GPU '{name}'; add one to energy/devices.yaml")
+
+
 def host(power_w: float | None = None) -> Device:
     """The CPU of this machine, its matrix-product rate timed (about a second).
 

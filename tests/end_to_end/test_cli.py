@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from distillation.cli import main
+from receivers.spec import build
 
 SMALL = {
     "label": "small",
@@ -53,14 +54,14 @@ def write(folder: Path, **changes: object) -> Path:
 def leanrx(*arguments: object, code: int = 0) -> None:
     """Run the command in this process."""
     argv, sys.argv = sys.argv, ["leanrx", *map(str, arguments)]
+    ended: object = 0
     try:
         main()
     except SystemExit as end:
-        assert (end.code or 0) == code, end.code
-    else:
-        assert code == 0
+        ended = end.code or 0
     finally:
         sys.argv = argv
+    assert ended == code
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,8 @@ def test_the_report_is_one_page_that_needs_no_network(run: Path) -> None:
     for figure in ("ber-interference-0", "ber-interference-0.5", "trade-off", "agreement"):
         assert {f"{figure}.png", f"{figure}.pdf"} <= names
     sizes = pd.read_csv(run / "report" / "sizes.csv").set_index("receiver")
-    assert sizes.loc["teacher", "parameters"] == 1876 or sizes.loc["teacher", "parameters"] > 0
+    teacher = build("deeprx-w0.0625-d3")
+    assert sizes.loc["teacher", "parameters"] == sum(p.numel() for p in teacher.parameters())
     assert sizes["energy_j_per_slot"].drop("perfect CSI").gt(0).all()
 
 
@@ -162,7 +164,7 @@ def test_wrong_configurations(tmp_path, capsys, changes: dict[str, object], word
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
-    assert "cuda" in words or not (tmp_path / "runs").exists()
+    assert not (tmp_path / "runs").exists()
 
 
 def test_wrong_arguments(run: Path, tmp_path, capsys) -> None:

@@ -30,7 +30,7 @@ def test_one_inference_of_the_published_case() -> None:
 
 
 def test_limit_of_many_inferences() -> None:
-    """What 9,000 more inferences add to the published curve between 1,000 and 10,000, virtualisation of 10 % included."""
+    """What 9,000 more inferences add to the published curve, 10 % virtualisation included."""
     points = {p["gamma"]: p for p in MLP["points"]}
     added_j = points[10_000]["ecal_abs_j"] - points[1_000]["ecal_abs_j"]
     added_bits = points[10_000]["total_bits"] - points[1_000]["total_bits"]

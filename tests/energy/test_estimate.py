@@ -1,7 +1,7 @@
 import pytest
 
 from channels import UserError
-from energy.devices import Device, device, devices
+from energy.devices import Device, device, devices, gpu
 from energy.estimate import estimates, flops_per_clock, flops_per_watt
 
 PAPER_CPU = Device(name="x", cores=4, clock_hz=2e9, flops_per_clock=16, power_w=10, source="made up")
@@ -26,6 +26,13 @@ def test_named_devices_reach_their_data_sheets() -> None:
     assert devices()["h100-sxm"].peak_flops_per_s == pytest.approx(67e12, rel=0.01)
     with pytest.raises(UserError, match="not known"):
         device("abacus")
+
+
+def test_gpus_are_found_by_their_drivers_name() -> None:
+    assert gpu("NVIDIA A100-SXM4-80GB").name == "a100-sxm-80gb"
+    assert gpu("NVIDIA H200").name == "h200-sxm"
+    with pytest.raises(UserError, match="no record"):
+        gpu("Voodoo 2")
 
 
 def test_the_host_is_recognised_and_timed() -> None:

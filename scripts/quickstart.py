@@ -1,0 +1,52 @@
+"""What the command line does, in a few lines of Python: slots, receivers, counts, energy. About a minute on a laptop."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from channels import SlotStream, scenario
+from distillation.training import Distillation, Job, Training, train
+from energy.devices import host
+from energy.estimate import estimates
+from energy.meter import Meter, meter_repeats
+from energy.operations import count
+from receivers.ber import Evaluation, count_errors, rates
+from receivers.classical import classical_receivers
+
+
+def main() -> None:
+    desk = scenario("desk")
+    folder = Path(tempfile.mkdtemp(prefix="leanrx-"))
+    training = Training(steps=150, batch_slots=16, optimizer="adamw", learning_rate=1e-2, warmup_steps=20)
+
+    def learn(name: str, role: str, receiver: str, **told: object):  # type: ignore[no-untyped-def]
+        job = Job(name, role, receiver, desk, training, seed=1, **told)  # type: ignore[arg-type]
+        return train(job, folder / name, folder / f"{name}.checkpoint", folder / f"{name}.jsonl")
+
+    teacher = learn("teacher", "teacher", "deeprx-w0.125-d5")
+    student = learn("student", "student", "deeprx-w0.0625-d5", teacher=teacher, distillation=Distillation())
+
+    stream = SlotStream(desk, seed=1, block_slots=64, split="test")
+    evaluation = Evaluation(sinr_db=(0, 10, 20), min_slots=128, max_slots=128, block_slots=64)
+    for state in count_errors(
+        [*classical_receivers(desk), teacher, student], stream, evaluation, folder / "ber.parquet"
+    ):
+        if state.stopped:
+            print(f"{state.sinr_db:g} dB: {state.slots} slots, {state.bit_errors} errors in {state.bits} bits")
+    print(rates(pd.read_parquet(folder / "ber.parquet"))[["receiver", "sinr_db", "ber", "ber_low", "ber_high"]])
+
+    operations = count(student.net, desk.grid, student.name)
+    slots = stream.block(0)
+    window = meter_repeats(Meter(), lambda: student(slots))
+    per_slot = window.reading.energy_j / (window.repeats * len(slots))
+    print(f"student: {operations.macs:,} MACs, {1e3 * per_slot:.3g} mJ per slot ({window.reading.kind})")
+    for estimate in estimates(operations.flops, host()):
+        print(f"{estimate.method}: {1e3 * estimate.energy_j:.3g} mJ per slot (modelled), {estimate.assumption}")
+    print(f"files: {folder}")
+
+
+if __name__ == "__main__":
+    main()
