@@ -1,4 +1,4 @@
-"""What the command line does, in a few lines of Python: slots, receivers, counts, energy. About a minute on a laptop."""
+"""What the command line does, in a few lines of Python: slots, receivers, counts, energy. Takes about a minute."""
 
 from __future__ import annotations
 

@@ -112,12 +112,13 @@ def _ber(analysis: Analysis, share: float) -> Figure:
         f"{table['slots'].min()} to {table['slots'].max()}" if table["slots"].nunique() > 1 else table["slots"].min()
     )
     conditions = f"{share:.0%} of the unwanted power is an interferer" if share else "no interferer"
-    shown = table.loc[table["ber"] > 0, "ber_low"]
-    floor = 10 ** math.floor(math.log10(max(1e-7, float(shown.min()))))
+    built = table[(table["receiver"] != "perfect CSI") & (table["ber"] > 0)]
+    floor = max(1e-7, 0.3 * float(built["ber"].min()))
     return Figure(
         name=f"ber-interference-{share:g}",
         caption=f"Uncoded BER over SINR, {conditions}. {slots} slots per point, the same for all receivers; bars are "
-        "95 % intervals over slots; an arrow is an upper bound where no error was seen.",
+        "95 % intervals over slots; an arrow is an upper bound where no error was seen. The axis ends a little below the "
+        "best receiver that can be built.",
         x_title="SINR per receive antenna [dB]",
         y_title="BER",
         curves=curves,
@@ -131,7 +132,7 @@ def _trade_off(analysis: Analysis) -> Figure:
     curves = [
         Curve(
             str(row.receiver),
-            [row.energy_j_per_slot],
+            [1e3 * row.energy_j_per_slot],
             [row.ber],
             [row.ber_low],
             [row.ber_high],
@@ -148,7 +149,7 @@ def _trade_off(analysis: Analysis) -> Figure:
         0,
         Curve(
             "Pareto front",
-            front["energy_j_per_slot"].tolist(),
+            (1e3 * front["energy_j_per_slot"]).tolist(),
             front["ber"].tolist(),
             colour="#bbbbbb",
             marker="none",
@@ -158,11 +159,11 @@ def _trade_off(analysis: Analysis) -> Figure:
         name="trade-off",
         caption=f"BER at {analysis.sinr_db:g} dB SINR against energy of inference, {METERED} "
         f"({analysis.metered_kind}). Down and left is better; the line joins receivers that no other beats in both.",
-        x_title=f"energy per slot [J, {analysis.metered_kind}]",
+        x_title=f"energy per slot [mJ, {analysis.metered_kind}]",
         y_title=f"BER at {analysis.sinr_db:g} dB",
         curves=curves,
         x_log=True,
-        second_x=(1 / analysis.data_bits_per_slot, "energy per data bit [J]"),
+        second_x=(1e3 / analysis.data_bits_per_slot, "energy per data bit [µJ]"),
     )
 
 
@@ -210,11 +211,25 @@ def agreement_words(analysis: Analysis) -> str:
 _PLOTLY_DASH = {"solid": "solid", "dash": "dash", "dot": "dot"}
 _LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
-    "height": 520,
+    "height": 560,
     "margin": {"l": 64, "r": 16, "t": 56, "b": 56},
     "legend": {"orientation": "h", "yanchor": "top", "y": -0.18, "font": {"size": 11}},
     "font": {"size": 13},
 }
+
+
+def _axis(title: str, values: list[float], log: bool, ends: tuple[float, float] | None = None) -> dict[str, Any]:
+    """A plotly axis; on a logarithmic one the ticks are decades, or 1-2-5 where there are few of those."""
+    if not log:
+        return {"title": title}
+    low, high = ends or (min(values) / 1.5, max(values) * 1.5)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    if math.log10(high / low) > 2.5:
+        ticks = {"dtick": 1, "exponentformat": "power"}
+    else:
+        values_125 = [m * 10.0**d for d in decades for m in (1, 2, 5)]
+        ticks = {"tickvals": values_125, "ticktext": [f"{v:.3g}" for v in values_125]}
+    return {"title": title, "type": "log", "range": [math.log10(low), math.log10(high)], **ticks}
 
 
 def to_plotly(figure: Figure) -> Any:
@@ -245,26 +260,15 @@ def to_plotly(figure: Figure) -> Any:
         if curve.labels:
             trace |= {"text": curve.labels, "hovertemplate": "%{text}<br>%{x:.3e}, %{y:.3e}<extra></extra>"}
         drawn.add_trace(go.Scatter(**trace))
-    x_axis: dict[str, Any] = {"title": figure.x_title, "type": "log" if figure.x_log else "linear"}
-    y_axis: dict[str, Any] = {"title": figure.y_title, "type": "log" if figure.y_log else "linear"}
-    y_axis |= {"exponentformat": "power", "dtick": 1}
-    if figure.y_range:
-        y_axis["range"] = [math.log10(v) for v in figure.y_range]
-    if figure.x_log:
-        x_axis |= {"exponentformat": "power"}
+    x_values = [v for c in figure.curves for v in c.x]
+    y_values = [v for c in figure.curves for v in (*c.y, *(c.low or ()), *(c.high or ())) if v > 0]
+    x_axis = _axis(figure.x_title, x_values, figure.x_log)
+    y_axis = _axis(figure.y_title, y_values, figure.y_log, figure.y_range)
     if figure.second_x:
         factor, title = figure.second_x
-        x = [v for c in figure.curves for v in c.x]
-        ends = [math.log10(min(x)) - 0.25, math.log10(max(x)) + 0.25]
-        x_axis["range"] = ends
+        upper = _axis(title, [v * factor for v in x_values], figure.x_log)
         drawn.add_trace(go.Scatter(x=[], y=[], xaxis="x2", showlegend=False))
-        drawn.update_layout(
-            xaxis2={
-                "title": title, "type": "log", "overlaying": "x", "side": "top", "showgrid": False,
-                "range": [e + math.log10(factor) for e in ends], "exponentformat": "power",
-                "fixedrange": True,
-            }
-        )  # fmt: skip
+        drawn.update_layout(xaxis2={**upper, "overlaying": "x", "side": "top", "showgrid": False, "fixedrange": True})
         x_axis["fixedrange"] = True
     drawn.update_layout(xaxis=x_axis, yaxis=y_axis, **_LAYOUT)
     return drawn
@@ -280,6 +284,7 @@ def to_files(figure: Figure) -> dict[str, bytes]:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib import ticker
 
     drawn, axes = plt.subplots(figsize=(7.2, 4.8), layout="constrained")
     for curve in figure.curves:
@@ -292,10 +297,19 @@ def to_files(figure: Figure) -> dict[str, bytes]:
         axes.set_yscale("log")
     if figure.y_range:
         axes.set_ylim(*figure.y_range)
+    scales = [axes.xaxis] * figure.x_log + [axes.yaxis] * figure.y_log
     if figure.second_x:
         factor, title = figure.second_x
         scale: Any = (lambda x: x * factor, lambda x: x / factor)
-        axes.secondary_xaxis("top", functions=scale).set_xlabel(title)
+        second = axes.secondary_xaxis("top", functions=scale)
+        second.set_xlabel(title)
+        scales.append(second.xaxis)
+    for axis in scales:
+        low, high = axis.get_view_interval()
+        if 0 < low and math.log10(high / low) < 2.5:
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(ticker.StrMethodFormatter("{x:.3g}"))
+            axis.set_minor_formatter(ticker.NullFormatter())
     axes.grid(visible=True, which="both", alpha=0.25)
     axes.legend(fontsize=8)
     files = {}

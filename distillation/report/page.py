@@ -197,14 +197,14 @@ def _size_table(analysis: Analysis) -> dict[str, Any]:
     target = f"{analysis.target_ber:g}"
     head = [
         "receiver", "parameters", "MACs per slot", f"energy per slot [mJ, {analysis.metered_kind}]",
-        "energy per data bit [nJ]", f"BER at {analysis.sinr_db:g} dB (95 %)", "BER at the highest SINR (95 %)",
+        "energy per data bit [µJ]", f"BER at {analysis.sinr_db:g} dB (95 %)", "BER at the highest SINR (95 %)",
         f"SINR for BER {target} [dB]", "loss to teacher [dB]", "gain over twin [dB]",
     ]  # fmt: skip
     rows = []
     for row in analysis.sizes.itertuples():
         rows.append([
             str(row.receiver), _number(row.parameters or np.nan, "{:,.0f}"), f"{row.macs_per_slot:,}",
-            _number(1e3 * row.energy_j_per_slot, "{:.3g}"), _number(1e9 * row.energy_j_per_data_bit, "{:.3g}"),
+            _number(1e3 * row.energy_j_per_slot, "{:.3g}"), _number(1e6 * row.energy_j_per_data_bit, "{:.3g}"),
             _interval(row.ber, row.ber_low, row.ber_high, "{:.2e}"),
             _interval(row.ber_at_highest_sinr, row.ber_at_highest_sinr_low, row.ber_at_highest_sinr_high, "{:.2e}"),
             _number(row.sinr_db_at_target, "{:.1f}", "not reached"),
