@@ -183,7 +183,7 @@ def train(
                     if meter:
                         meter.start()
     finally:
-        if meter:
+        if meter and meter.running:
             reading = _sum(reading, meter.stop())
     receiver = save(folder, net, _card(job, net, reading))
     checkpoint.unlink(missing_ok=True)

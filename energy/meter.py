@@ -84,6 +84,7 @@ class Meter:
             allow_multiple_runs=True, force_cpu_power=cpu_tdp_w,
         )  # fmt: skip
         self._window = 0
+        self.running = False
         self.start()
         self._modes = self._power_modes()
         self.stop()
@@ -92,12 +93,14 @@ class Meter:
         """Open a window."""
         _synchronise()
         self._window += 1
+        self.running = True
         self._tracker.start_task(f"window {self._window}")
 
     def stop(self) -> Reading:
         """Close the window and read it."""
         _synchronise()
         data = self._tracker.stop_task()
+        self.running = False
         cpu_kind, gpu_kind, mode = getattr(self, "_modes", ("none", "none", ""))
         return Reading(
             duration_s=data.duration,

@@ -18,7 +18,7 @@ def test_commands_exist() -> None:
     from distillation.cli import app
 
     known = {c.callback.__name__ for c in app.registered_commands if c.callback}
-    named = set(re.findall(r"^ *leanrx ([a-z]+)", README, re.MULTILINE))
+    named = set(re.findall(r"^    leanrx ([a-z]+)", README, re.MULTILINE))
     assert named
     assert named <= known
 

@@ -306,7 +306,7 @@ def to_files(figure: Figure) -> dict[str, bytes]:
         scales.append(second.xaxis)
     for axis in scales:
         low, high = axis.get_view_interval()
-        if 0 < low and math.log10(high / low) < 2.5:
+        if low > 0 and math.log10(high / low) < 2.5:
             axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter(ticker.StrMethodFormatter("{x:.3g}"))
             axis.set_minor_formatter(ticker.NullFormatter())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 
 from channels import Scenario, Slots
@@ -30,8 +32,12 @@ class LmmseReceiver:
     name = "LMMSE"
 
     def __init__(self, scenario: Scenario, device: str = "cpu") -> None:
-        self._covariance = Covariance(scenario, device=device)
+        self._scenario, self._device = scenario, device
         self.digest = f"classical/lmmse/1/{scenario.name}"
+
+    @cached_property
+    def _covariance(self) -> Covariance:
+        return Covariance(self._scenario, device=self._device)
 
     def __call__(self, slots: Slots) -> torch.Tensor:
         h, error_var = self._covariance.estimate(slots)
