@@ -117,8 +117,8 @@ def _ber(analysis: Analysis, share: float) -> Figure:
     return Figure(
         name=f"ber-interference-{share:g}",
         caption=f"Uncoded BER over SINR, {conditions}. {slots} slots per point, the same for all receivers; bars are "
-        "95 % intervals over slots; an arrow is an upper bound where no error was seen. The axis ends a little below the "
-        "best receiver that can be built.",
+        "95 % intervals over slots; an arrow is an upper bound where no error was seen. The axis ends a little below "
+        "the best receiver that can be built.",
         x_title="SINR per receive antenna [dB]",
         y_title="BER",
         curves=curves,
