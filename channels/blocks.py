@@ -26,7 +26,7 @@ class SlotStream:
         scenario: what to draw from.
         seed: 0 or greater; fixes every random number.
         block_slots: slots in a block.
-        split: ``"train"`` or ``"test"``: which of the scenario's channel models, and disjoint random numbers.
+        split: ``"train"`` or ``"test"``: which of the scenario's channel models, with random numbers of their own.
         device: torch device on which slots are made.
         purpose: separates streams of the same seed and split (for example ``"calibration"``).
 
@@ -44,7 +44,7 @@ class SlotStream:
         purpose: str = "",
     ) -> None:
         self.scenario, self.seed, self.block_slots, self.device = scenario, seed, block_slots, device
-        self._stream_id = zlib.crc32(f"{split}/{purpose}".encode())
+        self.name = f"{split}/{purpose}"
         models = getattr(scenario.channels, split)
         if not models:
             raise UserError(f"scenario {scenario.name}: channels.{split} is empty; name at least one model")
@@ -59,7 +59,7 @@ class SlotStream:
     @torch.no_grad()
     def block(self, number: int) -> Slots:
         """Make block ``number`` (0 or greater)."""
-        seeds = np.random.SeedSequence([self.seed, self._stream_id, number]).generate_state(4, np.uint64)
+        seeds = np.random.SeedSequence([self.seed, zlib.crc32(self.name.encode()), number]).generate_state(4, np.uint64)
         rng_wanted, rng_data, rng_interferer, rng_noise = (
             torch.Generator(self.device).manual_seed(int(s) >> 1) for s in seeds
         )

@@ -83,6 +83,22 @@ class Scenario(Record):
     snr_db: Annotated[Range, _within(-50, 100, "dB")] = (-4.0, 32.0)
     interference: Interference | None = None
 
+    @model_validator(mode="after")
+    def _frequency_domain_holds(self) -> Self:
+        """Refuse delays and Dopplers whose interference the frequency-domain channel would leave out."""
+        limit_s, limit_hz = self.grid.cyclic_prefix_s / 3, self.grid.subcarrier_spacing_hz / 20
+        if self.delay_spread_s[1] > limit_s:
+            raise ValueError(
+                f"delay_spread_s: {self.delay_spread_s[1]:g} s is above a third of the cyclic prefix ({limit_s:.3g} s "
+                f"at {self.grid.subcarrier_spacing_hz} Hz), where intersymbol interference matters; it is not modelled"
+            )
+        if self.max_doppler_hz[1] > limit_hz:
+            raise ValueError(
+                f"max_doppler_hz: {self.max_doppler_hz[1]:g} Hz is above a twentieth of the subcarrier spacing "
+                f"({limit_hz:g} Hz), where intercarrier interference matters; it is not modelled"
+            )
+        return self
+
     @property
     def bits_per_symbol(self) -> int:
         """The most bits that one RE of this scenario carries; receivers put out this many LLRs per RE."""

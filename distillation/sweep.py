@@ -16,7 +16,7 @@ from channels.records import write_atomic
 from distillation.runs import Run, planned_names, student_name
 from distillation.training import Job, StepState, train
 from energy.account import TRAINING_FACTOR, EnergyRow, inference_rows, training_rows
-from energy.devices import Device, gpu
+from energy.devices import Device, gpu, host
 from energy.ecal import inference_term, slot_bits
 from energy.meter import Meter, Reading
 from energy.operations import OperationCount, count, count_classical
@@ -127,7 +127,7 @@ def meter_all(run: Run, watcher: Watcher) -> None:
     machine = _machine(run, device)
     receivers = [r for r in all_receivers(run, device) if r.name != "perfect CSI"]
     counts = operations(run, receivers)
-    rows = _known_rows(run, {r.name: r.digest for r in receivers})
+    rows = [r for r in _known_rows(run, {r.name: r.digest for r in receivers}) if r.machine == machine.name]
     todo = [r for r in receivers if not any(row.receiver == r.name for row in rows)]
     if not todo:
         return
@@ -149,10 +149,8 @@ def meter_all(run: Run, watcher: Watcher) -> None:
 def _machine(run: Run, device: str) -> Device:
     """The device that estimates are made for: the one that the run's receivers run on."""
     if device != "cpu":
-        return gpu(torch.cuda.get_device_name(device))
-    machine = Device.model_validate(run.environment()["device"])
-    power_w = run.config.metering.cpu_power_w
-    return machine.model_copy(update={"power_w": power_w}) if power_w else machine
+        return gpu(torch.device(device).index or 0)
+    return host(run.config.metering.cpu_power_w)
 
 
 def _known_rows(run: Run, digests: dict[str, str]) -> list[EnergyRow]:

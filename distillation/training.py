@@ -25,7 +25,7 @@ from distillation.losses import bit_loss, distillation_loss
 from energy.meter import Meter, Reading
 from receivers.deeprx import features
 from receivers.spec import build
-from receivers.weights import Card, NeuralReceiver, save
+from receivers.weights import Card, NeuralReceiver, full_precision, save
 
 
 class Training(Record):
@@ -138,7 +138,9 @@ def train(
     net = build(job.receiver, scenario.grid.num_rx, scenario.bits_per_symbol, job.seed)
     net = net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = _optimizer(net, training)
-    stream = SlotStream(scenario, job.seed, training.batch_slots, "train", device)
+    # The teacher has slots of its own, so that students of all seeds hear it on slots that it was not trained on.
+    purpose = "teacher" if job.role == "teacher" else ""
+    stream = SlotStream(scenario, job.seed, training.batch_slots, "train", device, purpose)
     checkpoint, log = Path(checkpoint), Path(log)
     first, reading = _resume(checkpoint, job, net, optimizer)
     _cut_log(log, first)
@@ -156,9 +158,8 @@ def train(
                     group["lr"] = training.rate(step)
                 slots = stream.block(step)
                 inputs = features(slots).contiguous(memory_format=torch.channels_last)
-                with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=autocast):
-                    llrs = net(inputs)
-                llrs = llrs.float()
+                with full_precision(), torch.autocast(torch.device(device).type, torch.bfloat16, enabled=autocast):
+                    llrs = net(inputs).float()
                 if job.teacher is not None and job.distillation is not None:
                     told = job.teacher(slots)
                     temperature, alpha = job.distillation.temperature, job.distillation.alpha
@@ -166,7 +167,8 @@ def train(
                 else:
                     loss = bit_loss(llrs, slots)
                 optimizer.zero_grad()
-                loss.backward()
+                with full_precision():
+                    loss.backward()
                 optimizer.step()
                 if (step + 1) % log_every == 0 or step + 1 == training.steps:
                     wrong = ((llrs > 0) != slots.bits.bool())[slots.bit_mask]

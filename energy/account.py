@@ -24,6 +24,7 @@ class EnergyRow:
 
     Attributes:
         receiver, digest: which artefact.
+        machine: device that it was metered on and estimated for.
         phase: ``inference`` or ``training``.
         source: ``CodeCarbon``, ``FLOPs/clock`` or ``FLOPs/W``.
         kind: measured, modelled or assumed.
@@ -38,6 +39,7 @@ class EnergyRow:
 
     receiver: str
     digest: str
+    machine: str
     phase: str
     source: str
     kind: str
@@ -99,6 +101,7 @@ def _rows(
         EnergyRow(
             name,
             digest,
+            device.name,
             phase,
             "CodeCarbon",
             reading.kind,
@@ -117,6 +120,7 @@ def _rows(
             EnergyRow(
                 name,
                 digest,
+                device.name,
                 phase,
                 estimate.method,
                 "modelled",

@@ -67,16 +67,38 @@ def device(name: str) -> Device:
     return known[name]
 
 
-def gpu(name: str) -> Device:
-    """The record of a GPU by the name that its driver gives, such as ``NVIDIA H200``.
+_FLOPS_PER_CLOCK_OF_SM = {7: 128, 8: 128, 9: 256, 10: 256, 12: 256}  # FP32, by major compute capability; 8.0 has 128
+_FLOPS_PER_CLOCK_OF_SM_8X = 256  # 8.6 to 8.9
+
+
+def gpu(index: int = 0) -> Device:
+    """A CUDA device as its driver describes it: highest clock and power limit from NVML.
 
     Raises:
-        UserError: if no record fits.
+        UserError: if NVML cannot read them.
     """
-    for key, record in devices().items():
-        if key.split("-")[0] in name.lower().replace("-", " ").split():
-            return record
-    raise UserError(f"device: no record for the GPU '{name}'; add one to energy/devices.yaml")
+    import pynvml
+
+    properties = torch.cuda.get_device_properties(index)
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{properties.uuid}")
+        clock_hz = 1e6 * pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM)
+        power_w = 1e-3 * pynvml.nvmlDeviceGetPowerManagementLimit(handle)
+    except pynvml.NVMLError as error:
+        raise UserError(
+            f"device: NVML cannot read clock and power of {properties.name} ({error}); estimates need them"
+        ) from None
+    newer_8 = properties.major == 8 and properties.minor > 0
+    flops = _FLOPS_PER_CLOCK_OF_SM_8X if newer_8 else _FLOPS_PER_CLOCK_OF_SM.get(properties.major, 256)
+    return Device(
+        name=properties.name,
+        cores=properties.multi_processor_count,
+        clock_hz=clock_hz,
+        flops_per_clock=flops,
+        power_w=power_w,
+        source=f"driver: {flops} FP32 FLOP per clock and SM by compute capability, highest SM clock, power limit",
+    )
 
 
 def host(power_w: float | None = None) -> Device:

@@ -16,12 +16,16 @@ from pathlib import Path
 from typing import Self
 
 import pandas as pd
+import torch
 from pydantic import Field, model_validator
 
 from channels import Record, Slots, SlotStream, UserError
 from channels.records import write_atomic
 from receivers.intervals import slot_clustered, wilson
 from receivers.protocol import Receiver
+
+FIRM_SLOT_ERRORS = 100
+"""Erroneous slots below which a point's interval is weak and nothing can be said about an error floor."""
 
 
 class Evaluation(Record):
@@ -103,10 +107,15 @@ def count_block(receiver: Receiver, slots: Slots) -> dict[str, int]:
     }
 
 
+def device_name(device: str) -> str:
+    """``cpu``, or the name of a GPU: random numbers and arithmetic are equal on equal devices only."""
+    return "cpu" if torch.device(device).type == "cpu" else torch.cuda.get_device_name(device)
+
+
 def stream_digest(stream: SlotStream) -> str:
-    """Fingerprint of what a stream draws apart from its SINR."""
+    """Fingerprint of what a stream draws apart from its SINR, and of the device that draws it."""
     scenario = stream.scenario.model_dump_json(exclude={"name", "snr_db"})
-    text = f"{scenario}/{stream.seed}/{stream.block_slots}"
+    text = f"{scenario}/{stream.name}/{stream.seed}/{stream.block_slots}/{device_name(stream.device)}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -216,7 +225,8 @@ def rates(counts: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
 
     Returns:
         columns ``receiver, interference_share, sinr_db, realised_sinr_db, slots, bits, bit_errors, slot_errors, ber,
-        ber_low, ber_high, slot_error_rate, slot_error_rate_low, slot_error_rate_high``.
+        ber_low, ber_high, slot_error_rate, slot_error_rate_low, slot_error_rate_high, firm``; a point is firm with at
+        least :data:`FIRM_SLOT_ERRORS` erroneous slots.
     """
     keys = ["interference_share", "receiver", "sinr_db"]
     sums = ["slots", "bits", "bit_errors", "slot_errors", "bit_errors_sq", "bit_errors_x_bits", "bits_sq"]
@@ -227,7 +237,7 @@ def rates(counts: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     table["ber"] = table["bit_errors"] / table["bits"]
     clustered = [
         slot_clustered(
-            r.slots, r.bits, r.bit_errors, r.bit_errors_sq, r.bit_errors_x_bits, r.bits_sq, level
+            r.slots, r.slot_errors, r.bits, r.bit_errors, r.bit_errors_sq, r.bit_errors_x_bits, r.bits_sq, level
         )  # fmt: skip
         for r in table.itertuples()
     ]
@@ -235,6 +245,7 @@ def rates(counts: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     table["slot_error_rate"] = table["slot_errors"] / table["slots"]
     binomial = [wilson(r.slot_errors, r.slots, level) for r in table.itertuples()]
     table["slot_error_rate_low"], table["slot_error_rate_high"] = zip(*binomial, strict=True)
+    table["firm"] = table["slot_errors"] >= FIRM_SLOT_ERRORS
     return table.drop(columns=sums[4:])
 
 

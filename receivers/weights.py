@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -49,6 +50,11 @@ class Card(Record):
     weights_sha256: str = ""
 
 
+def full_precision() -> contextlib.AbstractContextManager[None]:
+    """Convolutions in float32 proper (no TF32) and the same on every call, on CUDA devices too."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
 class NeuralReceiver:
     """A network and its card: a :class:`receivers.protocol.Receiver`."""
 
@@ -60,7 +66,8 @@ class NeuralReceiver:
     @torch.no_grad()
     def __call__(self, slots: Slots) -> torch.Tensor:
         inputs = features(slots).contiguous(memory_format=torch.channels_last)
-        return self.net(inputs).float().contiguous()
+        with full_precision():
+            return self.net(inputs).float().contiguous()
 
 
 def save(folder: str | Path, net: nn.Module, card: Card) -> NeuralReceiver:

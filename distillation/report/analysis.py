@@ -56,7 +56,7 @@ def analyse(run: Run) -> Analysis:
     counts = _only_current(counts, {r.name: r.digest for r in receivers})
     table = rates(counts)
     share = min(run.config.evaluation.interference_shares)
-    points = np.sort(table.loc[table["interference_share"] == share, "sinr_db"].unique())
+    points = np.array(shared_points(table, share))
     sinr_db = float(points[np.abs(points - run.config.report.sinr_db).argmin()])
     bits = _data_bits_per_slot(run)
     energy = _inference(energy_rows, bits)
@@ -73,6 +73,13 @@ def analyse(run: Run) -> Analysis:
         target_ber=run.config.report.target_ber,
         metered_kind=str(energy.loc[energy["source"] == METERED, "kind"].iloc[0]),
     )
+
+
+def shared_points(table: pd.DataFrame, share: float) -> list[float]:
+    """SINR points at which every receiver of the table was counted, increasing."""
+    rows = table[table["interference_share"] == share]
+    receivers = rows.groupby("sinr_db")["receiver"].nunique()
+    return sorted(float(s) for s in receivers.index[receivers == rows["receiver"].nunique()])
 
 
 def pareto(energy_j: pd.Series, ber: pd.Series) -> pd.Series:
@@ -140,6 +147,7 @@ def _sizes(
     metered = energy[energy["source"] == METERED].set_index("receiver")
     target = run.config.report.target_ber
     at_share = counts[counts["interference_share"] == share]
+    highest_db = shared_points(table, share)[-1]
     twins = {
         student_name(s, "student", seed, run.config): student_name(s, "twin", seed, run.config)
         for s in run.config.students.receivers
@@ -153,7 +161,8 @@ def _sizes(
             continue
         curve = table[(table["receiver"] == name) & (table["interference_share"] == share)].sort_values("sinr_db")
         at_point = curve[curve["sinr_db"] == sinr_db].iloc[0]
-        floor = curve.iloc[-1]
+        floor = curve[curve["sinr_db"] == highest_db].iloc[0]
+        points, errors, bits = curve[["sinr_db", "bit_errors", "bits"]].to_numpy(float).T
         role = receiver.card.role if isinstance(receiver, NeuralReceiver) else "classical"
         row = {
             "receiver": name,
@@ -169,9 +178,8 @@ def _sizes(
             "ber_at_highest_sinr": floor["ber"],
             "ber_at_highest_sinr_low": floor["ber_low"],
             "ber_at_highest_sinr_high": floor["ber_high"],
-            "sinr_db_at_target": float(
-                sinr_at_ber(curve["sinr_db"].to_numpy(float), curve["ber"].to_numpy(float), target)
-            ),
+            "highest_sinr_firm": floor["firm"],
+            "sinr_db_at_target": float(sinr_at_ber(points, errors, bits, target)),
         }
         pairs = [("loss_to_teacher_db", name, "teacher"), ("gain_over_twin_db", twins.get(name), name)]
         for column, first, second in pairs:

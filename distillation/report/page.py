@@ -206,12 +206,16 @@ def _size_table(analysis: Analysis) -> dict[str, Any]:
             str(row.receiver), _number(row.parameters or np.nan, "{:,.0f}"), f"{row.macs_per_slot:,}",
             _number(1e3 * row.energy_j_per_slot, "{:.3g}"), _number(1e6 * row.energy_j_per_data_bit, "{:.3g}"),
             _interval(row.ber, row.ber_low, row.ber_high, "{:.2e}"),
-            _interval(row.ber_at_highest_sinr, row.ber_at_highest_sinr_low, row.ber_at_highest_sinr_high, "{:.2e}"),
+            _interval(row.ber_at_highest_sinr, row.ber_at_highest_sinr_low, row.ber_at_highest_sinr_high, "{:.2e}")
+            + ("" if row.highest_sinr_firm else " †"),
             _number(row.sinr_db_at_target, "{:.1f}", "not reached"),
             _interval(row.loss_to_teacher_db, row.loss_to_teacher_db_low, row.loss_to_teacher_db_high, "{:+.2f}"),
             _interval(row.gain_over_twin_db, row.gain_over_twin_db_low, row.gain_over_twin_db_high, "{:+.2f}"),
         ])  # fmt: skip
-    note = "Gaps in dB have paired bootstrap intervals over blocks of slots; no seed-to-seed spread. "
+    note = (
+        "† fewer than 100 erroneous slots: says nothing about an error floor. Gaps in dB have paired bootstrap "
+        "intervals over blocks of slots; no seed-to-seed spread. "
+    )
     return {"head": head, "rows": rows, "note": note, "link": '<a href="sizes.csv">CSV</a>'}
 
 

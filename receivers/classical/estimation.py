@@ -14,23 +14,26 @@ def ls_estimate(slots: Slots) -> torch.Tensor:
     Returns:
         complex64 ``(B, R, S, F)``.
     """
-    raw = slots.y * slots.pilots.conj()[:, None]  # unit-modulus pilots
-    weights = torch.stack([_interpolation(p) for p in slots.pilot_symbols])
-    return torch.einsum("bst,brtf->brsf", weights.to(raw.dtype), raw)
+    h = torch.empty_like(slots.y)
+    patterns, of_slot = slots.pilot_symbols.unique(dim=0, return_inverse=True)
+    for i, pattern in enumerate(patterns):
+        chosen, at = torch.nonzero(of_slot == i)[:, 0], torch.nonzero(pattern)[:, 0]
+        raw = slots.y[chosen][:, :, at] * slots.pilots[chosen][:, None, at].conj()  # unit-modulus pilots
+        if len(at) > 1:
+            raw = torch.einsum("st,brtf->brsf", _interpolation(at, len(pattern)).to(raw.dtype), raw)
+        h[chosen] = raw
+    return h
 
 
-def _interpolation(is_pilot: torch.Tensor) -> torch.Tensor:
-    """Weights ``(S, S)`` that interpolate linearly over symbols from those that carry pilots."""
-    at = torch.nonzero(is_pilot)[:, 0]
-    symbols = torch.arange(len(is_pilot), device=is_pilot.device).clamp(int(at[0]), int(at[-1]))
-    right = torch.searchsorted(at, symbols).clamp_min(1 if len(at) > 1 else 0)
-    left = (right - 1).clamp_min(0)
-    span = (at[right] - at[left]).clamp_min(1)
-    share = (symbols - at[left]) / span
-    weights = torch.zeros(len(is_pilot), len(is_pilot), device=is_pilot.device)
-    rows = torch.arange(len(is_pilot), device=is_pilot.device)
-    weights[rows, at[left]] += 1 - share
-    weights[rows, at[right]] += share
+def _interpolation(at: torch.Tensor, num_symbols: int) -> torch.Tensor:
+    """Weights ``(num_symbols, pilots)`` that interpolate linearly from the symbols ``at``, which increase."""
+    symbols = torch.arange(num_symbols, device=at.device).clamp(int(at[0]), int(at[-1]))
+    right = torch.searchsorted(at, symbols).clamp_min(1)
+    share = (symbols - at[right - 1]) / (at[right] - at[right - 1])
+    rows = torch.arange(num_symbols, device=at.device)
+    weights = torch.zeros(num_symbols, len(at), device=at.device)
+    weights[rows, right - 1] = 1 - share
+    weights[rows, right] = share
     return weights
 
 
@@ -38,7 +41,7 @@ class Covariance:
     """Covariance of a scenario's channel over time and over frequency, and the LMMSE estimator built on it.
 
     The channel of one antenna over the grid is taken to have covariance ``R_t kron R_f`` (delay and Doppler
-    independent), which holds for each 3GPP profile and approximately for a mixture of them. ``R_t`` and ``R_f`` are
+    independent), which holds for TDL-A, B and C and approximately for others and mixtures. ``R_t`` and ``R_f`` are
     averaged from simulated channels along their diagonals, since the channel is stationary.
 
     Args:

@@ -8,6 +8,7 @@ outside, because runtimes want real numbers.
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import io
 import json
@@ -102,7 +103,7 @@ def export_onnx(
 
 
 def _write(receiver: NeuralReceiver, path: Path, num_subcarriers: int) -> None:
-    net = receiver.net.to("cpu")
+    net = copy.deepcopy(receiver.net).cpu()
     example = torch.zeros(2, num_features(receiver.card.num_rx), NUM_SYMBOLS, num_subcarriers)
     dynamic = ({0: torch.export.Dim("batch"), 3: torch.export.Dim("subcarriers")},)
     quiet = logging.getLogger("torch.onnx")

@@ -157,6 +157,8 @@ def test_scenarios_survive_yaml(tmp_path, small: Scenario) -> None:
         ("name: x\nchannels: {train: [TDL-A]}\nsnr_db: [20, 0]", "the range is empty"),
         ("name: x\nchannels: {train: [TDL-A], test: [TDL-A]}", "share TDL-A"),
         ("name: x\nchannels: {train: [TDL-Z]}", "channels.train.0"),
+        ("name: x\nchannels: {train: [TDL-A]}\ngrid: {subcarrier_spacing_hz: 120e3}", "a third of the cyclic prefix"),
+        ("name: x\nchannels: {train: [TDL-A]}\nmax_doppler_hz: [0, 2000]", "a twentieth of the subcarrier spacing"),
         ("name: x", "channels: missing"),
         ("name: [", "not valid YAML"),
     ],

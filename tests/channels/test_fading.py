@@ -24,6 +24,14 @@ def test_unit_mean_power(model: ChannelModel) -> None:
     assert float(power.mean()) == pytest.approx(1.0, abs=4 * deviation)
 
 
+@pytest.mark.parametrize("model", ["TDL-A", "TDL-D", "TDL-E", "CDL-A", "CDL-D", "CDL-E"])
+def test_no_draw_shares_phase_or_bearing(model: ChannelModel) -> None:
+    """A line of sight with a fixed phase or direction could be learnt; on air it cannot."""
+    h = draw(model, 100e-9, 100.0, 2000)[:, :, 0, 0]
+    assert float(h.mean(0).abs().max()) < 4 / math.sqrt(2000)
+    assert float((h[:, 0] * h[:, 1].conj()).mean().abs()) < 0.15 + 4 / math.sqrt(2000)
+
+
 def test_delay_profile_of_tdl_a() -> None:
     """Frequency correlation against the power-delay profile of TR 38.901, table 7.7.2-1, typed in here."""
     delays = [0.0, 0.3819, 0.4025, 0.5868, 0.4610, 0.5375, 0.6708, 0.5750, 0.7618, 1.5375, 1.8978, 2.2242, 2.1718,

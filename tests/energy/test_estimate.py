@@ -1,4 +1,7 @@
+from types import SimpleNamespace
+
 import pytest
+import torch
 
 from channels import UserError
 from energy.devices import Device, device, devices, gpu
@@ -28,11 +31,35 @@ def test_named_devices_reach_their_data_sheets() -> None:
         device("abacus")
 
 
-def test_gpus_are_found_by_their_drivers_name() -> None:
-    assert gpu("NVIDIA A100-SXM4-80GB").name == "a100-sxm-80gb"
-    assert gpu("NVIDIA H200").name == "h200-sxm"
-    with pytest.raises(UserError, match="no record"):
-        gpu("Voodoo 2")
+@pytest.mark.parametrize(
+    ("major", "minor", "sms", "clock_mhz", "limit_mw", "peak"),
+    [(8, 0, 108, 1410, 400_000, 19.5e12), (9, 0, 132, 1980, 700_000, 67e12), (8, 9, 128, 2520, 450_000, 82.6e12)],
+    ids=["A100", "H200", "RTX 4090"],
+)
+def test_a_gpu_is_what_its_driver_says(monkeypatch, major, minor, sms, clock_mhz, limit_mw, peak) -> None:
+    import pynvml
+
+    properties = SimpleNamespace(name="x", major=major, minor=minor, multi_processor_count=sms, uuid="1")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: uuid)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMaxClockInfo", lambda handle, kind: clock_mhz)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerManagementLimit", lambda handle: limit_mw)
+    found = gpu()
+    assert found.peak_flops_per_s == pytest.approx(peak, rel=0.01)
+    assert found.power_w == limit_mw / 1000
+
+
+def test_a_gpu_that_nvml_cannot_read_is_said_so(monkeypatch) -> None:
+    import pynvml
+
+    def fail() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(name="x", major=9, minor=0))
+    monkeypatch.setattr(pynvml, "nvmlInit", fail)
+    with pytest.raises(UserError, match="NVML cannot read"):
+        gpu()
 
 
 def test_the_host_is_recognised_and_timed() -> None:

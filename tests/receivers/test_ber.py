@@ -116,8 +116,8 @@ def test_wilson_equals_scipy() -> None:
 
 def interval(errors: np.ndarray, bits: np.ndarray) -> tuple[float, float]:
     return slot_clustered(
-        len(errors), int(bits.sum()), int(errors.sum()), int((errors**2).sum()), int((errors * bits).sum()),
-        int((bits**2).sum()),
+        len(errors), int((errors > 0).sum()), int(bits.sum()), int(errors.sum()), int((errors**2).sum()),
+        int((errors * bits).sum()), int((bits**2).sum()),
     )  # fmt: skip
 
 
@@ -136,10 +136,35 @@ def test_clustered_interval_covers_where_a_binomial_one_would_not() -> None:
     assert binomial_held < 500
 
 
+@pytest.mark.parametrize(("snr_db", "least"), [(16, 935), (19, 935), (22, 910), (25, 870)])
+def test_interval_holds_in_fading_until_few_slots_err(snr_db: float, least: int) -> None:
+    """16-QAM over two Rayleigh branches: about 470, 190, 60 and 18 of 1024 slots err."""
+    rng = np.random.default_rng(3)
+
+    def ber(snr: np.ndarray) -> np.ndarray:
+        a = np.sqrt(snr / 5)
+        return 0.75 * stats.norm.sf(a) + 0.5 * stats.norm.sf(3 * a) - 0.25 * stats.norm.sf(5 * a)
+
+    mean_snr = 10 ** (snr_db / 10)
+    truth = ber(mean_snr * rng.gamma(2, size=2_000_000)).mean()
+    bits, held = np.full(1024, 3744), 0
+    for _ in range(1000):
+        low, high = interval(rng.binomial(3744, ber(mean_snr * rng.gamma(2, size=1024))), bits)
+        held += low <= truth <= high
+    assert held >= least
+
+
 def test_no_errors_give_an_upper_bound_over_slots() -> None:
     low, high = interval(np.zeros(100, int), np.full(100, 1000))
     assert low == 0
     assert high == pytest.approx(0.5 * 3 / 100, rel=0.02)
+
+
+def test_one_erring_slot_says_no_more_than_none() -> None:
+    none = interval(np.zeros(100, int), np.full(100, 1000))
+    one = interval(np.eye(1, 100, dtype=int)[0], np.full(100, 1000))
+    assert one[0] == 0
+    assert one[1] > none[1]
 
 
 def test_rates_sum_blocks(tmp_path, stream: SlotStream) -> None:
@@ -151,10 +176,14 @@ def test_rates_sum_blocks(tmp_path, stream: SlotStream) -> None:
 
 
 def test_crossing_is_exact_on_a_straight_line() -> None:
-    sinr = np.array([0.0, 5.0, 10.0, 20.0])
-    assert float(sinr_at_ber(sinr, 10 ** (-sinr / 10), 10**-0.73)) == pytest.approx(7.3)
-    assert np.isnan(sinr_at_ber(sinr, np.full(4, 0.1), 0.01))
-    assert np.isnan(sinr_at_ber(sinr, np.full(4, 0.001), 0.01))
+    sinr, bits = np.array([0.0, 5.0, 10.0, 20.0]), np.full(4, 1e6)
+    assert float(sinr_at_ber(sinr, 1e6 * 10 ** (-sinr / 10), bits, 10**-0.73)) == pytest.approx(7.3)
+    assert np.isnan(sinr_at_ber(sinr, np.full(4, 1e5), bits, 0.01))
+    assert np.isnan(sinr_at_ber(sinr, np.full(4, 1e3), bits, 0.01))
+    # a point without errors counts as half an error
+    log_half = np.log10(0.5e-6)
+    found = sinr_at_ber(sinr, np.array([1e6, 1e5, 1e4, 0]), bits, 1e-3)
+    assert float(found) == pytest.approx(10 - 10 / (log_half + 2))
 
 
 def test_paired_gap_is_tighter_than_the_spread_of_each() -> None:
@@ -170,6 +199,47 @@ def test_paired_gap_is_tighter_than_the_spread_of_each() -> None:
                              "bit_errors": round(1e6 * ber)})  # fmt: skip
     gap = gap_db(pd.DataFrame(rows), "a", "b", 0.05)
     assert (gap.gap_db, gap.low_db, gap.high_db) == pytest.approx((1.0, 1.0, 1.0), abs=1e-3)
+
+
+def gap_rows(rng: np.random.Generator, blocks: dict[float, int], luck: float) -> pd.DataFrame:
+    """Two receivers 1 dB apart on slots whose BER varies from block to block, a little differently for each."""
+    rows = []
+    shared = rng.normal(0, luck, max(blocks.values()))
+    for sinr, count in blocks.items():
+        for block in range(count):
+            for name, shift in (("a", 0.0), ("b", 1.0)):
+                ber = 0.3 * np.exp(shared[block] + rng.normal(0, luck / 3)) * 10 ** (-(sinr + shift) / 10)
+                rows.append({"receiver": name, "sinr_db": sinr, "block": block, "bits": 10**6,
+                             "bit_errors": round(1e6 * ber)})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("blocks", [{0.0: 8, 5.0: 8, 10.0: 8}, {0.0: 6, 5.0: 8, 10.0: 16}])
+def test_gap_interval_covers_with_few_and_unequal_blocks(blocks: dict[float, int]) -> None:
+    rng = np.random.default_rng(4)
+    held = 0
+    for _ in range(300):
+        gap = gap_db(gap_rows(rng, blocks, 0.3), "a", "b", 0.08, resamples=200)
+        held += gap.low_db <= 1.0 <= gap.high_db
+    assert held >= 0.92 * 300
+
+
+def test_gap_uses_blocks_that_both_receivers_have() -> None:
+    rows = gap_rows(np.random.default_rng(5), {0.0: 8, 5.0: 8, 10.0: 8}, 0.3)
+    fewer = rows[~((rows["receiver"] == "b") & ((rows["sinr_db"] == 10.0) | (rows["block"] > 4)))]
+    common = rows[(rows["sinr_db"] < 10) & (rows["block"] <= 4)]
+    assert gap_db(fewer, "a", "b", 0.15) == gap_db(common, "a", "b", 0.15)
+    assert np.isnan(gap_db(rows[rows["receiver"] == "a"], "a", "b", 0.15).gap_db)
+
+
+def test_counts_of_other_slots_are_not_reused(tmp_path, stream: SlotStream, small: Scenario) -> None:
+    path = tmp_path / "ber.parquet"
+    receiver = Genie("a", 1)
+    run([receiver], stream, path)
+    calls = receiver.calls
+    other = SlotStream(small, 2, EVALUATION.block_slots, "test", purpose="other")
+    run([receiver], other, path)
+    assert receiver.calls == 2 * calls
 
 
 def test_out_of_range_names_the_cards_range(small: Scenario) -> None:

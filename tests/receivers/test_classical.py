@@ -81,14 +81,17 @@ def test_a_better_channel_estimate_gives_a_lower_ber() -> None:
     assert found == pytest.approx(float(predicted.mean()), rel=0.1)
 
 
-def test_interference_raises_the_ber_as_its_power_says() -> None:
-    """Off, and at 0 dB SIR; and at an equal SINR, noise and interference do about the same to white-noise detection."""
-    desk = scenario("desk")
-    stream = SlotStream(desk, 5, 256, "test")
+@pytest.mark.parametrize("model", ["TDL-A", "TDL-E", "CDL-A", "CDL-E"])
+def test_interference_does_about_what_noise_of_its_power_does(model: str) -> None:
+    """Off, the BER is that of the noise; on, at an equal SINR, it is near that of white noise of the same power."""
+    desk = scenario("desk").model_copy(update={"channels": Channels.model_validate({"test": [model]})})
+    stream = SlotStream(desk, 5, 512, "test")
     receiver = PerfectCsiReceiver()
-    clean = stream.at_sinr(20).block(0)
-    loud = stream.at_sinr(0, 0.99).block(0)
-    noisy = stream.at_sinr(0).block(0)
-    ber = [count_block(receiver, s)["bit_errors"] / count_block(receiver, s)["bits"] for s in (clean, loud, noisy)]
-    assert ber[0] < 0.01 < ber[1]
-    assert ber[1] == pytest.approx(ber[2], rel=0.1)
+
+    def ber(sinr_db: float, share: float) -> float:
+        counts = count_block(receiver, stream.at_sinr(sinr_db, share).block(0))
+        return counts["bit_errors"] / counts["bits"]
+
+    clean, noisy, loud = ber(29.0, 0.0), ber(9.0, 0.0), ber(9.0, 0.99)
+    assert clean < 0.1 * noisy
+    assert loud == pytest.approx(noisy, rel=0.35)
