@@ -50,6 +50,8 @@ class Grid(Record):
         for pattern in patterns:
             if sorted(set(pattern)) != list(pattern) or not 0 <= pattern[0] <= pattern[-1] < NUM_SYMBOLS:
                 raise ValueError(f"pilot symbols {list(pattern)} must increase and lie in 0..{NUM_SYMBOLS - 1}")
+            if len(pattern) == NUM_SYMBOLS:
+                raise ValueError("pilots on every symbol leave no room for data")
         return patterns
 
     @property

@@ -25,7 +25,7 @@ class UserError(Exception):
 class Record(BaseModel):
     """A frozen record without unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
     def parse(cls, data: Any, source: str) -> Self:
@@ -80,6 +80,16 @@ def read_yaml(path: str | Path) -> Any:
         raise UserError(f"{path}: not valid YAML{line}") from None
 
 
+_WORDS = {
+    "model_type": "write keys and values, such as 'label: desk'",
+    "model_attributes_type": "write keys and values, such as 'label: desk'",
+    "tuple_type": "write a list, such as [0, 10]",
+    "string_type": "write a word; quote numbers",
+    "string_pattern_mismatch": "use letters, digits, '.', '_' and '-', and begin with a letter or digit",
+    "finite_number": "write a finite number",
+}
+
+
 def _first_mistake(model: type[BaseModel], error: ValidationError) -> str:
     mistakes = error.errors()
     first = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
@@ -91,8 +101,11 @@ def _first_mistake(model: type[BaseModel], error: ValidationError) -> str:
         text = f"{field}: unknown key; {hint}"
     elif first["type"] == "missing":
         text = f"{field}: missing; add it"
+    elif first["type"] in _WORDS:
+        text = f"{field}: {_WORDS[first['type']]} (given: {first['input']!r})"
     else:
-        text = f"{field}: {first['msg'].removeprefix('Value error, ')} (given: {first['input']!r})"
+        given = "" if isinstance(first["input"], dict | BaseModel) else f" (given: {first['input']!r})"
+        text = f"{field}: {first['msg'].removeprefix('Value error, ')}{given}"
     return text + (f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else "")
 
 
@@ -115,11 +128,15 @@ Range = Annotated[tuple[float, float], AfterValidator(_in_order)]
 """A closed interval ``[low, high]``; values are drawn uniformly from it."""
 
 
+TEMPORARY = ".tmp-"
+"""How the names of unfinished files and folders begin; a kill can leave some."""
+
+
 def write_atomic(path: str | Path, data: str | bytes) -> None:
     """Write a file so that a reader sees the old one or the whole new one, never a part."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 
@@ -40,9 +40,6 @@ class Slots:
 
     def __len__(self) -> int:
         return len(self.y)
-
-    def __getitem__(self, index: slice | torch.Tensor) -> Slots:
-        return Slots(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     @property
     def bit_mask(self) -> torch.Tensor:

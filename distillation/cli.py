@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,16 +82,21 @@ def sweep(config: ConfigArgument, runs: RootOption = Path("runs")) -> None:
 def evaluate(
     run: RunArgument,
     sinr_db: Annotated[list[float] | None, typer.Option(help="Test at this SINR too; may be repeated.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Count bit and slot errors of all receivers on the same slots; resumes where it was."""
     from distillation.sweep import evaluate as evaluate_all
+    from receivers.ber import Evaluation, rates
 
-    loaded, watcher = _load(run)
+    loaded, watcher = _load(run, quiet=as_json)
     evaluation = loaded.config.evaluation
     if sinr_db:
         points = tuple(sorted({*evaluation.sinr_db, *sinr_db}))
-        evaluation = evaluation.model_copy(update={"sinr_db": points})
+        evaluation = Evaluation.parse({**evaluation.model_dump(), "sinr_db": points}, "evaluate")
     evaluate_all(loaded, watcher, evaluation)
+    if as_json:
+        print(json.dumps({"path": str(loaded.ber_path), "rates": _rows(rates(loaded.counts()))}))
+        return
     print(f"counts: {loaded.ber_path}")
 
 
@@ -100,10 +106,13 @@ def count(
     prb: Annotated[int, typer.Option(help="Physical resource blocks.")] = 26,
     rx: Annotated[int, typer.Option(help="Receive antennas.")] = 2,
     bits: Annotated[int, typer.Option(help="Bits per QAM symbol.")] = 4,
+    device: Annotated[str | None, typer.Option(help="Estimate on: host, generic, raspberry-pi-4, ...")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Count parameters, MACs and FLOPs (2 per MAC) of a receiver for one slot."""
     from channels import Grid, UserError
+    from energy.devices import device as device_record
+    from energy.estimate import estimates
     from energy.operations import count as count_network
     from energy.operations import count_classical
     from receivers.spec import build
@@ -115,8 +124,9 @@ def count(
         counted = count_classical(receiver, grid, bits)
     else:
         counted = count_network(build(receiver, rx, bits), grid, receiver)
+    estimated = estimates(counted.flops, device_record(device)) if device else []
     if as_json:
-        print(json.dumps(counted.as_json()))
+        print(json.dumps({**counted.as_json(), **({"estimates": [asdict(e) for e in estimated]} if device else {})}))
         return
     print(f"{receiver}: {prb} PRB x 14 symbols, {rx} antennas, {bits} bits per symbol; counted by {counted.method}")
     print(f"parameters           {counted.parameters:>16,}")
@@ -128,6 +138,8 @@ def count(
         print(f"batch-norm elements  {counted.batch_norm_elements:>16,}  fold into convolutions at inference")
     for name, elements in counted.other_elements.items():
         print(f"{name + ' elements':<20} {elements:>16,}  counted as no MAC")
+    for e in estimated:
+        print(f"{e.method:<20} {1e3 * e.duration_s:>13.3g} ms {1e3 * e.energy_j:.3g} mJ (modelled: {e.assumption})")
 
 
 @app.command()
@@ -139,7 +151,7 @@ def energy(run: RunArgument, as_json: JsonOption = False) -> None:
     meter_all(loaded, watcher)
     table = loaded.energy()
     if as_json:
-        print(table.to_json(orient="table", index=False))
+        print(json.dumps({"rows": _rows(table.assign(energy_j_per_slot=table["energy_j"] / table["slots"]))}))
         return
     shown = table[table["phase"] == "inference"].copy()
     shown["mJ per slot"] = 1e3 * shown["energy_j"] / shown["slots"]
@@ -164,12 +176,13 @@ def ecal(run: RunArgument, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def report(run: RunArgument) -> None:
+def report(run: RunArgument, as_json: JsonOption = False) -> None:
     """Write the BER / energy trade-off report: one HTML page, figures and tables."""
     from distillation.report import write_report
 
-    loaded, _ = _load(run)
-    print(f"report: {write_report(loaded)}")
+    loaded, _ = _load(run, quiet=as_json)
+    page = write_report(loaded)
+    print(json.dumps({"path": str(page)}) if as_json else f"report: {page}")
 
 
 @app.command()
@@ -202,18 +215,29 @@ def export(
     )
 
 
+_held: list[Any] = []  # locks of run folders, for the life of the process
+
+
 def _open(config: Path, root: Path) -> tuple[Run, ConsoleWatcher]:
-    from distillation.runs import Sweep, open_run
+    from distillation.runs import Sweep, lock, open_run
 
     sweep_config = Sweep.load(config)
     sweep_config.torch_device()  # a device that is not there is found before anything is written
+    _held.append(lock(root / sweep_config.label))
     return open_run(sweep_config, root), _watcher()
 
 
 def _load(folder: Path, quiet: bool = False) -> tuple[Run, ConsoleWatcher]:
-    from distillation.runs import load_run
+    from distillation.runs import load_run, lock
 
-    return load_run(folder), _watcher(quiet)
+    run = load_run(folder)
+    _held.append(lock(folder))
+    return run, _watcher(quiet)
+
+
+def _rows(table: Any) -> list[dict[str, Any]]:
+    """A table's rows as plain values; JSON has no NaN."""
+    return list(json.loads(table.to_json(orient="records", double_precision=15)))
 
 
 def _watcher(quiet: bool = False) -> Any:
@@ -235,6 +259,8 @@ def main() -> None:
     except Exception as error:
         from channels.records import UserError
 
+        if isinstance(error, OSError) and error.filename is not None:
+            error = UserError(f"{error.filename}: {error.strerror}; give a path that can be written")
         if not isinstance(error, UserError):
             raise
         print(f"leanrx: {error}", file=sys.stderr)

@@ -24,6 +24,12 @@ def distillation_loss(
     """``alpha T^2 H(sigmoid(t/T), sigmoid(s/T)) + (1 - alpha) H(bits, sigmoid(s))``, after Hinton et al. (1503.02531).
 
     H is binary cross-entropy over the bits that were sent, s and t are the student's and the teacher's LLRs.
+
+    Args:
+        llrs, teacher_llrs: float ``(B, K, S, F)``; no gradient flows into the teacher's.
+        slots: the slots they belong to.
+        temperature: T, above 0.
+        alpha: weight of the teacher, 0 to 1.
     """
     soft = torch.sigmoid(teacher_llrs / temperature)
     distilled = _masked_cross_entropy(llrs / temperature, soft, slots.bit_mask)

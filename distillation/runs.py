@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Annotated, Any, Literal, Self
 
 import pandas as pd
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from channels import Record, Scenario, UserError, scenario
-from channels.records import write_atomic
+from channels.records import TEMPORARY, write_atomic
 from distillation.training import Distillation, Training
-from receivers.ber import Evaluation
+from energy.account import EnergyRow
+from receivers.ber import BlockCount, Evaluation
 from receivers.spec import parse_spec
 from receivers.weights import NeuralReceiver, load
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 def _checked_spec(spec: str) -> str:
@@ -38,17 +43,33 @@ class Teacher(Record):
 
 
 class Students(Record):
-    """The compact receivers: each is trained from the teacher, and once more from scratch as its twin."""
+    """The compact receivers: each is trained from the teacher, and once more from scratch as its twin.
+
+    Attributes:
+        receivers: spec strings.
+        seeds: each receiver is trained once per seed, which fixes its weights and slots; the run's own ``seed`` fixes
+            the teacher and the test slots.
+        training, distillation: how.
+    """
 
     receivers: tuple[str, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field((1,), min_length=1)
+    seeds: tuple[Seed, ...] = Field((1,), min_length=1)
     training: Training = Training()
     distillation: Distillation = Distillation()
 
     @field_validator("receivers")
     @classmethod
     def _specs(cls, specs: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(specs)) < len(specs):
+            raise ValueError("names a receiver twice")
         return tuple(_checked_spec(s) for s in specs)
+
+    @field_validator("seeds")
+    @classmethod
+    def _different(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("names a seed twice")
+        return seeds
 
 
 class Metering(Record):
@@ -76,7 +97,7 @@ class Ecal(Record):
 class Reporting(Record):
     """What the report answers: the SINR of the trade-off figure and the BER that receivers must reach."""
 
-    sinr_db: float = 15.0
+    sinr_db: float = Field(15.0, ge=-50, le=100)
     target_ber: float = Field(1e-2, gt=0, lt=0.5)
 
 
@@ -85,7 +106,7 @@ class Sweep(Record):
 
     label: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     scenario: Scenario
-    seed: int = Field(1, ge=0)
+    seed: Seed = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     teacher: Teacher = Teacher()
     students: Students
@@ -103,6 +124,13 @@ class Sweep(Record):
             except UserError as error:
                 raise ValueError(str(error).removeprefix("scenario: ")) from None
         return value
+
+    @model_validator(mode="after")
+    def _can_train_and_test(self) -> Self:
+        for split in ("train", "test"):
+            if not getattr(self.scenario.channels, split):
+                raise ValueError(f"scenario.channels.{split} is empty; name at least one model")
+        return self
 
     def torch_device(self) -> str:
         """The device that ``auto`` stands for.
@@ -145,7 +173,7 @@ class Run:
     def receiver_names(self) -> list[str]:
         """Learned receivers that are complete, teacher first, in the order of the configuration."""
         complete = {p.parent.name for p in self.receivers_folder.glob("*/card.json")}
-        return [n for n in planned_names(self.config) if n in complete]
+        return [p.name for p in planned(self.config) if p.name in complete]
 
     def receiver(self, name: str, device: str = "cpu") -> NeuralReceiver:
         """Load a learned receiver; ``smallest`` is the distilled student with the fewest parameters.
@@ -158,7 +186,7 @@ class Run:
             if not students:
                 raise UserError(f"{self.folder}: no student yet; run: leanrx sweep on its configuration")
             name = min(students, key=lambda card: card.parameters).name
-        if name not in planned_names(self.config):
+        if name not in [p.name for p in planned(self.config)]:
             raise UserError(
                 f"receiver: no '{name}' in {self.folder}; there are: {', '.join(self.receiver_names()) or 'none yet'}"
             )
@@ -170,7 +198,7 @@ class Run:
         Raises:
             UserError: if nothing was evaluated yet.
         """
-        return self._table(self.ber_path, "leanrx evaluate")
+        return self._table(self.ber_path, BlockCount, "leanrx evaluate")
 
     def energy(self) -> pd.DataFrame:
         """Energy rows.
@@ -178,32 +206,60 @@ class Run:
         Raises:
             UserError: if nothing was metered yet.
         """
-        return self._table(self.energy_path, "leanrx energy")
+        return self._table(self.energy_path, EnergyRow, "leanrx energy")
 
     def environment(self) -> dict[str, Any]:
-        return json.loads((self.folder / "environment.json").read_text())
+        """Packages, hardware and instruments when the run began.
 
-    def _table(self, path: Path, command: str) -> pd.DataFrame:
+        Raises:
+            UserError: if the file is missing or damaged.
+        """
+        path = self.folder / "environment.json"
+        try:
+            return dict(json.loads(path.read_text()))
+        except (OSError, ValueError):
+            raise UserError(f"{path}: missing or damaged; delete it and run leanrx sweep again") from None
+
+    def _table(self, path: Path, row: type, command: str) -> pd.DataFrame:
         if not path.exists():
             raise UserError(f"{path}: missing; run: {command} {self.folder}")
         try:
-            return pd.read_parquet(path)
+            table = pd.read_parquet(path)
         except (OSError, ValueError):
-            raise UserError(f"{path}: damaged; delete it and run: {command} {self.folder}") from None
+            table = pd.DataFrame()
+        if set(table.columns) != {f.name for f in fields(row)}:
+            raise UserError(f"{path}: damaged or of another version; delete it and run: {command} {self.folder}")
+        return table
 
 
-def student_name(spec: str, role: str, seed: int, config: Sweep) -> str:
-    suffix = f"-s{seed}" if len(config.students.seeds) > 1 else ""
-    return f"{spec}-{'kd' if role == 'student' else 'twin'}{suffix}"
+@dataclass(frozen=True)
+class Planned:
+    """One learned receiver of a run: its name, role (teacher, student or twin), spec string, and seed."""
+
+    name: str
+    role: str
+    receiver: str
+    seed: int
 
 
-def planned_names(config: Sweep) -> list[str]:
-    """All learned receivers of a run: ``teacher``, then each student and its twin."""
-    names = ["teacher"]
+def planned(config: Sweep) -> list[Planned]:
+    """All learned receivers of a run: the teacher, then each student and its twin."""
+    found = [Planned("teacher", "teacher", config.teacher.receiver, config.seed)]
     for spec in config.students.receivers:
         for seed in config.students.seeds:
-            names += [student_name(spec, role, seed, config) for role in ("student", "twin")]
-    return names
+            suffix = f"-s{seed}" if len(config.students.seeds) > 1 else ""
+            found.append(Planned(f"{spec}-kd{suffix}", "student", spec, seed))
+            found.append(Planned(f"{spec}-twin{suffix}", "twin", spec, seed))
+    return found
+
+
+def twin_of(name: str, config: Sweep) -> str | None:
+    """The twin of a student, or none for other receivers."""
+    plan = planned(config)
+    student = next((p for p in plan if p.name == name and p.role == "student"), None)
+    if student is None:
+        return None
+    return next(p.name for p in plan if (p.role, p.receiver, p.seed) == ("twin", student.receiver, student.seed))
 
 
 def open_run(config: Sweep, root: str | Path = "runs") -> Run:
@@ -240,6 +296,24 @@ def load_run(folder: str | Path) -> Run:
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder}: not a run folder (no config.yaml); give runs/<label>")
     return Run(folder, Sweep.load(folder / "config.yaml"))
+
+
+def lock(folder: str | Path) -> IO[str]:
+    """Hold a run folder for this process as long as the returned file is open; clear what a killed one left behind.
+
+    Raises:
+        UserError: if another process holds it.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    file = (Path(folder) / ".lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise UserError(f"{folder}: in use by another process; wait for it or stop it") from None
+    for left in Path(folder).rglob(f"{TEMPORARY}*"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    return file
 
 
 def _difference(there: Sweep, here: Sweep) -> str:

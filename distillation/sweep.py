@@ -13,7 +13,7 @@ import torch
 
 from channels import SlotStream, UserError
 from channels.records import write_atomic
-from distillation.runs import Run, planned_names, student_name
+from distillation.runs import Planned, Run, Sweep, planned
 from distillation.training import Job, StepState, train
 from energy.account import TRAINING_FACTOR, EnergyRow, inference_rows, training_rows
 from energy.devices import Device, gpu, host
@@ -24,8 +24,6 @@ from receivers.ber import Evaluation, PointState, count_errors, out_of_range
 from receivers.classical import classical_receivers
 from receivers.protocol import Receiver
 from receivers.weights import NeuralReceiver
-
-# Seeds of training streams are the user's; tests and parity checks draw from streams of their own purpose.
 
 
 class Watcher(Protocol):
@@ -39,46 +37,47 @@ class Watcher(Protocol):
 
 
 def train_all(run: Run, watcher: Watcher, only: str | None = None) -> None:
-    """Train the teacher, every student and every twin (or ``only`` one of them and the teacher it needs)."""
-    if only is not None and only not in planned_names(run.config):
-        raise UserError(f"receiver: no '{only}' in this run; there are: {', '.join(planned_names(run.config))}")
+    """Train the teacher, every student and every twin, or ``only`` one of them (and the teacher of a student).
+
+    Raises:
+        UserError: if ``only`` is not in the run, or a training fails by its settings.
+    """
     config, device = run.config, run.config.torch_device()
+    plan = planned(config)
+    if only is not None:
+        chosen = next((p for p in plan if p.name == only), None)
+        if chosen is None:
+            raise UserError(f"receiver: no '{only}' in this run; there are: {', '.join(p.name for p in plan)}")
+        plan = [p for p in plan if p == chosen or (p.role == "teacher" and chosen.role == "student")]
     meter: Meter | None = None
     teacher: NeuralReceiver | None = None
-    for name in planned_names(config):
-        wanted = only in (None, name) or (name == "teacher" and not (only or "").endswith("-twin"))
-        if not wanted:
-            continue
-        job = _job(run, name, teacher)
-        if name in run.receiver_names():
-            watcher.skipped(name)
-            receiver = run.receiver(name, device)
+    for entry in plan:
+        if entry.name in run.receiver_names():
+            watcher.skipped(entry.name)
+            receiver = run.receiver(entry.name, device)
         else:
             meter = meter or Meter(config.metering.cpu_power_w)
+            job = _job(config, entry, teacher)
             receiver = train(
-                job, run.receivers_folder / name, run.folder / "checkpoints" / f"{name}.safetensors",
-                run.folder / "training" / f"{name}.jsonl", device, meter, watcher.training(job),
+                job, run.receivers_folder / job.name, run.folder / "checkpoints" / f"{job.name}.safetensors",
+                run.folder / "training" / f"{job.name}.jsonl", device, meter, watcher.training(job),
             )  # fmt: skip
-        if name == "teacher":
+        if entry.role == "teacher":
             teacher = receiver
 
 
-def _job(run: Run, name: str, teacher: NeuralReceiver | None) -> Job:
-    config = run.config
-    if name == "teacher":
-        return Job(
-            name, "teacher", config.teacher.receiver, config.scenario, config.teacher.training, config.seed
-        )  # fmt: skip
-    students = config.students
-    for spec in students.receivers:
-        for seed in students.seeds:
-            if name == student_name(spec, "student", seed, config):
-                return Job(
-                    name, "student", spec, config.scenario, students.training, seed, students.distillation, teacher
-                )  # fmt: skip
-            if name == student_name(spec, "twin", seed, config):
-                return Job(name, "twin", spec, config.scenario, students.training, seed)
-    raise AssertionError(name)
+def _job(config: Sweep, entry: Planned, teacher: NeuralReceiver | None) -> Job:
+    told = entry.role == "student"
+    return Job(
+        name=entry.name,
+        role=entry.role,
+        receiver=entry.receiver,
+        scenario=config.scenario,
+        training=config.teacher.training if entry.role == "teacher" else config.students.training,
+        seed=entry.seed,
+        distillation=config.students.distillation if told else None,
+        teacher=teacher if told else None,
+    )
 
 
 def evaluate(run: Run, watcher: Watcher, evaluation: Evaluation | None = None) -> None:
@@ -110,18 +109,29 @@ def all_receivers(run: Run, device: str) -> list[Receiver]:
 
 
 def operations(run: Run, receivers: list[Receiver]) -> dict[str, OperationCount]:
-    """Counts by receiver."""
+    """Operation counts by receiver name.
+
+    Raises:
+        UserError: if the two counters disagree on a network.
+    """
     grid, bits = run.config.scenario.grid, run.config.scenario.bits_per_symbol
-    return {
+    counts = {
         r.name: count(r.net, grid, r.name) if isinstance(r, NeuralReceiver) else count_classical(r.name, grid, bits)
         for r in receivers
     }
+    for c in counts.values():
+        if not c.agreed:
+            raise UserError(f"{c.name}: fvcore counts {c.flops} FLOPs, torch {c.witness_flops}; see leanrx count")
+    return counts
 
 
 def meter_all(run: Run, watcher: Watcher) -> None:
-    """Meter and estimate inference of every receiver that can be built, and account for training.
+    """Meter and estimate inference of every receiver that can be built, and account for training; resumes.
 
     Perfect CSI is not a receiver that can be built, so it has no energy.
+
+    Raises:
+        UserError: if nothing was trained yet, or the device's clock and power cannot be read.
     """
     config, device = run.config, run.config.torch_device()
     machine = _machine(run, device)
@@ -174,7 +184,11 @@ def _training_rows(receiver: NeuralReceiver, counts: dict[str, OperationCount], 
 
 
 def ecal_all(run: Run) -> dict[str, Any]:
-    """eCAL's inference term of every metered receiver, from metered and from estimated energy."""
+    """Write ``ecal.json``: eCAL's inference term of every metered receiver, from metered and from estimated energy.
+
+    Raises:
+        UserError: if nothing was metered yet.
+    """
     settings, grid = run.config.ecal, run.config.scenario.grid
     bits = slot_bits(grid, settings.bits_per_value)
     table = run.energy()

@@ -23,6 +23,7 @@ from channels.records import write_atomic
 from distillation.lamb import Lamb
 from distillation.losses import bit_loss, distillation_loss
 from energy.meter import Meter, Reading
+from receivers.ber import device_name
 from receivers.deeprx import features
 from receivers.spec import build
 from receivers.weights import Card, NeuralReceiver, full_precision, save
@@ -89,9 +90,10 @@ class Job:
     distillation: Distillation | None = None
     teacher: NeuralReceiver | None = None
 
-    def description(self) -> dict[str, Any]:
-        """All that determines the trained weights on one device; a checkpoint of another description is refused."""
+    def description(self, device: str) -> dict[str, Any]:
+        """All that determines the trained weights; a checkpoint of another description is refused."""
         return {
+            "device": device_name(device),
             "receiver": self.receiver,
             "scenario": self.scenario.model_dump(mode="json"),
             "training": self.training.model_dump(mode="json", exclude={"checkpoint_steps"}),
@@ -142,7 +144,7 @@ def train(
     purpose = "teacher" if job.role == "teacher" else ""
     stream = SlotStream(scenario, job.seed, training.batch_slots, "train", device, purpose)
     checkpoint, log = Path(checkpoint), Path(log)
-    first, reading = _resume(checkpoint, job, net, optimizer)
+    first, reading = _resume(checkpoint, job, device, net, optimizer)
     _cut_log(log, first)
     log_every = max(1, training.steps // 200)
     autocast = training.precision == "auto" and _has_bfloat16(device)
@@ -174,14 +176,16 @@ def train(
                     wrong = ((llrs > 0) != slots.bits.bool())[slots.bit_mask]
                     state = StepState(step + 1, loss.item(), wrong.float().mean().item())
                     if not torch.isfinite(loss):
-                        raise UserError(f"{job.name}: the loss is {state.loss} at step {step + 1}; lower learning_rate")
+                        raise UserError(
+                            f"{job.name}: loss {state.loss} at step {step + 1}; lower learning_rate, change label"
+                        )
                     lines.write(json.dumps(asdict(state)) + "\n")
                     lines.flush()
                     on_step(state)
                 if (step + 1) % training.checkpoint_steps == 0:
                     if meter:
                         reading = _sum(reading, meter.stop())
-                    _save_checkpoint(checkpoint, job, net, optimizer, step + 1, reading)
+                    _save_checkpoint(checkpoint, job, device, net, optimizer, step + 1, reading)
                     if meter:
                         meter.start()
     finally:
@@ -217,20 +221,28 @@ def _sum(reading: Reading | None, more: Reading) -> Reading:
 
 
 def _save_checkpoint(
-    path: Path, job: Job, net: nn.Module, optimizer: torch.optim.Optimizer, step: int, reading: Reading | None
+    path: Path,
+    job: Job,
+    device: str,
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    reading: Reading | None,
 ) -> None:
     tensors = {f"net.{k}": v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v.detach().cpu().contiguous() for k, v in state.items()}
     metadata = {
-        "job": json.dumps(job.description(), sort_keys=True),
+        "job": json.dumps(job.description(device), sort_keys=True),
         "step": str(step),
         "reading": json.dumps(asdict(reading) if reading else None),
     }
     write_atomic(path, safetensors.torch.save(tensors, metadata))
 
 
-def _resume(path: Path, job: Job, net: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, Reading | None]:
+def _resume(
+    path: Path, job: Job, device: str, net: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[int, Reading | None]:
     """Load a checkpoint if there is one; the step to go on from and the energy spent so far."""
     if not path.exists():
         return 0, None
@@ -239,8 +251,10 @@ def _resume(path: Path, job: Job, net: nn.Module, optimizer: torch.optim.Optimiz
             metadata = file.metadata()
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError:
+        metadata = None
+    if not metadata or not {"job", "step", "reading"} <= metadata.keys():
         raise UserError(f"{path}: damaged checkpoint; delete it to train {job.name} from the start") from None
-    if metadata["job"] != json.dumps(job.description(), sort_keys=True):
+    if metadata["job"] != json.dumps(job.description(device), sort_keys=True):
         raise UserError(f"{path}: checkpoint of another configuration; delete it or use another label")
     net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
     parameters = list(net.parameters())
@@ -260,7 +274,10 @@ def _cut_log(log: Path, step: int) -> None:
     """Drop lines after ``step``: they will be written again."""
     if log.exists():
         lines = log.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        try:
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        except (ValueError, TypeError, KeyError):
+            raise UserError(f"{log}: not a training log; delete it and run again") from None
         write_atomic(log, "".join(kept))
 
 

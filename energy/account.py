@@ -1,7 +1,7 @@
 """What receivers cost: metered and estimated energy side by side, one row each.
 
-``energy_j`` and ``duration_s`` belong to the whole window, ``energy_j_per_slot`` to one slot of it; ``kind`` marks each
-joule as measured, modelled or assumed.
+``energy_j`` and ``duration_s`` belong to the whole window of ``slots``; ``kind`` marks each joule as measured, modelled
+or assumed.
 """
 
 from __future__ import annotations
@@ -51,10 +51,6 @@ class EnergyRow:
     duration_s: float
     energy_j: float
     ram_j: float
-
-    @property
-    def energy_j_per_slot(self) -> float:
-        return self.energy_j / self.slots
 
 
 def inference_rows(

@@ -105,8 +105,7 @@ def host(power_w: float | None = None) -> Device:
     """The CPU of this machine, its matrix-product rate timed (about a second).
 
     Args:
-        power_w: power of the cores at hand under full load; CodeCarbon's TDP table (or its default of 4 W per core for
-            an unknown CPU) if not given.
+        power_w: see :func:`cpu_power`.
     """
     import cpuinfo
 
@@ -114,20 +113,15 @@ def host(power_w: float | None = None) -> Device:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     clock_hz = float((info.get("hz_advertised") or info.get("hz_actual") or (3e9,))[0]) or 3e9
     flops_per_clock, unit = _flops_per_clock(info)
-    source = [f"{unit}, {clock_hz / 1e9:.2f} GHz nominal"]
-    if power_w is None:
-        power_w = _codecarbon_tdp_w()
-        source.append(f"{power_w:g} W is CodeCarbon's TDP for this CPU (or 4 W per core if unknown to it)")
-    else:
-        source.append(f"{power_w:g} W as configured")
+    watts, words = cpu_power(power_w)
     return Device(
         name=info.get("brand_raw", platform.processor() or "unknown CPU"),
         cores=cores,
         clock_hz=clock_hz,
         flops_per_clock=flops_per_clock,
-        power_w=power_w,
+        power_w=watts,
         matmul_flops_per_s=_time_matmul(),
-        source="; ".join(source),
+        source=f"{unit}, {clock_hz / 1e9:.2f} GHz nominal; {words}",
     )
 
 
@@ -142,14 +136,26 @@ def _flops_per_clock(info: dict[str, object]) -> tuple[int, str]:
     return 8, "no FMA found, two 128-bit units assumed"
 
 
-def _codecarbon_tdp_w() -> float:
+def cpu_power(power_w: float | None) -> tuple[float, str]:
+    """Power of the CPU under full load, and in words where it comes from.
+
+    Args:
+        power_w: as configured; CodeCarbon's table, or its default for a CPU that is not in it, if not given.
+    """
+    if power_w is not None:
+        return power_w, f"{power_w:g} W as configured"
     os.environ.setdefault("CODECARBON_LOG_LEVEL", "error")
-    from codecarbon.core.cpu import TDP
+    from codecarbon.core.cpu import DEFAULT_POWER_PER_CORE, TDP
     from codecarbon.external.logger import set_logger_level
 
     set_logger_level("error")
-    tdp = TDP().tdp
-    return float(tdp) if tdp else 4.0 * (os.cpu_count() or 1)
+    table_w, default_w = TDP().tdp, float(DEFAULT_POWER_PER_CORE * (os.cpu_count() or 1))
+    if table_w and table_w != default_w:
+        return float(table_w), f"{table_w:g} W TDP of the whole CPU by CodeCarbon's table"
+    return (
+        default_w,
+        f"{default_w:g} W assumed by CodeCarbon for a CPU it does not know ({DEFAULT_POWER_PER_CORE} W a core)",
+    )
 
 
 def _time_matmul(size: int = 1024) -> float:

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from channels import UserError
+from energy.devices import cpu_power
 
 JOULES_PER_KWH = 3.6e6
 
@@ -83,6 +84,7 @@ class Meter:
             country_iso_code=country, save_to_file=False, log_level="error", tracking_mode="process",
             allow_multiple_runs=True, force_cpu_power=cpu_tdp_w,
         )  # fmt: skip
+        self._cpu_tdp_w = cpu_tdp_w
         self._window = 0
         self.running = False
         self.start()
@@ -99,8 +101,8 @@ class Meter:
     def stop(self) -> Reading:
         """Close the window and read it."""
         _synchronise()
+        self.running = False  # first, so that an interrupted stop is not stopped again
         data = self._tracker.stop_task()
-        self.running = False
         cpu_kind, gpu_kind, mode = getattr(self, "_modes", ("none", "none", ""))
         return Reading(
             duration_s=data.duration,
@@ -121,7 +123,7 @@ class Meter:
             if name == "CPU":
                 counter = part._mode in ("intel_rapl", "intel_power_gadget", "windows_emi")
                 cpu_kind = "measured" if counter else "modelled"
-                tdp = f"CPU TDP {part._tdp:g} W"
+                tdp = cpu_power(self._cpu_tdp_w)[1]
                 words.append({
                     "intel_rapl": "CPU: RAPL counter", "constant": f"{tdp} at a constant share",
                     "cpu_load": f"{tdp} x process CPU share",

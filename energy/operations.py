@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from channels import NUM_SYMBOLS, Grid, UserError
 from receivers.deeprx import num_features
 
+_MAC_OPERATORS = ("conv", "linear", "addmm", "matmul", "bmm", "einsum")  # fvcore's names
 _SKIPPED = ("convolution", "addmm", "mm", "bmm", "empty")  # counted as MACs, or writing nothing
 
 
@@ -56,6 +57,7 @@ class OperationCount:
         return self.witness_flops is None or self.witness_flops == self.flops
 
     def as_json(self) -> dict[str, Any]:
+        """All figures, plain."""
         return {
             "parameters": self.parameters,
             "macs": self.macs,
@@ -63,6 +65,7 @@ class OperationCount:
             "name": self.name,
             "method": self.method,
             "witness_flops": self.witness_flops,
+            "agreed": self.agreed,
             "batch_norm_elements": self.batch_norm_elements,
             "other_elements": self.other_elements,
         }
@@ -114,7 +117,7 @@ def count(net: nn.Module, grid: Grid, name: str = "") -> OperationCount:
     return OperationCount(
         name=name,
         parameters=sum(p.numel() for p in net.parameters()),
-        macs=sum(int(n) for op, n in by_operator.items() if op != "batch_norm"),
+        macs=sum(int(by_operator[op]) for op in _MAC_OPERATORS),
         method="fvcore",
         witness_flops=int(witness.get_total_flops()),
         batch_norm_elements=batch_norm_elements,

@@ -48,10 +48,17 @@ class Evaluation(Record):
 
     @model_validator(mode="after")
     def _sizes_in_order(self) -> Self:
+        for name in ("min_slots", "max_slots"):
+            if getattr(self, name) % self.block_slots:
+                raise ValueError(f"{name} {getattr(self, name)} is not a multiple of block_slots {self.block_slots}")
         if self.min_slots > self.max_slots:
             raise ValueError(f"min_slots {self.min_slots} is above max_slots {self.max_slots}")
-        if len(set(self.sinr_db)) < len(self.sinr_db):
-            raise ValueError("sinr_db names a point twice")
+        for name in ("sinr_db", "interference_shares"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"{name} names a point twice")
+        for sinr_db in self.sinr_db:
+            if not -50 <= sinr_db <= 100:
+                raise ValueError(f"sinr_db: {sinr_db} is outside -50..100 dB")
         for share in self.interference_shares:
             if not 0 <= share < 1:
                 raise ValueError(f"interference_shares: {share} is outside 0..1 (1 excluded: noise remains)")
@@ -154,7 +161,7 @@ def count_errors(
             for sinr_db in evaluation.sinr_db:
                 at_point = stream.at_sinr(sinr_db, share)
                 totals: dict[str, list[BlockCount]] = {n: [] for n in names}
-                for number in range(-(-evaluation.max_slots // stream.block_slots)):
+                for number in range(evaluation.max_slots // stream.block_slots):
                     missing = [r for r in receivers if (r.name, share, sinr_db, number) not in done]
                     if missing:
                         slots = at_point.block(number)
@@ -196,18 +203,21 @@ def _state(share: float, sinr_db: float, totals: dict[str, list[BlockCount]], ev
 
 def _read(path: Path) -> list[BlockCount]:
     rows: list[BlockCount] = []
-    if path.exists():
-        try:
-            table = pd.read_parquet(path)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: not a readable Parquet file ({error}); delete it to count again") from None
-        rows += [BlockCount(**r) for r in table.to_dict("records")]
     journal = path.with_suffix(".journal.jsonl")
-    if journal.exists():
-        lines = journal.read_bytes().split(b"\n")
-        if lines[-1]:  # killed while writing: drop the part of a line, so that appending starts a fresh one
-            write_atomic(journal, b"".join(line + b"\n" for line in lines[:-1]))
-        rows += [BlockCount(**json.loads(line)) for line in lines[:-1] if line]
+    reading = path
+    try:
+        if path.exists():
+            rows += [BlockCount(**r) for r in pd.read_parquet(path).to_dict("records")]
+        reading = journal
+        if journal.exists():
+            lines = journal.read_bytes().split(b"\n")
+            if lines[-1]:  # killed while writing: drop the part of a line, so that appending starts a fresh one
+                write_atomic(journal, b"".join(line + b"\n" for line in lines[:-1]))
+            rows += [BlockCount(**json.loads(line)) for line in lines[:-1]]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{reading}: not a table of counts ({type(error).__name__}); delete it to count again"
+        ) from None
     return rows
 
 

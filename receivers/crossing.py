@@ -21,6 +21,9 @@ class Gap:
     high_db: float
 
 
+NO_GAP = Gap(float("nan"), float("nan"), float("nan"))
+
+
 def sinr_at_ber(sinr_db: Array, bit_errors: Array, bits: Array, target: float) -> Array:
     """SINR at which curves first fall to ``target``, linear in dB over log10(BER).
 
@@ -68,7 +71,7 @@ def gap_db(
     both = sides[0].merge(sides[1], on=keys, suffixes=("_first", "_second")).sort_values(keys)
     points, point = np.unique(both["sinr_db"].to_numpy(float), return_inverse=True)
     if len(points) < 2:
-        return Gap(np.nan, np.nan, np.nan)
+        return NO_GAP
     blocks, block = np.unique(both["block"].to_numpy(), return_inverse=True)
     weights = np.random.default_rng(0).exponential(size=(resamples + 1, len(blocks)))
     weights[0] = 1.0  # the estimate itself

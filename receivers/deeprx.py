@@ -39,6 +39,7 @@ def features(slots: Slots) -> torch.Tensor:
 
 
 def num_features(num_rx: int) -> int:
+    """Channels of :func:`features` for ``num_rx`` receive antennas."""
     return 2 * (2 * num_rx + 1)
 
 

@@ -93,7 +93,7 @@ def load(folder: str | Path, device: str = "cpu") -> NeuralReceiver:
             raise UserError(f"{path}: missing; train the receiver again or restore the file")
     try:
         card = Card.model_validate_json(card_path.read_text())
-    except ValidationError:
+    except (ValidationError, UnicodeDecodeError):
         raise UserError(f"{card_path}: not a receiver's card; restore the file or train again") from None
     data = weights_path.read_bytes()
     if hashlib.sha256(data).hexdigest() != card.weights_sha256:
@@ -102,5 +102,8 @@ def load(folder: str | Path, device: str = "cpu") -> NeuralReceiver:
             "restore the file or delete the folder and train again"
         )
     net = build(card.receiver, card.num_rx, card.num_bits)
-    net.load_state_dict(safetensors.torch.load(data))
+    try:
+        net.load_state_dict(safetensors.torch.load(data))
+    except RuntimeError:
+        raise UserError(f"{card_path}: describes another network than the weights; restore the file") from None
     return NeuralReceiver(net, card, device)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from channels import NUM_SYMBOLS
-from distillation.runs import Run, student_name
+from channels import NUM_SYMBOLS, UserError
+from distillation.runs import Run, twin_of
 from distillation.sweep import all_receivers, operations
 from receivers.ber import rates
-from receivers.crossing import gap_db, sinr_at_ber
+from receivers.crossing import NO_GAP, gap_db, sinr_at_ber
 from receivers.weights import NeuralReceiver
 
 METERED = "CodeCarbon"
@@ -57,6 +57,8 @@ def analyse(run: Run) -> Analysis:
     table = rates(counts)
     share = min(run.config.evaluation.interference_shares)
     points = np.array(shared_points(table, share))
+    if not len(points):
+        raise UserError(f"{run.folder}: no SINR at which all receivers were counted; run: leanrx evaluate {run.folder}")
     sinr_db = float(points[np.abs(points - run.config.report.sinr_db).argmin()])
     bits = _data_bits_per_slot(run)
     energy = _inference(energy_rows, bits)
@@ -148,11 +150,6 @@ def _sizes(
     target = run.config.report.target_ber
     at_share = counts[counts["interference_share"] == share]
     highest_db = shared_points(table, share)[-1]
-    twins = {
-        student_name(s, "student", seed, run.config): student_name(s, "twin", seed, run.config)
-        for s in run.config.students.receivers
-        for seed in run.config.students.seeds
-    }
     evaluated = set(counts["receiver"])
     rows = []
     for receiver in receivers:
@@ -181,14 +178,13 @@ def _sizes(
             "highest_sinr_firm": floor["firm"],
             "sinr_db_at_target": float(sinr_at_ber(points, errors, bits, target)),
         }
-        pairs = [("loss_to_teacher_db", name, "teacher"), ("gain_over_twin_db", twins.get(name), name)]
-        for column, first, second in pairs:
-            wanted = column == "gain_over_twin_db" or role in ("student", "twin")
-            if wanted and first in evaluated and second in evaluated:
-                gap = gap_db(at_share, str(first), second, target)
-                row |= {column: gap.gap_db, f"{column}_low": gap.low_db, f"{column}_high": gap.high_db}
-            else:
-                row |= {column: np.nan, f"{column}_low": np.nan, f"{column}_high": np.nan}
+        twin = twin_of(name, run.config)
+        gaps = {
+            "loss_to_teacher_db": gap_db(at_share, name, "teacher", target) if role in ("student", "twin") else NO_GAP,
+            "gain_over_twin_db": gap_db(at_share, twin, name, target) if twin else NO_GAP,
+        }
+        for column, gap in gaps.items():
+            row |= {column: gap.gap_db, f"{column}_low": gap.low_db, f"{column}_high": gap.high_db}
         rows.append(row)
     return pd.DataFrame(rows)
 

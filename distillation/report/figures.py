@@ -38,7 +38,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure: axes in words and units, logarithmic where said, and curves.
+    """A figure: axes in words and units (y logarithmic, x where said), and curves.
 
     ``second_x`` is a factor and a title for a second scale of the same axis, above.
     """
@@ -49,7 +49,6 @@ class Figure:
     y_title: str
     curves: list[Curve]
     x_log: bool = False
-    y_log: bool = True
     second_x: tuple[float, str] | None = None
     y_range: tuple[float, float] | None = field(default=None)
 
@@ -208,7 +207,6 @@ def agreement_words(analysis: Analysis) -> str:
     )
 
 
-_PLOTLY_DASH = {"solid": "solid", "dash": "dash", "dot": "dot"}
 _LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
     "height": 560,
@@ -243,7 +241,7 @@ def to_plotly(figure: Figure) -> Any:
         trace: dict[str, Any] = {
             "x": curve.x, "y": y, "name": curve.name,
             "mode": "lines" if curve.marker == "none" else "lines+markers" if curve.lines else "markers",
-            "line": {"color": curve.colour, "dash": _PLOTLY_DASH[curve.dash], "width": 2},
+            "line": {"color": curve.colour, "dash": curve.dash, "width": 2},
         }  # fmt: skip
         if curve.marker != "none":
             trace["marker"] = {"symbol": markers, "size": 8, "color": curve.colour}
@@ -263,7 +261,7 @@ def to_plotly(figure: Figure) -> Any:
     x_values = [v for c in figure.curves for v in c.x]
     y_values = [v for c in figure.curves for v in (*c.y, *(c.low or ()), *(c.high or ())) if v > 0]
     x_axis = _axis(figure.x_title, x_values, figure.x_log)
-    y_axis = _axis(figure.y_title, y_values, figure.y_log, figure.y_range)
+    y_axis = _axis(figure.y_title, y_values, log=True, ends=figure.y_range)
     if figure.second_x:
         factor, title = figure.second_x
         upper = _axis(title, [v * factor for v in x_values], figure.x_log)
@@ -293,11 +291,10 @@ def to_files(figure: Figure) -> dict[str, bytes]:
     axes.set_ylabel(figure.y_title)
     if figure.x_log:
         axes.set_xscale("log")
-    if figure.y_log:
-        axes.set_yscale("log")
+    axes.set_yscale("log")
     if figure.y_range:
         axes.set_ylim(*figure.y_range)
-    scales = [axes.xaxis] * figure.x_log + [axes.yaxis] * figure.y_log
+    scales: list[Any] = [axes.xaxis, axes.yaxis] if figure.x_log else [axes.yaxis]
     if figure.second_x:
         factor, title = figure.second_x
         scale: Any = (lambda x: x * factor, lambda x: x / factor)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from channels.records import TEMPORARY
 from distillation.report.analysis import METERED, Analysis, analyse, mape
 from distillation.report.figures import (
     Figure,
@@ -49,7 +50,7 @@ def write_report(run: Run) -> Path:
     for name, table in _csv(analysis).items():
         files[name] = table_for_print(table).encode()
     run.folder.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=run.folder, prefix=".report-") as work:
+    with tempfile.TemporaryDirectory(dir=run.folder, prefix=TEMPORARY) as work:
         complete = Path(work) / "complete"
         complete.mkdir()
         for name, data in files.items():
@@ -264,7 +265,8 @@ def _instrument_table(run: Run, analysis: Analysis) -> dict[str, Any]:
     rows.append(["BER", "measured", "errors counted on simulated slots"])
     rows.append(["MACs", "counted", "fvcore, checked against torch's FlopCounterMode; classical receivers by formula"])
     packages = ", ".join(f"{n} {v}" for n, v in environment["packages"].items() if v)
-    rows.append(["machine", "", f"{environment['device']['name']}, {environment['platform']}; {packages}"])
+    machines = ", ".join(dict.fromkeys(analysis.energy["machine"]))
+    rows.append(["machine", "", f"metered on {machines}; run begun on {environment['platform']}; {packages}"])
     for finding in environment["instruments"]:
         state = "usable" if finding["usable"] else "not usable"
         rows.append([finding["name"], state, f"{finding['detail']}. {finding['remedy']}".strip()])

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from channels import NUM_SYMBOLS, Slots, SlotStream, UserError
+from channels.records import TEMPORARY
 from receivers.deeprx import features, num_features
 from receivers.export.parity import MAX_LLR_DIFFERENCE, Parity, compare
 from receivers.weights import NeuralReceiver
@@ -75,7 +76,7 @@ def export_onnx(
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as work:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=TEMPORARY) as work:
         complete = Path(work) / "complete"
         complete.mkdir()
         path = complete / f"{receiver.name}.onnx"

@@ -8,8 +8,10 @@ from typing import Any
 from channels import Slots
 from receivers.protocol import Receiver
 
-MAX_LLR_DIFFERENCE = 1e-3
+MAX_LLR_DIFFERENCE = 1e-4
 """Largest allowed difference of an LLR, relative to the largest LLR of the slots."""
+MAX_DIFFERING_DECISIONS = 1e-4
+"""Largest allowed share of bits decided differently: LLRs that close to 0 say nothing about their bit."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ class Parity:
 
     @property
     def equal(self) -> bool:
-        """LLRs agree to :data:`MAX_LLR_DIFFERENCE`, and at most one bit in a million is decided differently."""
+        """LLRs agree to :data:`MAX_LLR_DIFFERENCE` and decisions to :data:`MAX_DIFFERING_DECISIONS`, so BERs do too."""
         close = self.max_llr_difference <= MAX_LLR_DIFFERENCE * self.max_llr
-        return close and self.differing_decisions <= self.bits / 1e6
+        return close and self.differing_decisions <= MAX_DIFFERING_DECISIONS * self.bits
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -48,7 +50,12 @@ class Parity:
 
 
 def compare(original: Receiver, exported: Receiver, slots: Slots) -> Parity:
-    """Run both receivers on the same slots."""
+    """Run both receivers on the same slots.
+
+    Args:
+        original, exported: receivers; their LLRs ``(B, K, S, F)`` are compared over ``slots.bit_mask``.
+        slots: slots that neither was trained on.
+    """
     mask, bits = slots.bit_mask, slots.bits.bool()
     ours, theirs = original(slots).cpu(), exported(slots).cpu()
     mask, bits = mask.cpu(), bits.cpu()

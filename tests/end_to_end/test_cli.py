@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from distillation import cli
 from distillation.cli import main
 from receivers.spec import build
 
@@ -51,8 +53,16 @@ def write(folder: Path, **changes: object) -> Path:
     return path
 
 
+def release() -> None:
+    """Let go of the run folders that this process holds, as the end of a command's process would."""
+    for file in cli._held:
+        file.close()
+    cli._held.clear()
+
+
 def leanrx(*arguments: object, code: int = 0) -> None:
     """Run the command in this process."""
+    release()
     argv, sys.argv = sys.argv, ["leanrx", *map(str, arguments)]
     ended: object = 0
     try:
@@ -61,6 +71,7 @@ def leanrx(*arguments: object, code: int = 0) -> None:
         ended = end.code or 0
     finally:
         sys.argv = argv
+        release()
     assert ended == code
 
 
@@ -133,7 +144,13 @@ def test_answers_in_json(run: Path, capsys) -> None:
     assert exported["equal"]
     assert (run / "exports" / "deeprx-w0.03125-d3-kd" / "deeprx-w0.03125-d3-kd.onnx").exists()
     leanrx("energy", run, "--json")
-    assert json.loads(capsys.readouterr().out)["data"]
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [r["energy_j_per_slot"] for r in rows] == pytest.approx([r["energy_j"] / r["slots"] for r in rows])
+    leanrx("evaluate", run, "--json")
+    assert len(json.loads(capsys.readouterr().out)["rates"]) == 6 * 6
+    leanrx("count", "LS", "--device", "raspberry-pi-4", "--json")
+    estimates = json.loads(capsys.readouterr().out)["estimates"]
+    assert [e["method"] for e in estimates] == ["FLOPs/clock", "FLOPs/W"]
 
 
 def test_a_new_point_outside_the_trained_range_is_warned_about(run: Path, capsys) -> None:
@@ -157,6 +174,16 @@ def test_a_new_point_outside_the_trained_range_is_warned_about(run: Path, capsys
         ({"scenario": {**SMALL["scenario"], "snr_db": [5, 0]}}, "the range is empty"),  # type: ignore[dict-item]
         ({"scenario": {**SMALL["scenario"], "delay_spread_s": [10, 300]}}, "is the unit s?"),  # type: ignore[dict-item]
         ({"device": "cuda"}, "cuda is not available"),
+        ({"seed": 2**70}, "seed"),
+        ({"students": {"receivers": ["deeprx"], "seeds": [-1]}}, "students.seeds"),
+        ({"students": {"receivers": ["deeprx", "deeprx"]}}, "names a receiver twice"),
+        ({"evaluation": {**SMALL["evaluation"], "sinr_db": 10}}, "write a list"),  # type: ignore[dict-item]
+        ({"evaluation": {**SMALL["evaluation"], "sinr_db": [float("inf")]}}, "finite"),  # type: ignore[dict-item]
+        ({"evaluation": {**SMALL["evaluation"], "sinr_db": [1e9]}}, "outside -50..100 dB"),  # type: ignore[dict-item]
+        ({"evaluation": {**SMALL["evaluation"], "max_slots": 60}}, "multiple of block_slots"),  # type: ignore[dict-item]
+        ({"scenario": {**SMALL["scenario"], "snr_db": [float("nan")] * 2}}, "finite"),  # type: ignore[dict-item]
+        ({"scenario": {**SMALL["scenario"], "channels": {"train": ["TDL-A"]}}}, "channels.test is empty"),  # type: ignore[dict-item]
+        ({"scenario": {**SMALL["scenario"], "grid": {"pilot_patterns": [list(range(14))]}}}, "no room for data"),  # type: ignore[dict-item]
     ],
 )
 def test_wrong_configurations(tmp_path, capsys, changes: dict[str, object], words: str) -> None:
@@ -177,6 +204,10 @@ def test_wrong_arguments(run: Path, tmp_path, capsys) -> None:
         (("count", "deeprx", "--prb", "400"), "num_prb"),
         (("count", "deeprx", "--bits", "3"), "bits: 3"),
         (("train", run.parent / "small.yaml", "nobody", "--runs", run.parent), "no 'nobody'"),
+        (("train", run.parent / "small.yaml", "--runs", run.parent / "small.yaml"), "a path that can be written"),
+        (("evaluate", run, "--sinr-db", "nan"), "finite"),
+        (("evaluate", run, "--sinr-db", "5000"), "outside -50..100 dB"),
+        (("count", "deeprx-w0.25", "--device", "abacus"), "'abacus' is not known"),
     ):
         leanrx(*arguments, code=2)
         error = capsys.readouterr().err
@@ -188,6 +219,84 @@ def test_wrong_arguments(run: Path, tmp_path, capsys) -> None:
 def test_a_run_of_another_configuration_is_not_touched(run: Path, tmp_path, capsys) -> None:
     leanrx("sweep", write(tmp_path, seed=9), "--runs", run.parent, code=2)
     assert "another seed (1 there, 9 here)" in capsys.readouterr().err
+
+
+def test_the_reports_numbers_are_those_of_the_run(run: Path) -> None:
+    counts, energy = pd.read_parquet(run / "ber.parquet"), pd.read_parquet(run / "energy.parquet")
+    keys = ["receiver", "interference_share", "sinr_db"]
+    sums = counts.groupby(keys)[["bit_errors", "bits"]].sum()
+    shown = pd.read_csv(run / "report" / "ber.csv").set_index(keys)
+    expected = (sums["bit_errors"] / sums["bits"]).reindex(shown.index)
+    pd.testing.assert_series_equal(shown["ber"], expected, check_names=False)
+    metered = energy[(energy["phase"] == "inference") & (energy["source"] == "CodeCarbon")].set_index("receiver")
+    sizes = pd.read_csv(run / "report" / "sizes.csv").set_index("receiver")["energy_j_per_slot"].dropna()
+    pd.testing.assert_series_equal(sizes, (metered["energy_j"] / metered["slots"])[sizes.index], check_names=False)
+    page = (run / "report" / "index.html").read_text()
+    assert "http" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "command", "words"),
+    [
+        ("environment.json", b"{", "report", "missing or damaged"),
+        ("ber.parquet", b"PAR1", "report", "damaged"),
+        ("energy.parquet", b"PAR1", "ecal", "damaged"),
+        ("receivers/teacher/card.json", b"\xff", "report", "not a receiver's card"),
+        ("config.yaml", b"", "report", "write keys and values"),
+        ("ber.journal.jsonl", b"nonsense\n", "evaluate", "not a table of counts"),
+    ],
+)
+def test_damaged_files_are_named(run: Path, capsys, file: str, damage: bytes, command: str, words: str) -> None:
+    path = run / file
+    before = path.read_bytes() if path.exists() else None
+    path.write_bytes(damage)
+    try:
+        leanrx(command, run, code=2)
+    finally:
+        path.unlink() if before is None else path.write_bytes(before)
+    error = capsys.readouterr().err
+    assert words in error
+    assert Path(file).name in error
+    assert error.count("\n") == 1
+
+
+def test_a_run_is_held_by_one_process(run: Path, capsys) -> None:
+    code = (
+        "import sys, fcntl; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held'); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(run / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )  # fmt: skip
+    try:
+        assert holder.stdout is not None
+        release()
+        holder.stdout.readline()
+        leanrx("report", run, code=2)
+        assert "in use by another process" in capsys.readouterr().err
+    finally:
+        holder.communicate(b"")
+
+
+def test_what_a_killed_process_left_is_cleared(run: Path) -> None:
+    (run / "exports").mkdir(exist_ok=True)
+    (run / "exports" / ".tmp-abc").mkdir()
+    (run / ".tmp-def").write_text("half")
+    leanrx("report", run)
+    assert not list(run.rglob(".tmp-*"))
+
+
+def test_ctrl_c_is_one_line_and_resumable(tmp_path) -> None:
+    config, log = write(tmp_path), tmp_path / "small" / "training" / "teacher.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "distillation.cli", "train", str(config), "--runs", str(tmp_path)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for(process, log, 7)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.strip().splitlines()[-1] == "interrupted; the same command goes on from here"
+    assert "Traceback" not in error
 
 
 def test_damaged_weights_are_named(run: Path, tmp_path, capsys) -> None:
@@ -204,15 +313,20 @@ def test_damaged_weights_are_named(run: Path, tmp_path, capsys) -> None:
         weights.write_bytes(data)
 
 
+def wait_for(process: subprocess.Popen, path: Path, lines: int) -> None:
+    """Wait until a file has so many lines; the process must still run then."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if path.exists() and path.read_bytes().count(b"\n") >= lines:
+            break
+        time.sleep(0.002)
+    assert process.poll() is None, "ended before it could be stopped"
+
+
 def killed(arguments: list[str], when: Path, progress: int) -> None:
     """Start the command and kill -9 it as soon as ``when`` has ``progress`` lines."""
     process = subprocess.Popen([sys.executable, "-m", "distillation.cli", *arguments], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if when.exists() and when.read_bytes().count(b"\n") >= progress:
-            break
-        time.sleep(0.002)
-    assert process.poll() is None, "ended before it could be killed"
+    wait_for(process, when, progress)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
 

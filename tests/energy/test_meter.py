@@ -47,7 +47,7 @@ def meter_with(monkeypatch: pytest.MonkeyPatch, tracker: RecordedTracker) -> Met
     ("hardware", "gpu_kwh", "kind", "energy_j", "words"),
     [
         ([CPU("intel_rapl")], 0.0, "measured", 3.6, "RAPL"),
-        ([CPU("cpu_load")], 0.0, "modelled", 3.6, "TDP 10 W x process CPU share"),
+        ([CPU("cpu_load")], 0.0, "modelled", 3.6, "x process CPU share"),
         ([CPU("constant")], 0.0, "modelled", 3.6, "constant share"),
         ([CPU("intel_rapl"), GPU()], 2e-6, "measured", 10.8, "NVML"),
         ([CPU("cpu_load"), GPU()], 2e-6, "modelled", 10.8, "NVML"),
@@ -96,7 +96,7 @@ def test_rows_put_estimates_beside_the_meter(monkeypatch) -> None:
     rows = inference_rows(operations, "abc", lambda: None, 4, meter, DEVICE, 1.0)
     assert [r.source for r in rows] == ["CodeCarbon", "FLOPs/clock", "FLOPs/W"]
     assert {r.slots for r in rows} == {4 * rows[0].repeats}
-    assert rows[1].energy_j_per_slot == pytest.approx(1000 / 1e9 * 2)
+    assert rows[1].energy_j / rows[1].slots == pytest.approx(1000 / 1e9 * 2)
     assert {r.kind for r in rows} == {"modelled"}
     reading = Reading(10.0, 30.0, 0.0, 1.0, "measured", "none", "assumed", "x")
     trained = training_rows("net", "abc", reading, 100, 8, 3000, DEVICE)

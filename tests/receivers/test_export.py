@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from channels import Scenario, Slots, SlotStream, UserError
-from receivers.export import export_onnx
+from receivers.export import Parity, export_onnx
 from receivers.export import onnx as onnx_module
 from receivers.export.onnx import OnnxReceiver
 from receivers.spec import build
@@ -61,6 +61,13 @@ def test_a_file_that_differs_is_refused(tmp_path, receiver, stream, monkeypatch)
         export_onnx(receiver, folder, stream, (10.0,))
     assert (folder / "net.onnx").read_bytes() == before
     assert [p.name for p in folder.parent.iterdir()] == ["net"]
+
+
+def test_bits_with_an_llr_of_nothing_may_fall_either_way() -> None:
+    base = {"slots": 1, "max_llr": 5.0, "bit_errors_original": 0, "bit_errors_exported": 1}
+    assert Parity(bits=100_000, max_llr_difference=1e-5, differing_decisions=1, **base).equal
+    assert not Parity(bits=100_000, max_llr_difference=1e-5, differing_decisions=11, **base).equal
+    assert not Parity(bits=100_000, max_llr_difference=1e-3, differing_decisions=0, **base).equal
 
 
 def test_damaged_files_are_refused(tmp_path) -> None:

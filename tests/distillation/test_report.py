@@ -1,0 +1,63 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from distillation.report.analysis import mape, pareto, shared_points
+from distillation.runs import Sweep, planned, twin_of
+from receivers.crossing import gap_db
+
+CONFIG = Sweep.parse(
+    {
+        "label": "x", "scenario": "desk", "students": {"receivers": ["deeprx-d5", "deeprx-d3"], "seeds": [4, 5]},
+        "evaluation": {"sinr_db": [0]},
+    },
+    "x",
+)  # fmt: skip
+
+
+def test_the_front_holds_what_nothing_beats() -> None:
+    energy = pd.Series([1.0, 2.0, 2.0, 3.0, 4.0])
+    ber = pd.Series([0.5, 0.2, 0.3, 0.2, 0.1])
+    assert pareto(energy, ber).tolist() == [True, True, False, False, True]
+
+
+def test_mape_by_estimator() -> None:
+    table = pd.DataFrame({
+        "estimator": ["a", "a", "b"], "metered_j_per_slot": [1.0, 2.0, 4.0], "estimated_j_per_slot": [0.5, 3.0, 4.0]
+    })  # fmt: skip
+    assert mape(table) == pytest.approx({"a": 50.0, "b": 0.0})
+
+
+def test_shared_points_leave_out_what_one_receiver_lacks() -> None:
+    table = pd.DataFrame({
+        "interference_share": [0.0] * 5 + [0.5], "receiver": ["a", "b", "a", "b", "a", "a"],
+        "sinr_db": [3.0, 3.0, 0.0, 0.0, 6.0, 9.0],
+    })  # fmt: skip
+    assert shared_points(table, 0.0) == [0.0, 3.0]
+
+
+def test_plan_and_twins() -> None:
+    assert [p.name for p in planned(CONFIG)][:3] == ["teacher", "deeprx-d5-kd-s4", "deeprx-d5-twin-s4"]
+    assert len(planned(CONFIG)) == 1 + 2 * 2 * 2
+    assert twin_of("deeprx-d3-kd-s5", CONFIG) == "deeprx-d3-twin-s5"
+    assert twin_of("deeprx-d3-twin-s5", CONFIG) is None
+
+
+def test_a_student_that_needs_less_than_its_twin_has_gained() -> None:
+    """The sign of the table's columns: gain = twin minus student, loss = student minus teacher, in dB needed."""
+    rows = [
+        {
+            "receiver": name,
+            "sinr_db": s,
+            "block": b,
+            "bits": 10**6,
+            "bit_errors": round(1e5 * 10 ** (-(s + better) / 10)),
+        }
+        for name, better in (("teacher", 3.0), ("kd", 2.0), ("twin", 0.0))
+        for s in (0.0, 5.0, 10.0)
+        for b in range(4)
+    ]
+    counts = pd.DataFrame(rows)
+    assert gap_db(counts, "twin", "kd", 0.02).gap_db == pytest.approx(2.0, abs=0.01)
+    assert gap_db(counts, "kd", "teacher", 0.02).gap_db == pytest.approx(1.0, abs=0.01)
+    assert np.isnan(gap_db(counts, "twin", "kd", 1e-4).gap_db)
