@@ -7,7 +7,7 @@ from channels.blocks import SlotStream
 from channels.grid import BITS_PER_SYMBOL, NUM_SYMBOLS, Grid
 from channels.records import Record, UserError
 from channels.scenario import Channels, Interference, Scenario, presets, scenario
-from channels.slots import Slots, power_ratio_db
+from channels.slots import Slots
 
 __all__ = [
     "BITS_PER_SYMBOL",
@@ -20,7 +20,6 @@ __all__ = [
     "SlotStream",
     "Slots",
     "UserError",
-    "power_ratio_db",
     "presets",
     "scenario",
 ]

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from channels.fading import Fading
-from channels.grid import BITS_PER_SYMBOL, NUM_SYMBOLS, modulate
+from channels.grid import BITS_PER_SYMBOL, NUM_SYMBOLS, constellation
 from channels.interference import seen_by_receiver
 from channels.records import UserError
 from channels.scenario import Scenario, Split
-from channels.slots import Slots, power_ratio_db
+from channels.slots import Slots, energy
 
 
 class SlotStream:
@@ -63,32 +63,36 @@ class SlotStream:
         rng_wanted, rng_data, rng_interferer, rng_noise = (
             torch.Generator(self.device).manual_seed(int(s) >> 1) for s in seeds
         )
-        scenario, batch = self.scenario, self.block_slots
-
-        h = self._draw_channel(rng_wanted, NUM_SYMBOLS, torch.zeros(batch, device=self.device))
-        bits, bits_per_symbol, symbols = self._draw_data(rng_data, NUM_SYMBOLS)
+        h = self._draw_channel(rng_wanted, NUM_SYMBOLS, torch.zeros(self.block_slots, device=self.device))
+        labels, bits_per_symbol, x = self._draw_data(rng_data, NUM_SYMBOLS)
         pilots, is_data = self._draw_pilots(rng_data)
-        bits = bits * is_data[:, None]
-        wanted = h * torch.where(is_data, symbols, pilots)[:, None]
+        x = torch.where(is_data, x, pilots)
+        wanted = h * x[:, None]
 
-        snr_db = self._uniform(rng_noise, *scenario.snr_db)
+        snr_db = self._uniform(rng_noise, *self.scenario.snr_db)
         noise_var = 10 ** (-snr_db / 10)
         noise = torch.randn(h.shape, dtype=h.dtype, device=self.device, generator=rng_noise)
-        noise = noise * noise_var.sqrt()[:, None, None, None]
+        noise *= noise_var.sqrt()[:, None, None, None]
+        wanted_energy, noise_energy = energy(wanted, is_data), energy(noise, is_data)
 
         interference, interference_var = self._draw_interference(rng_interferer)
+        unwanted, unwanted_energy, interference_energy = noise, noise_energy, torch.zeros_like(noise_energy)
+        if interference is not None:
+            interference_energy = energy(interference, is_data)
+            unwanted = interference.add_(noise)
+            unwanted_energy = energy(unwanted, is_data)
         return Slots(
-            y=wanted + noise + interference,
+            y=wanted.add_(unwanted),
             pilots=pilots,
             is_data=is_data,
-            bits=bits,
+            bits=self._bits(labels, bits_per_symbol, is_data),
             bits_per_symbol=bits_per_symbol,
             h=h,
             noise_var=noise_var,
             interference_var=interference_var,
-            snr_db=power_ratio_db(wanted, noise, is_data),
-            sir_db=power_ratio_db(wanted, interference, is_data),
-            sinr_db=power_ratio_db(wanted, noise + interference, is_data),
+            snr_db=10 * torch.log10(wanted_energy / noise_energy),
+            sir_db=10 * torch.log10(wanted_energy / interference_energy),
+            sinr_db=10 * torch.log10(wanted_energy / unwanted_energy),
         )
 
     def _uniform(self, rng: torch.Generator, low: float, high: float) -> torch.Tensor:
@@ -101,6 +105,8 @@ class SlotStream:
         """Responses ``(B, R, num_symbols, F)``, each slot with its own model and delay spread."""
         model = self._choice(rng, len(self._fading))
         delay_spread_s = self._uniform(rng, *self.scenario.delay_spread_s)
+        if len(self._fading) == 1:
+            return self._fading[0].draw(delay_spread_s, rng, num_symbols, delay_s)
         grid = self.scenario.grid
         h = torch.empty(
             self.block_slots, grid.num_rx, num_symbols, grid.num_subcarriers,
@@ -113,38 +119,54 @@ class SlotStream:
         return h
 
     def _draw_data(self, rng: torch.Generator, num_symbols: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Bits ``(B, K, num_symbols, F)``, bits per symbol ``(B,)`` and their QAM symbols."""
-        scenario = self.scenario
+        """Labels uint8 ``(B, num_symbols, F)``, bits per symbol ``(B,)`` and the QAM symbols of the labels.
+
+        A label's K bits are an RE's; a modulation of fewer bits uses the first of them.
+        """
+        scenario, num_bits = self.scenario, self.scenario.bits_per_symbol
         orders = [BITS_PER_SYMBOL[m] for m in scenario.modulations]
         bits_per_symbol = torch.tensor(orders, device=self.device)[self._choice(rng, len(orders))]
-        shape = (self.block_slots, scenario.bits_per_symbol, num_symbols, scenario.grid.num_subcarriers)
-        bits = torch.randint(2, shape, dtype=torch.uint8, device=self.device, generator=rng)
-        used = torch.arange(shape[1], device=self.device) < bits_per_symbol[:, None]
-        bits = bits * used[:, :, None, None]
-        symbols = torch.empty(shape[0], *shape[2:], dtype=torch.complex64, device=self.device)
+        shape = (self.block_slots, num_symbols, scenario.grid.num_subcarriers)
+        labels = torch.randint(2**num_bits, shape, dtype=torch.uint8, device=self.device, generator=rng)
+        if len(orders) == 1:
+            return labels, bits_per_symbol, constellation(num_bits, self.device)[labels.int()]
+        symbols = torch.empty(shape, dtype=torch.complex64, device=self.device)
         for order in sorted(set(orders)):
             chosen = torch.nonzero(bits_per_symbol == order)[:, 0]
-            symbols[chosen] = modulate(bits[chosen, :order])
-        return bits, bits_per_symbol, symbols
+            symbols[chosen] = constellation(order, self.device)[(labels[chosen] >> (num_bits - order)).int()]
+        return labels, bits_per_symbol, symbols
+
+    def _bits(self, labels: torch.Tensor, bits_per_symbol: torch.Tensor, is_data: torch.Tensor) -> torch.Tensor:
+        """The bits that were sent, uint8 ``(B, K, S, F)``; 0 off the data and beyond the modulation."""
+        num_bits = self.scenario.bits_per_symbol
+        order = torch.arange(num_bits, dtype=torch.uint8, device=self.device)
+        bits = (labels * is_data)[:, None] >> (num_bits - 1 - order)[:, None, None] & 1
+        if len(self.scenario.modulations) > 1:
+            bits *= (order < bits_per_symbol[:, None])[:, :, None, None]
+        return bits
 
     def _draw_pilots(self, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """QPSK pilots drawn anew for every slot (as scrambling changes them), and the data REs."""
+        """QPSK pilots drawn anew for every slot (as scrambling changes them), and the data REs, both ``(B, S, F)``."""
         grid = self.scenario.grid
-        patterns = torch.zeros(len(grid.pilot_patterns), NUM_SYMBOLS, dtype=torch.bool, device=self.device)
+        most = max(len(p) for p in grid.pilot_patterns)
+        labels = torch.randint(
+            4, (self.block_slots, most, grid.num_subcarriers), dtype=torch.uint8, device=self.device, generator=rng
+        )  # fmt: skip
+        values = constellation(2, self.device)[labels.int()]
+        pilots = values.new_zeros(self.block_slots, NUM_SYMBOLS, grid.num_subcarriers)
+        is_data = torch.ones(pilots.shape, dtype=torch.bool, device=self.device)
+        of_slot = self._choice(rng, len(grid.pilot_patterns))
         for i, pattern in enumerate(grid.pilot_patterns):
-            patterns[i, list(pattern)] = True
-        is_pilot = patterns[self._choice(rng, len(patterns))][:, :, None].expand(-1, -1, grid.num_subcarriers)
-        shape = (self.block_slots, 2, NUM_SYMBOLS, grid.num_subcarriers)
-        values = modulate(torch.randint(2, shape, dtype=torch.uint8, device=self.device, generator=rng))
-        return values * is_pilot, ~is_pilot
+            chosen, at = torch.nonzero(of_slot == i), torch.tensor(pattern, device=self.device)
+            pilots[chosen, at] = values[chosen[:, 0], : len(pattern)]
+            is_data[chosen, at] = False
+        return pilots, is_data
 
-    def _draw_interference(self, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """The interferer at the receiver ``(B, R, S, F)`` and its mean power ``(B,)``; zeros where it is off."""
+    def _draw_interference(self, rng: torch.Generator) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """The interferer at the receiver ``(B, R, S, F)`` or none, and its mean power ``(B,)``."""
         scenario, grid = self.scenario, self.scenario.grid
-        shape = (self.block_slots, grid.num_rx, NUM_SYMBOLS, grid.num_subcarriers)
         if scenario.interference is None:
-            zero = torch.zeros(1, dtype=torch.complex64, device=self.device).expand(shape)
-            return zero, torch.zeros(self.block_slots, device=self.device)
+            return None, torch.zeros(self.block_slots, device=self.device)
         present = self._uniform(rng, 0, 1) < scenario.interference.probability
         power = 10 ** (-self._uniform(rng, *scenario.interference.sir_db) / 10) * present
         late = self._uniform(rng, *scenario.interference.timing_offset_symbols)
@@ -152,6 +174,6 @@ class SlotStream:
         whole = late.floor()
         fraction_s = (late - whole) / (grid.fft_size * grid.subcarrier_spacing_hz)
         _, _, symbols = self._draw_data(rng, NUM_SYMBOLS + 1)
-        at_receiver = self._draw_channel(rng, NUM_SYMBOLS + 1, fraction_s) * symbols[:, None]
-        seen = seen_by_receiver(at_receiver, whole.long(), grid)
-        return seen * power.sqrt()[:, None, None, None], power
+        symbols *= power.sqrt()[:, None, None]
+        at_receiver = self._draw_channel(rng, NUM_SYMBOLS + 1, fraction_s).mul_(symbols[:, None])
+        return seen_by_receiver(at_receiver, whole.long(), grid), power

@@ -9,6 +9,7 @@ either would exceed about -23 dB are refused. Each draw has its own carrier phas
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from channels.grid import Grid
 from channels.scenario import ChannelModel
 
 SPEED_OF_LIGHT_M_S = 299_792_458.0
+_PROFILE = re.compile(r"(?P<kind>TDL|CDL)-?(?P<name>[A-E]\d*)")
 
 
 class Fading:
@@ -33,11 +35,13 @@ class Fading:
         self, model: ChannelModel, grid: Grid, max_doppler_hz: tuple[float, float], device: str = "cpu"
     ) -> None:
         self.grid, self.device = grid, device
-        self._kind, _, letter = model.partition("-")
+        self._model = model
         self._frequencies_hz = grid.frequencies_hz(device)
-        if self._kind in ("TDL", "CDL"):
+        profile = _PROFILE.fullmatch(model)
+        if profile:
             speeds = [f * SPEED_OF_LIGHT_M_S / grid.carrier_frequency_hz for f in max_doppler_hz]
-            self._sionna = _sionna_model(self._kind, letter, grid, speeds, device)
+            self._sionna = _sionna_model(profile["kind"], profile["name"], grid, speeds, device)
+            self._scales = len(profile["name"]) == 1  # profiles of TS 38.101-4 have a delay spread of their own
 
     def draw(
         self,
@@ -59,11 +63,11 @@ class Fading:
         """
         batch = len(delay_spread_s)
         delay_s = torch.as_tensor(delay_s, device=self.device).expand(batch)
-        if self._kind in ("TDL", "CDL"):
+        if _PROFILE.fullmatch(self._model):
             gains, delays_s = self._draw_paths(delay_spread_s, generator, num_symbols)
         else:
             gains = torch.ones(batch, self.grid.num_rx, 1, 1, dtype=torch.complex64, device=self.device)
-            if self._kind == "Rayleigh":
+            if self._model == "Rayleigh":
                 gains = torch.randn(gains.shape, dtype=gains.dtype, device=self.device, generator=generator)
             gains = gains.expand(-1, -1, num_symbols, -1)
             delays_s = torch.zeros(batch, 1, device=self.device)
@@ -85,9 +89,10 @@ class Fading:
             gains, delays = self._sionna(len(delay_spread_s), num_symbols, 1 / self.grid.symbol_duration_s)
         finally:
             sionna_rng.set_state(state)
-        # (batch, 1, num_rx, 1, 1, paths, symbols) -> (batch, num_rx, symbols, paths); delays are of unit spread
+        # (batch, 1, num_rx, 1, 1, paths, symbols) -> (batch, num_rx, symbols, paths)
         gains = gains[:, 0, :, 0, 0].transpose(2, 3) * self._orientation(len(delay_spread_s), generator)
-        return gains, delays[:, 0, 0] * delay_spread_s[:, None]
+        delays = delays[:, 0, 0]
+        return gains, delays * delay_spread_s[:, None] if self._scales else delays
 
     def _orientation(self, batch: int, generator: torch.Generator) -> torch.Tensor:
         """A carrier phase and a bearing per draw, complex64 ``(batch, num_rx, 1, 1)``.
@@ -102,13 +107,13 @@ class Fading:
         return torch.polar(torch.ones_like(turn), turn)
 
 
-def _sionna_model(kind: str, letter: str, grid: Grid, speeds: list[float], device: str) -> Any:
-    """Sionna's channel model with a delay spread of one second, so that its delays scale per slot."""
+def _sionna_model(kind: str, profile: str, grid: Grid, speeds: list[float], device: str) -> Any:
+    """Sionna's channel model; with a delay spread of one second where the profile scales, to be scaled per slot."""
     if kind == "TDL":
         from sionna.phy.channel.tr38901 import TDL
 
         return TDL(
-            letter, 1.0, grid.carrier_frequency_hz,
+            profile, 1.0 if len(profile) == 1 else None, grid.carrier_frequency_hz,
             min_speed=speeds[0], max_speed=speeds[1], num_rx_ant=grid.num_rx, device=device,
         )  # fmt: skip
     from sionna.phy.channel.tr38901 import CDL, PanelArray
@@ -120,6 +125,6 @@ def _sionna_model(kind: str, letter: str, grid: Grid, speeds: list[float], devic
         )  # fmt: skip
 
     return CDL(
-        letter, 1.0, grid.carrier_frequency_hz, array(1), array(grid.num_rx), "uplink",
+        profile, 1.0, grid.carrier_frequency_hz, array(1), array(grid.num_rx), "uplink",
         min_speed=speeds[0], max_speed=speeds[1], device=device,
     )  # fmt: skip

@@ -103,6 +103,12 @@ def pam_levels(num_bits: int, device: torch.device | str = "cpu") -> tuple[torch
     return levels / (2 * (levels**2).mean()).sqrt(), bits.to(torch.uint8)
 
 
+def constellation(num_bits: int, device: torch.device | str = "cpu") -> torch.Tensor:
+    """QAM symbols of all labels in order, a label's first bit the most significant; complex64 ``(2**num_bits,)``."""
+    labels = torch.arange(2**num_bits, device=device)
+    return modulate(((labels[:, None] >> torch.arange(num_bits - 1, -1, -1, device=device)) & 1).to(torch.uint8))
+
+
 def modulate(bits: torch.Tensor) -> torch.Tensor:
     """Map bits to QAM symbols of unit mean power (TS 38.211, 5.1).
 

@@ -29,16 +29,16 @@ def seen_by_receiver(symbols: torch.Tensor, delay_samples: torch.Tensor, grid: G
     Returns:
         complex64 ``(batch, num_rx, num_symbols, num_subcarriers)``.
     """
-    size, prefix = grid.fft_size, grid.cyclic_prefix_samples
+    size, prefix, half = grid.fft_size, grid.cyclic_prefix_samples, grid.num_subcarriers // 2
     num_symbols = symbols.shape[2] - 1
-    bins = (torch.arange(grid.num_subcarriers, device=symbols.device) - grid.num_subcarriers // 2) % size
-    spectrum = symbols.new_zeros(*symbols.shape[:3], size)
-    spectrum[..., bins] = symbols
+    spectrum = symbols.new_zeros(*symbols.shape[:3], size)  # negative frequencies last, as the FFT has them
+    spectrum[..., size - half :] = symbols[..., :half]
+    spectrum[..., : grid.num_subcarriers - half] = symbols[..., half:]
     time = torch.fft.ifft(spectrum, norm="ortho")
     stream = torch.cat([time[..., size - prefix :], time], dim=-1).flatten(2)
-    starts = torch.arange(1, num_symbols + 1, device=symbols.device) * (size + prefix) + prefix
-    index = starts[:, None] + torch.arange(size, device=symbols.device)
-    index = (index - delay_samples[:, None, None]).flatten(1)
-    windows = stream.gather(2, index[:, None].expand(-1, stream.shape[1], -1))
-    windows = windows.view(*stream.shape[:2], num_symbols, size)
-    return torch.fft.fft(windows, norm="ortho")[..., bins]
+    length = num_symbols * (size + prefix)
+    starts = (size + prefix - delay_samples).tolist()
+    slots = torch.stack([stream[i, :, start : start + length] for i, start in enumerate(starts)])
+    windows = slots.unflatten(-1, (num_symbols, size + prefix))[..., prefix:]
+    seen = torch.fft.fft(windows, norm="ortho")
+    return torch.cat([seen[..., size - half :], seen[..., : grid.num_subcarriers - half]], dim=-1)

@@ -15,8 +15,12 @@ Split = Literal["train", "test"]
 ChannelModel = Literal[
     "AWGN", "Rayleigh",
     "TDL-A", "TDL-B", "TDL-C", "TDL-D", "TDL-E",
+    "TDLA30", "TDLB100", "TDLC300",
     "CDL-A", "CDL-B", "CDL-C", "CDL-D", "CDL-E",
 ]  # fmt: skip
+
+
+_OWN_DELAY_SPREAD_S = {"TDLA30": 30e-9, "TDLB100": 100e-9, "TDLC300": 300e-9}
 
 
 def _within(low: float, high: float, unit: str) -> AfterValidator:
@@ -31,8 +35,9 @@ def _within(low: float, high: float, unit: str) -> AfterValidator:
 class Channels(Record):
     """Channel models, drawn with equal probability per slot. The two lists must not overlap.
 
-    ``TDL`` and ``CDL`` are the profiles of TR 38.901, 7.7.2 and 7.7.1; ``AWGN`` is a unit gain and ``Rayleigh`` one
-    complex Gaussian gain per slot and antenna, both flat in time and frequency.
+    ``TDL-`` and ``CDL-`` are the profiles of TR 38.901, 7.7.2 and 7.7.1; ``TDLA30``, ``TDLB100`` and ``TDLC300`` are
+    those of TS 38.101-4, B.2.1.1, whose delay spread of 30, 100 and 300 ns is their own; ``AWGN`` is a unit gain and
+    ``Rayleigh`` one complex Gaussian gain per slot and antenna, both flat in time and frequency.
     """
 
     train: tuple[ChannelModel, ...] = ()
@@ -87,9 +92,13 @@ class Scenario(Record):
     def _frequency_domain_holds(self) -> Self:
         """Refuse delays and Dopplers whose interference the frequency-domain channel would leave out."""
         limit_s, limit_hz = self.grid.cyclic_prefix_s / 3, self.grid.subcarrier_spacing_hz / 20
-        if self.delay_spread_s[1] > limit_s:
+        own_s = [
+            _OWN_DELAY_SPREAD_S[m] for m in (*self.channels.train, *self.channels.test) if m in _OWN_DELAY_SPREAD_S
+        ]
+        longest_s = max(self.delay_spread_s[1], *own_s, 0.0)
+        if longest_s > limit_s:
             raise ValueError(
-                f"delay_spread_s: {self.delay_spread_s[1]:g} s is above a third of the cyclic prefix ({limit_s:.3g} s "
+                f"delay_spread_s: {longest_s:g} s is above a third of the cyclic prefix ({limit_s:.3g} s "
                 f"at {self.grid.subcarrier_spacing_hz} Hz), where intersymbol interference matters; it is not modelled"
             )
         if self.max_doppler_hz[1] > limit_hz:

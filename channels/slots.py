@@ -53,19 +53,13 @@ class Slots:
         return (self.pilots != 0).any(-1)
 
 
-def power_ratio_db(wanted: torch.Tensor, unwanted: torch.Tensor, is_data: torch.Tensor) -> torch.Tensor:
-    """Ratio in dB of two signals' mean powers over the data REs of each slot and all antennas.
+def energy(x: torch.Tensor, is_data: torch.Tensor) -> torch.Tensor:
+    """Energy of a signal over the data REs of each slot and all antennas, float32 ``(B,)``.
 
     Args:
-        wanted, unwanted: complex64 ``(B, R, S, F)``.
+        x: complex64 ``(B, R, S, F)``.
         is_data: bool ``(B, S, F)``.
-
-    Returns:
-        float32 ``(B,)``; infinite where there is nothing unwanted.
     """
-    mask = is_data[:, None]
-
-    def energy(x: torch.Tensor) -> torch.Tensor:
-        return (torch.view_as_real(x).square().sum(-1) * mask).sum((1, 2, 3))
-
-    return 10 * torch.log10(energy(wanted) / energy(unwanted))
+    parts = torch.view_as_real(x)
+    per_re = torch.einsum("brsfc,brsfc->bsf", parts, parts)
+    return (per_re * is_data).sum((1, 2))

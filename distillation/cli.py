@@ -102,7 +102,7 @@ def evaluate(
 
 @app.command()
 def count(
-    receiver: Annotated[str, typer.Argument(help="deeprx, deeprx-w0.25, deeprx-w0.5-d5, ..., LS or LMMSE.")],
+    receiver: Annotated[str, typer.Argument(help="deeprx, deeprx-w0.25, deeprx-w0.5-d5, ..., LS, LMMSE or LMMSE-IRC.")],
     prb: Annotated[int, typer.Option(help="Physical resource blocks.")] = 26,
     rx: Annotated[int, typer.Option(help="Receive antennas.")] = 2,
     bits: Annotated[int, typer.Option(help="Bits per QAM symbol.")] = 4,
@@ -120,7 +120,7 @@ def count(
     grid = Grid.parse({"num_prb": prb, "num_rx": rx}, "count")
     if bits not in (2, 4, 6, 8):
         raise UserError(f"bits: {bits} is not a modulation; give 2, 4, 6 or 8")
-    if receiver in ("LS", "LMMSE"):
+    if receiver in ("LS", "LMMSE", "LMMSE-IRC"):
         counted = count_classical(receiver, grid, bits)
     else:
         counted = count_network(build(receiver, rx, bits), grid, receiver)

@@ -134,6 +134,8 @@ def count_classical(name: str, grid: Grid, num_bits: int) -> OperationCount:
     * LS interpolates each RE from two pilots with real weights (half a complex MAC each) where P > 1: ``R S F``;
     * LMMSE goes into and out of two eigenbases: ``R (P^2 F + P F^2 + P F) + R (S P F + S F^2)``;
     * combining: ``1.5 R`` per data RE (product and squared magnitude);
+    * rejecting interference: residuals and their covariance ``R P F + R^2 P F``, one inverse per symbol and resource
+      block ``R^3``, weights ``R^2 + R / 2`` per data RE;
     * demapping: ``L`` per data RE (square and scale of 2 L distances); its exponentials are listed apart.
 
     Raises:
@@ -144,10 +146,16 @@ def count_classical(name: str, grid: Grid, num_bits: int) -> OperationCount:
     data, levels = (s - p) * f, 2 ** (num_bits // 2)
     interpolate = r * s * f if p > 1 else 0
     transform = r * (p * p * f + p * f * f + p * f) + r * (s * p * f + s * f * f)
-    estimates = {"LS": r * p * f + interpolate, "LMMSE": r * p * f + transform, "perfect CSI": 0}
-    if name not in estimates:
-        raise UserError(f"receiver: no formula for '{name}'; formulas: {', '.join(estimates)}")
-    complex_macs = estimates[name] + 1.5 * r * data + levels * data
+    rejecting = r * p * f + r * r * p * f + s * f // 12 * r**3 + (r * r + 0.5 * r) * data
+    before_demapping = {
+        "LS": r * p * f + interpolate + 1.5 * r * data,
+        "LMMSE": r * p * f + transform + 1.5 * r * data,
+        "LMMSE-IRC": r * p * f + transform + rejecting + 1.5 * r * data,
+        "perfect CSI": 1.5 * r * data,
+    }
+    if name not in before_demapping:
+        raise UserError(f"receiver: no formula for '{name}'; formulas: {', '.join(before_demapping)}")
+    complex_macs = before_demapping[name] + levels * data
     return OperationCount(
         name=name,
         parameters=0,

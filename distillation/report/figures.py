@@ -13,7 +13,7 @@ import pandas as pd
 from distillation.report.analysis import METERED, Analysis, mape, pareto
 
 _STUDENT_COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f5539")
-_CLASSICAL = {"LS": "#999999", "LMMSE": "#555555", "perfect CSI": "#000000"}
+_CLASSICAL = {"LS": "#999999", "LMMSE": "#555555", "LMMSE-IRC": "#8c6d31", "perfect CSI": "#000000"}
 _TEACHER = "#d55e00"
 
 

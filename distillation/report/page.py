@@ -104,8 +104,9 @@ def _sections(run: Run, analysis: Analysis, drawn: list[Figure]) -> list[_Sectio
             [
                 "SINR is mean wanted power over mean noise-plus-interference power per receive antenna, before "
                 "combining; slots fade around it. All receivers saw the same slots, with channel models that none was "
-                "trained on. LS and LMMSE know the noise and interference power, LMMSE also the covariance of the test "
-                "channels; perfect CSI knows the channel itself."
+                "trained on. LS and LMMSE know the noise and interference power, both LMMSE the covariance of the test "
+                "channels; LMMSE-IRC estimates the interference across antennas from the pilots; perfect CSI knows "
+                "the channel itself."
             ],
             ber,
         ),

@@ -1,19 +1,30 @@
 """Classical receivers: estimate the channel, combine the antennas, demap.
 
-All of them are told the mean noise-plus-interference power of the slot and treat interference as white noise.
+All of them are told the mean noise-plus-interference power of the slot. All but LMMSE-IRC treat interference as white
+noise.
 """
 
 from receivers.classical.demapper import combine, demap
 from receivers.classical.estimation import Covariance, ls_estimate
-from receivers.classical.receivers import LmmseReceiver, LsReceiver, PerfectCsiReceiver, classical_receivers
+from receivers.classical.interference import combine_rejecting, residual_covariance
+from receivers.classical.receivers import (
+    LmmseIrcReceiver,
+    LmmseReceiver,
+    LsReceiver,
+    PerfectCsiReceiver,
+    classical_receivers,
+)
 
 __all__ = [
     "Covariance",
+    "LmmseIrcReceiver",
     "LmmseReceiver",
     "LsReceiver",
     "PerfectCsiReceiver",
     "classical_receivers",
     "combine",
+    "combine_rejecting",
     "demap",
     "ls_estimate",
+    "residual_covariance",
 ]

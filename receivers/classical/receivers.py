@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import lru_cache
 
 import torch
 
 from channels import Scenario, Slots
 from receivers.classical.demapper import combine, demap
 from receivers.classical.estimation import Covariance, ls_estimate
+from receivers.classical.interference import combine_rejecting, residual_covariance
+from receivers.protocol import Receiver
 
 
 class LsReceiver:
@@ -35,13 +37,31 @@ class LmmseReceiver:
         self._scenario, self._device = scenario, device
         self.digest = f"classical/lmmse/1/{scenario.name}"
 
-    @cached_property
+    @property
     def _covariance(self) -> Covariance:
-        return Covariance(self._scenario, device=self._device)
+        return _test_covariance(self._scenario, self._device)
 
     def __call__(self, slots: Slots) -> torch.Tensor:
         h, error_var = self._covariance.estimate(slots)
         return _detect(slots, h, error_var[:, 0])
+
+
+class LmmseIrcReceiver(LmmseReceiver):
+    """LMMSE channel estimation as :class:`LmmseReceiver`, and combining that rejects interference.
+
+    It is not told the interference: the covariance across antennas is estimated from the pilots of each slot.
+    """
+
+    name = "LMMSE-IRC"
+
+    def __init__(self, scenario: Scenario, device: str = "cpu") -> None:
+        super().__init__(scenario, device)
+        self.digest = f"classical/lmmse-irc/1/{scenario.name}"
+
+    def __call__(self, slots: Slots) -> torch.Tensor:
+        h, error_var = self._covariance.estimate(slots)
+        z, z_var = combine_rejecting(slots.y, h, residual_covariance(slots, h), error_var[:, 0])
+        return demap(z, z_var, slots.bits_per_symbol, slots.bits.shape[1])
 
 
 class PerfectCsiReceiver:
@@ -54,11 +74,15 @@ class PerfectCsiReceiver:
         return _detect(slots, slots.h, 0.0)
 
 
-def classical_receivers(
-    scenario: Scenario, device: str = "cpu"
-) -> list[LsReceiver | LmmseReceiver | PerfectCsiReceiver]:
-    """The three classical receivers, weakest first."""
-    return [LsReceiver(), LmmseReceiver(scenario, device), PerfectCsiReceiver()]
+def classical_receivers(scenario: Scenario, device: str = "cpu") -> list[Receiver]:
+    """The classical receivers, weakest first (without interference)."""
+    return [LsReceiver(), LmmseReceiver(scenario, device), LmmseIrcReceiver(scenario, device), PerfectCsiReceiver()]
+
+
+@lru_cache(maxsize=8)
+def _test_covariance(scenario: Scenario, device: str) -> Covariance:
+    """Made when first needed, and shared by receivers of one scenario."""
+    return Covariance(scenario, device=device)
 
 
 def _detect(slots: Slots, h: torch.Tensor, error_var: torch.Tensor | float) -> torch.Tensor:

@@ -17,7 +17,9 @@ def draw(model: ChannelModel, spread_s: float, doppler_hz: float, slots: int = 4
     return fading.draw(torch.full((slots,), spread_s), torch.Generator().manual_seed(1), 14)
 
 
-@pytest.mark.parametrize("model", ["TDL-A", "TDL-B", "TDL-C", "TDL-D", "TDL-E", "CDL-A", "CDL-D"])
+@pytest.mark.parametrize(
+    "model", ["TDL-A", "TDL-B", "TDL-C", "TDL-D", "TDL-E", "CDL-A", "CDL-D", "TDLA30", "TDLB100", "TDLC300"]
+)
 def test_unit_mean_power(model: ChannelModel) -> None:
     power = draw(model, 100e-9, 100.0, 2000).abs().square().mean((1, 2, 3))
     deviation = float(power.std() / math.sqrt(len(power)))
@@ -46,6 +48,17 @@ def test_delay_profile_of_tdl_a() -> None:
         expected = (powers * torch.exp(-2j * math.pi * lag * 15e3 * spread_s * torch.tensor(delays))).sum()
         found = (h[..., lag:] * h[..., :-lag].conj()).mean()
         assert abs(complex(found - expected)) < 0.03
+
+
+@pytest.mark.parametrize(("model", "spread_s"), [("TDLA30", 30e-9), ("TDLB100", 100e-9), ("TDLC300", 300e-9)])
+def test_profiles_of_38_101_4_have_their_own_delay_spread(model: ChannelModel, spread_s: float) -> None:
+    """The curvature of the frequency correlation is the RMS delay spread, whatever spread is asked for."""
+    h = draw(model, 77e-9, 5.0)
+    lag = round(0.1 / (2 * math.pi * 15e3 * spread_s))
+    correlation = (h[..., lag:] * h[..., :-lag].conj()).mean()
+    power = (h[..., lag:].abs().square().mean() * h[..., :-lag].abs().square().mean()).sqrt()
+    found = math.sqrt(-2 * math.log(abs(complex(correlation / power)))) / (2 * math.pi * 15e3 * lag)
+    assert found == pytest.approx(spread_s, rel=0.1)
 
 
 def test_jakes_autocorrelation_of_tdl_c() -> None:

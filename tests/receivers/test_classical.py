@@ -4,7 +4,18 @@ import torch
 
 from channels import Channels, Grid, Scenario, Slots, SlotStream, scenario
 from receivers.ber import count_block
-from receivers.classical import Covariance, LmmseReceiver, LsReceiver, PerfectCsiReceiver, combine, demap, ls_estimate
+from receivers.classical import (
+    Covariance,
+    LmmseIrcReceiver,
+    LmmseReceiver,
+    LsReceiver,
+    PerfectCsiReceiver,
+    combine,
+    combine_rejecting,
+    demap,
+    ls_estimate,
+    residual_covariance,
+)
 
 
 def test_demapper_equals_sionna() -> None:
@@ -95,3 +106,58 @@ def test_interference_does_about_what_noise_of_its_power_does(model: str) -> Non
     clean, noisy, loud = ber(29.0, 0.0), ber(9.0, 0.0), ber(9.0, 0.99)
     assert clean < 0.1 * noisy
     assert loud == pytest.approx(noisy, rel=0.35)
+
+
+def test_rejecting_in_white_noise_is_plain_combining() -> None:
+    generator = torch.Generator().manual_seed(1)
+    h, y = (torch.randn(2, 3, 14, 24, dtype=torch.complex64, generator=generator) for _ in range(2))
+    white = (0.2 * torch.eye(3, dtype=torch.complex64)).expand(2, 2, 3, 3)
+    plain, rejecting = combine(y, h, torch.tensor(0.3)), combine_rejecting(y, h, white, torch.full((2, 14, 1), 0.1))
+    for a, b in zip(plain, rejecting, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_rejecting_equals_the_dense_formula() -> None:
+    rng = np.random.default_rng(1)
+    h = (rng.normal(size=4) + 1j * rng.normal(size=4)).astype(np.complex64)
+    y = (rng.normal(size=4) + 1j * rng.normal(size=4)).astype(np.complex64)
+    a = rng.normal(size=(4, 4)) + 1j * rng.normal(size=(4, 4))
+    covariance = (a @ a.conj().T + np.eye(4)).astype(np.complex64)
+
+    def grid(x: np.ndarray) -> torch.Tensor:
+        return torch.tensor(x)[None, :, None, None].expand(1, 4, 14, 12)
+
+    z, var = combine_rejecting(grid(y), grid(h), torch.tensor(covariance)[None, None], torch.zeros(1, 14, 1))
+    inverse = np.linalg.inv(covariance)
+    gain = (h.conj() @ inverse @ h).real
+    assert complex(z[0, 3, 5]) == pytest.approx(h.conj() @ inverse @ y / gain, rel=1e-3)
+    assert float(var[0, 3, 5]) == pytest.approx(1 / gain, rel=1e-3)
+
+
+def test_residual_covariance_finds_a_strong_interferer() -> None:
+    """With the true channel, the residual is noise and interference; a strong one leaves rank one per antenna pair."""
+    desk = scenario("desk")
+    slots = SlotStream(desk, 5, 64, "test").at_sinr(0, 0.999).block(0)
+    found = residual_covariance(slots, slots.h)
+    power = found.diagonal(dim1=-2, dim2=-1).real.mean()
+    assert float(power) == pytest.approx(1.0, rel=0.15)
+    values = torch.linalg.eigvalsh(found)
+    assert float((values[..., 0] / values[..., 1]).median()) < 0.3
+
+
+def ber_of(receiver: object, slots: Slots) -> float:
+    counts = count_block(receiver, slots)  # type: ignore[arg-type]
+    return counts["bit_errors"] / counts["bits"]
+
+
+def test_irc_beats_plain_lmmse_under_interference_and_equals_it_without() -> None:
+    """Slow channels, so that the pilots' symbol tells of the others; four antennas, to have some to spare."""
+    quiet = Scenario(
+        name="slow", grid=Grid(num_prb=6, num_rx=4, pilot_patterns=((2, 11),)),
+        channels=Channels(test=("TDL-A", "CDL-A")), max_doppler_hz=(0, 20),
+    )  # fmt: skip
+    stream = SlotStream(quiet, 5, 256, "test")
+    plain, rejecting = LmmseReceiver(quiet), LmmseIrcReceiver(quiet)
+    loud, clean = stream.at_sinr(3, 0.95).block(0), stream.at_sinr(3).block(0)
+    assert ber_of(rejecting, loud) < 0.6 * ber_of(plain, loud)
+    assert ber_of(rejecting, clean) == pytest.approx(ber_of(plain, clean), rel=0.06)

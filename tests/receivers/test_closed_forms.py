@@ -85,8 +85,8 @@ def test_awgn(tmp_path, modulation: str) -> None:
     assert_on_curve(table, [awgn_ber(bits, 10 ** (s / 10)) for s in points])
 
 
-@pytest.mark.parametrize("branches", [1, 2])
-@pytest.mark.parametrize("modulation", ["QPSK", "16-QAM", "256-QAM"])
+@pytest.mark.parametrize("branches", [1, 2, 4])
+@pytest.mark.parametrize("modulation", MODULATIONS)
 def test_flat_rayleigh(tmp_path, modulation: str, branches: int) -> None:
     bits = MODULATIONS[modulation]
     points = sorted(snr_for(ber, bits, branches) for ber in (1e-1, 1e-2))
