@@ -60,6 +60,5 @@ def energy(x: torch.Tensor, is_data: torch.Tensor) -> torch.Tensor:
         x: complex64 ``(B, R, S, F)``.
         is_data: bool ``(B, S, F)``.
     """
-    parts = torch.view_as_real(x)
-    per_re = torch.einsum("brsfc,brsfc->bsf", parts, parts)
-    return (per_re * is_data).sum((1, 2))
+    parts = torch.view_as_real(x * is_data[:, None].to(torch.float32)).flatten(1)
+    return torch.linalg.vecdot(parts, parts)
