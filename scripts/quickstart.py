@@ -15,6 +15,7 @@ from energy.meter import Meter, meter_repeats
 from energy.operations import count
 from receivers.ber import Evaluation, count_errors, rates
 from receivers.classical import classical_receivers
+from receivers.weights import NeuralReceiver
 
 
 def main() -> None:
@@ -22,12 +23,12 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="leanrx-"))
     training = Training(steps=150, batch_slots=16, optimizer="adamw", learning_rate=1e-2, warmup_steps=20)
 
-    def learn(name: str, role: str, receiver: str, **told: object):  # type: ignore[no-untyped-def]
-        job = Job(name, role, receiver, desk, training, seed=1, **told)  # type: ignore[arg-type]
-        return train(job, folder / name, folder / f"{name}.checkpoint", folder / f"{name}.jsonl")
+    def learn(job: Job) -> NeuralReceiver:
+        return train(job, folder / job.name, folder / f"{job.name}.checkpoint", folder / f"{job.name}.jsonl")
 
-    teacher = learn("teacher", "teacher", "deeprx-w0.125-d5")
-    student = learn("student", "student", "deeprx-w0.0625-d5", teacher=teacher, distillation=Distillation())
+    teacher = learn(Job("teacher", "teacher", "deeprx-w0.125-d5", desk, training, seed=1))
+    told = Distillation(temperature=2.0, alpha=0.5)
+    student = learn(Job("student", "student", "deeprx-w0.0625-d5", desk, training, 1, told, teacher))
 
     stream = SlotStream(desk, seed=1, block_slots=64, split="test")
     evaluation = Evaluation(sinr_db=(0, 10, 20), min_slots=128, max_slots=128, block_slots=64)
