@@ -1,4 +1,4 @@
-"""What the command line does, in a few lines of Python: slots, receivers, counts, energy. Takes about a minute."""
+"""What the command line does, in a few lines of Python: slots, receivers, counts, energy. Takes a few minutes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from receivers.weights import NeuralReceiver
 def main() -> None:
     desk = scenario("desk")
     folder = Path(tempfile.mkdtemp(prefix="leanrx-"))
-    training = Training(steps=150, batch_slots=16, optimizer="adamw", learning_rate=1e-2, warmup_steps=20)
+    training = Training(steps=300, batch_slots=16, optimizer="adamw", learning_rate=1e-2, warmup_steps=20)
 
     def learn(job: Job) -> NeuralReceiver:
         return train(job, folder / job.name, folder / f"{job.name}.checkpoint", folder / f"{job.name}.jsonl")
