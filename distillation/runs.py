@@ -216,9 +216,11 @@ class Run:
         """
         path = self.folder / "environment.json"
         try:
-            return dict(json.loads(path.read_text()))
-        except (OSError, ValueError):
-            raise UserError(f"{path}: missing or damaged; delete it and run leanrx sweep again") from None
+            found = dict(json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError):
+            found = {}
+        if not {"platform", "packages", "instruments"} <= found.keys():
+            raise UserError(f"{path}: missing or damaged; delete it and run leanrx sweep again")
 
     def _table(self, path: Path, row: type, command: str) -> pd.DataFrame:
         if not path.exists():

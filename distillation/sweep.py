@@ -172,7 +172,7 @@ def _known_rows(run: Run, digests: dict[str, str]) -> list[EnergyRow]:
 
 def _training_rows(receiver: NeuralReceiver, counts: dict[str, OperationCount], device: Device) -> list[EnergyRow]:
     training = receiver.card.training
-    if training["energy"] is None:
+    if training.get("energy") is None:
         return []
     flops = TRAINING_FACTOR * counts[receiver.name].flops
     if receiver.card.role == "student":

@@ -152,7 +152,6 @@ def train(
     log.parent.mkdir(parents=True, exist_ok=True)
     if meter:
         meter.start()
-    step = first
     try:
         with log.open("a") as lines:
             for step in range(first, training.steps):

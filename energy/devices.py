@@ -111,7 +111,8 @@ def host(power_w: float | None = None) -> Device:
 
     info = cpuinfo.get_cpu_info()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    clock_hz = float((info.get("hz_advertised") or info.get("hz_actual") or (3e9,))[0]) or 3e9
+    known_hz = float((info.get("hz_advertised") or info.get("hz_actual") or (0,))[0])
+    clock_hz = known_hz or 3e9
     flops_per_clock, unit = _flops_per_clock(info)
     watts, words = cpu_power(power_w)
     return Device(
@@ -121,7 +122,7 @@ def host(power_w: float | None = None) -> Device:
         flops_per_clock=flops_per_clock,
         power_w=watts,
         matmul_flops_per_s=_time_matmul(),
-        source=f"{unit}, {clock_hz / 1e9:.2f} GHz nominal; {words}",
+        source=f"{unit}, {clock_hz / 1e9:.2f} GHz {'nominal' if known_hz else 'assumed'}; {words}",
     )
 
 

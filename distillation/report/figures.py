@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from distillation.report.analysis import METERED, Analysis, mape, pareto
 
@@ -333,8 +332,3 @@ def _draw(axes: Any, curve: Curve) -> None:
         axes.plot(x[~seen], high[~seen], linestyle="", marker="$\\downarrow$", markersize=9, color=curve.colour)
     else:
         axes.plot(x, y, **style)
-
-
-def table_for_print(frame: pd.DataFrame) -> str:
-    """A table as CSV text, all digits."""
-    return str(frame.to_csv(index=False, lineterminator="\n"))

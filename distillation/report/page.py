@@ -18,7 +18,6 @@ from distillation.report.figures import (
     Figure,
     agreement_words,
     figures,
-    table_for_print,
     to_files,
     to_plotly,
 )
@@ -48,8 +47,7 @@ def write_report(run: Run) -> Path:
     for figure in drawn:
         files |= to_files(figure)
     for name, table in _csv(analysis).items():
-        files[name] = table_for_print(table).encode()
-    run.folder.mkdir(exist_ok=True)
+        files[name] = table.to_csv(index=False, lineterminator="\n").encode()
     with tempfile.TemporaryDirectory(dir=run.folder, prefix=TEMPORARY) as work:
         complete = Path(work) / "complete"
         complete.mkdir()
@@ -112,7 +110,7 @@ def _sections(run: Run, analysis: Analysis, drawn: list[Figure]) -> list[_Sectio
         ),
         _Section("Energy against BER", [_energy_words(analysis)], [rest["trade-off"]], [_size_table(analysis)]),
         _Section("Estimate and meter", [agreement_words(analysis)], [rest["agreement"]], [_energy_table(analysis)]),
-        _Section("Training", [_training_words(run, analysis)], tables=[_training_table(analysis)]),
+        _Section("Training", [_training_words(analysis)], tables=[_training_table(analysis)]),
         _Section("What was measured with what", tables=[_instrument_table(run, analysis)]),
     ]
 
@@ -185,7 +183,7 @@ def _energy_words(analysis: Analysis) -> str:
     )
 
 
-def _training_words(run: Run, analysis: Analysis) -> str:
+def _training_words(analysis: Analysis) -> str:
     metered = analysis.training[analysis.training["source"] == METERED].set_index("receiver")
     total = metered["energy_j"].sum()
     teacher = metered["energy_j"].get("teacher", float("nan"))

@@ -49,7 +49,8 @@ class LmmseReceiver:
 class LmmseIrcReceiver(LmmseReceiver):
     """LMMSE channel estimation as :class:`LmmseReceiver`, and combining that rejects interference.
 
-    It is not told the interference: the covariance across antennas is estimated from the pilots of each slot.
+    Like it, it is told the mean noise-plus-interference power for the channel estimate; the covariance across antennas
+    is not told but estimated from the pilots of each slot.
     """
 
     name = "LMMSE-IRC"

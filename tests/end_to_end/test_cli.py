@@ -239,6 +239,7 @@ def test_the_reports_numbers_are_those_of_the_run(run: Path) -> None:
     ("file", "damage", "command", "words"),
     [
         ("environment.json", b"{", "report", "missing or damaged"),
+        ("environment.json", b"{}", "report", "missing or damaged"),
         ("ber.parquet", b"PAR1", "report", "damaged"),
         ("energy.parquet", b"PAR1", "ecal", "damaged"),
         ("receivers/teacher/card.json", b"\xff", "report", "not a receiver's card"),
