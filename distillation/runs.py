@@ -221,6 +221,7 @@ class Run:
             found = {}
         if not {"platform", "packages", "instruments"} <= found.keys():
             raise UserError(f"{path}: missing or damaged; delete it and run leanrx sweep again")
+        return found
 
     def _table(self, path: Path, row: type, command: str) -> pd.DataFrame:
         if not path.exists():
