@@ -75,7 +75,7 @@ class SlotStream:
         noise *= noise_var.sqrt()[:, None, None, None]
         wanted_energy, noise_energy = energy(wanted, is_data), energy(noise, is_data)
 
-        interference, interference_var = self._draw_interference(rng_interferer)
+        interference, interference_var, h_interference = self._draw_interference(rng_interferer)
         unwanted, unwanted_energy, interference_energy = noise, noise_energy, torch.zeros_like(noise_energy)
         if interference is not None:
             interference_energy = energy(interference, is_data)
@@ -88,6 +88,7 @@ class SlotStream:
             bits=self._bits(labels, bits_per_symbol, is_data),
             bits_per_symbol=bits_per_symbol,
             h=h,
+            h_interference=h_interference,
             noise_var=noise_var,
             interference_var=interference_var,
             snr_db=10 * torch.log10(wanted_energy / noise_energy),
@@ -162,11 +163,13 @@ class SlotStream:
             is_data[chosen, at] = False
         return pilots, is_data
 
-    def _draw_interference(self, rng: torch.Generator) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """The interferer at the receiver ``(B, R, S, F)`` or none, and its mean power ``(B,)``."""
+    def _draw_interference(self, rng: torch.Generator) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
+        """The interferer at the receiver ``(B, R, S, F)`` or none, its mean power ``(B,)``, its channel."""
         scenario, grid = self.scenario, self.scenario.grid
         if scenario.interference is None:
-            return None, torch.zeros(self.block_slots, device=self.device)
+            shape = (self.block_slots, 0, grid.num_rx, NUM_SYMBOLS, grid.num_subcarriers)
+            nothing = torch.zeros(shape, dtype=torch.complex64, device=self.device)
+            return None, torch.zeros(self.block_slots, device=self.device), nothing
         present = self._uniform(rng, 0, 1) < scenario.interference.probability
         power = 10 ** (-self._uniform(rng, *scenario.interference.sir_db) / 10) * present
         late = self._uniform(rng, *scenario.interference.timing_offset_symbols)
@@ -174,6 +177,5 @@ class SlotStream:
         whole = late.floor()
         fraction_s = (late - whole) / (grid.fft_size * grid.subcarrier_spacing_hz)
         _, _, symbols = self._draw_data(rng, NUM_SYMBOLS + 1)
-        symbols *= power.sqrt()[:, None, None]
-        at_receiver = self._draw_channel(rng, NUM_SYMBOLS + 1, fraction_s).mul_(symbols[:, None])
-        return seen_by_receiver(at_receiver, whole.long(), grid), power
+        h = self._draw_channel(rng, NUM_SYMBOLS + 1, fraction_s).mul_(power.sqrt()[:, None, None, None])
+        return seen_by_receiver(h * symbols[:, None], whole.long(), grid), power, h[:, None, :, 1:]

@@ -20,6 +20,8 @@ class Slots:
         bits: transmitted bits, 0 where there are none, uint8 ``(B, K, S, F)``.
         bits_per_symbol: bits that each slot's modulation carries, int64 ``(B,)``; the first ones of K are in use.
         h: true channel of the wanted signal, complex64 ``(B, R, S, F)``.
+        h_interference: true channels of the I interferers times their amplitudes, complex64 ``(B, I, R, S, F)``; 0
+            where one is absent.
         noise_var: mean noise power per RE and antenna, float32 ``(B,)``.
         interference_var: mean interference power per RE and antenna, float32 ``(B,)``.
         snr_db, sir_db, sinr_db: *realised* ratios of each slot, float32 ``(B,)``: mean power of the slot's own
@@ -32,6 +34,7 @@ class Slots:
     bits: torch.Tensor
     bits_per_symbol: torch.Tensor
     h: torch.Tensor
+    h_interference: torch.Tensor
     noise_var: torch.Tensor
     interference_var: torch.Tensor
     snr_db: torch.Tensor
