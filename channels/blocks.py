@@ -229,7 +229,7 @@ class SlotStream:
             h = frequency_response(timedomain.at_windows(paths, grid), grid)
             return to_subcarriers(windows, grid), power, h * amplitude[:, None, None]
         h = frequency_response(paths, grid) * amplitude[:, None, None]
-        return seen_by_receiver(h * symbols[:, None], late_samples, offset_hz, grid), power, h[:, :, 1:]
+        return seen_by_receiver(h, symbols, late_samples, offset_hz, grid), power, h[:, :, 1:]
 
     def _draw_band(self, interferer: Interferer, rng: torch.Generator) -> torch.Tensor:
         """Amplitude of the interferer's subcarriers, ``(B, F)``: 0 outside its resource blocks, of unit mean power."""
