@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,6 +28,30 @@ from channels.slots import Slots, energy
 
 NOISE_PARTS = 4
 """Generators that share a block's noise, its dearest random numbers, so that several cores can draw it."""
+
+
+class Stream(Protocol):
+    """Numbered blocks of slots: made as they are asked for (:class:`SlotStream`) or read from a dataset.
+
+    Attributes:
+        scenario: what slots are drawn from.
+        seed, block_slots, device: as of :class:`SlotStream`.
+        name: split and purpose.
+    """
+
+    scenario: Scenario
+    seed: int
+    block_slots: int
+    device: str
+    name: str
+
+    def at_sinr(self, sinr_db: float, interference_share: float = 0.0) -> Stream:
+        """The same slots at a test point."""
+        ...
+
+    def block(self, number: int) -> Slots:
+        """Block ``number`` (0 or greater)."""
+        ...
 
 
 class SlotStream:
@@ -218,21 +243,27 @@ class SlotStream:
         late_samples = self._uniform(rng, *interferer.timing_offset_symbols)
         late_samples = late_samples * (grid.fft_size + grid.cyclic_prefix_samples)
         offset_hz = self._uniform(rng, *interferer.frequency_offset_hz)
-        amplitude = power.sqrt()[:, None] * self._draw_band(interferer, rng)
+        band = self._draw_band(interferer, rng)
         in_time = self.scenario.domain == "time"
         num_symbols = timedomain.STREAM_SYMBOLS if in_time else NUM_SYMBOLS + 1
         _, _, symbols = self._draw_data(rng, interferer.modulations or self.scenario.modulations, num_symbols)
-        paths = self._draw_paths(fading, rng, num_symbols, late_samples / grid.sample_rate_hz)
+        gains, delays_s = self._draw_paths(fading, rng, num_symbols, late_samples / grid.sample_rate_hz)
+        paths = Paths(gains * power.sqrt()[:, None, None, None], delays_s)
         if in_time:
-            windows = timedomain.windows_through(symbols * amplitude[:, None], paths, grid)
+            sent = symbols if band is None else symbols * band[:, None]
+            windows = timedomain.windows_through(sent, paths, grid)
             windows = windows * frequency_shift(offset_hz, NUM_SYMBOLS, grid)[:, None]
             h = frequency_response(timedomain.at_windows(paths, grid), grid)
-            return to_subcarriers(windows, grid), power, h * amplitude[:, None, None]
-        h = frequency_response(paths, grid) * amplitude[:, None, None]
+            return to_subcarriers(windows, grid), power, h if band is None else h * band[:, None, None]
+        h = frequency_response(paths, grid)
+        if band is not None:
+            h *= band[:, None, None]
         return seen_by_receiver(h, symbols, late_samples, offset_hz, grid), power, h[:, :, 1:]
 
-    def _draw_band(self, interferer: Interferer, rng: torch.Generator) -> torch.Tensor:
-        """Amplitude of the interferer's subcarriers, ``(B, F)``: 0 outside its resource blocks, of unit mean power."""
+    def _draw_band(self, interferer: Interferer, rng: torch.Generator) -> torch.Tensor | None:
+        """Amplitude of a narrow interferer's subcarriers ``(B, F)``: 0 outside its resource blocks, unit mean power."""
+        if interferer.bandwidth_share == (1, 1):
+            return None
         num_prb = self.scenario.grid.num_prb
         wide = (self._uniform(rng, *interferer.bandwidth_share) * num_prb).round().clamp(1, num_prb)
         first = ((num_prb - wide + 1) * self._uniform(rng, 0, 1)).floor()

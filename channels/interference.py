@@ -17,7 +17,6 @@ import torch
 from channels.grid import Grid
 from channels.ofdm import frequency_shift, to_subcarriers, to_windows
 
-
 SLOTS_AT_A_TIME = 16
 """So that samples stay in the cache of a CPU."""
 
