@@ -37,9 +37,8 @@ def _interpolate(values: torch.Tensor, at: torch.Tensor, count: int, dim: int) -
     positions = torch.arange(count, device=at.device).clamp(int(at[0]), int(at[-1]))
     right = torch.searchsorted(at, positions).clamp_min(1)
     share = (positions - at[right - 1]) / (at[right] - at[right - 1])
-    share = share.view([-1 if d == dim else 1 for d in range(values.dim())])
-    left = values.index_select(dim, right - 1)
-    return left + share * (values.index_select(dim, right) - left)
+    share = share.to(values.dtype).view([-1 if d == dim else 1 for d in range(values.dim())])
+    return values.index_select(dim, right - 1).lerp(values.index_select(dim, right), share)
 
 
 class Covariance:
@@ -85,13 +84,13 @@ class Covariance:
         for group in pilot_groups(slots):
             raw, power = group.raw_estimates(slots)
             var = (slots.noise_var + slots.interference_var)[group.chosen] / power
-            values_t, vectors_t, out_t = self._time.on(group.symbols)
-            values_f, vectors_f, out_f = self._frequency.on(group.subcarriers)
+            values_t, vectors_t, out_t, gain_t = self._time.on(group.symbols)
+            values_f, vectors_f, out_f, gain_f = self._frequency.on(group.subcarriers)
             pilots = torch.einsum("brtf,tu->bruf", raw, vectors_t.conj()) @ vectors_f.conj()
             inverse = 1 / (values_t[:, None] * values_f + var[:, None, None])
             pilots = pilots * inverse[:, None]
             h[group.chosen] = torch.einsum("st,brtf->brsf", out_t, pilots) @ out_f.T
-            explained = torch.einsum("st,btf->bsf", out_t.abs().square(), inverse) @ out_f.abs().square().mean(0)
+            explained = torch.einsum("st,btf->bsf", gain_t, inverse) @ gain_f.mean(0)
             error[group.chosen] = (prior - explained)[:, None, :, None].clamp_min(0)
         return h, error
 
@@ -101,17 +100,17 @@ class _Axis:
 
     def __init__(self, covariance: torch.Tensor) -> None:
         self._covariance = covariance
-        self._known: dict[tuple[int, ...], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+        self._known: dict[tuple[int, ...], tuple[torch.Tensor, ...]] = {}
 
-    def on(self, at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Eigenvalues ``(P,)`` and eigenvectors ``(P, P)`` of ``R(at, at)``, and ``R(:, at)`` times the latter."""
+    def on(self, at: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Of the P pilots ``at``: eigenvalues ``(P,)`` and eigenvectors ``(P, P)`` of ``R(at, at)``, and ``R(:, at)``
+        times the latter and its squared magnitude, ``(N, P)``."""
         key = tuple(at.tolist())
         if key not in self._known:
             toward = self._covariance[:, at]
             values, vectors = torch.linalg.eigh(toward[at])
-            self._known[key] = (
-                values.clamp_min(0).float(), vectors.to(torch.complex64), (toward @ vectors).to(torch.complex64)
-            )  # fmt: skip
+            out = (toward @ vectors).to(torch.complex64)
+            self._known[key] = values.clamp_min(0).float(), vectors.to(torch.complex64), out, out.abs().square()
         return self._known[key]
 
 

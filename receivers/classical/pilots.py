@@ -39,7 +39,7 @@ class PilotGroup:
             ``y / pilot``, complex64 ``(b, R, P, Q)``, and the mean power of a pilot, float32 ``(b,)``.
         """
         pilots = self.take(slots.pilots)
-        power = pilots.abs().square()
+        power = torch.view_as_real(pilots).square().sum(-1)
         return self.take(slots.y) * (pilots.conj() / power)[:, None], power.mean((1, 2))
 
 
