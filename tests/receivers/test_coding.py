@@ -1,6 +1,7 @@
 """Transport blocks against published curves, finite-length bounds and a plain coded chain."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -128,24 +129,37 @@ def test_no_better_than_any_code_and_near_the_best(
 
 
 def test_equals_a_plain_coded_chain() -> None:
-    """Bits that are coded and scrambled by NR before they are sent, and decoded by its decoder."""
+    """Bits that are coded and scrambled by NR before they are sent, against its decoder, block by block."""
     from sionna.phy.mapping import Demapper, Mapper
     from sionna.phy.nr import TBDecoder, TBEncoder
 
-    num_res, order, snr_db, count = 312, 4, 8.25, 400
-    size, coded_bits = 808, 1248
-    encoder = TBEncoder(size, coded_bits, 658 / 1024, order, precision="single", device="cpu")
+    count, order, num_subcarriers, snr_db = 250, 4, 24, 8.8
+    coded_bits = 13 * num_subcarriers * order
+    encoder = TBEncoder(808, coded_bits, 658 / 1024, order, precision="single", device="cpu")
     decoder = TBDecoder(encoder, num_bp_iter=20, precision="single", device="cpu")
     generator = torch.Generator().manual_seed(3)
-    sent = torch.randint(2, (count, size), generator=generator).float()
-    x = Mapper("qam", order, device="cpu")(encoder(sent))
+    sent = torch.randint(2, (count, 808), generator=generator).float()
+    coded = encoder(sent)
+    x = Mapper("qam", order, device="cpu")(coded)
     var = 10 ** (-snr_db / 10)
     y = x + math.sqrt(var) * torch.randn(x.shape, dtype=x.dtype, generator=generator)
-    decoded, _ = decoder(Demapper("app", "qam", order, device="cpu")(y, torch.tensor(var)))
-    plain = float((decoded != sent).any(1).float().mean())
-    ours = bler(TransportBlocks(658 / 1024), order, num_res, snr_db, count)[1]
-    assert 0.1 < plain < 0.9
-    assert abs(ours - plain) < 2.6 * math.sqrt(2 * plain * (1 - plain) / count)
+    llrs = Demapper("app", "qam", order, device="cpu")(y, torch.tensor(var))
+    plain = (decoder(llrs)[0] != sent).any(1)
+
+    def on_the_grid(values: torch.Tensor) -> torch.Tensor:
+        grid = torch.zeros(count, order, 14, num_subcarriers, dtype=values.dtype)
+        grid[:, :, :13] = values.view(count, 13, num_subcarriers, order).permute(0, 3, 1, 2)
+        return grid
+
+    slots, _ = awgn_slots([order] * count, 13 * num_subcarriers, snr_db)
+    slots = replace(slots, bits=on_the_grid(coded).to(torch.uint8))
+    ours = TransportBlocks(658 / 1024).errors(slots, on_the_grid(llrs))
+    assert 0.1 < float(plain.float().mean()) < 0.9
+    assert (ours == plain).all()
+
+    wrong = TransportBlocks(658 / 1024).errors(*awgn_slots([order] * count, 13 * num_subcarriers, snr_db))
+    rates = float(wrong.float().mean()), float(plain.float().mean())
+    assert abs(rates[0] - rates[1]) < 3.3 * math.sqrt(2 * rates[1] * (1 - rates[1]) / count)
 
 
 def test_error_free_at_high_snr_and_all_wrong_with_flipped_llrs() -> None:
