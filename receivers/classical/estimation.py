@@ -63,9 +63,8 @@ class Covariance:
             h = stream.block(number).h.to(torch.complex128)
             lags_t = lags_t + _lags(h.transpose(2, 3)) / num_blocks
             lags_f = lags_f + _lags(h) / num_blocks
-        self.time = _toeplitz(torch.as_tensor(lags_t))
-        self.frequency = _toeplitz(torch.as_tensor(lags_f))
-        self._time, self._frequency = _Axis(self.time), _Axis(self.frequency)
+        self._time, self._frequency = _Axis(torch.as_tensor(lags_t)), _Axis(torch.as_tensor(lags_f))
+        self.time, self.frequency = self._time.covariance, self._frequency.covariance
 
     def estimate(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
         """Joint time-frequency LMMSE estimate from the raw pilot estimates, exact for ``R_t kron R_f``.
@@ -80,7 +79,7 @@ class Covariance:
         """
         h = torch.empty_like(slots.y)
         error = torch.empty(len(slots), 1, h.shape[2], 1, device=h.device)
-        prior = float(self.time[0, 0].real * self.frequency[0, 0].real)
+        prior = (self.time.diagonal() * self.frequency.diagonal().mean()).real.float()
         for group in pilot_groups(slots):
             raw, power = group.raw_estimates(slots)
             var = (slots.noise_var + slots.interference_var)[group.chosen] / power
@@ -96,22 +95,32 @@ class Covariance:
 
 
 class _Axis:
-    """What the estimator needs of one axis' covariance, kept for each set of pilots that was met."""
+    """What the estimator needs of one axis, kept for each set of pilots that was met.
 
-    def __init__(self, covariance: torch.Tensor) -> None:
-        self._covariance = covariance
-        self._known: dict[tuple[int, ...], tuple[torch.Tensor, ...]] = {}
+    Args:
+        lags: autocorrelation, complex128 ``(N,)``. It is averaged over lags that occur unequally often, so its Toeplitz
+            matrix can have eigenvalues a little below 0, which are set to 0.
+    """
+
+    def __init__(self, lags: torch.Tensor) -> None:
+        values, vectors = torch.linalg.eigh(_toeplitz(lags))
+        values = values.clamp_min(0)
+        self.covariance = (vectors * values) @ vectors.mH
+        self._known = {tuple(range(len(lags))): _in_single_precision(values, vectors, vectors * values)}
 
     def on(self, at: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Of the P pilots ``at``: eigenvalues ``(P,)`` and eigenvectors ``(P, P)`` of ``R(at, at)``, and ``R(:, at)``
         times the latter and its squared magnitude, ``(N, P)``."""
         key = tuple(at.tolist())
         if key not in self._known:
-            toward = self._covariance[:, at]
+            toward = self.covariance[:, at]
             values, vectors = torch.linalg.eigh(toward[at])
-            out = (toward @ vectors).to(torch.complex64)
-            self._known[key] = values.clamp_min(0).float(), vectors.to(torch.complex64), out, out.abs().square()
+            self._known[key] = _in_single_precision(values.clamp_min(0), vectors, toward @ vectors)
         return self._known[key]
+
+
+def _in_single_precision(values: torch.Tensor, vectors: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return values.float(), vectors.to(torch.complex64), out.to(torch.complex64), out.abs().square().float()
 
 
 def _lags(h: torch.Tensor) -> torch.Tensor:

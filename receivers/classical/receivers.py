@@ -111,7 +111,7 @@ def classical_receivers(scenario: Scenario, device: str = "cpu") -> list[Receive
     receivers: list[Receiver] = [
         LsReceiver(), LmmseReceiver(scenario, device), LmmseIrcReceiver(scenario, device), PerfectCsiReceiver()
     ]  # fmt: skip
-    if scenario.interference is not None and scenario.interference.probability > 0:
+    if any(interferer.probability > 0 for interferer in scenario.interferers):
         receivers.append(PerfectCsiIrcReceiver())
     return receivers
 
