@@ -8,6 +8,7 @@ from receivers.classical.demapper import Demapper, combine, demap
 from receivers.classical.estimation import Covariance, ls_estimate
 from receivers.classical.interference import combine_rejecting, residual_covariance, whiten
 from receivers.classical.receivers import (
+    BOUNDS,
     LmmseIrcReceiver,
     LmmseReceiver,
     LsReceiver,
@@ -17,6 +18,7 @@ from receivers.classical.receivers import (
 )
 
 __all__ = [
+    "BOUNDS",
     "Covariance",
     "Demapper",
     "LmmseIrcReceiver",

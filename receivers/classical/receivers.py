@@ -14,6 +14,9 @@ from receivers.classical.estimation import Covariance, ls_estimate
 from receivers.classical.interference import combine_rejecting, residual_covariance, whiten
 from receivers.protocol import Receiver
 
+BOUNDS = ("perfect CSI", "perfect CSI-IRC")
+"""Receivers that cannot be built, by name."""
+
 
 class ClassicalReceiver(ABC):
     """Symbol estimates by some means, then LLRs by a demapper.
