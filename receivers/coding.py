@@ -53,7 +53,9 @@ class TransportBlocks:
             raise UserError(f"code_rate: {code_rate:g} is outside 0..948/1024 (0 excluded); 5G codes no higher")
         if num_iterations < 1:
             raise UserError(f"num_iterations: {num_iterations} is below 1")
-        self.code_rate, self.num_iterations, self.device = code_rate, num_iterations, device
+        self.code_rate, self.num_iterations = code_rate, num_iterations
+        named = torch.device(device)
+        self.device = named.type if named.type == "cpu" else f"{named.type}:{named.index or 0}"  # as Sionna names them
 
     @torch.no_grad()
     def errors(self, slots: Slots, llrs: torch.Tensor) -> torch.Tensor:
