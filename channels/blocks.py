@@ -15,19 +15,25 @@ import numpy as np
 import torch
 
 from channels import timedomain
-from channels.fading import Fading, frequency_response
-from channels.grid import BITS_PER_SYMBOL, NUM_SYMBOLS, Modulation, constellation
-from channels.impairments import amplify, oscillator
-from channels.interference import seen_by_receiver
-from channels.ofdm import frequency_shift, to_subcarriers, to_windows
+from channels.fading import Fading
+from channels.grid import BITS_PER_SYMBOL, NUM_SYMBOLS, Modulation
+from channels.impairments import oscillator
+from channels.links import Data, InterferingLink, WantedLink
+from channels.ofdm import frequency_shift
 from channels.pilots import draw_pilots
 from channels.profiles import Paths
 from channels.records import UserError
 from channels.scenario import Interferer, Scenario, Split
-from channels.slots import Slots, energy
+from channels.slots import DataEnergy, Slots
+
+SLOTS_AT_A_TIME = 16
+"""So that what is between draws and outcome stays in a CPU's cache."""
 
 NOISE_PARTS = 4
 """Generators that share a block's noise, its dearest random numbers, so that several cores can draw it."""
+
+
+_CORES = ThreadPoolExecutor(NOISE_PARTS, thread_name_prefix="noise")
 
 
 class Stream(Protocol):
@@ -101,51 +107,65 @@ class SlotStream:
     def block(self, number: int) -> Slots:
         """Make block ``number`` (0 or greater)."""
         scenario, grid = self.scenario, self.scenario.grid
-        count = 3 + NOISE_PARTS + len(self._interfering)
         entropy = [self.seed, zlib.crc32(self.name.encode()), number]
+        count = 3 + NOISE_PARTS + len(self._interfering)
         seeds = np.random.SeedSequence(entropy).generate_state(count, np.uint64)
         generators = [torch.Generator(self.device).manual_seed(int(s) >> 1) for s in seeds]
         rng_wanted, rng_data, rng_snr, *others = generators
-        labels, bits_per_symbol, x = self._draw_data(rng_data, scenario.modulations, NUM_SYMBOLS)
+        y = self._gaussian(others[:NOISE_PARTS])
+        noise_var = 10 ** (-self._uniform(rng_snr, *scenario.snr_db) / 10)
+        data = self._draw_data(rng_data, scenario.modulations, NUM_SYMBOLS)
         pilots, is_data = draw_pilots(grid, self.block_slots, rng_data)
-        x = torch.where(is_data, x, pilots)
-        h, distorted = self._send(rng_wanted, x)
-        wanted = h * x[:, None]
-        wanted_energy = energy(wanted, is_data)
+        wanted_link = self._draw_wanted(rng_wanted)
+        interferers, interference_var = self._draw_interferers(others[NOISE_PARTS:])
 
-        snr_db = self._uniform(rng_snr, *scenario.snr_db)
-        noise_var = 10 ** (-snr_db / 10)
-        unwanted = _gaussian(h.shape, others[:NOISE_PARTS], self.device)
-        unwanted *= noise_var.sqrt()[:, None, None, None]
-        noise_energy = unwanted_energy = energy(unwanted, is_data)
-
-        interference_var, interference_energy = torch.zeros_like(noise_var), torch.zeros_like(noise_var)
-        h_interference = h.new_empty(self.block_slots, 0, *h.shape[1:])
-        if scenario.interferers:
-            interference, interference_var, h_interference = self._draw_interference(others[NOISE_PARTS:])
-            interference_energy = energy(interference, is_data)
-            unwanted += interference
-            unwanted_energy = energy(unwanted, is_data)
+        h = torch.empty_like(y)
+        h_interference = y.new_empty(len(interferers), *y.shape)
+        energy = DataEnergy(is_data)
+        of_wanted, of_noise, of_interference, of_unwanted = torch.zeros(4, self.block_slots, device=self.device)
+        at_a_time = SLOTS_AT_A_TIME if y.device.type == "cpu" else self.block_slots
+        for first in range(0, self.block_slots, at_a_time):
+            part = slice(first, first + at_a_time)
+            x = torch.where(is_data[part], data.symbols(part), pilots[part])
+            arriving = wanted_link.receive(part, x, out=h[part])
+            wanted = h[part] * x[:, None]
+            of_wanted[part] = energy(wanted, part)
+            y[part] *= noise_var[part].sqrt()[:, None, None, None]
+            of_noise[part] = of_unwanted[part] = energy(y[part], part)
+            if interferers:
+                interference = torch.zeros_like(wanted)
+                for link, response in zip(interferers, h_interference, strict=True):
+                    interference += link.receive(part, out=response[part])
+                of_interference[part] = energy(interference, part)
+                y[part] += interference
+                of_unwanted[part] = energy(y[part], part)
+            y[part] += wanted if arriving is None else arriving
         return Slots(
-            y=unwanted.add_(wanted if distorted is None else distorted),
+            y=y,
             pilots=pilots,
             is_data=is_data,
-            bits=self._bits(labels, bits_per_symbol, is_data),
-            bits_per_symbol=bits_per_symbol,
+            bits=data.bits(is_data),
+            bits_per_symbol=data.bits_per_symbol,
             h=h,
-            h_interference=h_interference,
+            h_interference=h_interference.transpose(0, 1),
             noise_var=noise_var,
             interference_var=interference_var,
-            snr_db=10 * torch.log10(wanted_energy / noise_energy),
-            sir_db=10 * torch.log10(wanted_energy / interference_energy),
-            sinr_db=10 * torch.log10(wanted_energy / unwanted_energy),
+            snr_db=10 * torch.log10(of_wanted / of_noise),
+            sir_db=10 * torch.log10(of_wanted / of_interference),
+            sinr_db=10 * torch.log10(of_wanted / of_unwanted),
         )
 
     def _uniform(self, rng: torch.Generator, low: float, high: float) -> torch.Tensor:
         return low + (high - low) * torch.rand(self.block_slots, device=self.device, generator=rng)
 
-    def _choice(self, rng: torch.Generator, count: int) -> torch.Tensor:
-        return torch.randint(count, (self.block_slots,), device=self.device, generator=rng)
+    def _draw_data(self, rng: torch.Generator, modulations: tuple[Modulation, ...], num_symbols: int) -> Data:
+        orders = torch.tensor([BITS_PER_SYMBOL[m] for m in modulations], device=self.device)
+        choice = torch.randint(len(orders), (self.block_slots,), device=self.device, generator=rng)
+        shape = (self.block_slots, num_symbols, self.scenario.grid.num_subcarriers)
+        size = math.prod(shape)
+        words = torch.empty(-(-size // 8), dtype=torch.int64, device=self.device)  # eight labels in one random number
+        words.random_(-(2**63), None, generator=rng)
+        return Data(words.view(torch.uint8)[:size].view(shape), orders[choice], self.scenario.bits_per_symbol)
 
     def _draw_paths(self, fading: Fading, rng: torch.Generator, num_symbols: int, delay_s: torch.Tensor) -> Paths:
         """Each slot's channel, late by ``delay_s``, once per symbol or as the time domain wants it."""
@@ -157,113 +177,47 @@ class SlotStream:
             gains, delays_s = fading.draw(delay_spread_s, rng, num_symbols, grid.symbol_duration_s)
         return Paths(gains, delays_s + delay_s[:, None])
 
-    def _send(self, rng: torch.Generator, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The wanted channel, and what arrives if that is not just channel times symbols; both ``(B, R, S, F)``.
-
-        The channel includes the timing offset and the oscillator's mean rotation in each window.
-        """
+    def _draw_wanted(self, rng: torch.Generator) -> WantedLink:
         grid, impairments = self.scenario.grid, self.scenario.impairments
         late_s = self._uniform(rng, *impairments.timing_offset_s)
         paths = self._draw_paths(self._wanted, rng, NUM_SYMBOLS, late_s)
         phasor = oscillator(impairments, self.block_slots, NUM_SYMBOLS, grid, rng)
-        sent = x if impairments.amplifier is None else amplify(x, impairments.amplifier, grid)
-        windows: torch.Tensor | None = None
+        neighbours = None
         if self.scenario.domain == "time":
-            windows = timedomain.windows_through(self._with_neighbours(rng, sent), paths, grid)
-            paths = timedomain.at_windows(paths, grid)
-        h = frequency_response(paths, grid)
-        if windows is None and phasor is None and impairments.amplifier is None:
-            return h, None
-        if windows is None:
-            windows = to_windows(h * sent[:, None], grid)
-        if phasor is not None:
-            windows = windows * phasor[:, None]
-            h = h * phasor.mean(-1)[:, None, :, None]
-        return h, to_subcarriers(windows, grid)
+            modulations = self.scenario.modulations
+            before = self._draw_data(rng, modulations, timedomain.LEAD_SYMBOLS)
+            neighbours = before, self._draw_data(rng, modulations, timedomain.TAIL_SYMBOLS)
+        return WantedLink(grid, paths, phasor, impairments.amplifier, neighbours)
 
-    def _with_neighbours(self, rng: torch.Generator, x: torch.Tensor) -> torch.Tensor:
-        """The slot's symbols between random ones of the slots before and after."""
-        modulations = self.scenario.modulations
-        _, _, before = self._draw_data(rng, modulations, timedomain.LEAD_SYMBOLS)
-        _, _, after = self._draw_data(rng, modulations, timedomain.TAIL_SYMBOLS)
-        return torch.cat([before, x, after], dim=1)
-
-    def _draw_data(
-        self, rng: torch.Generator, modulations: tuple[Modulation, ...], num_symbols: int
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Labels uint8 ``(B, num_symbols, F)``, bits per symbol ``(B,)`` and the QAM symbols of the labels.
-
-        A label's K bits are an RE's; a modulation of fewer bits uses the first of them.
-        """
-        num_bits = self.scenario.bits_per_symbol
-        orders = [BITS_PER_SYMBOL[m] for m in modulations]
-        bits_per_symbol = torch.tensor(orders, device=self.device)[self._choice(rng, len(orders))]
-        shape = (self.block_slots, num_symbols, self.scenario.grid.num_subcarriers)
-        size = math.prod(shape)
-        words = torch.empty(-(-size // 8), dtype=torch.int64, device=self.device)  # eight labels in one random number
-        words.random_(-(2**63), None, generator=rng)
-        labels = words.view(torch.uint8)[:size].view(shape) & (2**num_bits - 1)
-        if orders == [num_bits]:
-            return labels, bits_per_symbol, constellation(num_bits, self.device)[labels.int()]
-        symbols = torch.empty(shape, dtype=torch.complex64, device=self.device)
-        for order in sorted(set(orders)):
-            chosen = torch.nonzero(bits_per_symbol == order)[:, 0]
-            symbols[chosen] = constellation(order, self.device)[(labels[chosen] >> (num_bits - order)).int()]
-        return labels, bits_per_symbol, symbols
-
-    def _bits(self, labels: torch.Tensor, bits_per_symbol: torch.Tensor, is_data: torch.Tensor) -> torch.Tensor:
-        """The bits that were sent, uint8 ``(B, K, S, F)``; 0 off the data and beyond the modulation."""
-        num_bits = self.scenario.bits_per_symbol
-        order = torch.arange(num_bits, dtype=torch.uint8, device=self.device)
-        bits = (labels * is_data)[:, None] >> (num_bits - 1 - order)[:, None, None] & 1
-        if len(self.scenario.modulations) > 1:
-            bits *= (order < bits_per_symbol[:, None])[:, :, None, None]
-        return bits
-
-    def _draw_interference(self, rngs: list[torch.Generator]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """All interferers at the receiver ``(B, R, S, F)``, their mean power ``(B,)``, channels ``(B, I, R, S, F)``."""
-        drawn = [
-            self._draw_interferer(interferer, fading, rng)
-            for interferer, fading, rng in zip(self.scenario.interferers, self._interfering, rngs, strict=False)
-        ]
-        signals, powers, responses = zip(*drawn, strict=True)
-        total = signals[0]
-        for signal in signals[1:]:
-            total += signal
-        response = responses[0][:, None] if len(responses) == 1 else torch.stack(responses, dim=1)
-        return total, torch.stack(powers).sum(0), response
+    def _draw_interferers(self, rngs: list[torch.Generator]) -> tuple[list[InterferingLink], torch.Tensor]:
+        """The interferers and their mean power together, ``(B,)``."""
+        links, power = [], torch.zeros(self.block_slots, device=self.device)
+        for interferer, fading, rng in zip(self.scenario.interferers, self._interfering, rngs, strict=False):
+            link, its_power = self._draw_interferer(interferer, fading, rng)
+            links.append(link)
+            power += its_power
+        return links, power
 
     def _draw_interferer(
         self, interferer: Interferer, fading: Fading, rng: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """One interferer at the receiver ``(B, R, S, F)``, its mean power ``(B,)`` and its channel as received."""
-        grid = self.scenario.grid
+    ) -> tuple[InterferingLink, torch.Tensor]:
+        grid, in_time = self.scenario.grid, self.scenario.domain == "time"
         power = 10 ** (-self._uniform(rng, *interferer.sir_db) / 10)
         power = power * (self._uniform(rng, 0, 1) < interferer.probability)
         late_samples = self._uniform(rng, *interferer.timing_offset_symbols)
         late_samples = late_samples * (grid.fft_size + grid.cyclic_prefix_samples)
-        offset_hz = self._uniform(rng, *interferer.frequency_offset_hz)
-        band = self._draw_band(interferer, rng)
-        in_time = self.scenario.domain == "time"
+        phasor = None
+        if interferer.frequency_offset_hz != (0, 0):
+            phasor = frequency_shift(self._uniform(rng, *interferer.frequency_offset_hz), NUM_SYMBOLS, grid)
+        band = None if interferer.bandwidth_share == (1, 1) else self._draw_band(interferer, rng)
         num_symbols = timedomain.STREAM_SYMBOLS if in_time else NUM_SYMBOLS + 1
-        _, _, symbols = self._draw_data(rng, interferer.modulations or self.scenario.modulations, num_symbols)
+        data = self._draw_data(rng, interferer.modulations or self.scenario.modulations, num_symbols)
         gains, delays_s = self._draw_paths(fading, rng, num_symbols, late_samples / grid.sample_rate_hz)
         paths = Paths(gains * power.sqrt()[:, None, None, None], delays_s)
-        if in_time:
-            sent = symbols if band is None else symbols * band[:, None]
-            windows = timedomain.windows_through(sent, paths, grid)
-            windows = windows * frequency_shift(offset_hz, NUM_SYMBOLS, grid)[:, None]
-            h = frequency_response(timedomain.at_windows(paths, grid), grid)
-            return to_subcarriers(windows, grid), power, h if band is None else h * band[:, None, None]
-        h = frequency_response(paths, grid)
-        if band is not None:
-            h *= band[:, None, None]
-        return seen_by_receiver(h, symbols, late_samples, offset_hz, grid), power, h[:, :, 1:]
+        return InterferingLink(grid, data, paths, band, late_samples, phasor, in_time), power
 
-    def _draw_band(self, interferer: Interferer, rng: torch.Generator) -> torch.Tensor | None:
+    def _draw_band(self, interferer: Interferer, rng: torch.Generator) -> torch.Tensor:
         """Amplitude of a narrow interferer's subcarriers ``(B, F)``: 0 outside its resource blocks, unit mean power."""
-        if interferer.bandwidth_share == (1, 1):
-            return None
         num_prb = self.scenario.grid.num_prb
         wide = (self._uniform(rng, *interferer.bandwidth_share) * num_prb).round().clamp(1, num_prb)
         first = ((num_prb - wide + 1) * self._uniform(rng, 0, 1)).floor()
@@ -271,19 +225,16 @@ class SlotStream:
         inside = (prb >= first[:, None]) & (prb < (first + wide)[:, None])
         return (inside * (num_prb / wide).sqrt()[:, None]).repeat_interleave(12, dim=1)
 
+    def _gaussian(self, generators: list[torch.Generator]) -> torch.Tensor:
+        """Complex Gaussian noise of unit power ``(B, R, S, F)``; each generator makes its part, on its own core."""
+        grid = self.scenario.grid
+        shape = (self.block_slots, grid.num_rx, NUM_SYMBOLS, grid.num_subcarriers)
+        noise = torch.empty(shape, dtype=torch.complex64, device=self.device)
+        parts = torch.view_as_real(noise).flatten().chunk(len(generators))
 
-def _gaussian(shape: torch.Size, generators: list[torch.Generator], device: str) -> torch.Tensor:
-    """Complex Gaussian numbers of unit power, complex64; each generator makes its part, on a core of its own."""
-    numbers = torch.empty(shape, dtype=torch.complex64, device=device)
-    parts = torch.view_as_real(numbers).flatten().chunk(len(generators))
+        def fill(part: torch.Tensor, generator: torch.Generator) -> None:
+            part.normal_(std=math.sqrt(0.5), generator=generator)
 
-    def fill(part: torch.Tensor, generator: torch.Generator) -> None:
-        part.normal_(std=math.sqrt(0.5), generator=generator)
-
-    if torch.device(device).type == "cpu" and torch.get_num_threads() > 1:
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(fill, parts, generators))
-    else:
-        for part, generator in zip(parts, generators, strict=False):
-            fill(part, generator)
-    return numbers
+        apply = _CORES.map if noise.device.type == "cpu" and torch.get_num_threads() > 1 else map
+        list(apply(fill, parts, generators))
+        return noise

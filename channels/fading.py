@@ -74,11 +74,14 @@ class Fading:
         return Paths(gains, delays_s)
 
 
-def frequency_response(paths: Paths, grid: Grid) -> torch.Tensor:
-    """Response of every subcarrier, complex64 ``(B, R, T, F)``."""
+def frequency_response(paths: Paths, grid: Grid, out: torch.Tensor | None = None) -> torch.Tensor:
+    """Response of every subcarrier, complex64 ``(B, R, T, F)``; written into ``out`` if that is given."""
     batch, num_rx, num_instants, _ = paths.gains.shape
-    h = paths.gains.flatten(1, 2) @ _phases(paths.delays_s, grid)
-    return h.view(batch, num_rx, num_instants, -1)
+    if out is None:
+        shape = (batch, num_rx, num_instants, grid.num_subcarriers)
+        out = torch.empty(shape, dtype=torch.complex64, device=paths.gains.device)
+    torch.bmm(paths.gains.flatten(1, 2), _phases(paths.delays_s, grid), out=out.flatten(1, 2))
+    return out
 
 
 def _phases(delays_s: torch.Tensor, grid: Grid) -> torch.Tensor:

@@ -56,18 +56,21 @@ class Slots:
         return (self.pilots != 0).any(-1)
 
 
-def energy(x: torch.Tensor, is_data: torch.Tensor) -> torch.Tensor:
-    """Energy of a signal over the data REs of each slot and all antennas, float32 ``(B,)``.
+class DataEnergy:
+    """Energy of signals over the data REs of slots and all antennas.
 
     Args:
-        x: complex64 ``(B, R, S, F)``.
         is_data: bool ``(B, S, F)``.
     """
-    everywhere = _energy(x)
-    partly = (~is_data).any(-1).any(0)  # symbols that carry something else too
-    return everywhere - _energy(x[:, :, partly] * (~is_data[:, None, partly]).to(torch.float32))
+
+    def __init__(self, is_data: torch.Tensor) -> None:
+        self._mixed = torch.nonzero((~is_data).any(-1).any(0))[:, 0]  # symbols that carry something else too
+        self._other = (~is_data[:, self._mixed]).to(torch.float32)[:, None]
+
+    def __call__(self, x: torch.Tensor, part: slice) -> torch.Tensor:
+        """Energy of ``x``, complex64 ``(b, R, S, F)``, which are the slots ``part``; float32 ``(b,)``."""
+        return _energy(x) - _energy(x.index_select(2, self._mixed) * self._other[part])
 
 
 def _energy(x: torch.Tensor) -> torch.Tensor:
-    parts = torch.view_as_real(x).flatten(1)
-    return (parts[:, None] @ parts[..., None])[:, 0, 0]
+    return torch.linalg.vector_norm(torch.view_as_real(x).flatten(1), dim=1).square()

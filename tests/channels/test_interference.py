@@ -4,22 +4,22 @@ import pytest
 import torch
 
 from channels import Channels, Grid, Interferer, Scenario, SlotStream
-from channels.interference import seen_by_receiver
+from channels.interference import windows_of_late_signal
+from channels.ofdm import frequency_shift, to_subcarriers
 
 GRID = Grid(num_prb=6)
 
 
 def symbols(num_slots: int = 3) -> torch.Tensor:
     generator = torch.Generator().manual_seed(2)
-    sent = torch.randn(num_slots, 1, 15, GRID.num_subcarriers, dtype=torch.complex64, generator=generator)
-    return sent.expand(-1, 2, -1, -1)
+    return torch.randn(num_slots, 2, 15, GRID.num_subcarriers, dtype=torch.complex64, generator=generator)
 
 
 def seen(sent: torch.Tensor, delay_samples: float) -> torch.Tensor:
-    """Through a channel that is the delay's phase ramp; the antennas see the same."""
+    """With the delay's phase ramp, which belongs to the channel response."""
     ramp = torch.exp(-2j * math.pi * GRID.frequencies_hz() * delay_samples / GRID.sample_rate_hz)
     delays = torch.full((len(sent),), delay_samples)
-    return seen_by_receiver(ramp.expand_as(sent), sent[:, 0], delays, torch.zeros(len(sent)), GRID)
+    return to_subcarriers(windows_of_late_signal(sent * ramp, delays, GRID), GRID)
 
 
 def by_sample(sent: torch.Tensor, delay: int) -> torch.Tensor:
@@ -65,7 +65,8 @@ def test_beyond_the_prefix_it_smears_but_keeps_its_power() -> None:
 
 def test_a_frequency_offset_of_one_subcarrier_moves_it_by_one() -> None:
     sent = symbols(2)
-    moved = seen_by_receiver(torch.ones_like(sent), sent[:, 0], torch.zeros(2), torch.full((2,), 15e3), GRID)
+    windows = windows_of_late_signal(sent, torch.zeros(2), GRID)
+    moved = to_subcarriers(windows * frequency_shift(torch.full((2,), 15e3), 14, GRID)[:, None], GRID)
     # each symbol starts a prefix later, in which the offset turns on by 2 pi 9/128
     turn = torch.exp(2j * math.pi * 9 / 128 * torch.arange(14))[:, None]
     torch.testing.assert_close(moved[..., 1:], sent[:, :, 1:, :-1] * turn, atol=1e-3, rtol=1e-3)

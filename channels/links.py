@@ -1,0 +1,140 @@
+"""One transmitter as it was drawn, and what of it arrives at the receiver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from channels import timedomain
+from channels.fading import frequency_response
+from channels.grid import NUM_SYMBOLS, Grid, constellation
+from channels.impairments import amplify
+from channels.interference import windows_of_late_signal
+from channels.ofdm import to_subcarriers, to_windows
+from channels.profiles import Paths
+from channels.scenario import PowerAmplifier
+
+
+@dataclass(frozen=True)
+class Data:
+    """Drawn data.
+
+    Attributes:
+        labels: eight random bits, of which an RE of K bits uses the last K, uint8 ``(B, N, F)``.
+        bits_per_symbol: of each slot's modulation, int64 ``(B,)``.
+        num_bits: K of the scenario; a modulation of fewer bits uses the first ones of K.
+    """
+
+    labels: torch.Tensor
+    bits_per_symbol: torch.Tensor
+    num_bits: int
+
+    @cached_property
+    def _table(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The constellations of QPSK to 256-QAM one after the other, and where that of each slot begins."""
+        orders = (2, 4, 6, 8)
+        table = torch.cat([constellation(order, self.labels.device) for order in orders])
+        first = sum(2**o * (self.bits_per_symbol > o) for o in orders)
+        return table, torch.as_tensor(first)[:, None, None].int()
+
+    def symbols(self, part: slice) -> torch.Tensor:
+        """QAM symbols of some slots, complex64 ``(b, N, F)``."""
+        table, first = self._table
+        unused = (self.num_bits - self.bits_per_symbol[part, None, None]).to(torch.uint8)
+        return table[((self.labels[part] & (2**self.num_bits - 1)) >> unused) + first[part]]
+
+    def bits(self, is_data: torch.Tensor) -> torch.Tensor:
+        """The bits that were sent, uint8 ``(B, K, N, F)``; 0 off the data and beyond the modulation."""
+        order = torch.arange(self.num_bits, dtype=torch.uint8, device=self.labels.device)
+        bits = (self.labels * is_data)[:, None] >> (self.num_bits - 1 - order)[:, None, None]
+        bits &= 1
+        if (self.bits_per_symbol < self.num_bits).any():
+            bits *= (order < self.bits_per_symbol[:, None])[:, :, None, None]
+        return bits
+
+
+@dataclass(frozen=True)
+class WantedLink:
+    """The wanted transmitter's draw.
+
+    Attributes:
+        paths: per symbol, or as :mod:`channels.timedomain` wants them; with the timing offset.
+        phasor: of the oscillator over the FFT windows, or none if it is ideal.
+        amplifier: or none.
+        neighbours: data of the symbols before and after the slot, in the time domain.
+    """
+
+    grid: Grid
+    paths: Paths
+    phasor: torch.Tensor | None
+    amplifier: PowerAmplifier | None
+    neighbours: tuple[Data, Data] | None
+
+    def receive(self, part: slice, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor | None:
+        """Write the channel into ``out``, and give what arrives if that is not just channel times symbols.
+
+        Args:
+            part: slots.
+            x: what they send, complex64 ``(b, S, F)``.
+            out: for the channel, with the oscillator's mean rotation in each window, complex64 ``(b, R, S, F)``.
+        """
+        paths = Paths(self.paths.gains[part], self.paths.delays_s[part])
+        sent = x if self.amplifier is None else amplify(x, self.amplifier, self.grid)
+        windows: torch.Tensor | None = None
+        if self.neighbours is not None:
+            before, after = self.neighbours
+            stream = torch.cat([before.symbols(part), sent, after.symbols(part)], dim=1)
+            windows = timedomain.windows_through(stream, paths, self.grid)
+            paths = timedomain.at_windows(paths, self.grid)
+        frequency_response(paths, self.grid, out)
+        if windows is None and self.phasor is None and self.amplifier is None:
+            return None
+        if windows is None:
+            windows = to_windows(out * sent[:, None], self.grid)
+        if self.phasor is not None:
+            windows = windows * self.phasor[part, None]
+            out *= self.phasor[part].mean(-1)[:, None, :, None]
+        return to_subcarriers(windows, self.grid)
+
+
+@dataclass(frozen=True)
+class InterferingLink:
+    """An interferer's draw.
+
+    Attributes:
+        data: of the symbol before the slot and its 14, or of the stream that the time domain wants.
+        paths: with its amplitude and its delay.
+        band: amplitude of its subcarriers if it is narrow, float32 ``(B, F)``.
+        late_samples: its delay, float32 ``(B,)``.
+        phasor: of its frequency offset over the FFT windows, or none.
+        in_time: whether samples are sent through the paths.
+    """
+
+    grid: Grid
+    data: Data
+    paths: Paths
+    band: torch.Tensor | None
+    late_samples: torch.Tensor
+    phasor: torch.Tensor | None
+    in_time: bool
+
+    def receive(self, part: slice, out: torch.Tensor) -> torch.Tensor:
+        """Write the channel into ``out`` and give what arrives, both complex64 ``(b, R, S, F)``."""
+        paths = Paths(self.paths.gains[part], self.paths.delays_s[part])
+        symbols = self.data.symbols(part)
+        if self.band is not None:
+            symbols *= self.band[part, None]
+        if self.in_time:
+            windows = timedomain.windows_through(symbols, paths, self.grid)
+            frequency_response(timedomain.at_windows(paths, self.grid), self.grid, out)
+        else:
+            h = frequency_response(paths, self.grid)
+            out.copy_(h[:, :, -NUM_SYMBOLS:])
+            windows = windows_of_late_signal(h * symbols[:, None], self.late_samples[part], self.grid)
+        if self.band is not None:
+            out *= self.band[part, None, None]
+        if self.phasor is not None:
+            windows = windows * self.phasor[part, None]
+        return to_subcarriers(windows, self.grid)
