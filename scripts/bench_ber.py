@@ -6,7 +6,8 @@ every receiver but repeat over SINR. Slots are those that each receiver sees at 
 twice as many. A quick run extrapolates: half-widths fall with the square root of the slots.
 
 Second, the same receivers, slots and points through ``count_errors`` and through ``sim_ber``, in turns, on one torch
-thread each. ``count_errors`` draws slots once for all receivers, keeps a journal, and computes intervals after every block.
+thread each. ``count_errors`` draws slots once for all receivers, keeps a journal, and computes intervals after every
+block.
 
     python scripts/bench_ber.py [--quick]
 """
