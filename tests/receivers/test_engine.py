@@ -76,6 +76,16 @@ def test_what_a_missing_shard_leaves_open_is_counted_later(tmp_path, stream: Slo
     pd.testing.assert_frame_equal(table, whole)
 
 
+def test_blocks_beyond_the_stop_are_dropped(tmp_path, stream: SlotStream, whole: pd.DataFrame) -> None:
+    path = tmp_path / "ber.parquet"
+    longer = EVALUATION.model_copy(update={"target_slot_errors": None})
+    states = count_errors(RECEIVERS, stream, longer, path)
+    for _ in range(15):  # the whole first point, and some of the next
+        next(states)
+    states.close()
+    pd.testing.assert_frame_equal(count(stream, path), whole)
+
+
 class Calls(LsReceiver):
     def __init__(self) -> None:
         self.number = 0
