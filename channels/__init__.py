@@ -4,17 +4,20 @@
 """
 
 from channels.blocks import SlotStream
-from channels.grid import BITS_PER_SYMBOL, NUM_SYMBOLS, Grid
+from channels.grid import BITS_PER_SYMBOL, NUM_SYMBOLS, Dmrs, Grid
 from channels.records import Record, UserError
-from channels.scenario import Channels, Interference, Scenario, presets, scenario
+from channels.scenario import Channels, Impairments, Interferer, PowerAmplifier, Scenario, presets, scenario
 from channels.slots import Slots
 
 __all__ = [
     "BITS_PER_SYMBOL",
     "NUM_SYMBOLS",
     "Channels",
+    "Dmrs",
     "Grid",
-    "Interference",
+    "Impairments",
+    "Interferer",
+    "PowerAmplifier",
     "Record",
     "Scenario",
     "SlotStream",

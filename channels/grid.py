@@ -6,10 +6,10 @@ A slot has 14 OFDM symbols over ``12 * num_prb`` subcarriers. Tensors over a gri
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from channels.records import Record
 
@@ -20,6 +20,39 @@ Modulation = Literal["QPSK", "16-QAM", "64-QAM", "256-QAM"]
 BITS_PER_SYMBOL: dict[Modulation, int] = {"QPSK": 2, "16-QAM": 4, "64-QAM": 6, "256-QAM": 8}
 
 
+class Dmrs(Record):
+    """Demodulation reference signals of PUSCH, one layer on port 0 (TS 38.211, 6.4.1.1).
+
+    Attributes:
+        config_type: 1 (every second subcarrier) or 2 (two of six).
+        mapping_type: ``A`` (first DMRS on symbol ``type_a_positions``) or ``B`` (on symbol 0).
+        type_a_positions: 2 and/or 3; each slot draws one. Only for mapping type A.
+        additional_positions: 0..3; each slot draws one.
+        length: 1 (single-symbol) or 2 (double-symbol DMRS).
+        cdm_groups_without_data: CDM groups that are left free of data, 1..2 for type 1, 1..3 for type 2. The power of
+            the empty ones goes to the pilots: their amplitude is the root of this number (TS 38.214, table 6.2.2-1).
+    """
+
+    config_type: Literal[1, 2] = 1
+    mapping_type: Literal["A", "B"] = "A"
+    type_a_positions: tuple[Literal[2, 3], ...] = Field((2,), min_length=1)
+    additional_positions: tuple[Literal[0, 1, 2, 3], ...] = Field((0,), min_length=1)
+    length: Literal[1, 2] = 1
+    cdm_groups_without_data: Literal[1, 2, 3] = 2
+
+    @model_validator(mode="after")
+    def _as_the_standard_has_it(self) -> Self:
+        if self.cdm_groups_without_data == 3 and self.config_type == 1:
+            raise ValueError("cdm_groups_without_data: 3 needs config_type 2; type 1 has two CDM groups")
+        if self.length == 2 and max(self.additional_positions) > 1:
+            raise ValueError("additional_positions: double-symbol DMRS (length 2) has 0 or 1 additional positions")
+        if self.mapping_type == "A" and 3 in self.type_a_positions and 3 in self.additional_positions:
+            raise ValueError("additional_positions: 3 needs type_a_positions [2] (TS 38.211, 6.4.1.1.3)")
+        if self.mapping_type == "B" and self.type_a_positions != (2,):
+            raise ValueError("type_a_positions: mapping type B begins on symbol 0; leave them out")
+        return self
+
+
 class Grid(Record):
     """Resource grid of a slot.
 
@@ -28,7 +61,8 @@ class Grid(Record):
         subcarrier_spacing_hz: 15, 30, 60 or 120 kHz.
         carrier_frequency_hz: carrier frequency.
         num_rx: receive antennas.
-        pilot_patterns: OFDM symbols that carry pilots on every subcarrier; each slot draws one of the patterns.
+        pilot_patterns: OFDM symbols that carry QPSK pilots on every subcarrier; each slot draws one of the patterns.
+        dmrs: in place of ``pilot_patterns``, the reference signals of 5G.
     """
 
     num_prb: int = Field(26, ge=1, le=273)
@@ -36,6 +70,7 @@ class Grid(Record):
     carrier_frequency_hz: float = Field(4e9, ge=4e8, le=1e11)
     num_rx: int = Field(2, ge=1, le=16)
     pilot_patterns: tuple[tuple[int, ...], ...] = ((2,), (2, 11))
+    dmrs: Dmrs | None = None
 
     @field_validator("subcarrier_spacing_hz", mode="before")
     @classmethod
@@ -45,14 +80,29 @@ class Grid(Record):
     @field_validator("pilot_patterns")
     @classmethod
     def _inside_the_slot(cls, patterns: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
-        if not patterns or not all(patterns):
-            raise ValueError("needs at least one pattern with at least one pilot symbol")
+        if not all(patterns):
+            raise ValueError("each pattern needs at least one pilot symbol")
         for pattern in patterns:
             if sorted(set(pattern)) != list(pattern) or not 0 <= pattern[0] <= pattern[-1] < NUM_SYMBOLS:
                 raise ValueError(f"pilot symbols {list(pattern)} must increase and lie in 0..{NUM_SYMBOLS - 1}")
             if len(pattern) == NUM_SYMBOLS:
                 raise ValueError("pilots on every symbol leave no room for data")
         return patterns
+
+    @model_validator(mode="before")
+    @classmethod
+    def _dmrs_in_place_of_patterns(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("dmrs") is not None:
+            return {"pilot_patterns": (), **data}
+        return data
+
+    @model_validator(mode="after")
+    def _one_kind_of_pilots(self) -> Self:
+        if self.dmrs is not None and self.pilot_patterns:
+            raise ValueError("pilot_patterns and dmrs exclude each other; leave one out")
+        if self.dmrs is None and not self.pilot_patterns:
+            raise ValueError("pilot_patterns: needs at least one pattern")
+        return self
 
     @property
     def num_subcarriers(self) -> int:
@@ -74,8 +124,12 @@ class Grid(Record):
         return 144 * self.fft_size // 2048
 
     @property
+    def sample_rate_hz(self) -> float:
+        return float(self.fft_size * self.subcarrier_spacing_hz)
+
+    @property
     def cyclic_prefix_s(self) -> float:
-        return self.cyclic_prefix_samples / (self.fft_size * self.subcarrier_spacing_hz)
+        return self.cyclic_prefix_samples / self.sample_rate_hz
 
     def frequencies_hz(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """Baseband subcarrier frequencies, float32 ``(num_subcarriers,)``."""

@@ -27,6 +27,9 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
     @classmethod
     def parse(cls, data: Any, source: str) -> Self:
         """Validate ``data``; ``source`` is named in the error.

@@ -63,5 +63,11 @@ def energy(x: torch.Tensor, is_data: torch.Tensor) -> torch.Tensor:
         x: complex64 ``(B, R, S, F)``.
         is_data: bool ``(B, S, F)``.
     """
-    parts = torch.view_as_real(x * is_data[:, None].to(torch.float32)).flatten(1)
-    return torch.linalg.vecdot(parts, parts)
+    everywhere = _energy(x)
+    partly = (~is_data).any(-1).any(0)  # symbols that carry something else too
+    return everywhere - _energy(x[:, :, partly] * (~is_data[:, None, partly]).to(torch.float32))
+
+
+def _energy(x: torch.Tensor) -> torch.Tensor:
+    parts = torch.view_as_real(x).flatten(1)
+    return (parts[:, None] @ parts[..., None])[:, 0, 0]

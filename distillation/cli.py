@@ -52,6 +52,22 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def data(
+    config: Annotated[
+        Path, typer.Argument(help="A YAML file as configs/desk-data.yaml.", metavar="CONFIG", show_default=False)
+    ],
+    root: Annotated[Path, typer.Option("--data", help="Folder that holds the datasets.")] = Path("data"),
+) -> None:
+    """Write slots to HDF5 files that people can read without leanrx; goes on where it was."""
+    from channels.dataset import Dataset, write_dataset
+    from distillation.console import show_progress
+
+    dataset = Dataset.load(config)
+    show_progress("blocks", write_dataset(dataset, root))
+    print(f"dataset: {root / dataset.label}")
+
+
+@app.command()
 def train(
     config: ConfigArgument,
     receiver: Annotated[str | None, typer.Argument(help="Only this one (and the teacher it needs).")] = None,

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from distillation.training import Job, StepState
@@ -89,6 +97,16 @@ class ConsoleWatcher:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def show_progress(what: str, steps: Iterable[tuple[int, int]]) -> None:
+    """Work through ``steps`` of (done, total) under a progress bar on standard error."""
+    with Progress(
+        TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)
+    ) as bar:
+        task = bar.add_task(what, total=None)
+        for done, total in steps:
+            bar.update(task, completed=done, total=total)
 
 
 def _line(state: PointState, elapsed_s: float) -> str:

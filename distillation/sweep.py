@@ -23,7 +23,7 @@ from energy.meter import Meter, Reading
 from energy.operations import OperationCount, count, count_classical
 from receivers.ber import WHOLE, Evaluation, PointState, Shard, count_errors, out_of_range
 from receivers.ber import merge as merge_counts
-from receivers.classical import classical_receivers
+from receivers.classical import BOUNDS, classical_receivers
 from receivers.protocol import Receiver
 from receivers.weights import NeuralReceiver
 
@@ -157,14 +157,14 @@ def operations(run: Run, receivers: list[Receiver]) -> dict[str, OperationCount]
 def meter_all(run: Run, watcher: Watcher) -> None:
     """Meter and estimate inference of every receiver that can be built, and account for training; resumes.
 
-    Perfect CSI is not a receiver that can be built, so it has no energy.
+    Perfect CSI is nothing that a receiver can have, so those that do have no energy.
 
     Raises:
         UserError: if nothing was trained yet, or the device's clock and power cannot be read.
     """
     config, device = run.config, run.config.torch_device()
     machine = _machine(run, device)
-    receivers = [r for r in all_receivers(run, device) if r.name != "perfect CSI"]
+    receivers = [r for r in all_receivers(run, device) if r.name not in BOUNDS]
     counts = operations(run, receivers)
     rows = [r for r in _known_rows(run, {r.name: r.digest for r in receivers}) if r.machine == machine.name]
     todo = [r for r in receivers if not any(row.receiver == r.name for row in rows)]

@@ -289,7 +289,7 @@ def _card(job: Job, net: nn.Module, reading: Reading | None) -> Card:
         num_bits=job.scenario.bits_per_symbol,
         parameters=sum(p.numel() for p in net.parameters()),
         scenario=job.scenario.name,
-        channels=job.scenario.channels.train,
+        channels=tuple(job.scenario.channels.train),
         trained_sinr_db=job.scenario.sinr_range_db,
         seed=job.seed,
         training={

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from channels import NUM_SYMBOLS, Grid, UserError
+from channels.pilots import dmrs_layouts
 from receivers.deeprx import num_features
 
 _MAC_OPERATORS = ("conv", "linear", "addmm", "matmul", "bmm", "einsum")  # fvcore's names
@@ -126,40 +127,62 @@ def count(net: nn.Module, grid: Grid, name: str = "") -> OperationCount:
 
 
 def count_classical(name: str, grid: Grid, num_bits: int) -> OperationCount:
-    """Count a classical receiver by formula, for the scenario's pilot pattern with the most pilot symbols.
+    """Count a classical receiver by formula, for the grid's pilot pattern with the most pilot symbols.
 
-    With R antennas, S symbols of which P carry pilots, F subcarriers and L = 2^(K/2) levels per axis, in complex MACs:
+    With R antennas, S symbols of which P carry pilots, F subcarriers of which Q do, and L = 2^(K/2) levels per axis, in
+    complex MACs:
 
-    * raw estimates at the pilots: ``R P F``;
-    * LS interpolates each RE from two pilots with real weights (half a complex MAC each) where P > 1: ``R S F``;
-    * LMMSE goes into and out of two eigenbases: ``R (P^2 F + P F^2 + P F) + R (S P F + S F^2)``;
+    * raw estimates at the pilots: ``R P Q``;
+    * LS interpolates each RE from two neighbours with real weights (half a complex MAC each): over subcarriers
+      ``R P F`` where Q < F, over symbols ``R S F`` where P > 1;
+    * LMMSE goes into and out of two eigenbases: ``R (P^2 Q + P Q^2 + P Q) + R (S P Q + S Q F)``;
     * combining: ``1.5 R`` per data RE (product and squared magnitude);
-    * rejecting interference: residuals and their covariance ``R P F + R^2 P F``, one inverse per symbol and resource
+    * rejecting interference: residuals and their covariance ``R P Q + R^2 P Q``, one inverse per symbol and resource
       block ``R^3``, weights ``R^2 + R / 2`` per data RE;
-    * demapping: ``L`` per data RE (square and scale of 2 L distances); its exponentials are listed apart.
+    * rejecting one interferer whose channel is known: its squared magnitude, two products and two updates, ``4.5 R``
+      per data RE;
+    * demapping: ``L`` per data RE (square and scale of 2 L distances); its exponentials, or with max-log the maxima in
+      their place, are listed apart.
+
+    Args:
+        name: a classical receiver, exact or ``"... max-log"``.
+        grid: sets R, S, P, F, Q and the data REs.
+        num_bits: bits per symbol, K.
 
     Raises:
         UserError: if ``name`` is not a classical receiver with a formula.
     """
     r, s, f = grid.num_rx, NUM_SYMBOLS, grid.num_subcarriers
-    p = max(len(pattern) for pattern in grid.pilot_patterns)
-    data, levels = (s - p) * f, 2 ** (num_bits // 2)
-    interpolate = r * s * f if p > 1 else 0
-    transform = r * (p * p * f + p * f * f + p * f) + r * (s * p * f + s * f * f)
-    rejecting = r * p * f + r * r * p * f + s * f // 12 * r**3 + (r * r + 0.5 * r) * data
+    p, q, data = _pilots_and_data(grid)
+    levels = 2 ** (num_bits // 2)
+    interpolate = (r * p * f if q < f else 0) + (r * s * f if p > 1 else 0)
+    transform = r * (p * p * q + p * q * q + p * q) + r * (s * p * q + s * q * f)
+    rejecting = r * p * q + r * r * p * q + s * f // 12 * r**3 + (r * r + 0.5 * r) * data
     before_demapping = {
-        "LS": r * p * f + interpolate + 1.5 * r * data,
-        "LMMSE": r * p * f + transform + 1.5 * r * data,
-        "LMMSE-IRC": r * p * f + transform + rejecting + 1.5 * r * data,
+        "LS": r * p * q + interpolate + 1.5 * r * data,
+        "LMMSE": r * p * q + transform + 1.5 * r * data,
+        "LMMSE-IRC": r * p * q + transform + rejecting + 1.5 * r * data,
         "perfect CSI": 1.5 * r * data,
+        "perfect CSI-IRC": (4.5 + 1.5) * r * data,
     }
-    if name not in before_demapping:
+    exact = name.removesuffix(" max-log")
+    if exact not in before_demapping:
         raise UserError(f"receiver: no formula for '{name}'; formulas: {', '.join(before_demapping)}")
-    complex_macs = before_demapping[name] + levels * data
+    complex_macs = before_demapping[exact] + levels * data
     return OperationCount(
         name=name,
         parameters=0,
         macs=int(4 * complex_macs),
         method="formula",
-        other_elements={"exp": levels * num_bits * data},
+        other_elements={"exp" if name == exact else "max": levels * num_bits * data},
     )
+
+
+def _pilots_and_data(grid: Grid) -> tuple[int, int, int]:
+    """Pilot symbols, subcarriers with pilots in them, and data REs, of the pattern with the most pilot symbols."""
+    if grid.dmrs is None:
+        p = max(len(pattern) for pattern in grid.pilot_patterns)
+        return p, grid.num_subcarriers, (NUM_SYMBOLS - p) * grid.num_subcarriers
+    symbols, occupied, free = max(dmrs_layouts(grid.dmrs), key=lambda layout: len(layout[0]))
+    p = len(symbols)
+    return p, sum(occupied) * grid.num_prb, ((NUM_SYMBOLS - p) * 12 + p * sum(free)) * grid.num_prb

@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from importlib import import_module
 from typing import Any
 
 import torch
 
 from channels import Slots, SlotStream
+from receivers.coding import TransportBlocks
 from receivers.intervals import slot_clustered, wilson
 from receivers.protocol import Receiver
 
@@ -99,11 +99,11 @@ class BlockCount(Counts):
         return self.receiver, self.interference_share, self.sinr_db, self.block
 
 
-def count_block(receiver: Receiver, slots: Slots, transport: Any = None) -> dict[str, Any]:
+def count_block(receiver: Receiver, slots: Slots, transport: TransportBlocks | None = None) -> dict[str, Any]:
     """Errors of one receiver on one batch of slots, as the fields of :class:`Counts`.
 
     Args:
-        transport: a ``receivers.coding.TransportBlocks``, or none where uncoded.
+        transport: decodes transport blocks; none leaves them out.
     """
     llrs, mask = receiver(slots), slots.bit_mask
     wrong = ((llrs > 0) != slots.bits.bool()) & mask
@@ -138,7 +138,8 @@ class Counter:
 
     def __init__(self, receivers: Sequence[Receiver], stream: SlotStream, code_rate: float | None = None) -> None:
         self._receivers = {r.name: r for r in receivers}
-        self._stream, self._code_rate, self._transport = stream, code_rate, None
+        self._stream, self._code_rate = stream, code_rate
+        self._transport: TransportBlocks | None = None  # made where blocks are counted
         self._origin: dict[str, Any] = {
             "stream": stream_digest(stream), "device": device_name(stream.device), "code_rate": code_rate or 0.0
         }  # fmt: skip
@@ -154,8 +155,7 @@ class Counter:
     def rows(self, interference_share: float, sinr_db: float, number: int, names: Sequence[str]) -> list[BlockCount]:
         """Count the receivers ``names`` on block ``number`` of a test point."""
         if self._code_rate is not None and self._transport is None:
-            blocks = import_module("receivers.coding").TransportBlocks  # loads the decoder where one is needed alone
-            self._transport = blocks(self._code_rate, device=self._stream.device)
+            self._transport = TransportBlocks(self._code_rate, device=self._stream.device)
         with _one_thread():
             slots = self._stream.at_sinr(sinr_db, interference_share).block(number)
             realised = float(slots.sinr_db.mean())

@@ -20,12 +20,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from channels import Channels, Grid, Interference, Scenario, SlotStream
-from channels.fading import SPEED_OF_LIGHT_M_S
+from channels import Channels, Grid, Interferer, Scenario, SlotStream
+from channels.profiles import SPEED_OF_LIGHT_M_S
 
 BATCH = 128
 SNR_DB, SIR_DB, DELAY_SPREAD_S, DOPPLER_HZ = 10.0, 5.0, 100e-9, 500.0
-STAGES = {"_draw_channel": "wanted channel", "_draw_data": "data", "_draw_pilots": "pilots",
+STAGES = {"_send": "wanted channel", "_draw_data": "data", 
           "_draw_interference": "interferer"}  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def leanrx_stream(model: str, num_prb: int, interferer: bool) -> SlotStream:
         delay_spread_s=(DELAY_SPREAD_S, DELAY_SPREAD_S),
         max_doppler_hz=(0.0, DOPPLER_HZ),
         snr_db=(SNR_DB, SNR_DB),
-        interference=Interference(sir_db=(SIR_DB, SIR_DB)) if interferer else None,
+        interferers=(Interferer(sir_db=(SIR_DB, SIR_DB)),) if interferer else (),
     )
     return SlotStream(scenario, seed=1, block_slots=BATCH)
 

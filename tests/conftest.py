@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from channels import Channels, Grid, Interference, Scenario
+from channels import Channels, Grid, Interferer, Scenario
 
 
 @pytest.fixture(scope="session")
@@ -25,5 +25,5 @@ def small() -> Scenario:
         grid=Grid(num_prb=2, pilot_patterns=((2,), (2, 11))),
         channels=Channels(train=("TDL-B", "TDL-D"), test=("TDL-A",)),
         snr_db=(0.0, 20.0),
-        interference=Interference(probability=0.5, sir_db=(0.0, 20.0)),
+        interferers=(Interferer(probability=0.5, sir_db=(0.0, 20.0)),),
     )

@@ -10,9 +10,16 @@ from typing import Any
 import numpy as np
 
 from distillation.report.analysis import METERED, Analysis, mape, pareto
+from receivers.classical import BOUNDS
 
 _STUDENT_COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f5539")
-_CLASSICAL = {"LS": "#999999", "LMMSE": "#555555", "LMMSE-IRC": "#8c6d31", "perfect CSI": "#000000"}
+_CLASSICAL = {
+    "LS": "#999999",
+    "LMMSE": "#555555",
+    "LMMSE-IRC": "#8c6d31",
+    "perfect CSI": "#000000",
+    "perfect CSI-IRC": "#404040",
+}
 _TEACHER = "#d55e00"
 
 
@@ -110,7 +117,7 @@ def _ber(analysis: Analysis, share: float) -> Figure:
         f"{table['slots'].min()} to {table['slots'].max()}" if table["slots"].nunique() > 1 else table["slots"].min()
     )
     conditions = f"{share:.0%} of the unwanted power is an interferer" if share else "no interferer"
-    built = table[(table["receiver"] != "perfect CSI") & (table["ber"] > 0)]
+    built = table[~table["receiver"].isin(BOUNDS) & (table["ber"] > 0)]
     floor = max(1e-7, 0.3 * float(built["ber"].min()))
     return Figure(
         name=f"ber-interference-{share:g}",

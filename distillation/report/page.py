@@ -104,7 +104,7 @@ def _sections(run: Run, analysis: Analysis, drawn: list[Figure]) -> list[_Sectio
                 "combining; slots fade around it. All receivers saw the same slots, with channel models that none was "
                 "trained on. LS and LMMSE know the noise and interference power, both LMMSE the covariance of the test "
                 "channels; LMMSE-IRC estimates the interference across antennas from the pilots; perfect CSI knows "
-                "the channel itself."
+                "the channel itself, perfect CSI-IRC those of the interferers too."
             ],
             ber,
         ),

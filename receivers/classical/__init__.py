@@ -1,25 +1,30 @@
 """Classical receivers: estimate the channel, combine the antennas, demap.
 
-All of them are told the mean noise-plus-interference power of the slot. All but LMMSE-IRC treat interference as white
-noise.
+All of them are told the mean noise-plus-interference power of the slot. All but the two IRC receivers treat
+interference as white noise.
 """
 
-from receivers.classical.demapper import combine, demap
+from receivers.classical.demapper import Demapper, combine, demap
 from receivers.classical.estimation import Covariance, ls_estimate
-from receivers.classical.interference import combine_rejecting, residual_covariance
+from receivers.classical.interference import combine_rejecting, residual_covariance, whiten
 from receivers.classical.receivers import (
+    BOUNDS,
     LmmseIrcReceiver,
     LmmseReceiver,
     LsReceiver,
+    PerfectCsiIrcReceiver,
     PerfectCsiReceiver,
     classical_receivers,
 )
 
 __all__ = [
+    "BOUNDS",
     "Covariance",
+    "Demapper",
     "LmmseIrcReceiver",
     "LmmseReceiver",
     "LsReceiver",
+    "PerfectCsiIrcReceiver",
     "PerfectCsiReceiver",
     "classical_receivers",
     "combine",
@@ -27,4 +32,5 @@ __all__ = [
     "demap",
     "ls_estimate",
     "residual_covariance",
+    "whiten",
 ]

@@ -1,10 +1,15 @@
-"""From a channel estimate to LLRs: antenna combining and exact soft demapping."""
+"""From a channel estimate to LLRs: antenna combining and soft demapping."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 
 from channels.grid import pam_levels
+
+Demapper = Literal["app", "maxlog"]
+"""Exact a posteriori probabilities, or only the nearest symbol of either bit value."""
 
 
 def combine(y: torch.Tensor, h: torch.Tensor, var: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -24,18 +29,22 @@ def combine(y: torch.Tensor, h: torch.Tensor, var: torch.Tensor) -> tuple[torch.
     return (h.conj() * y).sum(1) / gain, var / gain
 
 
-def demap(z: torch.Tensor, error_var: torch.Tensor, bits_per_symbol: torch.Tensor, num_bits: int) -> torch.Tensor:
-    """Exact (a posteriori probability) LLRs of Gray-mapped QAM; each axis is a PAM of its own.
+def demap(
+    z: torch.Tensor, error_var: torch.Tensor, bits_per_symbol: torch.Tensor, num_bits: int, method: Demapper = "app"
+) -> torch.Tensor:
+    """LLRs of Gray-mapped QAM; each axis is a PAM of its own.
 
     Args:
         z: symbol estimates, complex64 ``(B, S, F)``.
         error_var: their complex error power, float32 ``(B, S, F)``.
         bits_per_symbol: the modulation of each slot, int64 ``(B,)``.
         num_bits: LLRs per RE to put out (K); those beyond the modulation are 0.
+        method: exact, or the max-log approximation of it.
 
     Returns:
         float32 ``(B, K, S, F)``; positive means 1.
     """
+    over_levels = torch.logsumexp if method == "app" else torch.amax
     llrs = z.real.new_zeros(z.shape[0], num_bits, *z.shape[1:])
     for order in bits_per_symbol.unique().tolist():
         chosen = torch.nonzero(bits_per_symbol == order)[:, 0]
@@ -44,6 +53,5 @@ def demap(z: torch.Tensor, error_var: torch.Tensor, bits_per_symbol: torch.Tenso
             metric = -(part[:, None] - levels[:, None, None]).square() / error_var[chosen, None]
             for i in range(order // 2):
                 one = labels[:, i] == 1
-                llr = metric[:, one].logsumexp(1) - metric[:, ~one].logsumexp(1)
-                llrs[chosen, 2 * i + axis] = llr
+                llrs[chosen, 2 * i + axis] = over_levels(metric[:, one], 1) - over_levels(metric[:, ~one], 1)
     return llrs

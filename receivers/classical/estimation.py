@@ -6,35 +6,39 @@ import torch
 
 from channels import Scenario, Slots, SlotStream
 from channels.scenario import Split
+from receivers.classical.pilots import pilot_groups
 
 
 def ls_estimate(slots: Slots) -> torch.Tensor:
-    """Least squares at the pilots, linear interpolation over symbols, the nearest estimate beyond the outer pilots.
+    """Least squares at the pilots, linear interpolation over subcarriers and then over symbols.
+
+    Beyond the outer pilots the nearest estimate is held.
 
     Returns:
         complex64 ``(B, R, S, F)``.
     """
     h = torch.empty_like(slots.y)
-    patterns, of_slot = slots.pilot_symbols.unique(dim=0, return_inverse=True)
-    for i, pattern in enumerate(patterns):
-        chosen, at = torch.nonzero(of_slot == i)[:, 0], torch.nonzero(pattern)[:, 0]
-        raw = slots.y[chosen][:, :, at] * slots.pilots[chosen][:, None, at].conj()  # unit-modulus pilots
-        if len(at) > 1:
-            raw = torch.einsum("st,brtf->brsf", _interpolation(at, len(pattern)).to(raw.dtype), raw)
-        h[chosen] = raw
+    num_symbols, num_subcarriers = h.shape[2:]
+    for group in pilot_groups(slots):
+        raw, _ = group.raw_estimates(slots)
+        over_subcarriers = _interpolate(raw, group.subcarriers, num_subcarriers, dim=3)
+        h[group.chosen] = _interpolate(over_subcarriers, group.symbols, num_symbols, dim=2)
     return h
 
 
-def _interpolation(at: torch.Tensor, num_symbols: int) -> torch.Tensor:
-    """Weights ``(num_symbols, pilots)`` that interpolate linearly from the symbols ``at``, which increase."""
-    symbols = torch.arange(num_symbols, device=at.device).clamp(int(at[0]), int(at[-1]))
-    right = torch.searchsorted(at, symbols).clamp_min(1)
-    share = (symbols - at[right - 1]) / (at[right] - at[right - 1])
-    rows = torch.arange(num_symbols, device=at.device)
-    weights = torch.zeros(num_symbols, len(at), device=at.device)
-    weights[rows, right - 1] = 1 - share
-    weights[rows, right] = share
-    return weights
+def _interpolate(values: torch.Tensor, at: torch.Tensor, count: int, dim: int) -> torch.Tensor:
+    """Linear interpolation along ``dim`` from the positions ``at``, which increase, to all of ``count`` positions."""
+    if len(at) == count:
+        return values
+    if len(at) == 1:
+        shape = list(values.shape)
+        shape[dim] = count
+        return values.expand(shape)
+    positions = torch.arange(count, device=at.device).clamp(int(at[0]), int(at[-1]))
+    right = torch.searchsorted(at, positions).clamp_min(1)
+    share = (positions - at[right - 1]) / (at[right] - at[right - 1])
+    share = share.to(values.dtype).view([-1 if d == dim else 1 for d in range(values.dim())])
+    return values.index_select(dim, right - 1).lerp(values.index_select(dim, right), share)
 
 
 class Covariance:
@@ -59,42 +63,64 @@ class Covariance:
             h = stream.block(number).h.to(torch.complex128)
             lags_t = lags_t + _lags(h.transpose(2, 3)) / num_blocks
             lags_f = lags_f + _lags(h) / num_blocks
-        self.time = _toeplitz(torch.as_tensor(lags_t))
-        self.frequency = _toeplitz(torch.as_tensor(lags_f))
-        self._values_f, self._vectors_f = _eigh(self.frequency)
+        self._time, self._frequency = _Axis(torch.as_tensor(lags_t)), _Axis(torch.as_tensor(lags_f))
+        self.time, self.frequency = self._time.covariance, self._frequency.covariance
 
     def estimate(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
         """Joint time-frequency LMMSE estimate from the raw pilot estimates, exact for ``R_t kron R_f``.
 
-        With ``R_t(pilots) = U_t D_t U_t^H`` and ``R_f = U_f D_f U_f^H`` the estimator is
-        ``(R_t(:, pilots) U_t kron R_f U_f) (D_t kron D_f + var I)^-1 (U_t kron U_f)^H``, so that no slot needs a
-        matrix inverted.
+        With ``R_t(pilots) = U_t D_t U_t^H`` on the symbols and ``R_f(pilots) = U_f D_f U_f^H`` on the subcarriers that
+        carry pilots, the estimator is ``(R_t(:, pilots) U_t kron R_f(:, pilots) U_f) (D_t kron D_f + var I)^-1
+        (U_t kron U_f)^H``, so that no slot needs a matrix inverted. ``var`` is the noise-plus-interference power over
+        the power of a pilot.
 
         Returns:
             the estimate, complex64 ``(B, R, S, F)``, and its mean error power per symbol, float32 ``(B, 1, S, 1)``.
         """
-        raw = slots.y * slots.pilots.conj()[:, None]
-        var = slots.noise_var + slots.interference_var
-        h = torch.empty_like(raw)
-        error = torch.empty(len(slots), 1, raw.shape[2], 1, device=raw.device)
-        vectors_f = self._vectors_f.to(raw.dtype)
-        out_f = vectors_f * self._values_f.to(raw.dtype)  # R_f U_f
-        patterns, of_slot = slots.pilot_symbols.unique(dim=0, return_inverse=True)
-        for i, pattern in enumerate(patterns):
-            chosen = torch.nonzero(of_slot == i)[:, 0]
-            at = torch.nonzero(pattern)[:, 0]
-            values_t, vectors_t = _eigh(self.time[at][:, at])
-            out_t = (self.time[:, at] @ vectors_t).to(raw.dtype)
-            pilots = torch.einsum("brtf,tu->bruf", raw[chosen][:, :, at], vectors_t.conj().to(raw.dtype))
-            pilots = pilots @ vectors_f.conj()
-            product = (values_t[:, None] * self._values_f).float()
-            inverse = 1 / (product + var[chosen, None, None])
+        h = torch.empty_like(slots.y)
+        error = torch.empty(len(slots), 1, h.shape[2], 1, device=h.device)
+        prior = (self.time.diagonal() * self.frequency.diagonal().mean()).real.float()
+        for group in pilot_groups(slots):
+            raw, power = group.raw_estimates(slots)
+            var = (slots.noise_var + slots.interference_var)[group.chosen] / power
+            values_t, vectors_t, out_t, gain_t = self._time.on(group.symbols)
+            values_f, vectors_f, out_f, gain_f = self._frequency.on(group.subcarriers)
+            pilots = torch.einsum("brtf,tu->bruf", raw, vectors_t.conj()) @ vectors_f.conj()
+            inverse = 1 / (values_t[:, None] * values_f + var[:, None, None])
             pilots = pilots * inverse[:, None]
-            h[chosen] = torch.einsum("st,brtf->brsf", out_t, pilots) @ out_f.T
-            explained = torch.einsum("st,btf->bsf", out_t.abs().square(), inverse) * self._values_f.square().float()
-            prior = float(self.time[0, 0].real * self.frequency[0, 0].real)
-            error[chosen] = (prior - explained.mean(-1))[:, None, :, None].clamp_min(0)
+            h[group.chosen] = torch.einsum("st,brtf->brsf", out_t, pilots) @ out_f.T
+            explained = torch.einsum("st,btf->bsf", gain_t, inverse) @ gain_f.mean(0)
+            error[group.chosen] = (prior - explained)[:, None, :, None].clamp_min(0)
         return h, error
+
+
+class _Axis:
+    """What the estimator needs of one axis, kept for each set of pilots that was met.
+
+    Args:
+        lags: autocorrelation, complex128 ``(N,)``. It is averaged over lags that occur unequally often, so its Toeplitz
+            matrix can have eigenvalues a little below 0, which are set to 0.
+    """
+
+    def __init__(self, lags: torch.Tensor) -> None:
+        values, vectors = torch.linalg.eigh(_toeplitz(lags))
+        values = values.clamp_min(0)
+        self.covariance = (vectors * values) @ vectors.mH
+        self._known = {tuple(range(len(lags))): _in_single_precision(values, vectors, vectors * values)}
+
+    def on(self, at: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Of the P pilots ``at``: eigenvalues ``(P,)`` and eigenvectors ``(P, P)`` of ``R(at, at)``, and ``R(:, at)``
+        times the latter and its squared magnitude, ``(N, P)``."""
+        key = tuple(at.tolist())
+        if key not in self._known:
+            toward = self.covariance[:, at]
+            values, vectors = torch.linalg.eigh(toward[at])
+            self._known[key] = _in_single_precision(values.clamp_min(0), vectors, toward @ vectors)
+        return self._known[key]
+
+
+def _in_single_precision(values: torch.Tensor, vectors: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return values.float(), vectors.to(torch.complex64), out.to(torch.complex64), out.abs().square().float()
 
 
 def _lags(h: torch.Tensor) -> torch.Tensor:
@@ -109,8 +135,3 @@ def _toeplitz(lags: torch.Tensor) -> torch.Tensor:
     index = torch.arange(len(lags), device=lags.device)
     lag = index[:, None] - index
     return torch.where(lag >= 0, lags[lag.abs()], lags[lag.abs()].conj())
-
-
-def _eigh(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    values, vectors = torch.linalg.eigh(matrix)
-    return values.clamp_min(0), vectors

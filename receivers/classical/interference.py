@@ -1,10 +1,11 @@
-"""Interference covariance from pilots, and the combining that rejects interference with it (LMMSE-IRC)."""
+"""Rejecting interference: covariance from pilots and combining with it (LMMSE-IRC), whitening with the true one."""
 
 from __future__ import annotations
 
 import torch
 
 from channels import Slots
+from receivers.classical.pilots import pilot_groups
 
 SUBCARRIERS_PER_ESTIMATE = 12
 """One covariance per physical resource block."""
@@ -13,7 +14,7 @@ SUBCARRIERS_PER_ESTIMATE = 12
 def residual_covariance(slots: Slots, h: torch.Tensor) -> torch.Tensor:
     """Covariance of noise and interference across antennas, from what the channel estimate leaves at the pilots.
 
-    The residuals ``y conj(pilot) - h`` of the n pilots of a resource block give the sample covariance S of R antennas,
+    The residuals ``y - h pilot`` of the n pilots of a resource block give the sample covariance S of R antennas,
     which is shrunk towards white, ``(1 - rho) S + rho tr(S)/R I``, by the rho of least expected squared error for
     complex Gaussian residuals, ``rho = (tr(S)^2 - tr(S^2)/R) / (n (tr(S^2) - tr(S)^2/R))`` cut to 0..1 (the criterion
     of O. Ledoit and M. Wolf, J. Multivariate Analysis 88, 2004, with the moments of the complex Wishart distribution).
@@ -26,14 +27,19 @@ def residual_covariance(slots: Slots, h: torch.Tensor) -> torch.Tensor:
         complex64 ``(B, num_prb, R, R)``.
     """
     antennas = h.shape[1]
-    residual = (slots.y * slots.pilots.conj()[:, None] - h) * slots.pilot_symbols[:, None, :, None]
-    blocks = residual.unflatten(-1, (-1, SUBCARRIERS_PER_ESTIMATE))  # (B, R, S, num_prb, 12)
-    count = slots.pilot_symbols.sum(1).mul(SUBCARRIERS_PER_ESTIMATE)[:, None, None, None]
-    sample = torch.einsum("brspk,bqspk->bprq", blocks, blocks.conj()) / count
+    num_prb = h.shape[-1] // SUBCARRIERS_PER_ESTIMATE
+    sample = h.new_empty(len(h), num_prb, antennas, antennas)
+    count = torch.empty(len(h), 1, device=h.device)
+    for group in pilot_groups(slots):
+        residual = group.take(slots.y) - group.take(h) * group.take(slots.pilots)[:, None]
+        blocks = residual.unflatten(-1, (num_prb, -1))  # (b, R, P, num_prb, pilots of a block and symbol)
+        n = blocks.shape[2] * blocks.shape[4]
+        sample[group.chosen] = torch.einsum("brspk,bqspk->bprq", blocks, blocks.conj()) / n
+        count[group.chosen] = n
     trace = sample.diagonal(dim1=-2, dim2=-1).sum(-1).real
     trace_of_square = sample.abs().square().sum((-2, -1))
     spread = (trace_of_square - trace**2 / antennas).clamp_min(1e-20)
-    shrinkage = (trace**2 - trace_of_square / antennas) / (count[..., 0, 0] * spread)
+    shrinkage = (trace**2 - trace_of_square / antennas) / (count * spread)
     shrinkage = shrinkage.clamp(0, 1)[..., None, None]
     white = torch.eye(antennas, device=h.device) * (trace / antennas)[..., None, None]
     return (1 - shrinkage) * sample + shrinkage * white
@@ -59,3 +65,24 @@ def combine_rejecting(
     weights = torch.einsum("bqspk,bspqr->brspk", h.conj(), inverse)
     gain = (weights * h).sum(1).real.clamp_min(1e-12)
     return ((weights * y).sum(1) / gain).flatten(-2), (1 / gain).flatten(-2)
+
+
+def whiten(slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
+    """Received grid and wanted channel after a filter across antennas that turns the interference into white noise.
+
+    With the true channels g of the interferers, noise and interference of an RE have covariance
+    ``C = noise_var I + sum_i g_i g_i^H``. A square root of ``noise_var C^-1`` is the product of one factor per
+    interferer, ``I - g g^H / (noise_var q (1 + q))`` with ``q = sqrt(1 + |g|^2 / noise_var)`` and g as the factors
+    before it left it. So no RE needs a matrix, and strong interference costs half of the digits that an inverse would.
+
+    Returns:
+        y and h, complex64 ``(B, R, S, F)``, in white noise of power ``noise_var``.
+    """
+    y, h, interferers = slots.y, slots.h, list(slots.h_interference.unbind(1))
+    noise_var = slots.noise_var[:, None, None]
+    while interferers:
+        g = interferers.pop()
+        q = (1 + g.abs().square().sum(1) / noise_var).sqrt()
+        towards = g / (noise_var * q * (1 + q))[:, None]
+        y, h, *interferers = (x - towards * (g.conj() * x).sum(1, keepdim=True) for x in (y, h, *interferers))
+    return y, h

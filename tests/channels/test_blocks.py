@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from channels import Channels, Grid, Interference, Scenario, Slots, SlotStream, UserError, presets, scenario
+from channels import Channels, Grid, Interferer, Scenario, Slots, SlotStream, UserError, presets, scenario
 from channels.grid import modulate
 
 
@@ -57,7 +57,7 @@ def mean_power(x: torch.Tensor, is_data: torch.Tensor) -> torch.Tensor:
 def test_realised_ratios_equal_their_definition(small: Scenario) -> None:
     """From y, bits and h alone; the noise of a block is that of the same block without the interferer."""
     slots = SlotStream(small, 1, 64).block(0)
-    quiet = SlotStream(small.model_copy(update={"interference": None}), 1, 64).block(0)
+    quiet = SlotStream(small.model_copy(update={"interferers": ()}), 1, 64).block(0)
     wanted = slots.h * sent(slots)[:, None]
     unwanted = slots.y - wanted
     noise = quiet.y - wanted
@@ -95,9 +95,9 @@ def test_the_same_slots_at_every_sinr(small: Scenario) -> None:
 
 
 def test_interferer_has_its_own_data_and_channel(small: Scenario) -> None:
-    loud = small.model_copy(update={"interference": Interference(sir_db=(0, 0))})
+    loud = small.model_copy(update={"interferers": (Interferer(sir_db=(0, 0)),)})
     slots = SlotStream(loud, 1, 128).block(0)
-    quiet = SlotStream(small.model_copy(update={"interference": None}), 1, 128).block(0)
+    quiet = SlotStream(small.model_copy(update={"interferers": ()}), 1, 128).block(0)
     interference = slots.y - quiet.y
     wanted = slots.h * sent(slots)[:, None]
     correlation = (interference * wanted.conj()).mean() / (
@@ -156,9 +156,32 @@ def test_scenarios_survive_yaml(tmp_path, small: Scenario) -> None:
         ("name: x\nchannels: {train: [TDL-A]}\ndelay_spread_s: [10, 300]", "is the unit s?"),
         ("name: x\nchannels: {train: [TDL-A]}\nsnr_db: [20, 0]", "the range is empty"),
         ("name: x\nchannels: {train: [TDL-A], test: [TDL-A]}", "share TDL-A"),
-        ("name: x\nchannels: {train: [TDL-Z]}", "channels.train.0"),
+        ("name: x\nchannels: {train: [TDL-Z]}", "channels.train.TDL-Z"),
         ("name: x\nchannels: {train: [TDL-A]}\ngrid: {subcarrier_spacing_hz: 120e3}", "a third of the cyclic prefix"),
         ("name: x\nchannels: {train: [TDL-A]}\nmax_doppler_hz: [0, 2000]", "a twentieth of the subcarrier spacing"),
+        (
+            "name: x\nchannels: {train: [TDL-A]}\nimpairments: {timing_offset_s: [0, 5e-6]}",
+            "impairments.timing_offset_s: [0, 5e-06] s and three delay spreads leave the cyclic prefix",
+        ),
+        ("name: x\nchannels: {train: [UMi]}", "UMi draws delays beyond the cyclic prefix; write 'domain: time'"),
+        ("name: x\nchannels: {train: [TDL-A, TDL-A]}", "channels.train: names a model twice"),
+        ("name: x\nchannels: {train: {TDL-A: -1}}", "channels.train.TDL-A"),
+        ("name: x\nchannels: {train: [TDL-A]}\nsir_db: [0, 3]", "sir_db: unknown key; did you mean 'snr_db'?"),
+        ("name: x\nchannels: {train: [TDL-A]}\ngrid: {pilot_patterns: [[14]]}", "must increase and lie in 0..13"),
+        ("name: x\nchannels: {train: [TDL-A]}\ngrid: {num_prb: 274}", "grid.num_prb"),
+        ("name: x\nchannels: {train: [TDL-A]}\ngrid: {pilot_patterns: [[2]], dmrs: {}}", "exclude each other"),
+        (
+            "name: x\nchannels: {train: [TDL-A]}\ngrid: {dmrs: {length: 2, additional_positions: [2]}}",
+            "double-symbol DMRS",
+        ),
+        (
+            "name: x\nchannels: {train: [TDL-A]}\ninterferers: [{modulations: [64-QAM]}]",
+            "64-QAM carries more bits than the scenario's highest modulation; use up to 16-QAM",
+        ),
+        (
+            "name: x\nchannels: {train: [TDL-A]}\ninterferers: [{channels: {test: [TDL-B]}}]",
+            "interferers.0.channels.train is empty",
+        ),
         ("name: x", "channels: missing"),
         ("name: [", "not valid YAML"),
     ],
@@ -170,6 +193,51 @@ def test_mistakes_name_the_field_and_the_remedy(tmp_path, text: str, words: str)
         Scenario.load(path)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_interference_without_an_interferer_is_refused(flat: Scenario) -> None:
+    with pytest.raises(UserError, match=r"interference_share: 0\.5 needs an interferer, and scenario flat has none"):
+        SlotStream(flat, 1, 1).at_sinr(3, 0.5)
+
+
+def test_several_interferers_share_the_power_as_their_sirs_relate(small: Scenario) -> None:
+    two = small.model_copy(update={"interferers": (Interferer(sir_db=(0, 6)), Interferer(sir_db=(10, 16)))})
+    stream = SlotStream(two, 1, 256, "test").at_sinr(5, 0.8)
+    first, second = (i.sir_db[0] for i in stream.scenario.interferers)
+    assert second - first == pytest.approx(10)
+    slots = stream.block(0)
+    assert slots.h_interference.shape == (256, 2, 2, 14, 24)
+    power = slots.h_interference.abs().square().mean((0, 2, 3, 4))
+    expected = 0.8 * 10**-0.5 * torch.tensor([10, 1]) / 11
+    torch.testing.assert_close(power, expected, rtol=0.15, atol=0)
+    quiet = SlotStream(two, 1, 256, "test").at_sinr(5).block(0)
+    assert quiet.h_interference.shape[1] == 0
+    assert torch.isinf(quiet.sir_db).all()
+
+
+def test_weights_of_a_mixture_are_the_shares_of_its_models() -> None:
+    made = Scenario(
+        name="mix", grid=Grid(num_prb=1, num_rx=1), snr_db=(90, 90),
+        channels=Channels.model_validate({"train": {"AWGN": 3, "Rayleigh": 1}}),
+    )  # fmt: skip
+    slots = SlotStream(made, 1, 2000).block(0)
+    share = float((slots.h[:, 0, 0, 0] == 1).float().mean())
+    assert share == pytest.approx(0.75, abs=4 * math.sqrt(0.75 * 0.25 / 2000))
+
+
+@pytest.mark.parametrize(
+    ("num_prb", "num_rx", "spacing_hz"), [(1, 1, 120e3), (3, 4, 30e3), (52, 8, 60e3), (273, 16, 30e3)]
+)
+def test_grids_of_all_sizes(num_prb: int, num_rx: int, spacing_hz: float) -> None:
+    grid = Grid.model_validate({"num_prb": num_prb, "num_rx": num_rx, "subcarrier_spacing_hz": spacing_hz})
+    made = Scenario(
+        name="x", grid=grid, modulations=("256-QAM",), channels=Channels.model_validate({"train": ["TDL-A", "CDL-A"]}),
+        delay_spread_s=(10e-9, 100e-9), snr_db=(10, 10), interferers=(Interferer(sir_db=(3, 3)),),
+    )  # fmt: skip
+    slots = SlotStream(made, 1, 2).block(0)
+    assert slots.y.shape == (2, num_rx, 14, 12 * num_prb)
+    assert slots.bits.shape == (2, 8, 14, 12 * num_prb)
+    assert torch.isfinite(torch.view_as_real(slots.y)).all()
 
 
 def test_a_split_without_models_is_refused() -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from channels import Grid, UserError
+from channels import Dmrs, Grid, UserError
 from energy.operations import count, count_classical
 from receivers.spec import build
 
@@ -56,5 +56,20 @@ def test_classical_by_formula() -> None:
     assert count_classical("LS", one_pilot, 4).macs == 4 * (2 * 12 + 3 * data + 4 * data)
     assert count_classical("perfect CSI", one_pilot, 2).macs == 4 * (3 + 2) * data
     assert count_classical("LMMSE", one_pilot, 4).macs > count_classical("LS", one_pilot, 4).macs
+    assert count_classical("perfect CSI-IRC", one_pilot, 2).macs == 4 * (3 + 9 + 2) * data
+    exact, max_log = (count_classical(name, one_pilot, 4) for name in ("LS", "LS max-log"))
+    assert exact.macs == max_log.macs
+    assert exact.other_elements == {"exp": 4 * 4 * data}
+    assert max_log.other_elements == {"max": 4 * 4 * data}
     with pytest.raises(UserError):
         count_classical("magic", one_pilot, 4)
+
+
+def test_classical_on_a_comb() -> None:
+    """Type 1 DMRS on symbols 2, 7 and 11 beside data: 6 of 12 subcarriers carry pilots, the others data."""
+    grid = Grid(num_prb=2, num_rx=2, dmrs=Dmrs(additional_positions=(0, 2), cdm_groups_without_data=1))
+    data = 11 * 24 + 3 * 12
+    ls = 2 * 3 * 12 + 2 * 3 * 24 + 2 * 14 * 24 + (3 + 4) * data
+    assert count_classical("LS", grid, 4).macs == 4 * ls
+    transform = 2 * (9 * 12 + 3 * 12**2 + 3 * 12) + 2 * (14 * 3 * 12 + 14 * 12 * 24)
+    assert count_classical("LMMSE", grid, 4).macs == 4 * (2 * 3 * 12 + transform + (3 + 4) * data)

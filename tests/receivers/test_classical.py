@@ -1,32 +1,41 @@
+import math
+from dataclasses import replace
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
 
-from channels import Channels, Grid, Scenario, Slots, SlotStream, scenario
+from channels import Channels, Dmrs, Grid, Interferer, Scenario, Slots, SlotStream, scenario
 from receivers.ber import count_block
 from receivers.classical import (
     Covariance,
     LmmseIrcReceiver,
     LmmseReceiver,
     LsReceiver,
+    PerfectCsiIrcReceiver,
     PerfectCsiReceiver,
+    classical_receivers,
     combine,
     combine_rejecting,
     demap,
     ls_estimate,
     residual_covariance,
+    whiten,
 )
+from receivers.protocol import Receiver
 
 
-def test_demapper_equals_sionna() -> None:
+@pytest.mark.parametrize("method", ["app", "maxlog"])
+def test_demapper_equals_sionna(method: Literal["app", "maxlog"]) -> None:
     from sionna.phy.mapping import Demapper
 
     generator = torch.Generator().manual_seed(1)
     for num_bits in (2, 4, 6, 8):
         z = torch.randn(2, 14, 12, dtype=torch.complex64, generator=generator)
         var = 0.01 + torch.rand(2, 14, 12, generator=generator)
-        ours = demap(z, var, torch.full((2,), num_bits), 8)
-        theirs = Demapper("app", "qam", num_bits, device="cpu")(z, var).reshape(2, 14, 12, num_bits)
+        ours = demap(z, var, torch.full((2,), num_bits), 8, method)
+        theirs = Demapper(method, "qam", num_bits, device="cpu")(z, var).reshape(2, 14, 12, num_bits)
         torch.testing.assert_close(ours[:, :num_bits], theirs.permute(0, 3, 1, 2), atol=2e-3, rtol=1e-4)
         assert (ours[:, num_bits:] == 0).all()
 
@@ -42,43 +51,71 @@ def test_combining_is_lmmse_without_its_bias() -> None:
     assert float(error) == pytest.approx(0.3 * (np.abs(weights) ** 2).sum() / abs(weights @ hv) ** 2)
 
 
-@pytest.fixture(scope="module")
-def two_patterns() -> Slots:
+PILOTS = {
+    "whole symbols": Grid(num_prb=1, pilot_patterns=((2,), (2, 11))),
+    "type 1 at amplitude sqrt(2)": Grid(num_prb=2, dmrs=Dmrs(additional_positions=(0, 1, 3))),
+    "type 1 beside data": Grid(num_prb=2, dmrs=Dmrs(additional_positions=(1,), cdm_groups_without_data=1)),
+    "type 2 at amplitude sqrt(3), double": Grid(
+        num_prb=2, dmrs=Dmrs(config_type=2, length=2, additional_positions=(0, 1), cdm_groups_without_data=3)
+    ),
+}
+
+
+@pytest.fixture(params=PILOTS, scope="module")
+def slots_of_patterns(request: pytest.FixtureRequest) -> Slots:
     made = Scenario(
-        name="two", grid=Grid(num_prb=1, pilot_patterns=((2,), (2, 11))), channels=Channels(test=("TDL-C",)),
+        name="patterns", grid=PILOTS[request.param], channels=Channels(test=("TDL-C",)),
         delay_spread_s=(100e-9, 300e-9), snr_db=(5, 15),
     )  # fmt: skip
     return SlotStream(made, 1, 12, "test").block(0)
 
 
-def test_ls_interpolates_linearly(two_patterns: Slots) -> None:
-    estimate = ls_estimate(two_patterns)
-    for i in range(len(two_patterns)):
-        raw = two_patterns.y[i] * two_patterns.pilots[i].conj()
-        at = torch.nonzero(two_patterns.pilot_symbols[i])[:, 0].tolist()
+def pilots_of(slots: Slots, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Symbols and subcarriers of slot i's pilots, raw estimates ``(R, P, Q)`` and the power of a pilot."""
+    sent = slots.pilots[i].numpy()
+    symbols, subcarriers = np.nonzero(sent.any(1))[0], np.nonzero(sent.any(0))[0]
+    pilots = sent[np.ix_(symbols, subcarriers)]
+    raw = slots.y[i].numpy()[:, symbols][:, :, subcarriers] / pilots
+    return symbols, subcarriers, raw, float((abs(pilots) ** 2).mean())
+
+
+def test_ls_interpolates_linearly_along_both_axes(slots_of_patterns: Slots) -> None:
+    estimate = ls_estimate(slots_of_patterns).numpy()
+    num_symbols, num_subcarriers = estimate.shape[2:]
+    for i in range(len(slots_of_patterns)):
+        symbols, subcarriers, raw, _ = pilots_of(slots_of_patterns, i)
         for r in range(2):
-            real = [np.interp(range(14), at, raw[r, at, f].real) for f in range(12)]
-            imag = [np.interp(range(14), at, raw[r, at, f].imag) for f in range(12)]
-            expected = np.array(real).T + 1j * np.array(imag).T
-            np.testing.assert_allclose(estimate[i, r].numpy(), expected, atol=1e-5)
+            over_f = np.array([np.interp(range(num_subcarriers), subcarriers, row) for row in raw[r]])
+            expected = np.array([np.interp(range(num_symbols), symbols, column) for column in over_f.T]).T
+            np.testing.assert_allclose(estimate[i, r], expected, atol=1e-5)
 
 
-def test_lmmse_equals_the_textbook_solution(two_patterns: Slots) -> None:
-    """Against one dense solve per slot with the whole Kronecker covariance."""
-    made = Scenario(name="two", grid=Grid(num_prb=1), channels=Channels(test=("TDL-C",)))
+def test_lmmse_equals_the_textbook_solution(slots_of_patterns: Slots) -> None:
+    """Against one dense solve per slot with the whole Kronecker covariance; noise is weaker at strong pilots."""
+    slots = slots_of_patterns
+    made = Scenario(name="prior", grid=Grid(num_prb=slots.y.shape[-1] // 12), channels=Channels(test=("TDL-C",)))
     covariance = Covariance(made, num_slots=256)
-    estimate, error = covariance.estimate(two_patterns)
+    estimate, error = covariance.estimate(slots)
     full = np.kron(covariance.time.numpy(), covariance.frequency.numpy())
-    for i in range(len(two_patterns)):
-        at = torch.nonzero(two_patterns.pilot_symbols[i])[:, 0].numpy()
-        index = (at[:, None] * 12 + np.arange(12)).ravel()
-        var = float(two_patterns.noise_var[i] + two_patterns.interference_var[i])
+    for i in range(len(slots)):
+        symbols, subcarriers, raw, power = pilots_of(slots, i)
+        index = (symbols[:, None] * slots.y.shape[-1] + subcarriers).ravel()
+        var = float(slots.noise_var[i] + slots.interference_var[i]) / power
         inner = full[np.ix_(index, index)] + var * np.eye(len(index))
         weights = np.linalg.solve(inner.T, full[:, index].T).T
-        raw = (two_patterns.y[i] * two_patterns.pilots[i].conj()).numpy()[:, at].reshape(2, -1)
-        np.testing.assert_allclose(estimate[i].reshape(2, -1).numpy(), raw @ weights.T, atol=2e-4)
-        expected_error = np.diag(full - weights @ full[index]).real.reshape(14, 12).mean(1)
-        np.testing.assert_allclose(error[i, 0, :, 0].numpy(), expected_error, atol=2e-4)
+        np.testing.assert_allclose(estimate[i].reshape(2, -1).numpy(), raw.reshape(2, -1) @ weights.T, atol=5e-4)
+        expected_error = np.diag(full - weights @ full[index]).real.reshape(14, -1).mean(1)
+        np.testing.assert_allclose(error[i, 0, :, 0].numpy(), expected_error, atol=5e-4)
+
+
+@pytest.mark.parametrize("name", list(PILOTS))
+def test_lmmse_error_is_the_predicted_one(name: str) -> None:
+    """For channels of the covariance; a power of the pilots taken for another would show in the noise that is left."""
+    made = Scenario(name="matched", grid=PILOTS[name], channels=Channels(test=("TDL-C",)), delay_spread_s=(1e-7, 1e-7))
+    slots = SlotStream(made, 5, 3000, "test").at_sinr(5).block(0)
+    estimate, predicted = Covariance(made).estimate(slots)
+    found = (estimate - slots.h).abs().square().mean()
+    assert float(found) == pytest.approx(float(predicted.mean()), rel=0.1)
 
 
 def test_a_better_channel_estimate_gives_a_lower_ber() -> None:
@@ -145,19 +182,124 @@ def test_residual_covariance_finds_a_strong_interferer() -> None:
     assert float((values[..., 0] / values[..., 1]).median()) < 0.3
 
 
-def ber_of(receiver: object, slots: Slots) -> float:
-    counts = count_block(receiver, slots)  # type: ignore[arg-type]
+@pytest.mark.parametrize("name", list(PILOTS))
+def test_residual_covariance_has_the_noise_power_whatever_the_pilots(name: str) -> None:
+    grid = PILOTS[name].model_copy(update={"num_prb": 6})
+    made = Scenario(name="noise", grid=grid, channels=Channels(test=("TDL-A",)))
+    slots = SlotStream(made, 5, 64, "test").at_sinr(7).block(0)
+    found = residual_covariance(slots, slots.h)
+    assert float(found.diagonal(dim1=-2, dim2=-1).real.mean()) == pytest.approx(10**-0.7, rel=0.03)
+    assert float(found[..., 0, 1].abs().mean()) < 0.5 * 10**-0.7
+
+
+def with_aligned_interferers(slots: Slots, count: int, num_rx: int, power: float, seed: int = 2) -> Slots:
+    """The same slots with ``count`` interferers whose channels are drawn per RE and whose symbols are aligned."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (len(slots), count, num_rx, *slots.y.shape[2:])
+    g = math.sqrt(power) * torch.randn(shape, dtype=torch.complex64, generator=generator)
+    sent = torch.randn(len(slots), count, 1, *slots.y.shape[2:], dtype=torch.complex64, generator=generator)
+    return replace(
+        slots, y=slots.y + (g * sent).sum(1), h_interference=g,
+        interference_var=slots.interference_var + count * power,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("num_rx", "count"), [(1, 1), (2, 1), (4, 2), (2, 3)])
+@pytest.mark.parametrize("power", [1e-3, 1.0, 1e4])
+def test_whitening_equals_the_dense_inverse(num_rx: int, count: int, power: float) -> None:
+    """One solve per RE with the covariance of noise and interference across antennas."""
+    grid = Grid(num_prb=1, num_rx=num_rx)
+    made = Scenario(name="white", grid=grid, channels=Channels(test=("Rayleigh",)))
+    slots = with_aligned_interferers(SlotStream(made, 3, 2, "test").at_sinr(10).block(0), count, num_rx, power)
+    y, h = whiten(slots)
+    z, var = combine(y, h, slots.noise_var[:, None, None])
+    g = slots.h_interference.numpy().transpose(0, 3, 4, 2, 1).astype(complex)
+    covariance = g @ g.conj().swapaxes(-1, -2) + slots.noise_var.numpy()[:, None, None, None, None] * np.eye(num_rx)
+    wanted, received = (x.numpy().transpose(0, 2, 3, 1)[..., None] for x in (slots.h, slots.y))
+    weights = np.linalg.solve(covariance, wanted).conj().swapaxes(-1, -2)
+    gain = (weights @ wanted)[..., 0, 0]
+    np.testing.assert_allclose(var.numpy(), 1 / gain.real, rtol=2e-2 if power > 1 else 1e-3)
+    np.testing.assert_allclose(z.numpy() / np.sqrt(var), (weights @ received)[..., 0, 0] / np.sqrt(gain), atol=0.03)
+
+
+def test_nothing_to_reject_leaves_perfect_csi() -> None:
+    slots = SlotStream(scenario("desk"), 5, 16, "test").at_sinr(5).block(0)
+    torch.testing.assert_close(PerfectCsiIrcReceiver()(slots), PerfectCsiReceiver()(slots))
+
+
+def test_standard_list_and_its_names() -> None:
+    desk = scenario("desk")
+    assert [r.name for r in classical_receivers(desk)] == ["LS", "LMMSE", "LMMSE-IRC", "perfect CSI", "perfect CSI-IRC"]
+    quiet = desk.model_copy(update={"interferers": ()})
+    assert [r.name for r in classical_receivers(quiet)] == ["LS", "LMMSE", "LMMSE-IRC", "perfect CSI"]
+    variants = [LsReceiver(), LsReceiver("maxlog"), LmmseReceiver(desk), LmmseReceiver(quiet), PerfectCsiReceiver()]
+    assert len({r.digest for r in variants}) == len(variants)
+    assert variants[1].name == "LS max-log"
+
+
+def test_max_log_costs_little() -> None:
+    slots = SlotStream(scenario("desk"), 5, 64, "test").at_sinr(8).block(0)
+    exact, approximate = ber_of(PerfectCsiReceiver(), slots), ber_of(PerfectCsiReceiver("maxlog"), slots)
+    assert approximate == pytest.approx(exact, rel=0.01)
+    assert not torch.equal(PerfectCsiReceiver()(slots), PerfectCsiReceiver("maxlog")(slots))
+
+
+def ber_of(receiver: Receiver, slots: Slots) -> float:
+    counts = count_block(receiver, slots)
     return counts["bit_errors"] / counts["bits"]
 
 
-def test_irc_beats_plain_lmmse_under_interference_and_equals_it_without() -> None:
-    """Slow channels, so that the pilots' symbol tells of the others; four antennas, to have some to spare."""
-    quiet = Scenario(
-        name="slow", grid=Grid(num_prb=6, num_rx=4, pilot_patterns=((2, 11),)),
-        channels=Channels(test=("TDL-A", "CDL-A")), max_doppler_hz=(0, 20),
+def excess(receiver: Receiver, other: Receiver, slots: Slots) -> tuple[float, float]:
+    """Mean over slots of the bit errors of ``receiver`` less those of ``other``, and its standard error."""
+    difference = torch.zeros(len(slots))
+    for sign, one in ((1, receiver), (-1, other)):
+        wrong = ((one(slots) > 0) != slots.bits.bool()) & slots.bit_mask
+        difference += sign * wrong.sum((1, 2, 3))
+    return float(difference.mean()), float(difference.std()) / math.sqrt(len(slots))
+
+
+@pytest.mark.parametrize("model", ["TDL-A", "TDL-E", "CDL-A", "CDL-E", "Rayleigh"])
+def test_perfect_csi_is_never_beaten(model: str) -> None:
+    """Beyond three standard errors, on the same slots; LMMSE comes near it, so that this could fail."""
+    made = scenario("desk").model_copy(update={"channels": Channels.model_validate({"test": [model]})})
+    stream, bound = SlotStream(made, 7, 192, "test"), PerfectCsiReceiver()
+    for sinr_db, share in ((-2, 0.0), (6, 0.0), (15, 0.0), (25, 0.0), (0, 0.7), (10, 0.7)):
+        slots = stream.at_sinr(sinr_db, share).block(0)
+        for receiver in (LsReceiver(), LmmseReceiver(made)):
+            mean, error = excess(bound, receiver, slots)
+            assert mean <= 3 * error, (model, sinr_db, share, receiver.name)
+
+
+@pytest.mark.parametrize("model", ["TDL-A", "TDL-E", "CDL-A", "CDL-E"])
+@pytest.mark.parametrize("late", [(0.0, 0.04), (0.0, 1.0)])
+def test_perfect_csi_irc_is_at_least_as_good_as_all_under_interference(model: str, late: tuple[float, float]) -> None:
+    made = scenario("desk").model_copy(
+        update={
+            "channels": Channels.model_validate({"test": [model]}),
+            "interferers": (Interferer(timing_offset_symbols=late), Interferer(timing_offset_symbols=late)),
+        }
+    )
+    stream = SlotStream(made, 7, 128, "test")
+    *others, bound = classical_receivers(made)
+    assert bound.name == "perfect CSI-IRC"
+    for sinr_db, share in ((0, 0.5), (0, 0.95), (10, 0.95)):
+        slots = stream.at_sinr(sinr_db, share).block(0)
+        for receiver in others:
+            mean, error = excess(bound, receiver, slots)
+            assert mean <= 3 * error, (model, sinr_db, share, receiver.name)
+
+
+@pytest.mark.parametrize("name", ["whole symbols", "type 1 at amplitude sqrt(2)"])
+def test_irc_beats_plain_lmmse_under_interference_and_equals_it_without(name: str) -> None:
+    """Slow channels, so that the pilots' symbols tell of the others; four antennas, to have some to spare."""
+    grid = PILOTS[name].model_copy(update={"num_prb": 6, "num_rx": 4})
+    slow = Scenario(
+        name="slow", grid=grid, channels=Channels(test=("TDL-A", "CDL-A")), max_doppler_hz=(0, 20),
+        interferers=(Interferer(),),
     )  # fmt: skip
-    stream = SlotStream(quiet, 5, 256, "test")
-    plain, rejecting = LmmseReceiver(quiet), LmmseIrcReceiver(quiet)
+    stream = SlotStream(slow, 5, 256, "test")
+    plain, rejecting, knowing = LmmseReceiver(slow), LmmseIrcReceiver(slow), PerfectCsiIrcReceiver()
     loud, clean = stream.at_sinr(3, 0.95).block(0), stream.at_sinr(3).block(0)
     assert ber_of(rejecting, loud) < 0.6 * ber_of(plain, loud)
+    assert ber_of(knowing, loud) < 0.7 * ber_of(rejecting, loud)
     assert ber_of(rejecting, clean) == pytest.approx(ber_of(plain, clean), rel=0.06)

@@ -1,14 +1,18 @@
 """BER of the classical chain against closed forms, within its own 99 % intervals."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
+from scipy.integrate import quad
 from scipy.special import erfc
 
 from channels import Channels, Grid, Scenario, SlotStream
 from receivers.ber import Evaluation, count_errors, rates
-from receivers.classical import PerfectCsiReceiver
+from receivers.classical import PerfectCsiIrcReceiver, PerfectCsiReceiver
 
 MODULATIONS = {"QPSK": 2, "16-QAM": 4, "64-QAM": 6, "256-QAM": 8}
 
@@ -92,6 +96,59 @@ def test_flat_rayleigh(tmp_path, modulation: str, branches: int) -> None:
     points = sorted(snr_for(ber, bits, branches) for ber in (1e-1, 1e-2))
     table = simulate(tmp_path, "Rayleigh", modulation, branches, points, 2500)
     assert_on_curve(table, [rayleigh_ber(bits, 10 ** (s / 10), branches) for s in points])
+
+
+def optimum_combining_ber(num_bits: int, snr: float, inr: float, branches: int) -> float:
+    """BER of optimum combining with one interferer, all gains Rayleigh (J. H. Winters, IEEE JSAC 2(4), 1984).
+
+    Across the interferer's channel there are ``branches - 1`` gains at ``snr``, along it one at ``snr / (1 + inr x)``
+    with x a sum of ``branches`` exponentials. Q functions are averaged in the form of J. W. Craig (IEEE MILCOM
+    1991), ``Q(sqrt(2 c g)) = 1/pi int_0^(pi/2) exp(-c g / sin^2 t) dt``.
+    """
+    t = (np.arange(400) + 0.5) * math.pi / 800
+
+    def given(x: float) -> float:
+        def average(c: float) -> float:
+            across = (1 + c * snr / np.sin(t) ** 2) ** -(branches - 1)
+            return float((across / (1 + c * snr / (1 + inr * x) / np.sin(t) ** 2)).mean()) / 2
+
+        density = x ** (branches - 1) * math.exp(-x) / math.factorial(branches - 1)
+        return density * sum(w * average(c) for w, c in q_terms(num_bits))
+
+    return float(quad(given, 0, 60, limit=200)[0])
+
+
+@pytest.mark.parametrize(("branches", "inr_db"), [(1, 3.0), (2, 0.0), (2, 20.0), (4, 30.0)])
+@pytest.mark.parametrize("modulation", ["QPSK", "16-QAM"])
+def test_known_interference_in_flat_rayleigh(modulation: str, branches: int, inr_db: float) -> None:
+    """Against optimum combining, with a Gaussian interferer and fresh gains of it in every RE."""
+    scenario = Scenario.model_validate(
+        {
+            "name": "closed form",
+            "grid": Grid(num_prb=1, num_rx=branches, pilot_patterns=((2,),)),
+            "modulations": [modulation],
+            "channels": Channels(test=("Rayleigh",)),
+        }
+    )
+    snr_db = 12.0
+    slots = SlotStream(scenario, 11, 2500, "test").at_sinr(snr_db).block(0)
+    generator = torch.Generator().manual_seed(1)
+    shape = (len(slots), 1, *slots.y.shape[1:])
+    g = 10 ** ((inr_db - snr_db) / 20) * torch.randn(shape, dtype=torch.complex64, generator=generator)
+    sent = torch.randn(len(slots), 1, *shape[3:], dtype=torch.complex64, generator=generator)
+    slots = replace(slots, y=slots.y + g[:, 0] * sent, h_interference=g)
+    wrong = ((PerfectCsiIrcReceiver()(slots) > 0) != slots.bits.bool()) & slots.bit_mask
+    rate = wrong.sum((1, 2, 3)) / slots.bit_mask.sum((1, 2, 3))  # per slot: slots are independent, REs of one are not
+    truth = optimum_combining_ber(MODULATIONS[modulation], 10 ** (snr_db / 10), 10 ** (inr_db / 10), branches)
+    error = float(rate.std()) / math.sqrt(len(slots))
+    assert abs(float(rate.mean()) - truth) < 3.3 * error
+    assert error < 0.15 * truth, "too few slots to prove anything"
+
+
+def test_optimum_combining_without_its_interferer_is_maximum_ratio_combining() -> None:
+    for branches in (1, 2, 4):
+        expected = rayleigh_ber(4, 10.0, branches)
+        assert optimum_combining_ber(4, 10.0, 0.0, branches) == pytest.approx(expected, rel=1e-3)
 
 
 def test_closed_forms_agree_with_textbook_values() -> None:

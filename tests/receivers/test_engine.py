@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from pathlib import Path
 
 import pandas as pd
@@ -88,6 +87,7 @@ def test_blocks_beyond_the_stop_are_dropped(tmp_path, stream: SlotStream, whole:
 
 class Calls(LsReceiver):
     def __init__(self) -> None:
+        super().__init__()
         self.number = 0
 
     def __call__(self, slots: Slots) -> torch.Tensor:
@@ -209,7 +209,7 @@ class EveryThird:
 
 @pytest.fixture
 def decoder(monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "receivers.coding", types.SimpleNamespace(TransportBlocks=EveryThird))
+    monkeypatch.setattr("receivers.counting.TransportBlocks", EveryThird)
 
 
 def test_block_errors_are_counted_where_coded(tmp_path, stream: SlotStream, decoder: None) -> None:
@@ -265,3 +265,13 @@ def test_memory_does_not_grow_with_slots(tmp_path, small: Scenario) -> None:
 
 def test_rows_round_trip(tmp_path, whole: pd.DataFrame) -> None:
     assert [BlockCount(**r) for r in whole.to_dict("records")]
+
+
+def test_coded_blocks_are_the_same_in_other_processes(tmp_path, small: Scenario) -> None:
+    evaluation = Evaluation(
+        sinr_db=(6,), block_slots=8, min_slots=16, max_slots=24, target_slot_errors=None, code_rate=0.5
+    )
+    stream = SlotStream(small, 2, 8, "test")
+    one = count(stream, tmp_path / "one.parquet", evaluation)
+    assert 0 < one["block_errors"].sum() < one["transport_blocks"].sum()
+    pd.testing.assert_frame_equal(count(stream, tmp_path / "two.parquet", evaluation, workers=2), one)
