@@ -25,7 +25,7 @@ SMALL = {
         "grid": {"num_prb": 1, "pilot_patterns": [[2]]},
         "channels": {"train": ["TDL-B"], "test": ["TDL-A"]},
         "snr_db": [0, 20],
-        "interference": {"probability": 0.5, "sir_db": [0, 20]},
+        "interferers": [{"probability": 0.5, "sir_db": [0, 20]}],
     },
     "device": "cpu",
     "teacher": {
@@ -149,7 +149,7 @@ def test_answers_in_json(run: Path, capsys) -> None:
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [r["energy_j_per_slot"] for r in rows] == pytest.approx([r["energy_j"] / r["slots"] for r in rows])
     leanrx("evaluate", run, "--json")
-    assert len(json.loads(capsys.readouterr().out)["rates"]) == 7 * 6
+    assert len(json.loads(capsys.readouterr().out)["rates"]) == 8 * 6
     leanrx("count", "LS", "--device", "raspberry-pi-4", "--json")
     estimates = json.loads(capsys.readouterr().out)["estimates"]
     assert [e["method"] for e in estimates] == ["FLOPs/clock", "FLOPs/W"]
@@ -370,7 +370,7 @@ def test_shards_from_two_machines_merge_to_the_same_counts(run: Path, tmp_path, 
     leanrx("merge", here, there / "shards" / "2-of-2", "--json")
     answer = json.loads(capsys.readouterr().out)
     assert answer["unfinished"] == []
-    assert len(answer["rates"]) == 7 * 6
+    assert len(answer["rates"]) == len(whole.groupby(["receiver", "interference_share", "sinr_db"]))
     pd.testing.assert_frame_equal(pd.read_parquet(here / "ber.parquet"), whole)
     assert not (here / "ber.journal.jsonl").exists()
     leanrx("merge", there, run / "ber.parquet", "--json")  # a whole table is a shard too
