@@ -13,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from distillation.console import ConsoleWatcher
     from distillation.runs import Run
+    from receivers.ber import Shard
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +27,7 @@ ConfigArgument = Annotated[
     Path, typer.Argument(help="A YAML file as in configs/.", metavar="CONFIG", show_default=False)
 ]
 RootOption = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
+WorkersOption = Annotated[int, typer.Option(help="Processes that count side by side, one thread each.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
@@ -80,7 +82,7 @@ def train(
 
 
 @app.command()
-def sweep(config: ConfigArgument, runs: RootOption = Path("runs")) -> None:
+def sweep(config: ConfigArgument, runs: RootOption = Path("runs"), workers: WorkersOption = 1) -> None:
     """The whole job: train, evaluate, meter, eCAL, report; resumes where it was."""
     from distillation.report import write_report
     from distillation.sweep import ecal_all, meter_all, train_all
@@ -88,7 +90,7 @@ def sweep(config: ConfigArgument, runs: RootOption = Path("runs")) -> None:
 
     run, watcher = _open(config, runs)
     train_all(run, watcher)
-    evaluate_all(run, watcher)
+    evaluate_all(run, watcher, workers=workers)
     meter_all(run, watcher)
     ecal_all(run)
     print(f"report: {write_report(run)}")
@@ -98,22 +100,50 @@ def sweep(config: ConfigArgument, runs: RootOption = Path("runs")) -> None:
 def evaluate(
     run: RunArgument,
     sinr_db: Annotated[list[float] | None, typer.Option(help="Test at this SINR too; may be repeated.")] = None,
+    workers: WorkersOption = 1,
+    shard: Annotated[str | None, typer.Option(help="Count one part of the blocks, such as 1/4; then: merge.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Count bit and slot errors of all receivers on the same slots; resumes where it was."""
+    """Count bit, slot and block errors of all receivers on the same slots; resumes where it was."""
     from distillation.sweep import evaluate as evaluate_all
-    from receivers.ber import Evaluation, rates
+    from receivers.ber import Evaluation, Shard, rates
 
-    loaded, watcher = _load(run, quiet=as_json)
+    part = Shard.parse(shard) if shard else None
+    loaded, watcher = _load(run, part, quiet=as_json)
     evaluation = loaded.config.evaluation
     if sinr_db:
         points = tuple(sorted({*evaluation.sinr_db, *sinr_db}))
         evaluation = Evaluation.parse({**evaluation.model_dump(), "sinr_db": points}, "evaluate")
-    evaluate_all(loaded, watcher, evaluation)
+    path = evaluate_all(loaded, watcher, evaluation, workers, part)
     if as_json:
-        print(json.dumps({"path": str(loaded.ber_path), "rates": _rows(rates(loaded.counts()))}))
+        print(json.dumps({"path": str(path), "rates": _rows(rates(loaded.counts(path)))}))
         return
-    print(f"counts: {loaded.ber_path}")
+    print(f"counts: {path}")
+
+
+@app.command()
+def merge(
+    run: RunArgument,
+    parts: Annotated[
+        list[Path] | None, typer.Argument(help="Tables of shards, or their folders.", metavar="[PART]...")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Join the counts of shards: the table that one process would have counted."""
+    from distillation.sweep import merge as merge_all
+    from receivers.ber import rates
+
+    loaded, _ = _load(run, quiet=as_json)
+    unfinished = merge_all(loaded, parts or [])
+    if as_json:
+        counted = [] if unfinished else _rows(rates(loaded.counts()))
+        points = [{"interference_share": share, "sinr_db": sinr_db} for share, sinr_db in unfinished]
+        print(json.dumps({"path": str(loaded.ber_path), "rates": counted, "unfinished": points}))
+    elif unfinished:
+        shown = ", ".join(f"{sinr_db:g} dB (interference share {share:g})" for share, sinr_db in unfinished)
+        print(f"joined, but blocks are missing at {shown}\ncount them with: leanrx evaluate {run}")
+    else:
+        print(f"counts: {loaded.ber_path}")
 
 
 @app.command()
@@ -243,11 +273,11 @@ def _open(config: Path, root: Path) -> tuple[Run, ConsoleWatcher]:
     return open_run(sweep_config, root), _watcher()
 
 
-def _load(folder: Path, quiet: bool = False) -> tuple[Run, ConsoleWatcher]:
+def _load(folder: Path, shard: Shard | None = None, quiet: bool = False) -> tuple[Run, ConsoleWatcher]:
     from distillation.runs import load_run, lock
 
     run = load_run(folder)
-    _held.append(lock(folder))
+    _held.append(lock(run.shard_path(shard).parent if shard else folder))  # shards of one run may count side by side
     return run, _watcher(quiet)
 
 

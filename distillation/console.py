@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.table import Table
 
 from distillation.training import Job, StepState
-from receivers.ber import PointState
+from receivers.ber import Counts, PointState
 
 
 class ConsoleWatcher:
@@ -74,7 +74,7 @@ class ConsoleWatcher:
         """Run an evaluation under a live table: one row per test point."""
         self._close()
         begin = time.monotonic()
-        rows: dict[tuple[float, float], PointState] = {}
+        rows: dict[tuple[float, float], list[str]] = {}
         if not self.console.is_terminal:
             for state in states:
                 if state.stopped:
@@ -82,7 +82,7 @@ class ConsoleWatcher:
             return
         with Live(_table(rows, receivers, 0), console=self.console, refresh_per_second=4) as live:
             for state in states:
-                rows[state.interference_share, state.sinr_db] = state
+                rows[state.interference_share, state.sinr_db] = _cells(state)
                 live.update(_table(rows, receivers, time.monotonic() - begin))
 
     def metering(self, name: str, index: int, total: int) -> None:
@@ -110,19 +110,35 @@ def show_progress(what: str, steps: Iterable[tuple[int, int]]) -> None:
 
 
 def _line(state: PointState, elapsed_s: float) -> str:
-    errors = ", ".join(f"{n} {e / state.bits:.2e}" for n, e in state.bit_errors.items())
+    shown = ", ".join(f"{name} {'; '.join(_rates(c))}" for name, c in state.counts.items())
     return (
         f"SINR {state.sinr_db:g} dB, interference share {state.interference_share:g}: {state.slots} slots, "
-        f"BER {errors} "
-        f"({state.stopped}, {elapsed_s:.0f} s)"
+        f"BER {shown} ({state.stopped}, {elapsed_s:.0f} s)"
     )
 
 
-def _table(rows: dict[tuple[float, float], PointState], receivers: list[str], elapsed_s: float) -> Table:
-    table = Table(title=f"bit error rate, {elapsed_s:.0f} s", title_justify="left")
+def _cells(state: PointState) -> list[str]:
+    rates = ["\n".join(_rates(c)) for c in state.counts.values()]
+    return [f"{state.interference_share:g}", f"{state.sinr_db:g}", str(state.slots), *rates, state.stopped]
+
+
+def _table(rows: dict[tuple[float, float], list[str]], receivers: list[str], elapsed_s: float) -> Table:
+    table = Table(title=f"bit error rate with 95 % intervals, {elapsed_s:.0f} s", title_justify="left")
     for heading in ("interf.", "SINR dB", "slots", *receivers, "stopped by"):
         table.add_column(heading, justify="right")
-    for (share, sinr_db), state in rows.items():
-        rates = (f"{state.bit_errors[n] / state.bits:.1e}" for n in receivers)
-        table.add_row(f"{share:g}", f"{sinr_db:g}", str(state.slots), *rates, state.stopped)
+    for _, cells in sorted(rows.items()):
+        table.add_row(*cells)
     return table
+
+
+def _rates(counts: Counts) -> list[str]:
+    """BER, and BLER where coded."""
+    shown = [_rate(counts.ber, *counts.ber_interval())]
+    if counts.transport_blocks:
+        shown.append("BLER " + _rate(counts.block_errors / counts.transport_blocks, *counts.bler_interval()))
+    return shown
+
+
+def _rate(rate: float, low: float, high: float) -> str:
+    """A rate and half of its interval, or the upper end alone where the interval begins at zero."""
+    return f"{rate:.1e} ±{50 * (high - low) / rate:.0f}%" if low > 0 else f"< {high:.1e}"

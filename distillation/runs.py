@@ -18,7 +18,7 @@ from channels import Record, Scenario, UserError, scenario
 from channels.records import TEMPORARY, write_atomic
 from distillation.training import Distillation, Training
 from energy.account import EnergyRow
-from receivers.ber import BlockCount, Evaluation
+from receivers.ber import BlockCount, Evaluation, Shard
 from receivers.spec import parse_spec
 from receivers.weights import NeuralReceiver, load
 
@@ -158,6 +158,10 @@ class Run:
     def ber_path(self) -> Path:
         return self.folder / "ber.parquet"
 
+    def shard_path(self, shard: Shard) -> Path:
+        """Counts of one shard; its folder is held by the process that counts it."""
+        return self.folder / "shards" / f"{shard.index}-of-{shard.count}" / "ber.parquet"
+
     @property
     def energy_path(self) -> Path:
         return self.folder / "energy.parquet"
@@ -192,13 +196,13 @@ class Run:
             )
         return load(self.receivers_folder / name, device)
 
-    def counts(self) -> pd.DataFrame:
-        """Error counts.
+    def counts(self, path: Path | None = None) -> pd.DataFrame:
+        """Error counts of the run, or of a shard's table.
 
         Raises:
             UserError: if nothing was evaluated yet.
         """
-        return self._table(self.ber_path, BlockCount, "leanrx evaluate")
+        return self._table(path or self.ber_path, BlockCount, "leanrx evaluate")
 
     def energy(self) -> pd.DataFrame:
         """Energy rows.

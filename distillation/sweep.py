@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
@@ -20,7 +21,8 @@ from energy.devices import Device, gpu, host
 from energy.ecal import inference_term, slot_bits
 from energy.meter import Meter, Reading
 from energy.operations import OperationCount, count, count_classical
-from receivers.ber import Evaluation, PointState, count_errors, out_of_range
+from receivers.ber import WHOLE, Evaluation, PointState, Shard, count_errors, out_of_range
+from receivers.ber import merge as merge_counts
 from receivers.classical import BOUNDS, classical_receivers
 from receivers.protocol import Receiver
 from receivers.weights import NeuralReceiver
@@ -80,20 +82,47 @@ def _job(config: Sweep, entry: Planned, teacher: NeuralReceiver | None) -> Job:
     )
 
 
-def evaluate(run: Run, watcher: Watcher, evaluation: Evaluation | None = None) -> None:
+def evaluate(
+    run: Run, watcher: Watcher, evaluation: Evaluation | None = None, workers: int = 1, shard: Shard | None = None
+) -> Path:
     """Count errors of all receivers, learned and classical, on the same test slots.
 
     Args:
         evaluation: other points than the run's configuration; their counts join the run's table.
+        workers: processes that count side by side.
+        shard: count this part of the blocks alone, into a table of its own.
+
+    Returns:
+        the table of counts.
     """
     evaluation = evaluation or run.config.evaluation
     device = run.config.torch_device()
     receivers = all_receivers(run, device)
+    path = run.shard_path(shard) if shard else run.ber_path
     for warning in out_of_range(receivers, evaluation):
         watcher.warn(warning)
     stream = SlotStream(run.config.scenario, run.config.seed, evaluation.block_slots, "test", device)
-    states = count_errors(receivers, stream, evaluation, run.ber_path)
+    states = count_errors(receivers, stream, evaluation, path, workers, shard or WHOLE)
     watcher.counting(states, [r.name for r in receivers])
+    return path
+
+
+def merge(run: Run, parts: Sequence[Path] = ()) -> list[tuple[float, float]]:
+    """Join the counts of shards into the run's table.
+
+    Args:
+        parts: tables of shards, or their folders; without any, those below the run's ``shards`` folder.
+
+    Returns:
+        interference share and SINR of points that still miss blocks; ``leanrx evaluate`` counts them.
+
+    Raises:
+        UserError: if a part does not belong to this run, see :func:`receivers.ber.merge`.
+    """
+    evaluation = run.config.evaluation
+    stream = SlotStream(run.config.scenario, run.config.seed, evaluation.block_slots, "test")
+    tables = [p / "ber.parquet" if p.is_dir() else p for p in parts] or sorted(run.folder.glob("shards/*/ber.parquet"))
+    return merge_counts(all_receivers(run, "cpu"), stream, evaluation, run.ber_path, tables)
 
 
 def all_receivers(run: Run, device: str) -> list[Receiver]:

@@ -1,262 +1,319 @@
-"""Counting bit and slot errors of several receivers on the same slots, over SINR.
+"""Counting errors of several receivers on the same slots, over SINR.
 
 Every block of every test point is one row per receiver, so that runs resume at the block, more receivers or points
-can be added later, and receivers can be compared block by block. Rows go to an append-only journal while counting
-and to one Parquet table at the end.
+can be added later, and receivers can be compared block by block::
+
+    points, in order  --(point, block number)-->  crew: one process or several
+         ^                                              |
+         |  a point reads its blocks in order,          v
+         +--and stops by them alone  <------------  ledger: journal, then table
+
+Which blocks a point has is decided on its blocks in order. Processes may count a little beyond; those rows are dropped,
+so the table is the same for any number of processes, after an interruption, and when shards are merged.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import pandas as pd
-import torch
-from pydantic import Field, model_validator
 
-from channels import Record, Slots, SlotStream, UserError
-from channels.records import write_atomic
-from receivers.intervals import slot_clustered, wilson
+from channels import SlotStream, UserError
+from receivers.counting import COUNTED, POWER_SUMS, BlockCount, Counter, Counts, count_block, device_name, stream_digest
+from receivers.crew import Task, crew
+from receivers.evaluation import Evaluation
+from receivers.ledger import Ledger, read_table
 from receivers.protocol import Receiver
 
-FIRM_SLOT_ERRORS = 100
-"""Erroneous slots below which a point's interval is weak and nothing can be said about an error floor."""
+__all__ = [
+    "FIRM_ERRORS",
+    "BlockCount",
+    "Counts",
+    "Evaluation",
+    "PointState",
+    "Shard",
+    "count_block",
+    "count_errors",
+    "device_name",
+    "merge",
+    "out_of_range",
+    "rates",
+    "stream_digest",
+]
 
-
-class Evaluation(Record):
-    """Where and how long to count.
-
-    Attributes:
-        sinr_db: test points (mean powers, per receive antenna).
-        interference_shares: parts of interference in the interference-plus-noise power; each gives a curve.
-        block_slots: slots in a block.
-        min_slots, max_slots: a point gets at least and at most this many slots.
-        target_slot_errors: a point is done when every receiver has this many erroneous slots (and ``min_slots``).
-    """
-
-    sinr_db: tuple[float, ...] = Field(min_length=1)
-    interference_shares: tuple[float, ...] = Field((0.0,), min_length=1)
-    block_slots: int = Field(64, ge=1)
-    min_slots: int = Field(256, ge=1)
-    max_slots: int = Field(1024, ge=1)
-    target_slot_errors: int = Field(200, ge=1)
-
-    @model_validator(mode="after")
-    def _sizes_in_order(self) -> Self:
-        for name in ("min_slots", "max_slots"):
-            if getattr(self, name) % self.block_slots:
-                raise ValueError(f"{name} {getattr(self, name)} is not a multiple of block_slots {self.block_slots}")
-        if self.min_slots > self.max_slots:
-            raise ValueError(f"min_slots {self.min_slots} is above max_slots {self.max_slots}")
-        for name in ("sinr_db", "interference_shares"):
-            if len(set(getattr(self, name))) < len(getattr(self, name)):
-                raise ValueError(f"{name} names a point twice")
-        for sinr_db in self.sinr_db:
-            if not -50 <= sinr_db <= 100:
-                raise ValueError(f"sinr_db: {sinr_db} is outside -50..100 dB")
-        for share in self.interference_shares:
-            if not 0 <= share < 1:
-                raise ValueError(f"interference_shares: {share} is outside 0..1 (1 excluded: noise remains)")
-        return self
+FIRM_ERRORS = 100
+"""Erroneous slots or transport blocks below which an interval is weak and nothing can be said of an error floor."""
 
 
 @dataclass(frozen=True)
-class BlockCount:
-    """Errors of one receiver in one block. Sums of squares over slots serve the clustered interval."""
+class Shard:
+    """Block numbers ``index - 1``, ``index - 1 + count``, ...: the part of one machine of ``count``."""
 
-    receiver: str
-    digest: str
-    stream: str
-    interference_share: float
-    sinr_db: float
-    block: int
-    slots: int
-    bits: int
-    bit_errors: int
-    slot_errors: int
-    bit_errors_sq: int
-    bit_errors_x_bits: int
-    bits_sq: int
-    realised_sinr_db: float
+    index: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``"1/4"``.
+
+        Raises:
+            UserError: if that is not a shard.
+        """
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            raise UserError(f"shard: '{text}' is not a shard; write 1/4 for the first of four, up to 4/4")
+        return cls(int(match[1]), int(match[2]))
+
+
+WHOLE = Shard()
 
 
 @dataclass(frozen=True)
 class PointState:
-    """Where a test point stands after a block: total counts per receiver, and why it stopped, if it did."""
+    """Where a test point stands after a block: counts per receiver, and why it stopped, if it did."""
 
     interference_share: float
     sinr_db: float
-    slots: int
-    bit_errors: dict[str, int]
-    bits: int
-    slot_errors: dict[str, int]
+    counts: dict[str, Counts]
     stopped: str
 
-
-def count_block(receiver: Receiver, slots: Slots) -> dict[str, int]:
-    """Errors of one receiver on one batch of slots, as the counting fields of :class:`BlockCount`."""
-    mask = slots.bit_mask
-    wrong = ((receiver(slots) > 0) != slots.bits.bool()) & mask
-    errors, bits = wrong.sum((1, 2, 3)), mask.sum((1, 2, 3))
-    return {
-        "slots": len(slots),
-        "bits": int(bits.sum()),
-        "bit_errors": int(errors.sum()),
-        "slot_errors": int((errors > 0).sum()),
-        "bit_errors_sq": int((errors * errors).sum()),
-        "bit_errors_x_bits": int((errors * bits).sum()),
-        "bits_sq": int((bits * bits).sum()),
-    }
+    @property
+    def slots(self) -> int:
+        return next(iter(self.counts.values())).slots
 
 
-def device_name(device: str) -> str:
-    """``cpu``, or the name of a GPU: random numbers and arithmetic are equal on equal devices only."""
-    return "cpu" if torch.device(device).type == "cpu" else torch.cuda.get_device_name(device)
+@dataclass
+class _Point:
+    """A test point on its way: the blocks read so far, in order, and those that are being counted."""
+
+    interference_share: float
+    sinr_db: float
+    numbers: range
+    counts: dict[str, Counts]
+    read: int = 0
+    in_flight: set[int] = field(default_factory=set)
+    stopped: str = ""
+
+    def advance(self, ledger: Ledger, evaluation: Evaluation) -> Iterator[PointState]:
+        """Read blocks as far as they are counted, and see after each whether that is enough."""
+        while not self.stopped:
+            keys = [(name, self.interference_share, self.sinr_db, self.numbers[self.read]) for name in self.counts]
+            rows = [ledger.get(key) for key in keys]
+            if any(row is None for row in rows):
+                return
+            self.counts = {row.receiver: self.counts[row.receiver].plus(row) for row in rows if row is not None}
+            self.read += 1
+            if evaluation.enough(self.counts.values()):
+                self.stopped = "targets met"
+            elif self.read == len(self.numbers):
+                self.stopped = "most slots"
+            yield PointState(self.interference_share, self.sinr_db, self.counts, self.stopped)
+
+    def next_task(self, ledger: Ledger) -> Task | None:
+        """The first block that nobody has counted or counts; none if there is no such block."""
+        for number in self.numbers[self.read :]:
+            if number not in self.in_flight:
+                at = self.interference_share, self.sinr_db, number
+                missing = tuple(name for name in self.counts if ledger.get((name, *at)) is None)
+                if missing:
+                    return *at, missing
+        return None
+
+    @property
+    def end(self) -> int:
+        """Blocks up to the last one read."""
+        return self.numbers[self.read - 1] + 1 if self.read else 0
 
 
-def stream_digest(stream: SlotStream) -> str:
-    """Fingerprint of what a stream draws apart from its SINR, and of the device that draws it."""
-    scenario = stream.scenario.model_dump_json(exclude={"name", "snr_db"})
-    text = f"{scenario}/{stream.name}/{stream.seed}/{stream.block_slots}/{device_name(stream.device)}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _points(names: Sequence[str], evaluation: Evaluation, block_slots: int, shard: Shard = WHOLE) -> list[_Point]:
+    numbers = range(shard.index - 1, evaluation.max_slots // block_slots, shard.count)
+    if not numbers:
+        raise UserError(
+            f"shard: {shard.index}/{shard.count} has no block, max_slots {evaluation.max_slots} is "
+            f"{evaluation.max_slots // block_slots} blocks; write fewer shards"
+        )
+    return [
+        _Point(share, sinr_db, numbers, dict.fromkeys(names, Counts()))
+        for share in evaluation.interference_shares
+        for sinr_db in evaluation.sinr_db
+    ]
 
 
 def count_errors(
-    receivers: Sequence[Receiver], stream: SlotStream, evaluation: Evaluation, path: str | Path
+    receivers: Sequence[Receiver],
+    stream: SlotStream,
+    evaluation: Evaluation,
+    path: str | Path,
+    workers: int = 1,
+    shard: Shard = WHOLE,
 ) -> Iterator[PointState]:
-    """Count all receivers on the same slots of every test point; yield the state after each block.
+    """Count all receivers on the same slots of every test point; yield the state of a point after each block.
 
     Counts are kept in ``path`` (Parquet); rows found there, or in the journal of an interrupted call, are not counted
-    again. The outcome does not depend on interruptions.
+    again. The outcome depends neither on interruptions nor on ``workers``.
 
     Args:
         receivers: all see the same slots; names must differ.
         stream: slots to test on; its SNR and interference are replaced at each point.
         evaluation: points and stop rule.
         path: the table of counts; the journal lies beside it.
+        workers: processes that count side by side.
+        shard: count these block numbers alone, and stop by these alone; :func:`merge` finds the common end.
 
     Raises:
-        UserError: if two receivers share a name, or the table cannot be read.
+        UserError: if two receivers share a name, the table cannot be read, or a worker process ends.
     """
     names = [r.name for r in receivers]
     if len(set(names)) < len(names):
         raise UserError(f"receivers: names must differ, given {', '.join(names)}")
-    path = Path(path)
-    digest = stream_digest(stream)
-    current = {r.name: r.digest for r in receivers}
-    done = {
-        (row.receiver, row.interference_share, row.sinr_db, row.block): row
-        for row in _read(path)
-        if row.stream == digest and current.get(row.receiver, row.digest) == row.digest
-    }
-    journal = path.with_suffix(".journal.jsonl")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with journal.open("a") as file:
-        for share in evaluation.interference_shares:
-            for sinr_db in evaluation.sinr_db:
-                at_point = stream.at_sinr(sinr_db, share)
-                totals: dict[str, list[BlockCount]] = {n: [] for n in names}
-                for number in range(evaluation.max_slots // stream.block_slots):
-                    missing = [r for r in receivers if (r.name, share, sinr_db, number) not in done]
-                    if missing:
-                        slots = at_point.block(number)
-                        realised = float(slots.sinr_db.mean())
-                        for receiver in missing:
-                            row = BlockCount(
-                                receiver.name, receiver.digest, digest, share, sinr_db, number,
-                                **count_block(receiver, slots), realised_sinr_db=realised,
-                            )  # fmt: skip
-                            done[receiver.name, share, sinr_db, number] = row
-                            file.write(json.dumps(asdict(row)) + "\n")
-                        file.flush()
-                        os.fsync(file.fileno())
-                    for name in names:
-                        totals[name].append(done[name, share, sinr_db, number])
-                    state = _state(share, sinr_db, totals, evaluation)
-                    yield state
-                    if state.stopped:
-                        break
-    _write(path, list(done.values()))
-    journal.unlink()
+    if workers < 1:
+        raise UserError(f"workers: {workers} is too few; give 1 or more")
+    counter = Counter(receivers, stream, evaluation.code_rate)
+    points = _points(names, evaluation, stream.block_slots, shard)
+    at = {(p.interference_share, p.sinr_db): p for p in points}
+    ledger = Ledger(path, counter.serves)
+    for point in points:
+        yield from point.advance(ledger, evaluation)
+    if any(not p.stopped for p in points):
+        with crew(counter, workers) as hands:
+            running = 0
+            while going := [p for p in points if not p.stopped]:
+                while running < hands.size and (chosen := _choose(going, ledger)):
+                    point, task = chosen
+                    point.in_flight.add(task[2])
+                    hands.submit(task)
+                    running += 1
+                (share, sinr_db, number, _), rows = hands.collect()
+                running -= 1
+                ledger.add(rows)
+                at[share, sinr_db].in_flight.discard(number)
+                yield from at[share, sinr_db].advance(ledger, evaluation)
+    ledger.close({key: point.end for key, point in at.items()})
 
 
-def _state(share: float, sinr_db: float, totals: dict[str, list[BlockCount]], evaluation: Evaluation) -> PointState:
-    rows = next(iter(totals.values()))
-    slots = sum(r.slots for r in rows)
-    slot_errors = {n: sum(r.slot_errors for r in rows) for n, rows in totals.items()}
-    stopped = ""
-    if slots >= evaluation.min_slots and min(slot_errors.values()) >= evaluation.target_slot_errors:
-        stopped = "target errors"
-    elif slots + rows[0].slots > evaluation.max_slots:
-        stopped = "most slots"
-    return PointState(
-        share, sinr_db, slots,
-        {n: sum(r.bit_errors for r in rows) for n, rows in totals.items()},
-        sum(r.bits for r in rows), slot_errors, stopped,
-    )  # fmt: skip
+def _choose(points: Sequence[_Point], ledger: Ledger) -> tuple[_Point, Task] | None:
+    """The next task: of the first point with the fewest blocks under way, so that few are counted in vain."""
+    for point in sorted(points, key=lambda p: len(p.in_flight)):
+        task = point.next_task(ledger)
+        if task is not None:
+            return point, task
+    return None
 
 
-def _read(path: Path) -> list[BlockCount]:
-    rows: list[BlockCount] = []
-    journal = path.with_suffix(".journal.jsonl")
-    reading = path
-    try:
-        if path.exists():
-            rows += [BlockCount(**r) for r in pd.read_parquet(path).to_dict("records")]
-        reading = journal
-        if journal.exists():
-            lines = journal.read_bytes().split(b"\n")
-            if lines[-1]:  # killed while writing: drop the part of a line, so that appending starts a fresh one
-                write_atomic(journal, b"".join(line + b"\n" for line in lines[:-1]))
-            rows += [BlockCount(**json.loads(line)) for line in lines[:-1]]
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"{reading}: not a table of counts ({type(error).__name__}); delete it to count again"
-        ) from None
-    return rows
+def merge(
+    receivers: Sequence[Receiver], stream: SlotStream, evaluation: Evaluation, path: str | Path, parts: Sequence[Path]
+) -> list[tuple[float, float]]:
+    """Join tables of shards into the table that one process would have counted.
+
+    The stop rule is applied to the joined blocks in order, and blocks beyond are dropped. Points that only a part has
+    are joined too.
+
+    Args:
+        receivers, stream, evaluation: those that the shards counted; nothing is counted here.
+        path: the joined table; if it exists, the parts join it.
+        parts: tables of shards.
+
+    Returns:
+        interference share and SINR of points that still miss blocks. If there are any, what was joined stays in the
+        journal, and :func:`count_errors` with the same arguments counts the rest.
+
+    Raises:
+        UserError: if a part was counted on other slots, with other receivers or another code, or if two tables differ
+            in a block.
+    """
+    tables = {Path(part): read_table(Path(part)) for part in parts}
+    if not any(tables.values()):
+        raise UserError("merge: no counts to join; run leanrx evaluate RUN --shard 1/N first")
+    digests, stream_id = {r.name: r.digest for r in receivers}, stream_digest(stream)
+    device = next(row.device for rows in tables.values() for row in rows)
+    for part, rows in tables.items():
+        for row in rows:
+            _check_part(part, row, digests, stream_id, device, evaluation)
+
+    def serves(row: BlockCount) -> bool:
+        if row.stream == stream_id and row.device != device:
+            raise UserError(
+                f"{path}: counted on {row.device}, the parts on {device}, where slots differ; delete one of them"
+            )
+        return row.stream == stream_id and row.digest == digests.get(row.receiver, row.digest) and (
+            evaluation.code_rate in (None, row.code_rate)
+        )  # fmt: skip
+
+    ledger = Ledger(path, serves)
+    for part, rows in tables.items():
+        for row in rows:
+            known = ledger.get(row.key)
+            if known is not None and known != row:
+                raise UserError(
+                    f"{part}: block {row.block} of {row.receiver} at {row.sinr_db:g} dB differs from the same block of "
+                    "another table; count one of them again on an equal machine"
+                )
+        ledger.add(row for row in rows if ledger.get(row.key) is None)
+    every = [row for rows in tables.values() for row in rows]
+    evaluation = evaluation.model_copy(update={
+        "sinr_db": tuple(sorted({*evaluation.sinr_db, *(r.sinr_db for r in every)})),
+        "interference_shares": tuple(sorted({*evaluation.interference_shares, *(r.interference_share for r in every)})),
+    })  # fmt: skip
+    points = _points([r.name for r in receivers], evaluation, stream.block_slots)
+    for point in points:
+        for _ in point.advance(ledger, evaluation):
+            pass
+    unfinished = [(p.interference_share, p.sinr_db) for p in points if not p.stopped]
+    if not unfinished:
+        ledger.close({(p.interference_share, p.sinr_db): p.end for p in points})
+    return unfinished
 
 
-def _write(path: Path, rows: list[BlockCount]) -> None:
-    order = ["interference_share", "sinr_db", "receiver", "block"]
-    table = pd.DataFrame([asdict(r) for r in rows]).sort_values(order, ignore_index=True)
-    write_atomic(path, table.to_parquet())
+def _check_part(
+    part: Path, row: BlockCount, digests: dict[str, str], stream: str, device: str, evaluation: Evaluation
+) -> None:
+    wrong = ""
+    if row.stream != stream:
+        wrong = "was counted on other slots than this run's (another scenario, seed or block_slots)"
+    elif row.receiver not in digests:
+        wrong = f"counts '{row.receiver}', which is not a receiver of this run"
+    elif row.digest != digests[row.receiver]:
+        wrong = f"counts another '{row.receiver}' than this run's (other weights or settings)"
+    elif evaluation.code_rate not in (None, row.code_rate):
+        wrong = f"has code_rate {row.code_rate:g}, this run {evaluation.code_rate:g} (0: uncoded)"
+    elif row.device != device:
+        wrong = f"was counted on {row.device}, another part on {device}, where slots differ"
+    if wrong:
+        raise UserError(f"{part}: {wrong}; count this shard again from a copy of this run's folder")
 
 
 def rates(counts: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """BER and slot error rate per receiver and point, with intervals at ``level``.
+    """BER, slot error rate and BLER per receiver and point, with intervals at ``level``.
 
     Args:
         counts: rows of :class:`BlockCount`.
 
     Returns:
-        columns ``receiver, interference_share, sinr_db, realised_sinr_db, slots, bits, bit_errors, slot_errors, ber,
-        ber_low, ber_high, slot_error_rate, slot_error_rate_low, slot_error_rate_high, firm``; a point is firm with at
-        least :data:`FIRM_SLOT_ERRORS` erroneous slots.
+        columns ``receiver, interference_share, sinr_db, realised_sinr_db, slots, bits, bit_errors, slot_errors,
+        transport_blocks, block_errors, ber, ber_low, ber_high, slot_error_rate, slot_error_rate_low,
+        slot_error_rate_high, bler, bler_low, bler_high, firm, bler_firm``; a rate is firm with at least
+        :data:`FIRM_ERRORS` erroneous slots or transport blocks. BLER is NaN where uncoded.
     """
     keys = ["interference_share", "receiver", "sinr_db"]
-    sums = ["slots", "bits", "bit_errors", "slot_errors", "bit_errors_sq", "bit_errors_x_bits", "bits_sq"]
-    grouped = counts.groupby(keys, sort=True)
-    table = grouped[sums].sum()
+    grouped = counts.astype(dict.fromkeys(POWER_SUMS, float)).groupby(keys, sort=True)
+    table = grouped[list(COUNTED)].sum()
     table["realised_sinr_db"] = grouped["realised_sinr_db"].mean()
     table = table.reset_index()
+    sums = [Counts(**row) for row in table[list(COUNTED)].to_dict("records")]
     table["ber"] = table["bit_errors"] / table["bits"]
-    clustered = [
-        slot_clustered(
-            r.slots, r.slot_errors, r.bits, r.bit_errors, r.bit_errors_sq, r.bit_errors_x_bits, r.bits_sq, level
-        )  # fmt: skip
-        for r in table.itertuples()
-    ]
-    table["ber_low"], table["ber_high"] = zip(*clustered, strict=True)
     table["slot_error_rate"] = table["slot_errors"] / table["slots"]
-    binomial = [wilson(r.slot_errors, r.slots, level) for r in table.itertuples()]
-    table["slot_error_rate_low"], table["slot_error_rate_high"] = zip(*binomial, strict=True)
-    table["firm"] = table["slot_errors"] >= FIRM_SLOT_ERRORS
-    return table.drop(columns=sums[4:])
+    table["bler"] = table["block_errors"] / table["transport_blocks"]
+    for name, interval in (
+        ("ber", Counts.ber_interval), ("slot_error_rate", Counts.slot_error_interval), ("bler", Counts.bler_interval)
+    ):  # fmt: skip
+        table[[f"{name}_low", f"{name}_high"]] = [interval(c, level) for c in sums]
+    table["firm"] = table["slot_errors"] >= FIRM_ERRORS
+    table["bler_firm"] = table["block_errors"] >= FIRM_ERRORS
+    return table.drop(columns=list(POWER_SUMS))
 
 
 def out_of_range(receivers: Sequence[Receiver], evaluation: Evaluation) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ SMALL = {
         "grid": {"num_prb": 1, "pilot_patterns": [[2]]},
         "channels": {"train": ["TDL-B"], "test": ["TDL-A"]},
         "snr_db": [0, 20],
-        "interference": {"probability": 0.5, "sir_db": [0, 20]},
+        "interferers": [{"probability": 0.5, "sir_db": [0, 20]}],
     },
     "device": "cpu",
     "teacher": {
@@ -148,7 +149,7 @@ def test_answers_in_json(run: Path, capsys) -> None:
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [r["energy_j_per_slot"] for r in rows] == pytest.approx([r["energy_j"] / r["slots"] for r in rows])
     leanrx("evaluate", run, "--json")
-    assert len(json.loads(capsys.readouterr().out)["rates"]) == 7 * 6
+    assert len(json.loads(capsys.readouterr().out)["rates"]) == 8 * 6
     leanrx("count", "LS", "--device", "raspberry-pi-4", "--json")
     estimates = json.loads(capsys.readouterr().out)["estimates"]
     assert [e["method"] for e in estimates] == ["FLOPs/clock", "FLOPs/W"]
@@ -350,3 +351,56 @@ def test_kill_9_in_training_and_in_evaluation(run: Path, tmp_path) -> None:
     whole = pd.read_parquet(run / "ber.parquet")
     whole = whole[whole["sinr_db"] != 40].reset_index(drop=True)
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "ber.parquet"), whole)
+
+
+def test_shards_from_two_machines_merge_to_the_same_counts(run: Path, tmp_path, capsys) -> None:
+    whole = pd.read_parquet(run / "ber.parquet")
+    whole = whole[whole["sinr_db"] != 40].reset_index(drop=True)
+    machines = [tmp_path / "here", tmp_path / "there"]
+    for i, folder in enumerate(machines):
+        shutil.copytree(run, folder, ignore=shutil.ignore_patterns("ber.parquet"))
+        leanrx("evaluate", folder, "--shard", f"{i + 1}/2")
+        assert "ber.parquet" in capsys.readouterr().out
+        assert not (folder / "ber.parquet").exists()
+    here, there = machines
+    leanrx("merge", here)
+    out = capsys.readouterr().out
+    assert "blocks are missing" in out
+    assert f"leanrx evaluate {here}" in out
+    leanrx("merge", here, there / "shards" / "2-of-2", "--json")
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["unfinished"] == []
+    assert len(answer["rates"]) == len(whole.groupby(["receiver", "interference_share", "sinr_db"]))
+    pd.testing.assert_frame_equal(pd.read_parquet(here / "ber.parquet"), whole)
+    assert not (here / "ber.journal.jsonl").exists()
+    leanrx("merge", there, run / "ber.parquet", "--json")  # a whole table is a shard too
+    assert json.loads(capsys.readouterr().out)["rates"][0]["receiver"] == "LMMSE"
+
+
+def test_workers_count_the_same(run: Path, tmp_path) -> None:
+    whole = pd.read_parquet(run / "ber.parquet")
+    folder = tmp_path / "workers"
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("ber.parquet"))
+    leanrx("evaluate", folder, "--workers", 2)
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(folder / "ber.parquet"), whole[whole["sinr_db"] != 40].reset_index(drop=True)
+    )
+
+
+def test_wrong_shards(run: Path, tmp_path, capsys) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    config = other / "config.yaml"
+    config.write_text(config.read_text().replace("seed: 1", "seed: 2", 1))
+    for arguments, words in (
+        (("evaluate", run, "--shard", "5/4"), "'5/4' is not a shard; write 1/4"),
+        (("evaluate", run, "--workers", 0), "workers: 0 is too few"),
+        (("merge", run), "run leanrx evaluate RUN --shard 1/N first"),
+        (("merge", run, run / "config.yaml"), "config.yaml: not a table of counts"),
+        (("merge", run, tmp_path / "none.parquet"), "none.parquet: not a table of counts"),
+        (("merge", other, run / "ber.parquet"), "on other slots than this run's (another scenario, seed"),
+    ):
+        leanrx(*arguments, code=2)
+        error = capsys.readouterr().err
+        assert words in error, error
+        assert error.count("\n") == 1

@@ -1,0 +1,58 @@
+"""Intervals hold the truth as often as they say, in the simulated experiments of ``scripts/coverage.py``."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from receivers.ber import FIRM_ERRORS
+
+
+@pytest.fixture(scope="module")
+def coverage() -> ModuleType:
+    path = Path(__file__).parents[2] / "scripts" / "coverage.py"
+    spec = importlib.util.spec_from_file_location("coverage_of_intervals", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where its dataclasses look for themselves
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_simulated_counts_are_those_of_slots(coverage: ModuleType) -> None:
+    rng = np.random.default_rng(1)
+    errors = rng.binomial(coverage.BITS, coverage.rayleigh(coverage.Slots.draw(rng, 50), 12.0)[0])
+    whole = coverage.counts(errors)
+    parts = coverage.counts(errors[:20]).plus(coverage.counts(errors[20:]))
+    assert parts.ber_interval() == pytest.approx(whole.ber_interval(), rel=1e-9)
+    assert whole.bit_errors == errors.sum()
+
+
+def test_a_narrower_interval_would_be_noticed(coverage: ModuleType) -> None:
+    """The experiments tell 95 % from 90 %."""
+    rng = np.random.default_rng(2)
+    truth, held = 0.1, {0.95: 0, 0.9: 0}
+    for _ in range(1000):
+        errors = int(rng.binomial(1024, truth))
+        for level in held:
+            low, high = coverage.Counts(slots=1024, slot_errors=errors).slot_error_interval(level)
+            held[level] += low <= truth <= high
+    assert held[0.95] >= 930
+    assert held[0.9] < 930
+
+
+@pytest.mark.slow
+def test_intervals_hold_the_truth_in_95_of_100_experiments(coverage: ModuleType) -> None:
+    cases = coverage.all_cases(1000)
+    firm = [c for c in cases if c.erring >= FIRM_ERRORS]
+    assert {(c.of, c.kind) for c in firm} == {(of, kind) for of in ("BER", "BLER", "gap") for kind in coverage.KINDS}
+    for of, share in coverage.shares(cases).items():
+        assert 0.94 <= share <= 0.96, of
+    noise = 2 * (0.95 * 0.05 / 1000) ** 0.5  # of a share over 1000 experiments
+    for case in firm:
+        assert 0.93 - noise <= case.held <= 0.97 + noise, case
+        assert case.undefined == 0

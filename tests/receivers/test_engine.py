@@ -1,0 +1,277 @@
+"""The same counts whatever counts them: one process, several, shards, or one that was killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import torch
+
+from channels import Scenario, Slots, SlotStream, UserError
+from receivers.ber import BlockCount, Evaluation, Shard, count_errors, merge, rates
+from receivers.classical import LsReceiver, PerfectCsiReceiver
+
+EVALUATION = Evaluation(
+    sinr_db=(0, 12, 24), interference_shares=(0, 0.5), block_slots=8, min_slots=16, max_slots=96, target_slot_errors=20
+)
+RECEIVERS = [LsReceiver(), PerfectCsiReceiver()]
+
+
+@pytest.fixture
+def stream(small: Scenario) -> SlotStream:
+    return SlotStream(small, 2, EVALUATION.block_slots, "test")
+
+
+def count(stream, path, evaluation=EVALUATION, receivers=RECEIVERS, **how) -> pd.DataFrame:
+    for _ in count_errors(receivers, stream, evaluation, path, **how):
+        pass
+    return pd.read_parquet(path)
+
+
+@pytest.fixture
+def whole(tmp_path, stream: SlotStream) -> pd.DataFrame:
+    return count(stream, tmp_path / "whole" / "ber.parquet")
+
+
+def test_points_stop_at_different_blocks(whole: pd.DataFrame) -> None:
+    ends = whole.groupby(["interference_share", "sinr_db"])["block"].max()
+    assert ends.nunique() > 2
+    assert ends.max() == 11
+
+
+def test_two_processes_count_the_same(tmp_path, stream: SlotStream, whole: pd.DataFrame) -> None:
+    path = tmp_path / "two" / "ber.parquet"
+    pd.testing.assert_frame_equal(count(stream, path, workers=2), whole)
+    assert not path.with_suffix(".journal.jsonl").exists()
+
+
+@pytest.mark.parametrize("shards", [2, 3])
+def test_merged_shards_are_the_whole(tmp_path, stream: SlotStream, whole: pd.DataFrame, shards: int) -> None:
+    parts = [tmp_path / f"{i}.parquet" for i in range(shards)]
+    for i, part in enumerate(parts):
+        table = count(stream, part, shard=Shard(i + 1, shards))
+        assert set(table["block"] % shards) == {i}
+    path = tmp_path / "merged" / "ber.parquet"
+    assert merge(RECEIVERS, stream, EVALUATION, path, parts) == []
+    pd.testing.assert_frame_equal(pd.read_parquet(path), whole)
+    assert merge(RECEIVERS, stream, EVALUATION, path, parts) == []  # overlapping rows are equal
+    pd.testing.assert_frame_equal(pd.read_parquet(path), whole)
+
+
+def test_what_a_missing_shard_leaves_open_is_counted_later(tmp_path, stream: SlotStream, whole: pd.DataFrame) -> None:
+    part, path = tmp_path / "part.parquet", tmp_path / "merged" / "ber.parquet"
+    rows = len(count(stream, part, shard=Shard(1, 2)))
+    assert len(merge(RECEIVERS, stream, EVALUATION, path, [part])) == 6
+    assert not path.exists()
+    calls = Calls()
+    table = count(stream, path, receivers=[calls, RECEIVERS[1]])
+    assert calls.number < len(whole) / 2
+    assert rows > len(whole) / 2 * 0.4
+    pd.testing.assert_frame_equal(table, whole)
+
+
+def test_blocks_beyond_the_stop_are_dropped(tmp_path, stream: SlotStream, whole: pd.DataFrame) -> None:
+    path = tmp_path / "ber.parquet"
+    longer = EVALUATION.model_copy(update={"target_slot_errors": None})
+    states = count_errors(RECEIVERS, stream, longer, path)
+    for _ in range(15):  # the whole first point, and some of the next
+        next(states)
+    states.close()
+    pd.testing.assert_frame_equal(count(stream, path), whole)
+
+
+class Calls(LsReceiver):
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+
+    def __call__(self, slots: Slots) -> torch.Tensor:
+        self.number += 1
+        return super().__call__(slots)
+
+
+def test_parts_that_do_not_belong_are_refused(tmp_path, small: Scenario, stream: SlotStream) -> None:
+    part, path = tmp_path / "part.parquet", tmp_path / "ber.parquet"
+    count(stream, part)
+    other_seed = SlotStream(small, 3, EVALUATION.block_slots, "test")
+    changed = LsReceiver()
+    changed.digest = "classical/ls/2"
+    coded = EVALUATION.model_copy(update={"code_rate": 0.5})
+    for arguments, words in (
+        ((RECEIVERS, other_seed, EVALUATION), "on other slots than this run's"),
+        (([changed, RECEIVERS[1]], stream, EVALUATION), "counts another 'LS'"),
+        ((RECEIVERS[:1], stream, EVALUATION), "'perfect CSI', which is not a receiver of this run"),
+        ((RECEIVERS, stream, coded), "has code_rate 0, this run 0.5"),
+    ):
+        with pytest.raises(UserError, match=words):
+            merge(*arguments, path, [part])
+    table = pd.read_parquet(part)
+    for column, value, words in (
+        ("bit_errors", 1, "differs from the same block"),
+        ("device", "NVIDIA H200", "was counted on NVIDIA H200"),
+    ):
+        wrong = tmp_path / "wrong.parquet"
+        table.assign(**{column: value}).to_parquet(wrong)
+        with pytest.raises(UserError, match=words):
+            merge(RECEIVERS, stream, EVALUATION, path, [part, wrong])
+    with pytest.raises(UserError, match="not a table of counts"):
+        merge(RECEIVERS, stream, EVALUATION, path, [tmp_path / "none.parquet"])
+    with pytest.raises(UserError, match="no counts to join"):
+        merge(RECEIVERS, stream, EVALUATION, path, [])
+
+
+def test_shards_are_written_one_of_how_many(stream: SlotStream, tmp_path) -> None:
+    assert Shard.parse("2/3") == Shard(2, 3)
+    for wrong in ("0/3", "4/3", "1", "a/b", "1/0", "-1/2"):
+        with pytest.raises(UserError, match="is not a shard"):
+            Shard.parse(wrong)
+    with pytest.raises(UserError, match="has no block"):
+        count(stream, tmp_path / "x.parquet", shard=Shard(13, 13))
+    with pytest.raises(UserError, match="workers: 0"):
+        count(stream, tmp_path / "x.parquet", workers=0)
+
+
+KILLED = """
+import sys
+from channels import SlotStream
+from channels.scenario import Scenario
+from receivers.ber import Evaluation, count_errors
+from receivers.classical import LsReceiver, PerfectCsiReceiver
+
+if __name__ == "__main__":
+    scenario, evaluation = Scenario.load(sys.argv[1]), Evaluation.load(sys.argv[2])
+    stream = SlotStream(scenario, 2, evaluation.block_slots, "test")
+    for _ in count_errors([LsReceiver(), PerfectCsiReceiver()], stream, evaluation, sys.argv[3], workers=2):
+        pass
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_crew_leaves_no_process_and_no_gap(tmp_path, small: Scenario, stream, whole, by: int) -> None:
+    (tmp_path / "program.py").write_text(KILLED)
+    (tmp_path / "scenario.yaml").write_text(small.to_yaml())
+    (tmp_path / "evaluation.yaml").write_text(EVALUATION.to_yaml())
+    path = tmp_path / "killed" / "ber.parquet"
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "program.py", "scenario.yaml", "evaluation.yaml", str(path)],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(root)}, stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    journal = path.with_suffix(".journal.jsonl")
+    while not journal.exists() or journal.read_bytes().count(b"\n") < 9:
+        assert process.poll() is None, "ended before it could be stopped"
+        time.sleep(0.01)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    process.send_signal(by)
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+    assert not path.exists()
+    calls = Calls()
+    pd.testing.assert_frame_equal(count(stream, path, receivers=[calls, RECEIVERS[1]]), whole)
+    assert calls.number <= len(whole) / 2 - 4
+
+
+class Dies(LsReceiver):
+    def __call__(self, slots: Slots) -> torch.Tensor:
+        os._exit(3)
+
+
+class Raises(LsReceiver):
+    def __call__(self, slots: Slots) -> torch.Tensor:
+        raise UserError("LS: out of order")
+
+
+@pytest.mark.parametrize(("receiver", "words"), [(Dies(), "a worker process ended"), (Raises(), "out of order")])
+def test_a_worker_that_fails_is_reported(tmp_path, stream: SlotStream, receiver: LsReceiver, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        count(stream, tmp_path / "x.parquet", receivers=[receiver], workers=2)
+
+
+class EveryThird:
+    """A decoder in whose hands every third slot fails."""
+
+    def __init__(self, code_rate: float, num_iterations: int = 20, device: str = "cpu") -> None:
+        self.code_rate = code_rate
+
+    def errors(self, slots: Slots, llrs: torch.Tensor) -> torch.Tensor:
+        assert llrs.shape == slots.bits.shape
+        return torch.arange(len(slots)) % 3 == 0
+
+
+@pytest.fixture
+def decoder(monkeypatch) -> None:
+    monkeypatch.setattr("receivers.counting.TransportBlocks", EveryThird)
+
+
+def test_block_errors_are_counted_where_coded(tmp_path, stream: SlotStream, decoder: None) -> None:
+    path = tmp_path / "ber.parquet"
+    uncoded = rates(count(stream, path))
+    assert uncoded["bler"].isna().all()
+    assert (uncoded["transport_blocks"] == 0).all()
+    coded = Evaluation.parse({**EVALUATION.model_dump(), "code_rate": 0.5, "target_block_errors": 15}, "x")
+    table = count(stream, path, coded)  # what was counted without a code is counted again
+    assert (table["block_errors"] == 3).all()
+    shown = rates(table)
+    assert (shown["transport_blocks"] == shown["slots"]).all()
+    assert (shown["bler"] == 3 / 8).all()
+    assert ((shown["bler_low"] < 3 / 8) & (shown["bler_high"] > 3 / 8)).all()
+    assert set(shown["bler_firm"]) == {False}
+    assert shown["slots"].min() == 40  # 15 block errors after 5 blocks of 3
+    again = count(stream, path)  # and serves where no code is asked for
+    pd.testing.assert_frame_equal(again, table)
+
+
+def test_a_point_stops_when_all_given_targets_are_met(tmp_path, stream: SlotStream, decoder: None) -> None:
+    base = {**EVALUATION.model_dump(), "sinr_db": (6.0,), "interference_shares": (0.0,), "max_slots": 4000}
+    slots = {}
+    for name, targets in {
+        "none": {"target_slot_errors": None, "max_slots": 400},
+        "slots": {"target_slot_errors": 100},
+        "width": {"target_slot_errors": None, "target_relative_half_width": 0.2},
+        "blocks": {"target_slot_errors": None, "target_block_errors": 40, "code_rate": 0.5},
+        "all": {"target_slot_errors": 100, "target_relative_half_width": 0.2, "target_block_errors": 40,
+                "code_rate": 0.5},
+    }.items():  # fmt: skip
+        evaluation = Evaluation.parse({**base, **targets}, name)
+        table = rates(count(stream, tmp_path / f"{name}.parquet", evaluation))
+        slots[name] = int(table["slots"].iloc[0])
+        width = (table["ber_high"] - table["ber_low"]) / 2 / table["ber"]
+        if name in ("width", "all"):
+            assert (width <= 0.2).all()
+    assert slots["none"] == 400
+    assert slots["all"] == max(slots["slots"], slots["width"], slots["blocks"])
+    with pytest.raises(UserError, match="needs code_rate"):
+        Evaluation.parse({**base, "target_block_errors": 10}, "x")
+
+
+def test_memory_does_not_grow_with_slots(tmp_path, small: Scenario) -> None:
+    evaluation = Evaluation(sinr_db=(10,), block_slots=1, min_slots=600, max_slots=600, target_slot_errors=None)
+    process, seen = psutil.Process(), []
+    for state in count_errors(RECEIVERS, SlotStream(small, 2, 1, "test"), evaluation, tmp_path / "x.parquet"):
+        if state.slots in (100, 600):
+            seen.append(process.memory_info().rss)
+    rows = 2 * 500
+    assert seen[1] - seen[0] < rows * 20_000  # a slot of this scenario is a hundred kilobytes and more
+
+
+def test_rows_round_trip(tmp_path, whole: pd.DataFrame) -> None:
+    assert [BlockCount(**r) for r in whole.to_dict("records")]
+
+
+def test_coded_blocks_are_the_same_in_other_processes(tmp_path, small: Scenario) -> None:
+    evaluation = Evaluation(
+        sinr_db=(6,), block_slots=8, min_slots=16, max_slots=24, target_slot_errors=None, code_rate=0.5
+    )
+    stream = SlotStream(small, 2, 8, "test")
+    one = count(stream, tmp_path / "one.parquet", evaluation)
+    assert 0 < one["block_errors"].sum() < one["transport_blocks"].sum()
+    pd.testing.assert_frame_equal(count(stream, tmp_path / "two.parquet", evaluation, workers=2), one)
