@@ -6,7 +6,19 @@ or with the YAML of :mod:`energy.ecal.config`, which brings pydantic.
 
 from energy.ecal.breakeven import BreakEven, Cost, break_even, correct_bits
 from energy.ecal.metric import PROCESSORS, STAGES, Ecal, HoldOut, KFold, LifeCycle, Processor, on, preprocessing_flops
-from energy.ecal.network import EQUATION, LAYERS, PROTOCOLS, STACKS, TOOL, Hop, Protocol, Reading, carry_j, hop, layer_bits
+from energy.ecal.network import (
+    EQUATION,
+    LAYERS,
+    PROTOCOLS,
+    STACKS,
+    TOOL,
+    Hop,
+    Protocol,
+    Reading,
+    carry_j,
+    hop,
+    layer_bits,
+)
 from energy.ecal.storage import Storage
 
 __all__ = [

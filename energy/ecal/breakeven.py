@@ -33,6 +33,10 @@ def correct_bits(data_bits: float, error_rate: float) -> float:
     return data_bits * (1 - share("error_rate", error_rate))
 
 
+_DUST = 1e-12
+"""Two prices that differ by no more than this share are equal: they were computed in another order."""
+
+
 @dataclass(frozen=True)
 class Cost:
     """Energy ``start_j + n per_unit_j`` of n units.
@@ -63,13 +67,16 @@ class BreakEven:
         low, high: the candidate is dearer for sure below ``low`` and cheaper for sure above ``high``; in between the
             uncertainty does not say. ``low`` none: dearer for sure at any number. ``high`` none: never cheaper for
             sure. Both none where the uncertainty is not known.
-        outcome: in words.
+        outcome: what the values themselves say: ``repaid``, ``never repaid``, ``cheaper from the first`` or
+            ``cheaper at first, dearer later``.
+        sure: whether the uncertainty leaves that outcome (not the number) standing; none where it is not known.
     """
 
     units: float | None
     low: float | None
     high: float | None
     outcome: str
+    sure: bool | None
 
 
 def break_even(candidate: Cost, alternative: Cost, coverage: float | None) -> BreakEven:
@@ -86,14 +93,17 @@ def break_even(candidate: Cost, alternative: Cost, coverage: float | None) -> Br
     """
     extra = candidate.start_j - alternative.start_j
     saving = alternative.per_unit_j - candidate.per_unit_j
+    if abs(saving) <= _DUST * alternative.per_unit_j:
+        saving = 0.0
     if saving < 0 or (saving == 0 and extra > 0):
-        units = None
+        units, outcome = None, "never repaid" if extra >= 0 else "cheaper at first, dearer later"
     else:
         units = max(0.0, extra / saving) if saving else 0.0
+        outcome = "repaid" if units else "cheaper from the first"
     if coverage is None:
-        return BreakEven(units, None, None, _outcome(units, extra) + "; uncertainty not known")
+        return BreakEven(units, None, None, outcome, None)
     names = candidate.noise.keys() | alternative.noise.keys()
-    pairs = [(candidate.noise.get(n, (0.0, 0.0)), alternative.noise.get(n, (0.0, 0.0))) for n in names]
+    pairs = [(candidate.noise.get(n, (0.0, 0.0)), alternative.noise.get(n, (0.0, 0.0))) for n in sorted(names)]
     errors = [(mine[0] - theirs[0], theirs[1] - mine[1]) for mine, theirs in pairs]  # of a and of b, per source
     square = coverage**2
     low, high = _bounds(
@@ -102,14 +112,13 @@ def break_even(candidate: Cost, alternative: Cost, coverage: float | None) -> Br
         extra**2 - square * sum(e * e for e, _ in errors),
         extra, saving,
     )  # fmt: skip
-    sure = low is None if units is None and extra > 0 else high is not None
-    return BreakEven(units, low, high, _outcome(units, extra) + ("" if sure else ", by the values; not for sure"))
-
-
-def _outcome(units: float | None, extra: float) -> str:
-    if units is None:
-        return "cheaper at first, dearer later" if extra < 0 else "never repaid"
-    return "repaid" if units else "cheaper from the first"
+    if outcome == "never repaid":
+        sure = low is None
+    elif units is None:
+        sure = saving**2 > square * sum(s * s for _, s in errors)
+    else:
+        sure = high is not None if units else high == 0
+    return BreakEven(units, low, high, outcome, sure)
 
 
 def _bounds(q: float, p: float, r: float, extra: float, saving: float) -> tuple[float | None, float | None]:
@@ -121,11 +130,11 @@ def _bounds(q: float, p: float, r: float, extra: float, saving: float) -> tuple[
     root = math.sqrt(max(0.0, p * p - q * r))
     roots = sorted((p + sign * root) / q for sign in (-1, 1)) if q else [r / (2 * p)] if p else []
     ahead = [n for n in roots if n >= 0]
-    low = 0.0
+    low, high = 0.0, math.inf
     if r > 0 and extra > 0:
         low = ahead[0] if ahead else math.inf
     if q > 0 and saving > 0:
         high = max(0.0, roots[-1])
-    else:  # without any saving, a start that is lower for sure stays so
-        high = 0.0 if q == saving == 0 and r > 0 > extra else math.inf
+    elif q == saving == 0 and r > 0 > extra:  # nothing changes with use
+        high = 0.0
     return low if low < math.inf else None, high if high < math.inf else None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -120,9 +122,11 @@ class Config(Record):
         hops, inference_hops: networks that development data and inference samples cross; an empty list is no network.
             Inference samples cross ``hops`` unless told otherwise.
         goodput: for joules per correctly received bit.
+        note: shown with the result.
     """
 
     name: str = "life cycle"
+    note: str = ""
     model: dict[str, Any]
     samples: int
     values_per_sample: int
@@ -177,7 +181,8 @@ class Config(Record):
 
     def notes(self) -> list[str]:
         """What a reader of the result must know: defaults that were taken, and what is missing on purpose."""
-        notes = [f"reading: overhead bits {self.reading.overhead}, radio energy on {self.reading.radio}"]
+        notes = [self.note] if self.note else []
+        notes += [f"reading: overhead bits {self.reading.overhead}, radio energy on {self.reading.radio}"]
         for field, hops in (("hops", self.hops), ("inference_hops", self.inference_hops)):
             if hops == ():
                 notes.append(f"{field}: none, no network: collection costs 0 J there")
@@ -187,15 +192,37 @@ class Config(Record):
             notes.append("storage: none, 0 J")
         return notes
 
-    def per_correct_bit(self, result: Ecal) -> dict[str, float]:
-        """Joules per correctly received bit, by the whole life cycle and by inference alone; empty without goodput."""
+    def result(self, sweep: Sequence[int] = ()) -> dict[str, Any]:
+        """The bill, plain, with everything that went into it.
+
+        Args:
+            sweep: further numbers of inferences to evaluate.
+
+        Raises:
+            UserError: as :meth:`life_cycle`.
+        """
+        described = self.life_cycle()
+        bill = described.evaluate()
+        found = {
+            "name": self.name,
+            **bill.as_json(),
+            **self._per_correct_bit(bill),
+            "forward_flops": described.forward_flops,
+            "notes": self.notes(),
+            "settings": self.model_dump(mode="json"),
+        }
+        if sweep:
+            found["sweep"] = [replace(described, inferences=n).evaluate().as_json() for n in sweep]
+        return found
+
+    def _per_correct_bit(self, bill: Ecal) -> dict[str, float]:
         if self.goodput is None:
             return {}
         correct = self.goodput.correct_bits()
         return {
             "correct_bits_per_inference": correct,
-            "ecal_j_per_correct_bit": result.absolute_j / (result.inferences * correct),
-            "inference_j_per_correct_bit": (1 + result.virtualisation) * result.inference_j_per_inference / correct,
+            "ecal_j_per_correct_bit": bill.absolute_j / (bill.inferences * correct),
+            "inference_j_per_correct_bit": (1 + bill.virtualisation) * bill.inference_j_per_inference / correct,
         }
 
     def _processors(self) -> dict[str, Processor]:
@@ -221,7 +248,13 @@ def forward_flops(model: dict[str, Any]) -> float:
 
     given = dict(model)
     kind = given.pop("kind", None)
-    kinds = {**FORMS, "layers": layers, "flops": _stated, "receiver": receiver_flops, "onnx": onnx_flops}
+    kinds: dict[str, Callable[..., float]] = {
+        **FORMS,
+        "layers": layers,
+        "flops": _stated,
+        "receiver": receiver_flops,
+        "onnx": onnx_flops,
+    }
     form = kinds[choice("model.kind", kind, kinds)]
     parameters = inspect.signature(form).parameters
     for key in given:
@@ -253,18 +286,20 @@ def _processor(field: str, given: str | ProcessorFigures) -> Processor:
 
 def _resolved(source: str | Path) -> Any:
     """The YAML of a file or a preset, laid over that of the preset which it names."""
-    folder = resources.files("energy") / "ecal" / "presets"
-    packaged = folder / f"{source}.yaml"
-    if Path(source).suffix or Path(source).exists() or not packaged.is_file():
-        if not Path(source).exists() and not Path(source).suffix:
-            raise UserError(
-                f"{source}: no such file or preset; give a run folder, a YAML file, or one of {', '.join(presets())}"
-            )
-        data = read_yaml(source)
-    else:
-        data = read_yaml(str(packaged))
+    data = read_yaml(_path(source))
     if not isinstance(data, dict) or "preset" not in data:
         return data
     base = data.pop("preset")
     choice(f"{source}: preset", base, [*presets(), "published"])
     return {**_resolved(base), **data}
+
+
+def _path(source: str | Path) -> str | Path:
+    if Path(source).suffix or Path(source).exists():
+        return source
+    packaged = resources.files("energy") / "ecal" / "presets" / f"{source}.yaml"
+    if not packaged.is_file():
+        raise UserError(
+            f"{source}: no such file or preset; give a run folder, a YAML file, or one of {', '.join(presets())}"
+        )
+    return str(packaged)

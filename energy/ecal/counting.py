@@ -66,7 +66,9 @@ def onnx_flops(path: str, shape: Sequence[int] | None = None) -> int:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{path}: not an ONNX graph with known shapes ({type(error).__name__}); export it again") from None
+        raise UserError(
+            f"{path}: not an ONNX graph with known shapes ({type(error).__name__}); export it again"
+        ) from None
     graph = model.graph
     sizes: dict[str, list[int]] = {t.name: list(t.dims) for t in graph.initializer}
     for value in [*graph.input, *graph.value_info, *graph.output]:

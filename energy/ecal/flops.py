@@ -15,7 +15,7 @@ leanrx's own receivers are counted in :mod:`energy.operations`, where FLOP = 2 x
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from channels.errors import UserError
@@ -91,7 +91,7 @@ def cnn(
     return flops + 2 * o_r * o_c + 2 * o_r
 
 
-FORMS = {"mlp": mlp, "cnn": cnn, "kan": kan, "transformer": transformer}
+FORMS: dict[str, Callable[..., float]] = {"mlp": mlp, "cnn": cnn, "kan": kan, "transformer": transformer}
 """The calculator's closed forms by name."""
 
 

@@ -121,7 +121,9 @@ def hop(
         given = {**STACKS[choice("hop.stack", stack, STACKS)], **given}
     missing = [layer for layer in LAYERS if layer not in given]
     if missing:
-        raise UserError(f"hop: no protocol for {', '.join(missing)}; name one each, or give stack: {' or '.join(STACKS)}")
+        raise UserError(
+            f"hop: no protocol for {', '.join(missing)}; name one each, or give stack: {' or '.join(STACKS)}"
+        )
     return Hop(tuple(_protocol(layer, given[layer]) for layer in LAYERS), failure_rate)
 
 
@@ -168,7 +170,7 @@ def layer_bits(payload_bits: float, hop: Hop, overhead: str = TOOL.overhead) -> 
 
 def carry_j(payload_bits: float, hops: tuple[Hop, ...], reading: Reading = TOOL) -> float:
     """Energy of carrying a payload over all hops, each of which starts from the payload; 0 J without hops."""
-    return sum(_over_one_hop(payload_bits, hop, reading) for hop in hops)
+    return sum((_over_one_hop(payload_bits, hop, reading) for hop in hops), 0.0)
 
 
 def _over_one_hop(payload_bits: float, hop: Hop, reading: Reading) -> float:

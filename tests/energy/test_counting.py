@@ -1,5 +1,6 @@
 """FLOPs of ONNX files against torch's FlopCounterMode and formulas."""
 
+import math
 from pathlib import Path
 
 import onnx
@@ -7,19 +8,24 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from channels import UserError
 from energy.ecal.config import forward_flops
 from energy.ecal.counting import onnx_flops, receiver_flops
 
+Sizes = dict[str, list]
 
-def save(folder: Path, nodes: list, inputs: dict, weights: dict, outputs: dict) -> str:
-    graph = helper.make_graph(
-        nodes, "g",
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in outputs.items()],
-        [helper.make_tensor(n, TensorProto.FLOAT, s, bytes(4 * torch.Size(s).numel()), raw=True) for n, s in weights.items()],
-    )  # fmt: skip
+
+def save(folder: Path, nodes: list, inputs: Sizes, weights: Sizes, outputs: Sizes) -> str:
+    def values(sizes: Sizes) -> list:
+        return [helper.make_tensor_value_info(name, TensorProto.FLOAT, size) for name, size in sizes.items()]
+
+    held = [
+        helper.make_tensor(name, TensorProto.FLOAT, size, bytes(4 * math.prod(size)), raw=True)
+        for name, size in weights.items()
+    ]
+    graph = helper.make_graph(nodes, "g", values(inputs), values(outputs), held)
     path = folder / "net.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
     return str(path)
@@ -39,7 +45,7 @@ def test_convolutions_and_products(tmp_path: Path) -> None:
         {"grouped": [6, 2, 3, 3], "up": [6, 5, 2, 2], "dense": [7, 320], "last": [7, 3]},
         {"y": ["batch", 3]},
     )
-    with torch.utils.flop_counter.FlopCounterMode(display=False) as witness:
+    with FlopCounterMode(display=False) as witness:
         a = nn.functional.conv2d(torch.zeros(2, 4, 9, 9), torch.zeros(6, 2, 3, 3), stride=2, groups=2)
         b = nn.functional.conv_transpose2d(a, torch.zeros(6, 5, 2, 2), stride=2)
         b.flatten(1) @ torch.zeros(320, 7) @ torch.zeros(7, 3)

@@ -93,7 +93,9 @@ def test_preprocessing_equals_the_calculator(case: dict[str, Any]) -> None:
     assert Processor(case["flops_per_second"], case["power_w"]).energy_j(flops) == close(case["energy_j"])
 
 
-@pytest.mark.parametrize("case", CASES["model_flops_v0_1_0"]["cases"], ids=lambda c: f"{c['calculator']}-{c['total_flops']}")
+@pytest.mark.parametrize(
+    "case", CASES["model_flops_v0_1_0"]["cases"], ids=lambda c: f"{c['calculator']}-{c['total_flops']}"
+)
 def test_closed_forms_equal_the_calculator(case: dict[str, Any]) -> None:
     p = case["params"]
     form = {
@@ -281,7 +283,8 @@ cycles = st.builds(
     forward_flops=st.integers(0, 10**12),
     processors=st.builds(on, machines, training=machines, inference=machines),
     samples=st.integers(1, 10**5), values_per_sample=st.integers(1, 10**4), bits_per_value=st.integers(1, 64),
-    epochs=st.integers(0, 1000), split=st.one_of(st.builds(HoldOut, st.floats(0, 1)), st.builds(KFold, st.integers(2, 20))),
+    epochs=st.integers(0, 1000),
+    split=st.one_of(st.builds(HoldOut, st.floats(0, 1)), st.builds(KFold, st.integers(2, 20))),
     preprocessing=st.sampled_from(("none", "normalization", "min-max", "GADF")),
     inferences=st.integers(1, 10**9), samples_per_inference=st.integers(1, 8),
     hops=hop_lists, inference_hops=hop_lists, virtualisation=st.floats(0, 1), reading=readings,
@@ -301,7 +304,11 @@ def test_parts_add_up_to_the_whole(described: LifeCycle) -> None:
     assert told["ecal_j_per_bit"] == pytest.approx(told["absolute_j"] / told["bits"], rel=1e-12)
 
 
-@given(cycles, st.sampled_from(("bits_per_value", "samples", "inferences", "forward_flops", "epochs")), st.integers(1, 10**6))
+@given(
+    cycles,
+    st.sampled_from(("bits_per_value", "samples", "inferences", "forward_flops", "epochs")),
+    st.integers(1, 10**6),
+)
 def test_more_of_anything_costs_no_less(described: LifeCycle, what: str, more: int) -> None:
     bigger = dataclasses.replace(described, **{what: getattr(described, what) + more})
     assert bigger.evaluate().absolute_j >= described.evaluate().absolute_j * (1 - 1e-12)
@@ -435,8 +442,7 @@ def test_wrong_descriptions_are_refused(tmp_path: Path, changes: dict[str, Any],
     path = tmp_path / "life.yaml"
     path.write_text(json.dumps({**BASE, **changes}))
     with pytest.raises(UserError) as refused:
-        config = Config.read(path)
-        config.per_correct_bit(config.life_cycle().evaluate())
+        Config.read(path).result()
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
 

@@ -1,0 +1,206 @@
+"""eCAL in the report: its curve over the slots in service, what it is made of, and when a student has repaid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from distillation.lifecycle import METERED, RUNNING_TEACHER, TRAINING_TEACHER, Ledger, Repayment
+from distillation.report.figures import Curve, Figure, colours, style
+from energy.ecal.sweep import sweep_points
+
+_COMPONENTS = {
+    "collection": "#999999", "storage": "#bbbbbb", "preprocessing": "#f0e442", "teacher": "#d55e00",
+    "distillation": "#e69f00", "training": "#cc79a7", "evaluation": "#7f5539", "inference_collection": "#555555",
+    "inference_storage": "#dddddd", "inference_preprocessing": "#56b4e9", "inference": "#0072b2",
+    "virtualisation": "#009e73",
+}  # fmt: skip
+_SLOTS = "inferences=1e3..1e8"
+
+
+def figures(ledger: Ledger) -> list[Figure]:
+    """The curve of all receivers, the components of the smallest student, and one break-even for each student net."""
+    source = ledger.sources[0]
+    points = sweep_points(_SLOTS)
+    drawn = [_curves(ledger, source, points)]
+    seen: set[str] = set()
+    for student in ledger.students:
+        net = student.split("-kd")[0]
+        if net not in seen:
+            seen.add(net)
+            drawn.append(_break_even(ledger, student, source, points))
+    if ledger.students:
+        student = ledger.students[-1]
+        bills = [ledger.bill(student, source, inferences=n) for n in points]
+        made_of = [{"inferences": b.ecal.inferences, **b.ecal.as_json()} for b in bills]
+        drawn.append(components(f"{student} ({source}, {bills[0].kind})", made_of, "slots in service"))
+    return drawn
+
+
+def curve(name: str, points: Sequence[Mapping[str, Any]]) -> Figure:
+    """eCAL of one life cycle over the number of inferences.
+
+    Args:
+        name: of the life cycle.
+        points: :meth:`energy.ecal.Ecal.as_json` at increasing numbers of inferences.
+    """
+    x = [p["inferences"] for p in points]
+    return Figure(
+        name="ecal",
+        caption=f"{name}: joules per application bit over the number of inferences; dashed, the limit for ever more.",
+        x_title="inferences",
+        y_title="eCAL [J/bit]",
+        curves=[
+            Curve("eCAL", x, [p["ecal_j_per_bit"] for p in points], colour="#0072b2"),
+            Curve(
+                "inference alone", x, [points[-1]["limit_j_per_bit"]] * len(x), colour="#999999", dash="dash",
+                marker="none",
+            ),
+        ],
+        x_log=True,
+    )  # fmt: skip
+
+
+def components(name: str, points: Sequence[Mapping[str, Any]], unit: str = "inferences") -> Figure:
+    """Shares of the components in the absolute energy over the number of inferences, stacked.
+
+    Args:
+        name, points: as :func:`curve`.
+        unit: of the horizontal axis.
+    """
+    x = [p["inferences"] for p in points]
+    below = [0.0] * len(x)
+    curves = []
+    for part in points[0]["components_j"]:
+        shares = [p["components_j"][part] / p["absolute_j"] for p in points]
+        if max(shares) > 0:
+            below = [b + s for b, s in zip(below, shares, strict=True)]
+            curves.append(Curve(part.replace("_", " "), x, below, colour=_COMPONENTS[part], marker="none", fill=True))
+    return Figure(
+        name="ecal-components",
+        caption=f"{name}: what the energy so far was spent on.",
+        x_title=unit,
+        y_title="share of the absolute energy",
+        curves=curves,
+        x_log=True,
+        y_range=(0.0, 1.0),
+        y_log=False,
+    )
+
+
+def _curves(ledger: Ledger, source: str, points: list[int]) -> Figure:
+    palette = colours(list(ledger.roles))
+    drawn, kinds = [], set()
+    for name in ledger.roles:
+        bills = [ledger.bill(name, source, inferences=n) for n in points]
+        kinds.add(bills[0].kind)
+        dash, marker = style(name)
+        y = [b.ecal.ecal_j_per_bit for b in bills]
+        drawn.append(Curve(name, [float(n) for n in points], y, colour=palette[name], dash=dash, marker=marker))
+    return Figure(
+        name="ecal",
+        caption=f"eCAL by {source} ({', '.join(sorted(kinds))}): joules per application bit, development included, "
+        f"over the slots in service. {ledger.notes()[3].capitalize()}.",
+        x_title="slots in service",
+        y_title="eCAL [J per application bit]",
+        curves=drawn,
+        x_log=True,
+    )
+
+
+def _break_even(ledger: Ledger, student: str, source: str, points: list[int]) -> Figure:
+    palette = colours(list(ledger.roles))
+    spread = ledger.spread_of(source)
+    others = ledger.alternatives(student, source)
+    charged = ledger.bill(student, source, "charged").cost(spread)
+    shared = ledger.bill(student, source, "shared").cost(spread)
+    costs = {f"{student}, teacher charged": (student, charged, "solid")}
+    if len(ledger.students) > 1:
+        costs[f"{student}, teacher shared"] = (student, shared, "dash")
+    costs |= {n: (receiver, cost, "dash" if n == TRAINING_TEACHER else "dot") for n, (receiver, cost) in others.items()}
+    drawn = []
+    for name, (receiver, cost, dash) in costs.items():
+        pairs = [cost.at(n) for n in points]
+        half = [(spread.coverage or 0.0) * sd for _, sd in pairs]
+        y = [value for value, _ in pairs]
+        drawn.append(
+            Curve(
+                name,
+                [float(n) for n in points],
+                y,
+                [max(v - h, 0.5 * v) for v, h in zip(y, half, strict=True)] if spread.coverage else None,
+                [v + h for v, h in zip(y, half, strict=True)] if spread.coverage else None,
+                palette[receiver],
+                dash,
+                style(receiver)[1],
+            )  # fmt: skip
+        )
+    bars = "bars are 95 % by the meter's repeatability" if spread.coverage else "the meter's repeatability is not known"
+    return Figure(
+        name=f"break-even-{student}",
+        caption=f"Energy since the first training slot of {student} and of what could run in its place ({source}); "
+        f"{bars}. Where its curve crosses another from above, it has repaid its development. Its twin is the same net, so it has "
+        "the student's energy per slot.",
+        x_title="slots in service",
+        y_title="energy [J]",
+        curves=drawn,
+        x_log=True,
+    )  # fmt: skip
+
+
+def texts(ledger: Ledger) -> list[str]:
+    """What the section says."""
+    return [
+        ledger.sentences()[0] if ledger.students else "",
+        " ".join(n[0].upper() + n[1:] + "." for n in ledger.notes()),
+    ]
+
+
+def life_cycle_table(ledger: Ledger) -> pd.DataFrame:
+    """One row per receiver and source of energy: eCAL and its components."""
+    rows = [
+        {"receiver": b.receiver, "role": b.role, "source": b.source, "kind": b.kind}
+        | {k: v for k, v in b.ecal.as_json().items() if k != "components_j"}
+        | {f"{k}_j": v for k, v in b.ecal.components_j.items()}
+        for b in ledger.bills()
+    ]
+    return pd.DataFrame(rows)
+
+
+def break_even_table(ledger: Ledger) -> pd.DataFrame:
+    """One row per student, source, way of charging the teacher, alternative and unit."""
+    return pd.DataFrame([vars(r) for r in ledger.repayments()])
+
+
+def shown_life_cycles(ledger: Ledger) -> dict[str, Any]:
+    """The page's table of life cycles: meter and estimates side by side."""
+    n = ledger.settings.inferences
+    head = [
+        "receiver", "source", "kind", "teacher [J]", "distillation [J]", "training [J]", "evaluation [J]",
+        f"{n:,} slots [J]", "all [J]", "eCAL [nJ/bit]", "limit [nJ/bit]",
+    ]  # fmt: skip
+    rows = []
+    for b in ledger.bills():
+        e, parts = b.ecal, b.ecal.components_j
+        joules = [
+            f"{parts[k]:,.3g}" if k in parts else "" for k in ("teacher", "distillation", "training", "evaluation")
+        ]
+        rows.append([
+            b.receiver, b.source, b.kind, *joules, f"{parts['inference']:,.4g}", f"{e.absolute_j:,.4g}",
+            f"{1e9 * e.ecal_j_per_bit:.3g}", f"{1e9 * e.limit_j_per_bit:.3g}",
+        ])  # fmt: skip
+    return {"head": head, "rows": rows, "note": "", "link": '<a href="life-cycle.csv">CSV</a>'}
+
+
+def shown_break_evens(ledger: Ledger) -> dict[str, Any]:
+    """The page's table of break-evens by the meter, with the teacher as the settings say."""
+    shown = [r for r in ledger.repayments() if (r.source, r.teacher) == (ledger.sources[0], ledger.settings.teacher)]
+    both: dict[tuple[str, str], dict[str, Repayment]] = {}
+    for r in shown:
+        both.setdefault((r.student, r.against), {})[r.per] = r
+    rows = [[s, a, ledger.words(by["slot"]), ledger.words(by["correct bit"])] for (s, a), by in both.items()]
+    head = ["student", "against", "for equal slots", f"for equal correct bits at {ledger.sinr_db:g} dB"]
+    note = f"By {METERED}. '{RUNNING_TEACHER}' takes the teacher as paid for. "
+    return {"head": head, "rows": rows, "note": note, "link": '<a href="break-even.csv">CSV</a>'}
