@@ -120,34 +120,29 @@ def _break_even(ledger: Ledger, student: str, source: str, points: list[int]) ->
     if len(ledger.students) > 1:
         costs[f"{student}, teacher shared"] = (student, shared, "dash")
     costs |= {n: (receiver, cost, "dash" if n == TRAINING_TEACHER else "dot") for n, (receiver, cost) in others.items()}
+    values = {name: [cost.at(n) for n in points] for name, (_, cost, _) in costs.items()}
+    floor = 0.5 * min(v for pairs in values.values() for v, _ in pairs)
     drawn = []
-    for name, (receiver, cost, dash) in costs.items():
-        pairs = [cost.at(n) for n in points]
-        half = [(spread.coverage or 0.0) * sd for _, sd in pairs]
-        y = [value for value, _ in pairs]
-        drawn.append(
-            Curve(
-                name,
-                [float(n) for n in points],
-                y,
-                [max(v - h, 0.5 * v) for v, h in zip(y, half, strict=True)] if spread.coverage else None,
-                [v + h for v, h in zip(y, half, strict=True)] if spread.coverage else None,
-                palette[receiver],
-                dash,
-                style(receiver)[1],
-            )  # fmt: skip
-        )
+    for name, (receiver, _, dash) in costs.items():
+        y = [v for v, _ in values[name]]
+        low = high = None
+        if spread.coverage:
+            low = [max(v - spread.coverage * sd, floor) for v, sd in values[name]]
+            high = [v + spread.coverage * sd for v, sd in values[name]]
+        x, marker = [float(n) for n in points], style(receiver)[1]
+        drawn.append(Curve(name, x, y, low, high, palette[receiver], dash, marker))
     bars = "bars are 95 % by the meter's repeatability" if spread.coverage else "the meter's repeatability is not known"
     return Figure(
         name=f"break-even-{student}",
         caption=f"Energy since the first training slot of {student} and of what could run in its place ({source}); "
-        f"{bars}. Where its curve crosses another from above, it has repaid its development. Its twin is the same net, so it has "
-        "the student's energy per slot.",
+        f"{bars}. Where its curve crosses another from above, it has repaid its development. Its twin is the same net, "
+        "so it has the student's energy per slot.",
         x_title="slots in service",
         y_title="energy [J]",
         curves=drawn,
         x_log=True,
-    )  # fmt: skip
+        y_range=(floor, 2 * max(v for pairs in values.values() for v, _ in pairs)),
+    )
 
 
 def texts(ledger: Ledger) -> list[str]:

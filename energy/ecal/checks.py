@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 from channels.errors import UserError
@@ -10,9 +11,10 @@ from channels.errors import UserError
 
 def number(field: str, value: Any, low: float, high: float = math.inf, open_low: bool = False) -> float:
     """A finite number from ``low`` (excluded if ``open_low``) to ``high``."""
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    if plain and math.isfinite(value) and (value > low if open_low else value >= low) and value <= high:
-        return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        above = low < value if open_low else low <= value
+        if above and value <= high and value < math.inf:
+            return value
     least = f"above {low:g}" if open_low else f"{low:g} or more"
     allowed = least if high == math.inf else f"from {low:g}{' (excluded)' if open_low else ''} to {high:g}"
     raise UserError(f"{field}: {value!r} is not allowed; give a number {allowed}")
@@ -34,8 +36,8 @@ def whole(field: str, value: Any, least: int) -> int:
     return int(value)
 
 
-def choice(field: str, value: Any, allowed: Any) -> Any:
-    names = list(allowed)
-    if value not in names:
-        raise UserError(f"{field}: {value!r} is not known; choose from {', '.join(names)}")
+def choice(field: str, value: Any, allowed: Collection[Any]) -> Any:
+    """One of the names (or whole numbers) that are allowed."""
+    if not isinstance(value, str | int) or value not in allowed:
+        raise UserError(f"{field}: {value!r} is not known; choose from {', '.join(map(str, allowed))}")
     return value

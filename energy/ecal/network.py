@@ -69,6 +69,7 @@ for _layer, _protocols in PROTOCOLS.items():
     _protocols[f"Generic_{_layer}"] = _GENERIC
 
 LAYERS = tuple(PROTOCOLS)
+_PHYSICAL = LAYERS.index("physical")
 
 STACKS = {
     "generic": {layer: f"Generic_{layer}" for layer in LAYERS},
@@ -115,8 +116,8 @@ def hop(
         UserError: if a stack, layer or protocol is unknown, or a layer has no protocol.
     """
     given: dict[str, str | Protocol] = dict(protocols or {})
-    for layer in given:
-        choice("hop", layer, (*LAYERS, "stack", "failure_rate"))
+    for unknown in given.keys() - PROTOCOLS.keys():
+        choice("hop", unknown, (*LAYERS, "stack", "failure_rate"))
     if stack is not None:
         given = {**STACKS[choice("hop.stack", stack, STACKS)], **given}
     missing = [layer for layer in LAYERS if layer not in given]
@@ -130,7 +131,8 @@ def hop(
 def _protocol(layer: str, given: str | Protocol) -> Protocol:
     if isinstance(given, Protocol):
         return given
-    return PROTOCOLS[layer][choice(f"hop.{layer}", given, PROTOCOLS[layer])]
+    known = PROTOCOLS[layer]
+    return known[given if given in known else choice(f"hop.{layer}", given, known)]
 
 
 @dataclass(frozen=True)
@@ -174,12 +176,12 @@ def carry_j(payload_bits: float, hops: tuple[Hop, ...], reading: Reading = TOOL)
 
 
 def _over_one_hop(payload_bits: float, hop: Hop, reading: Reading) -> float:
-    energy_j = 0.0
-    for layer, protocol, bits in zip(LAYERS, hop.layers, layer_bits(payload_bits, hop, reading.overhead), strict=True):
-        radio = protocol.tx_j_per_bit + protocol.rx_j_per_bit
-        processing = protocol.device_j_per_bit + protocol.gateway_j_per_bit
-        if reading.radio == "physical":
-            energy_j += bits * (radio if layer == "physical" else processing)
-        else:
-            energy_j += bits * (radio + processing)
+    energy_j, everywhere = 0.0, reading.radio == "all-layers"
+    for index, (protocol, bits) in enumerate(
+        zip(hop.layers, layer_bits(payload_bits, hop, reading.overhead), strict=True)
+    ):
+        if everywhere or index == _PHYSICAL:
+            energy_j += bits * (protocol.tx_j_per_bit + protocol.rx_j_per_bit)
+        if everywhere or index != _PHYSICAL:
+            energy_j += bits * (protocol.device_j_per_bit + protocol.gateway_j_per_bit)
     return energy_j * hop.transmissions
