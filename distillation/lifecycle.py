@@ -243,7 +243,6 @@ class Ledger:
         """
         settings, role = self.settings, self.roles[name]
         inferences = settings.inferences if inferences is None else inferences
-        part = 1 / len(self.students) if (teacher or settings.teacher) == "shared" else 1.0
         row = self._rows[name, "inference", source]
         kinds, per_slot_j = [row.kind], row.energy_j / row.slots
         test_slots = self._test_slots[name]
@@ -257,6 +256,7 @@ class Ledger:
         if role == "student":
             taught, asked = self._rows["teacher", "training", source], self._rows["teacher", "inference", source]
             kinds += [taught.kind, asked.kind]
+            part = 1 / len(self.students) if (teacher or settings.teacher) == "shared" else 1.0
             teacher_j = part * taught.energy_j
             slots += part * taught.slots
             passes_j = min(training_j, trained.slots * asked.energy_j / asked.slots)

@@ -1,8 +1,10 @@
 """eCAL against the authors' calculator and published curve (tests/reference/ecal_cases.json), and its own laws."""
 
 import dataclasses
+import importlib.util
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -472,3 +474,23 @@ def test_evaluating_imports_nothing_heavy() -> None:
 
 def test_the_default_is_the_calculators_reading() -> None:
     assert cycle().reading == TOOL == Reading("truncated", "all-layers")
+
+
+def test_the_benchmark_says_when_there_is_nothing_to_compare_with() -> None:
+    if importlib.util.find_spec("ecal"):
+        pytest.skip("the calculator is installed here")
+    command = [sys.executable, "scripts/bench_ecal.py", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    words, last = done.stdout.splitlines()
+    assert words.startswith("skipped: ecal-energy is not installed")
+    assert json.loads(last)["ratio"] is None
+
+
+def test_the_example_of_the_docs(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "ecal.md").read_text(), re.DOTALL)
+    path = tmp_path / "life.yaml"
+    path.write_text(text)
+    found = Config.read(path).result()
+    assert found["components_j"]["collection"] > 0
+    assert found["components_j"]["storage"] > 0
+    assert found["ecal_j_per_correct_bit"] > 0
