@@ -279,6 +279,8 @@ class Ledger:
             inference_bits=inferences * self.bits_per_slot,
             virtualisation=settings.virtualisation,
         )
+        if settings.hops or settings.development_hops:
+            kinds.append("assumed")
         kind = min(kinds, key=_WEAKEST_FIRST.index)
         return Bill(name, role, source, kind, ecal, training_j, per_slot_j, teacher_j, test_slots)
 
@@ -387,8 +389,8 @@ class Ledger:
         s, spread = self.settings, self.spread
         notes = [
             f"reading: overhead bits {s.overhead}, radio energy on {s.radio}",
-            f"hops: {s.hops or 'none, no network'} for slots in service, "
-            f"{s.development_hops or 'none, no network'} for training and test slots",
+            f"hops of slots in service: {s.hops or 'none, no network'}; of training and test slots: "
+            f"{s.development_hops or 'none, no network'}",
             "preprocessing is part of the metered inference, and making slots part of the metered training",
             f"the teacher's training is {s.teacher} "
             + ("to each student in full" if s.teacher == "charged" else f"over {len(self.students)} students"),

@@ -24,7 +24,7 @@ def figures(ledger: Ledger) -> list[Figure]:
     """The curve of all receivers, the components of the smallest student, and one break-even for each student net."""
     source = ledger.sources[0]
     points = sweep_points(_SLOTS)
-    drawn = [_curves(ledger, source, points)]
+    drawn = [_curves(ledger, source, points), _correct_bits(ledger, source)]
     seen: set[str] = set()
     for student in ledger.students:
         net = student.split("-kd")[0]
@@ -98,15 +98,17 @@ def _curves(ledger: Ledger, source: str, points: list[int]) -> Figure:
         kinds.add(bills[0].kind)
         dash, marker = style(name)
         y = [b.ecal.ecal_j_per_bit for b in bills]
-        drawn.append(Curve(name, [float(n) for n in points], y, colour=palette[name], dash=dash, marker=marker))
+        low, high = _bars(ledger, source, y, [b.cost(ledger.spread_of(source)).at(b.ecal.inferences) for b in bills])
+        drawn.append(Curve(name, [float(n) for n in points], y, low, high, palette[name], dash, marker))
     return Figure(
         name="ecal",
         caption=f"eCAL by {source} ({', '.join(sorted(kinds))}): joules per application bit, development included, "
-        f"over the slots in service. {ledger.notes()[3].capitalize()}.",
+        f"over the slots in service; {_bars_are(ledger, source)}. The teacher is {ledger.settings.teacher}.",
         x_title="slots in service",
         y_title="eCAL [J per application bit]",
         curves=drawn,
         x_log=True,
+        y_range=_range(drawn),
     )
 
 
@@ -120,29 +122,74 @@ def _break_even(ledger: Ledger, student: str, source: str, points: list[int]) ->
     if len(ledger.students) > 1:
         costs[f"{student}, teacher shared"] = (student, shared, "dash")
     costs |= {n: (receiver, cost, "dash" if n == TRAINING_TEACHER else "dot") for n, (receiver, cost) in others.items()}
-    values = {name: [cost.at(n) for n in points] for name, (_, cost, _) in costs.items()}
-    floor = 0.5 * min(v for pairs in values.values() for v, _ in pairs)
     drawn = []
-    for name, (receiver, _, dash) in costs.items():
-        y = [v for v, _ in values[name]]
-        low = high = None
-        if spread.coverage:
-            low = [max(v - spread.coverage * sd, floor) for v, sd in values[name]]
-            high = [v + spread.coverage * sd for v, sd in values[name]]
+    for name, (receiver, cost, dash) in costs.items():
+        pairs = [cost.at(n) for n in points]
+        y = [v for v, _ in pairs]
+        low, high = _bars(ledger, source, y, pairs)
         x, marker = [float(n) for n in points], style(receiver)[1]
         drawn.append(Curve(name, x, y, low, high, palette[receiver], dash, marker))
-    bars = "bars are 95 % by the meter's repeatability" if spread.coverage else "the meter's repeatability is not known"
     return Figure(
         name=f"break-even-{student}",
         caption=f"Energy since the first training slot of {student} and of what could run in its place ({source}); "
-        f"{bars}. Where its curve crosses another from above, it has repaid its development. Its twin is the same net, "
-        "so it has the student's energy per slot.",
+        f"{_bars_are(ledger, source)}. Where its curve crosses another from above, it has repaid its development. Its "
+        "twin is the same net, so it has the student's energy per slot.",
         x_title="slots in service",
         y_title="energy [J]",
         curves=drawn,
         x_log=True,
-        y_range=(floor, 2 * max(v for pairs in values.values() for v, _ in pairs)),
+        y_range=_range(drawn),
     )
+
+
+def _correct_bits(ledger: Ledger, source: str) -> Figure:
+    palette = colours(list(ledger.roles))
+    drawn = []
+    for name in ledger.roles:
+        rows = [
+            r for r in ledger.correct_bit_rows() if (r["receiver"], r["interference_share"]) == (name, ledger.share)
+        ]
+        rows.sort(key=lambda r: float(r["sinr_db"]))
+        y = [r["sources"][source]["inference_j_per_correct_bit"] for r in rows]
+        low, high = _bars(ledger, source, y, [(v, ledger.spread_of(source).relative_sd * v) for v in y])
+        dash, marker = style(name)
+        drawn.append(Curve(name, [r["sinr_db"] for r in rows], y, low, high, palette[name], dash, marker))
+    unwanted = f"{ledger.share:.0%} of the unwanted power is an interferer" if ledger.share else "no interferer"
+    return Figure(
+        name="ecal-correct-bits",
+        caption=f"Energy of inference per correctly received data bit over SINR ({source}), {unwanted}; "
+        f"{_bars_are(ledger, source)}.",
+        x_title="SINR per receive antenna [dB]",
+        y_title="J per correctly received bit",
+        curves=drawn,
+        y_range=_range(drawn, room=12.0),
+    )
+
+
+Bars = tuple[list[float] | None, list[float] | None]
+
+
+def _bars(ledger: Ledger, source: str, values: list[float], pairs: list[tuple[float, float]]) -> Bars:
+    """Lower and upper ends around values whose relative deviations are those of (energy, deviation) pairs."""
+    coverage = ledger.spread_of(source).coverage
+    if coverage is None:
+        return None, None
+    half = [coverage * sd / energy_j for energy_j, sd in pairs]
+    # a logarithmic axis has no room for ends at or below 0
+    low = [v * max(1 - h, 1e-6) for v, h in zip(values, half, strict=True)]
+    return low, [v * (1 + h) for v, h in zip(values, half, strict=True)]
+
+
+def _bars_are(ledger: Ledger, source: str) -> str:
+    if ledger.spread_of(source).coverage is None:
+        return "the meter's repeatability is not known"
+    return "bars are 95 % by the meter's repeatability"
+
+
+def _range(curves: list[Curve], room: float = 2.0) -> tuple[float, float]:
+    """Ends of the axis, with ``room`` above for the legend."""
+    values = [v for c in curves for v in c.y]
+    return 0.5 * min(values), room * max(values)
 
 
 def texts(ledger: Ledger) -> list[str]:
@@ -167,6 +214,16 @@ def life_cycle_table(ledger: Ledger) -> pd.DataFrame:
 def break_even_table(ledger: Ledger) -> pd.DataFrame:
     """One row per student, source, way of charging the teacher, alternative and unit."""
     return pd.DataFrame([vars(r) for r in ledger.repayments()])
+
+
+def correct_bit_table(ledger: Ledger) -> pd.DataFrame:
+    """One row per receiver, tested point and source: joules per correctly received bit."""
+    rows = [
+        {**{k: v for k, v in row.items() if k != "sources"}, "source": source, **energies}
+        for row in ledger.correct_bit_rows()
+        for source, energies in row["sources"].items()
+    ]
+    return pd.DataFrame(rows)
 
 
 def shown_life_cycles(ledger: Ledger) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def _csv(analysis: Analysis, ledger: Ledger) -> dict[str, pd.DataFrame]:
         "agreement.csv": analysis.agreement,
         "training.csv": analysis.training,
         "life-cycle.csv": ecal.life_cycle_table(ledger),
+        "correct-bits.csv": ecal.correct_bit_table(ledger),
         "break-even.csv": ecal.break_even_table(ledger),
     }
 

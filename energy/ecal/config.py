@@ -190,6 +190,9 @@ class Config(Record):
             notes.append("inference_hops: not given; inference samples cross the hops of development")
         if self.storage is None:
             notes.append("storage: none, 0 J")
+        notes.append(
+            "joules of computing are modelled (FLOPs at a rate and a power), those per carried or stored bit assumed"
+        )
         return notes
 
     def result(self, sweep: Sequence[int] = ()) -> dict[str, Any]:

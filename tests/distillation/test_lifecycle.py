@@ -134,6 +134,7 @@ def test_hops_and_virtualisation(run: Run) -> None:
     generic = (hop("generic"),)
     assert ecal.components_j["collection"] == 2 * carry_j((TRAINED + TEST) * APPLICATION_BITS, generic)
     assert ecal.components_j["inference_collection"] == carry_j(1000 * APPLICATION_BITS, generic)
+    assert Ledger(run, settings).bill("teacher", METER).kind == "assumed"
     assert ecal.absolute_j == pytest.approx(1.1 * (ecal.development_j + 1000 * ecal.inference_j_per_inference))
 
 
