@@ -6,9 +6,10 @@ Two streams that differ only in SNR, SIR or SINR draw the same bits, channels an
 
 from __future__ import annotations
 
+import functools
 import math
 import zlib
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -23,17 +24,17 @@ from channels.ofdm import frequency_shift
 from channels.pilots import draw_pilots
 from channels.profiles import Paths
 from channels.records import UserError
-from channels.scenario import Interferer, Scenario, Split
+from channels.scenarios import Interferer, Scenario, Split
 from channels.slots import DataEnergy, Slots
 
-SLOTS_AT_A_TIME = 16
-"""So that what is between draws and outcome stays in a CPU's cache."""
+ELEMENTS_AT_A_TIME = 2**18
+"""REs of all antennas in a part of a block, so that what is between draws and outcome stays in a CPU's cache."""
 
 NOISE_PARTS = 4
 """Generators that share a block's noise, its dearest random numbers, so that several cores can draw it."""
 
 
-_CORES = ThreadPoolExecutor(NOISE_PARTS, thread_name_prefix="noise")
+_NOISE_MAKERS = ThreadPoolExecutor(NOISE_PARTS, thread_name_prefix="noise")
 
 
 class Stream(Protocol):
@@ -112,7 +113,7 @@ class SlotStream:
         seeds = np.random.SeedSequence(entropy).generate_state(count, np.uint64)
         generators = [torch.Generator(self.device).manual_seed(int(s) >> 1) for s in seeds]
         rng_wanted, rng_data, rng_snr, *others = generators
-        y = self._gaussian(others[:NOISE_PARTS])
+        y, noise_parts = self._start_noise(others[:NOISE_PARTS])
         noise_var = 10 ** (-self._uniform(rng_snr, *scenario.snr_db) / 10)
         data = self._draw_data(rng_data, scenario.modulations, NUM_SYMBOLS)
         pilots, is_data = draw_pilots(grid, self.block_slots, rng_data)
@@ -120,10 +121,12 @@ class SlotStream:
         interferers, interference_var = self._draw_interferers(others[NOISE_PARTS:])
 
         h = torch.empty_like(y)
-        h_interference = y.new_empty(len(interferers), *y.shape)
+        responses = [y.new_empty(*y.shape[:2], link.num_instants, y.shape[3]) for link in interferers]
         energy = DataEnergy(is_data)
+        for noise in noise_parts:
+            noise.result()
         of_wanted, of_noise, of_interference, of_unwanted = torch.zeros(4, self.block_slots, device=self.device)
-        at_a_time = SLOTS_AT_A_TIME if y.device.type == "cpu" else self.block_slots
+        at_a_time = self.block_slots if y.device.type != "cpu" else max(1, ELEMENTS_AT_A_TIME // y[0].numel())
         for first in range(0, self.block_slots, at_a_time):
             part = slice(first, first + at_a_time)
             x = torch.where(is_data[part], data.symbols(part), pilots[part])
@@ -133,9 +136,10 @@ class SlotStream:
             y[part] *= noise_var[part].sqrt()[:, None, None, None]
             of_noise[part] = of_unwanted[part] = energy(y[part], part)
             if interferers:
-                interference = torch.zeros_like(wanted)
-                for link, response in zip(interferers, h_interference, strict=True):
-                    interference += link.receive(part, out=response[part])
+                arrive = (
+                    i.receive(part, out=response[part]) for i, response in zip(interferers, responses, strict=True)
+                )
+                interference = functools.reduce(torch.Tensor.add_, arrive)
                 of_interference[part] = energy(interference, part)
                 y[part] += interference
                 of_unwanted[part] = energy(y[part], part)
@@ -147,7 +151,7 @@ class SlotStream:
             bits=data.bits(is_data),
             bits_per_symbol=data.bits_per_symbol,
             h=h,
-            h_interference=h_interference.transpose(0, 1),
+            h_interference=_side_by_side([response[:, :, -NUM_SYMBOLS:] for response in responses], like=h),
             noise_var=noise_var,
             interference_var=interference_var,
             snr_db=10 * torch.log10(of_wanted / of_noise),
@@ -225,16 +229,23 @@ class SlotStream:
         inside = (prb >= first[:, None]) & (prb < (first + wide)[:, None])
         return (inside * (num_prb / wide).sqrt()[:, None]).repeat_interleave(12, dim=1)
 
-    def _gaussian(self, generators: list[torch.Generator]) -> torch.Tensor:
-        """Complex Gaussian noise of unit power ``(B, R, S, F)``; each generator makes its part, on its own core."""
+    def _start_noise(self, generators: list[torch.Generator]) -> tuple[torch.Tensor, list[Future[torch.Tensor]]]:
+        """Complex Gaussian noise of unit power ``(B, R, S, F)``, there when the futures are done.
+
+        Each generator makes its part, on other cores than the one that goes on.
+        """
         grid = self.scenario.grid
         shape = (self.block_slots, grid.num_rx, NUM_SYMBOLS, grid.num_subcarriers)
         noise = torch.empty(shape, dtype=torch.complex64, device=self.device)
         parts = torch.view_as_real(noise).flatten().chunk(len(generators))
+        return noise, [
+            _NOISE_MAKERS.submit(part.normal_, std=math.sqrt(0.5), generator=generator)
+            for part, generator in zip(parts, generators, strict=False)
+        ]
 
-        def fill(part: torch.Tensor, generator: torch.Generator) -> None:
-            part.normal_(std=math.sqrt(0.5), generator=generator)
 
-        apply = _CORES.map if noise.device.type == "cpu" and torch.get_num_threads() > 1 else map
-        list(apply(fill, parts, generators))
-        return noise
+def _side_by_side(responses: list[torch.Tensor], like: torch.Tensor) -> torch.Tensor:
+    """Stack ``(B, R, S, F)`` to ``(B, I, R, S, F)``, without a copy for one."""
+    if len(responses) == 1:
+        return responses[0][:, None]
+    return torch.stack(responses, dim=1) if responses else like[:, None][:, :0]

@@ -26,7 +26,7 @@ from pydantic import Field, field_validator, model_validator
 
 from channels.blocks import SlotStream
 from channels.records import Record, UserError, write_atomic
-from channels.scenario import Scenario, Split, scenario
+from channels.scenarios import Scenario, Split, scenario
 from channels.slots import Slots
 
 VERSION: Literal[1] = 1

@@ -11,7 +11,7 @@ import torch
 
 from channels.grid import Grid
 from channels.profiles import Cdl, Flat, Model, Paths, Tdl
-from channels.scenario import ChannelModel, Mixture
+from channels.scenarios import ChannelModel, Mixture
 from channels.system_level import Drop
 
 

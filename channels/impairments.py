@@ -10,7 +10,7 @@ from scipy import integrate
 
 from channels.grid import Grid
 from channels.ofdm import frequency_shift, to_subcarriers, to_windows
-from channels.scenario import Impairments, PowerAmplifier
+from channels.scenarios import Impairments, PowerAmplifier
 
 OVERSAMPLING = 4
 """Samples per chip in the amplifier, so that what it spreads beyond the band does not fold back."""

@@ -31,8 +31,11 @@ def windows_of_late_signal(symbols: torch.Tensor, delay_samples: torch.Tensor, g
         complex64 ``(B, R, N, fft_size)``.
     """
     # The delay has turned each symbol's samples around; only those of the symbol before are late by a prefix less.
-    prefix = grid.cyclic_prefix_samples
+    size, prefix = grid.fft_size, grid.cyclic_prefix_samples
     samples = to_windows(symbols, grid)
-    before = samples[:, :, :-1].roll(-prefix, dims=-1)
-    is_before = torch.arange(grid.fft_size, device=symbols.device) < (delay_samples - prefix)[:, None]
-    return torch.where(is_before[:, None, None], before, samples[:, :, 1:])
+    before, current = samples[:, :, :-1], samples[:, :, 1:]
+    is_before = (torch.arange(size, device=symbols.device) < (delay_samples - prefix)[:, None])[:, None, None]
+    windows = torch.empty_like(current)
+    for at, turned in ((slice(0, size - prefix), slice(prefix, size)), (slice(size - prefix, size), slice(0, prefix))):
+        torch.where(is_before[..., at], before[..., turned], current[..., at], out=windows[..., at])
+    return windows

@@ -14,7 +14,7 @@ from channels.impairments import amplify
 from channels.interference import windows_of_late_signal
 from channels.ofdm import to_subcarriers, to_windows
 from channels.profiles import Paths
-from channels.scenario import PowerAmplifier
+from channels.scenarios import PowerAmplifier
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,23 @@ class Data:
     num_bits: int
 
     @cached_property
-    def _table(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The constellations of QPSK to 256-QAM one after the other, and where that of each slot begins."""
-        orders = (2, 4, 6, 8)
+    def _table(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Constellations one after the other, where that of each slot begins, and the bits that it does not use."""
+        orders = self.bits_per_symbol.unique().tolist()
         table = torch.cat([constellation(order, self.labels.device) for order in orders])
-        first = sum(2**o * (self.bits_per_symbol > o) for o in orders)
-        return table, torch.as_tensor(first)[:, None, None].int()
+        of_slot = self.bits_per_symbol if len(orders) > 1 else self.bits_per_symbol[:1]
+        first = torch.stack([2**o * (of_slot > o) for o in orders]).sum(0)
+        return table, first[:, None, None].int(), (self.num_bits - of_slot)[:, None, None].to(torch.uint8)
 
     def symbols(self, part: slice) -> torch.Tensor:
         """QAM symbols of some slots, complex64 ``(b, N, F)``."""
-        table, first = self._table
-        unused = (self.num_bits - self.bits_per_symbol[part, None, None]).to(torch.uint8)
-        return table[((self.labels[part] & (2**self.num_bits - 1)) >> unused) + first[part]]
+        table, first, unused = self._table
+        labels = self.labels[part] & (2**self.num_bits - 1)
+        if len(first) > 1:
+            labels = (labels >> unused[part]) + first[part]
+        elif int(unused):
+            labels = labels >> unused
+        return table[labels.int()]
 
     def bits(self, is_data: torch.Tensor) -> torch.Tensor:
         """The bits that were sent, uint8 ``(B, K, N, F)``; 0 off the data and beyond the modulation."""
@@ -120,8 +125,13 @@ class InterferingLink:
     phasor: torch.Tensor | None
     in_time: bool
 
+    @property
+    def num_instants(self) -> int:
+        """Symbols for which :meth:`receive` writes the channel; the last 14 are the slot's."""
+        return NUM_SYMBOLS if self.in_time else NUM_SYMBOLS + 1
+
     def receive(self, part: slice, out: torch.Tensor) -> torch.Tensor:
-        """Write the channel into ``out`` and give what arrives, both complex64 ``(b, R, S, F)``."""
+        """Write the channel into ``out``, ``(b, R, num_instants, F)``, and give what arrives, ``(b, R, S, F)``."""
         paths = Paths(self.paths.gains[part], self.paths.delays_s[part])
         symbols = self.data.symbols(part)
         if self.band is not None:
@@ -130,9 +140,8 @@ class InterferingLink:
             windows = timedomain.windows_through(symbols, paths, self.grid)
             frequency_response(timedomain.at_windows(paths, self.grid), self.grid, out)
         else:
-            h = frequency_response(paths, self.grid)
-            out.copy_(h[:, :, -NUM_SYMBOLS:])
-            windows = windows_of_late_signal(h * symbols[:, None], self.late_samples[part], self.grid)
+            frequency_response(paths, self.grid, out)
+            windows = windows_of_late_signal(out * symbols[:, None], self.late_samples[part], self.grid)
         if self.band is not None:
             out *= self.band[part, None, None]
         if self.phasor is not None:

@@ -77,8 +77,8 @@ class Tdl:
         num_nodes = 8 + math.ceil(2 * math.pi * self._max_doppler_hz[1] * interval_s * num_instants)
         nodes = torch.cos((torch.arange(num_nodes, device=self._device) + 0.5) * math.pi / num_nodes)
         turns = (doppler_hz[:, :, None] * time_s[:, None]) * nodes  # (batch, instants, nodes)
-        amplitudes = _gaussian((batch, self._num_rx * num_paths, num_nodes), generator)
-        taps = (_phasor(turns) / math.sqrt(num_nodes)) @ amplitudes.transpose(1, 2)
+        amplitudes = _gaussian((batch, num_nodes, self._num_rx * num_paths), generator)
+        taps = (_phasor(turns) / math.sqrt(num_nodes)) @ amplitudes
         gains = taps.view(batch, num_instants, self._num_rx, num_paths).transpose(1, 2) * self._amplitudes
         if self._los_power:
             los = _phasor(0.7 * doppler_hz * time_s) * math.sqrt(self._los_power)

@@ -17,9 +17,7 @@ from typing import Annotated, Any, Self, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-
-class UserError(Exception):
-    """A mistake that the user can mend. The command line prints it in one line and exits with code 2."""
+from channels.errors import UserError
 
 
 class Record(BaseModel):

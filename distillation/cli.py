@@ -206,19 +206,105 @@ def energy(run: RunArgument, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def ecal(run: RunArgument, as_json: JsonOption = False) -> None:
-    """eCAL's inference term of every metered receiver: joules per application bit."""
-    from distillation.sweep import ecal_all
+def ecal(
+    target: Annotated[
+        str, typer.Argument(help="A run folder, a YAML file of a life cycle, or a preset such as published-mlp.")
+    ],
+    inferences: Annotated[float | None, typer.Option(help="State eCAL at this number of inferences.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="For a run: its energy is 'charged' or 'shared'.")] = None,
+    sweep: Annotated[str | None, typer.Option(help="Over a range, such as inferences=1e2..1e8.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Draw the curve and its components into this folder.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """eCAL: joules per application bit over the life cycle, with its components and, for a run, break-evens."""
+    from energy.ecal.sweep import sweep_points
 
-    loaded, _ = _load(run, quiet=as_json)
-    result = ecal_all(loaded)
+    points = sweep_points(sweep) if sweep else []
+    changes = {"inferences": inferences, "teacher": teacher}
+    changes = {k: v for k, v in changes.items() if v is not None}
+    if Path(target).is_dir():
+        _ecal_of_run(Path(target), changes, points, figures, as_json)
+    else:
+        _ecal_by_hand(target, changes, points, figures, as_json)
+
+
+def _ecal_by_hand(source: str, changes: dict[str, Any], points: list[int], folder: Path | None, as_json: bool) -> None:
+    from channels.errors import UserError
+    from energy.ecal.config import Config
+    from energy.ecal.sweep import sweep_points
+
+    config = Config.read(source)
+    if "teacher" in changes:
+        raise UserError(f"--teacher: {source} has no teacher; the option is for a run folder")
+    config = Config.parse({**config.model_dump(), **changes}, source)
+    result = config.result(points)
+    if folder:
+        from distillation.report.ecal import components, curve
+
+        drawn = result.get("sweep") or config.result(sweep_points("inferences=1e2..1e8"))["sweep"]
+        _draw([curve(config.name, drawn), components(config.name, drawn)], folder)
     if as_json:
         print(json.dumps(result))
         return
-    print(f"{result['bits_per_slot']} application bits per slot, {result['settings']['hops']} network hops")
-    for name, terms in result["inference"].items():
-        for source, term in terms.items():
-            print(f"{name:<28} {source:<12} {term['ecal_j_per_bit']:.3e} J/bit ({term['kind']})")
+    print(f"{config.name}: {result['inferences']:,} inferences, {result['forward_flops']:,.0f} FLOPs each")
+    for name, energy_j in result["components_j"].items():
+        print(f"{name:<26} {energy_j:>12.6g} J {energy_j / (result['absolute_j'] or 1):>7.1%}")
+    print(f"{'absolute':<26} {result['absolute_j']:>12.6g} J")
+    limit = f"{result['limit_j_per_bit']:.6g} J/bit by inference alone"
+    print(f"eCAL {result['ecal_j_per_bit']:.6g} J/bit over {result['bits']:,.0f} bits, {limit}")
+    if "ecal_j_per_correct_bit" in result:
+        print(f"     {result['ecal_j_per_correct_bit']:.6g} J per correctly received bit")
+    _print_sweep(result.get("sweep", []))
+    for note in result["notes"]:
+        print(f"note: {note}")
+
+
+def _ecal_of_run(folder: Path, changes: dict[str, Any], points: list[int], figures: Path | None, as_json: bool) -> None:
+    from distillation.runs import Ecal
+    from distillation.sweep import ecal_all
+
+    run, _ = _load(folder, quiet=as_json)
+    ledger = ecal_all(run, Ecal.parse({**run.config.ecal.model_dump(), **changes}, "ecal"))
+    if figures:
+        from distillation.report.ecal import figures as figures_of
+
+        _draw(figures_of(ledger), figures)
+    swept = {
+        name: [ledger.bill(name, ledger.sources[0], inferences=n).ecal.as_json() for n in points]
+        for name in (ledger.roles if points else ())
+    }
+    if as_json:
+        print(json.dumps({**ledger.as_json(), **({"sweep": swept} if points else {})}))
+        return
+    print(f"{ledger.bits_per_slot} application bits per slot, {ledger.settings.inferences:,} slots in service")
+    for bill in ledger.bills():
+        e = bill.ecal
+        print(
+            f"{bill.receiver:<28} {bill.source:<12} {e.ecal_j_per_bit:.3e} J/bit, {e.absolute_j:>10.4g} J "
+            f"({e.development_j:.4g} J of development), limit {e.limit_j_per_bit:.3e} J/bit ({bill.kind})"
+        )
+    for name, rows in swept.items():
+        print(f"{name}, {ledger.sources[0]}")
+        _print_sweep(rows)
+    for sentence in ledger.sentences():
+        print(sentence)
+    for note in ledger.notes():
+        print(f"note: {note}")
+
+
+def _print_sweep(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        print(f"{row['inferences']:>14,} inferences {row['ecal_j_per_bit']:.6e} J/bit {row['absolute_j']:.6g} J")
+
+
+def _draw(figures: list[Any], folder: Path) -> None:
+    from channels.records import write_atomic
+    from distillation.report.figures import to_files
+
+    for figure in figures:
+        for name, data in to_files(figure).items():
+            write_atomic(folder / name, data)
+    print(f"figures: {folder}", file=sys.stderr)
 
 
 @app.command()

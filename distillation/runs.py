@@ -87,11 +87,26 @@ class Metering(Record):
 
 
 class Ecal(Record):
-    """Terms of eCAL: see :mod:`energy.ecal`."""
+    """How a run's life cycles are accounted: see :mod:`distillation.lifecycle`.
 
+    Attributes:
+        inferences: slots received in service, at which eCAL is stated.
+        hops: generic network hops that received samples cross before inference; 0 for a receiver beside its radio.
+        development_hops: hops that training and test slots cross.
+        virtualisation: overhead share on everything.
+        bits_per_value: of each real and imaginary part.
+        overhead, radio: reading of the sum over protocol layers, see :class:`energy.ecal.Reading`.
+        teacher: a teacher's energy is ``charged`` to each student in full, or ``shared`` over all students of the run.
+    """
+
+    inferences: int = Field(1_000_000, ge=1)
     hops: int = Field(0, ge=0)
+    development_hops: int = Field(0, ge=0)
     virtualisation: float = Field(0.0, ge=0, le=1)
     bits_per_value: int = Field(32, ge=1)
+    overhead: Literal["truncated", "exact"] = "truncated"
+    radio: Literal["all-layers", "physical"] = "all-layers"
+    teacher: Literal["charged", "shared"] = "charged"
 
 
 class Reporting(Record):

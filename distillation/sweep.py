@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pandas as pd
 import torch
 
 from channels import SlotStream, UserError
 from channels.records import write_atomic
-from distillation.runs import Planned, Run, Sweep, planned
+from distillation.lifecycle import Ledger
+from distillation.runs import Ecal, Planned, Run, Sweep, planned
 from distillation.training import Job, StepState, train
 from energy.account import TRAINING_FACTOR, EnergyRow, inference_rows, training_rows
 from energy.devices import Device, gpu, host
-from energy.ecal import inference_term, slot_bits
 from energy.meter import Meter, Reading
 from energy.operations import OperationCount, count, count_classical
 from receivers.ber import WHOLE, Evaluation, PointState, Shard, count_errors, out_of_range
@@ -212,21 +212,15 @@ def _training_rows(receiver: NeuralReceiver, counts: dict[str, OperationCount], 
     )  # fmt: skip
 
 
-def ecal_all(run: Run) -> dict[str, Any]:
-    """Write ``ecal.json``: eCAL's inference term of every metered receiver, from metered and from estimated energy.
+def ecal_all(run: Run, settings: Ecal | None = None) -> Ledger:
+    """Write ``ecal.json``: the life cycle of every receiver, from metered and from estimated energy.
+
+    Args:
+        settings: other than the run's own.
 
     Raises:
-        UserError: if nothing was metered yet.
+        UserError: if the run was not evaluated or metered yet.
     """
-    settings, grid = run.config.ecal, run.config.scenario.grid
-    bits = slot_bits(grid, settings.bits_per_value)
-    table = run.energy()
-    receivers: dict[str, dict[str, Any]] = {}
-    for row in table[table["phase"] == "inference"].itertuples():
-        term = inference_term(
-            row.energy_j / row.slots, bits, row.kind, settings.hops, settings.virtualisation
-        )  # fmt: skip
-        receivers.setdefault(row.receiver, {})[row.source] = asdict(term)
-    result = {"settings": settings.model_dump(), "bits_per_slot": bits, "inference": receivers}
-    write_atomic(run.ecal_path, json.dumps(result, indent=2) + "\n")
-    return result
+    ledger = Ledger(run, settings)
+    write_atomic(run.ecal_path, json.dumps(ledger.as_json(), indent=2) + "\n")
+    return ledger

@@ -10,12 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from energy.devices import Device
+from energy.ecal.metric import TRAINING_FACTOR as TRAINING_FACTOR
 from energy.estimate import estimates
 from energy.meter import Meter, Reading, meter_repeats
 from energy.operations import OperationCount
-
-TRAINING_FACTOR = 3
-"""A training step costs a forward pass and about two more for the gradients."""
 
 
 @dataclass(frozen=True)

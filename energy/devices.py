@@ -8,7 +8,6 @@ import statistics
 import time
 from importlib import resources
 
-import torch
 from pydantic import Field
 
 from channels import Record, UserError
@@ -78,6 +77,7 @@ def gpu(index: int = 0) -> Device:
         UserError: if NVML cannot read them.
     """
     import pynvml
+    import torch
 
     properties = torch.cuda.get_device_properties(index)
     try:
@@ -161,6 +161,8 @@ def cpu_power(power_w: float | None) -> tuple[float, str]:
 
 def _time_matmul(size: int = 1024) -> float:
     """FLOP/s of single-precision matrix products on the CPU, the median of runs over half a second."""
+    import torch
+
     a = torch.ones(size, size)
     rates: list[float] = []
     a @ a

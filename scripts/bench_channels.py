@@ -15,18 +15,26 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from channels import Channels, Grid, Interferer, Scenario, SlotStream
+from channels.links import Data, InterferingLink, WantedLink
 from channels.profiles import SPEED_OF_LIGHT_M_S
 
 BATCH = 128
 SNR_DB, SIR_DB, DELAY_SPREAD_S, DOPPLER_HZ = 10.0, 5.0, 100e-9, 500.0
-STAGES = {"_send": "wanted channel", "_draw_data": "data", 
-          "_draw_interference": "interferer"}  # fmt: skip
+STAGES = {
+    "_draw_data": (SlotStream, "draws"),
+    "_draw_wanted": (SlotStream, "draws"),
+    "_draw_interferers": (SlotStream, "draws"),
+    "receive wanted": (WantedLink, "wanted channel"),
+    "receive": (InterferingLink, "interferer"),
+    "symbols": (Data, "QAM symbols"),
+}
 
 
 def leanrx_stream(model: str, num_prb: int, interferer: bool) -> SlotStream:
@@ -87,15 +95,15 @@ def plain_sionna(model: str, num_prb: int, interferer: bool) -> Callable[[], obj
 
 def floor(num_prb: int, interferer: bool) -> Callable[[], object]:
     """Random numbers, matrix products and FFTs of one TDL block, nothing else."""
-    subcarriers, paths, sinusoids = 12 * num_prb, 23, 20
+    subcarriers, paths, nodes = 12 * num_prb, 23, 12
     size = Grid(num_prb=num_prb).fft_size
     gains = torch.randn(BATCH, 2 * 14, paths, dtype=torch.complex64)
     phases = torch.randn(BATCH, paths, subcarriers, dtype=torch.complex64)
     spectrum = torch.randn(BATCH, 2, 15, size, dtype=torch.complex64)
 
     def link() -> None:
-        torch.rand(BATCH, 3, paths, sinusoids)
-        torch.randint(16, (BATCH, 14, subcarriers), dtype=torch.uint8)
+        torch.randn(BATCH, 2 * paths, nodes, dtype=torch.complex64)
+        torch.empty(BATCH * 14 * subcarriers // 8, dtype=torch.int64).random_(-(2**63), None)
         gains @ phases
 
     def make() -> None:
@@ -116,27 +124,30 @@ def seconds(make: Callable[[], object], repeats: int) -> float:
 
 
 def stage_shares(stream: SlotStream, repeats: int) -> dict[str, float]:
-    """Share of a block's time by stage; what the interferer calls counts as the interferer's."""
-    spent = dict.fromkeys(STAGES.values(), 0.0)
+    """Share of a block's time by stage; what one stage calls of another counts as its own."""
+    spent = {stage: 0.0 for _, stage in STAGES.values()}
     depth = [0]
-    for method, stage in STAGES.items():
+    originals = {}
+    for key, (owner, stage) in STAGES.items():
+        method = key.split()[0]
+        originals[owner, method] = getattr(owner, method)
 
-        def timed(*arguments: object, _inner=getattr(stream, method), _stage=stage) -> object:  # type: ignore[no-untyped-def]
+        def timed(*arguments: Any, _inner: Any = originals[owner, method], _stage: str = stage, **named: Any) -> Any:
             depth[0] += 1
             begin = time.perf_counter()
             try:
-                return _inner(*arguments)
+                return _inner(*arguments, **named)
             finally:
                 depth[0] -= 1
                 if depth[0] == 0:
                     spent[_stage] += time.perf_counter() - begin
 
-        setattr(stream, method, timed)
+        setattr(owner, method, timed)
     total = repeats * seconds(iter_blocks(stream), repeats)
-    for method in STAGES:
-        delattr(stream, method)
+    for (owner, method), original in originals.items():
+        setattr(owner, method, original)
     shares = {stage: value / total for stage, value in spent.items()}
-    return {**shares, "noise, sums, ratios": 1 - sum(shares.values())}
+    return {**shares, "noise, sums, pilots, bits": 1 - sum(shares.values())}
 
 
 def iter_blocks(stream: SlotStream) -> Callable[[], object]:

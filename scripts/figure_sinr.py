@@ -1,6 +1,6 @@
 """Draw docs/images/sinr.png: what SNR, SIR and SINR mean here, nominal and realised, from simulated slots.
 
-    python scripts/figure_sinr.py
+python scripts/figure_sinr.py
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def main() -> None:
                                  (slots.sinr_db, "SINR", "#3b6ea8")):  # fmt: skip
         spread.hist(values.numpy(), np.arange(-15, 40, 1), histtype="step", lw=1.8, label=name, color=colour)
     spread.axvline(SINR_DB, color="#333333", ls="--", lw=1)
-    spread.set(xlabel="realised ratio of a slot, dB", ylabel="slots", title=f"{SLOTS} slots of it (desk, test channels)")
+    spread.set(
+        xlabel="realised ratio of a slot, dB", ylabel="slots", title=f"{SLOTS} slots of it (desk, test channels)"
+    )
     spread.legend()
     for axes in (powers, spread):
         axes.spines[["top", "right"]].set_visible(False)

@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 
 from channels import NUM_SYMBOLS, UserError
+from distillation.lifecycle import METERED
 from distillation.runs import Run, twin_of
 from distillation.sweep import all_receivers, operations
 from receivers.ber import rates
 from receivers.crossing import NO_GAP, gap_db, sinr_at_ber
 from receivers.weights import NeuralReceiver
-
-METERED = "CodeCarbon"
 
 
 @dataclass(frozen=True)

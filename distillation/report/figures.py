@@ -27,7 +27,8 @@ _TEACHER = "#d55e00"
 class Curve:
     """One series: points, optional interval, and how it looks.
 
-    ``low`` and ``high`` bound ``y``; where ``y`` is 0 only ``high`` is drawn, as an upper bound.
+    ``low`` and ``high`` bound ``y``; where ``y`` is 0 only ``high`` is drawn, as an upper bound. ``fill`` colours the
+    area down to the curve before, or to 0 for the first.
     """
 
     name: str
@@ -40,11 +41,12 @@ class Curve:
     marker: str = "circle"
     lines: bool = True
     labels: list[str] | None = None
+    fill: bool = False
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure: axes in words and units (y logarithmic, x where said), and curves.
+    """A figure: axes in words and units (y logarithmic unless said, x where said), and curves.
 
     ``second_x`` is a factor and a title for a second scale of the same axis, above.
     """
@@ -57,6 +59,7 @@ class Figure:
     x_log: bool = False
     second_x: tuple[float, str] | None = None
     y_range: tuple[float, float] | None = field(default=None)
+    y_log: bool = True
 
 
 def figures(analysis: Analysis) -> list[Figure]:
@@ -92,6 +95,11 @@ def _marker(name: str) -> str:
     if name == "teacher":
         return "square"
     return "circle-open" if "-twin" in name else "circle"
+
+
+def style(name: str) -> tuple[str, str]:
+    """Dash and marker of a receiver."""
+    return _dash(name), _marker(name)
 
 
 def _ber(analysis: Analysis, share: float) -> Figure:
@@ -225,7 +233,7 @@ _LAYOUT: dict[str, Any] = {
 def _axis(title: str, values: list[float], log: bool, ends: tuple[float, float] | None = None) -> dict[str, Any]:
     """A plotly axis; on a logarithmic one the ticks are decades, or 1-2-5 where there are few of those."""
     if not log:
-        return {"title": title}
+        return {"title": title, "range": list(ends)} if ends else {"title": title}
     low, high = ends or (min(values) / 1.5, max(values) * 1.5)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     if math.log10(high / low) > 2.5:
@@ -261,13 +269,15 @@ def to_plotly(figure: Figure) -> Any:
                 "thickness": 1,
                 "width": 3,
             }
+        if curve.fill:
+            trace |= {"fill": "tonexty" if drawn.data else "tozeroy", "line": {"color": curve.colour, "width": 0.5}}
         if curve.labels:
             trace |= {"text": curve.labels, "hovertemplate": "%{text}<br>%{x:.3e}, %{y:.3e}<extra></extra>"}
         drawn.add_trace(go.Scatter(**trace))
     x_values = [v for c in figure.curves for v in c.x]
     y_values = [v for c in figure.curves for v in (*c.y, *(c.low or ()), *(c.high or ())) if v > 0]
     x_axis = _axis(figure.x_title, x_values, figure.x_log)
-    y_axis = _axis(figure.y_title, y_values, log=True, ends=figure.y_range)
+    y_axis = _axis(figure.y_title, y_values, figure.y_log, figure.y_range)
     if figure.second_x:
         factor, title = figure.second_x
         upper = _axis(title, [v * factor for v in x_values], figure.x_log)
@@ -291,16 +301,21 @@ def to_files(figure: Figure) -> dict[str, bytes]:
     from matplotlib import ticker
 
     drawn, axes = plt.subplots(figsize=(7.2, 4.8), layout="constrained")
-    for curve in figure.curves:
-        _draw(axes, curve)
+    for index, curve in enumerate(figure.curves):
+        if curve.fill:
+            below = figure.curves[index - 1].y if index else [0.0] * len(curve.y)
+            axes.fill_between(curve.x, below, curve.y, color=curve.colour, alpha=0.5, linewidth=0, label=curve.name)
+        else:
+            _draw(axes, curve)
     axes.set_xlabel(figure.x_title)
     axes.set_ylabel(figure.y_title)
     if figure.x_log:
         axes.set_xscale("log")
-    axes.set_yscale("log")
+    if figure.y_log:
+        axes.set_yscale("log")
     if figure.y_range:
         axes.set_ylim(*figure.y_range)
-    scales: list[Any] = [axes.xaxis, axes.yaxis] if figure.x_log else [axes.yaxis]
+    scales: list[Any] = [a for a, log in ((axes.xaxis, figure.x_log), (axes.yaxis, figure.y_log)) if log]
     if figure.second_x:
         factor, title = figure.second_x
         scale: Any = (lambda x: x * factor, lambda x: x / factor)

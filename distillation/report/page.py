@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from channels.records import TEMPORARY
+from distillation.lifecycle import Ledger
+from distillation.report import ecal
 from distillation.report.analysis import METERED, Analysis, analyse, mape
 from distillation.report.figures import (
     Figure,
@@ -41,12 +43,12 @@ def write_report(run: Run) -> Path:
     Raises:
         UserError: if the run was not evaluated or metered yet.
     """
-    analysis = analyse(run)
-    drawn = figures(analysis)
-    files: dict[str, bytes] = {"index.html": _page(run, analysis, drawn).encode()}
+    analysis, ledger = analyse(run), Ledger(run)
+    drawn = [*figures(analysis), *ecal.figures(ledger)]
+    files: dict[str, bytes] = {"index.html": _page(run, analysis, ledger, drawn).encode()}
     for figure in drawn:
         files |= to_files(figure)
-    for name, table in _csv(analysis).items():
+    for name, table in _csv(analysis, ledger).items():
         files[name] = table.to_csv(index=False, lineterminator="\n").encode()
     with tempfile.TemporaryDirectory(dir=run.folder, prefix=TEMPORARY) as work:
         complete = Path(work) / "complete"
@@ -59,17 +61,20 @@ def write_report(run: Run) -> Path:
     return run.report_folder / "index.html"
 
 
-def _csv(analysis: Analysis) -> dict[str, pd.DataFrame]:
+def _csv(analysis: Analysis, ledger: Ledger) -> dict[str, pd.DataFrame]:
     return {
         "ber.csv": analysis.rates,
         "sizes.csv": analysis.sizes,
         "energy.csv": analysis.energy,
         "agreement.csv": analysis.agreement,
         "training.csv": analysis.training,
+        "life-cycle.csv": ecal.life_cycle_table(ledger),
+        "correct-bits.csv": ecal.correct_bit_table(ledger),
+        "break-even.csv": ecal.break_even_table(ledger),
     }
 
 
-def _page(run: Run, analysis: Analysis, drawn: list[Figure]) -> str:
+def _page(run: Run, analysis: Analysis, ledger: Ledger, drawn: list[Figure]) -> str:
     import jinja2
     from plotly.offline import get_plotlyjs
 
@@ -88,12 +93,12 @@ def _page(run: Run, analysis: Analysis, drawn: list[Figure]) -> str:
         label=run.config.label,
         subtitle=subtitle,
         findings=_findings(run, analysis),
-        sections=_sections(run, analysis, drawn),
+        sections=_sections(run, analysis, ledger, drawn),
         plotly_js=get_plotlyjs(),
     )  # fmt: skip
 
 
-def _sections(run: Run, analysis: Analysis, drawn: list[Figure]) -> list[_Section]:
+def _sections(run: Run, analysis: Analysis, ledger: Ledger, drawn: list[Figure]) -> list[_Section]:
     ber = [_figure(f) for f in drawn if f.name.startswith("ber")]
     rest = {f.name: _figure(f) for f in drawn}
     return [
@@ -111,6 +116,12 @@ def _sections(run: Run, analysis: Analysis, drawn: list[Figure]) -> list[_Sectio
         _Section("Energy against BER", [_energy_words(analysis)], [rest["trade-off"]], [_size_table(analysis)]),
         _Section("Estimate and meter", [agreement_words(analysis)], [rest["agreement"]], [_energy_table(analysis)]),
         _Section("Training", [_training_words(analysis)], tables=[_training_table(analysis)]),
+        _Section(
+            "Life cycle",
+            ecal.texts(ledger),
+            [figure for name, figure in rest.items() if name.startswith(("ecal", "break-even"))],
+            [ecal.shown_break_evens(ledger), ecal.shown_life_cycles(ledger)],
+        ),
         _Section("What was measured with what", tables=[_instrument_table(run, analysis)]),
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from channels import Scenario, Slots, SlotStream
-from channels.scenario import Split
+from channels.scenarios import Split
 from receivers.classical.pilots import pilot_groups
 
 

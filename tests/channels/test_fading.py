@@ -8,7 +8,7 @@ from scipy.special import j0
 from channels.fading import Fading, frequency_response
 from channels.grid import Grid
 from channels.profiles import Paths
-from channels.scenario import ChannelModel
+from channels.scenarios import ChannelModel
 
 GRID = Grid(num_prb=6)
 

@@ -16,6 +16,7 @@ import yaml
 
 from distillation import cli
 from distillation.cli import main
+from energy.ecal.config import forward_flops
 from receivers.spec import build
 
 SMALL = {
@@ -112,7 +113,11 @@ def test_the_report_is_one_page_that_needs_no_network(run: Path) -> None:
     for words in ("95 % intervals", "Pareto front", "CodeCarbon", "No claim for distillation"):
         assert words in page
     names = {p.name for p in (run / "report").iterdir()}
-    for figure in ("ber-interference-0", "ber-interference-0.5", "trade-off", "agreement"):
+    assert "Against running the teacher" in page or "No student repays" in page
+    for figure in (
+        "ber-interference-0", "ber-interference-0.5", "trade-off", "agreement", "ecal", "ecal-components",
+        "break-even-deeprx-w0.03125-d3-kd",
+    ):  # fmt: skip
         assert {f"{figure}.png", f"{figure}.pdf"} <= names
     sizes = pd.read_csv(run / "report" / "sizes.csv").set_index("receiver")
     teacher = build("deeprx-w0.0625-d3")
@@ -141,9 +146,19 @@ def test_answers_in_json(run: Path, capsys) -> None:
     assert metered["ecal_j_per_bit"] == pytest.approx(
         float((row["energy_j"] / row["slots"]).iloc[0]) / (2 * 2 * 14 * 12 * 32)
     )
+    bill = ecal["life_cycle"]["deeprx-w0.03125-d3-kd"]["CodeCarbon"]
+    taught = rows[(rows["phase"] == "training") & (rows["source"] == "CodeCarbon")].set_index("receiver")["energy_j"]
+    parts = bill["components_j"]
+    assert parts["teacher"] == taught["teacher"]
+    assert parts["training"] + parts["distillation"] == pytest.approx(taught["deeprx-w0.03125-d3-kd"])
+    assert sum(parts.values()) == pytest.approx(bill["absolute_j"])
+    assert {r["against"] for r in ecal["break_even"]} >= {"running the teacher", "deeprx-w0.03125-d3-twin", "LMMSE"}
     leanrx("export", run, "smallest", "--json")
     exported = json.loads(capsys.readouterr().out)
     assert exported["equal"]
+    counted = rows[rows["receiver"] == "deeprx-w0.03125-d3-kd"]["flops"].iloc[0]
+    path = run / "exports" / "deeprx-w0.03125-d3-kd" / "deeprx-w0.03125-d3-kd.onnx"
+    assert forward_flops({"kind": "onnx", "path": str(path), "shape": [1, 10, 14, 12]}) == counted
     assert (run / "exports" / "deeprx-w0.03125-d3-kd" / "deeprx-w0.03125-d3-kd.onnx").exists()
     leanrx("energy", run, "--json")
     rows = json.loads(capsys.readouterr().out)["rows"]
@@ -153,6 +168,40 @@ def test_answers_in_json(run: Path, capsys) -> None:
     leanrx("count", "LS", "--device", "raspberry-pi-4", "--json")
     estimates = json.loads(capsys.readouterr().out)["estimates"]
     assert [e["method"] for e in estimates] == ["FLOPs/clock", "FLOPs/W"]
+
+
+def test_a_life_cycle_by_hand(run: Path, tmp_path, capsys) -> None:
+    """A file that differs from a preset in what it says, the sweep, the figures, and a run's sweep."""
+    path = tmp_path / "life.yaml"
+    path.write_text(
+        "preset: published-kan\nname: ours\ninferences: 1e4\nhops: []\ninference_hops: []\n"
+        "devices: {training: generic_cpu}\ngoodput: {data_bits_per_inference: 100, ber: 0.1}\n"
+    )
+    leanrx("ecal", path, "--json", "--sweep", "inferences=1e2..1e8", "--figures", tmp_path / "figures")
+    found = json.loads(capsys.readouterr().out)
+    assert list(found)[1:7] == [
+        "ecal_j_per_bit", "absolute_j", "development_j", "inference_j_per_inference", "components_j", "bits"
+    ]  # fmt: skip
+    flops = 81_440
+    parts = found["components_j"]
+    assert parts["collection"] == parts["inference_collection"] == 0
+    assert parts["training"] == pytest.approx(3 * flops * 50 * 204.8 * 1e-10)
+    assert parts["inference"] == pytest.approx(10_000 * flops * 1.4e-8)
+    assert found["ecal_j_per_correct_bit"] == pytest.approx(found["absolute_j"] / (10_000 * 90))
+    assert any("no network" in note for note in found["notes"])
+    swept = [point["inferences"] for point in found["sweep"]]
+    assert (swept[0], swept[-1], len(swept)) == (100, 10**8, 19)
+    names = {p.name for p in (tmp_path / "figures").iterdir()}
+    assert names == {"ecal.png", "ecal.pdf", "ecal-components.png", "ecal-components.pdf"}
+    leanrx("ecal", "published-mlp")
+    assert "eCAL 2.10644e-06 J/bit" in capsys.readouterr().out
+    leanrx("ecal", run, "--sweep", "inferences=1..1000", "--inferences", "1e5", "--teacher", "shared", "--json")
+    told = json.loads(capsys.readouterr().out)
+    assert told["settings"]["teacher"] == "shared"
+    points = told["sweep"]["teacher"]
+    assert points[0]["ecal_j_per_bit"] > points[-1]["ecal_j_per_bit"] > points[-1]["limit_j_per_bit"]
+    leanrx("ecal", run)
+    assert "note: uncertainty" in capsys.readouterr().out
 
 
 def test_a_new_point_outside_the_trained_range_is_warned_about(run: Path, capsys) -> None:
@@ -210,6 +259,14 @@ def test_wrong_arguments(run: Path, tmp_path, capsys) -> None:
         (("evaluate", run, "--sinr-db", "nan"), "finite"),
         (("evaluate", run, "--sinr-db", "5000"), "outside -50..100 dB"),
         (("count", "deeprx-w0.25", "--device", "abacus"), "'abacus' is not known"),
+        (("ecal", "published-gan"), "no such file or preset"),
+        (("ecal", tmp_path / "none.yaml"), "cannot be read"),
+        (("ecal", tmp_path), "not a run folder"),
+        (("ecal", "published-mlp", "--sweep", "inferences=1e8..1e2"), "write inferences=1e2..1e8"),
+        (("ecal", "published-mlp", "--sweep", "epochs=1..9"), "write inferences=1e2..1e8"),
+        (("ecal", "published-mlp", "--inferences", "0"), "inferences: 0"),
+        (("ecal", "published-mlp", "--teacher", "shared"), "has no teacher"),
+        (("ecal", run, "--teacher", "lent"), "'charged' or 'shared'"),
     ):
         leanrx(*arguments, code=2)
         error = capsys.readouterr().err

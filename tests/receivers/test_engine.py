@@ -139,7 +139,7 @@ def test_shards_are_written_one_of_how_many(stream: SlotStream, tmp_path) -> Non
 KILLED = """
 import sys
 from channels import SlotStream
-from channels.scenario import Scenario
+from channels.scenarios import Scenario
 from receivers.ber import Evaluation, count_errors
 from receivers.classical import LsReceiver, PerfectCsiReceiver
 
