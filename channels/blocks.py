@@ -113,7 +113,7 @@ class SlotStream:
         seeds = np.random.SeedSequence(entropy).generate_state(count, np.uint64)
         generators = [torch.Generator(self.device).manual_seed(int(s) >> 1) for s in seeds]
         rng_wanted, rng_data, rng_snr, *others = generators
-        y, noise_parts = self._start_noise(others[:NOISE_PARTS])
+        y, drawing_noise = self._start_noise(others[:NOISE_PARTS])
         noise_var = 10 ** (-self._uniform(rng_snr, *scenario.snr_db) / 10)
         data = self._draw_data(rng_data, scenario.modulations, NUM_SYMBOLS)
         pilots, is_data = draw_pilots(grid, self.block_slots, rng_data)
@@ -123,8 +123,8 @@ class SlotStream:
         h = torch.empty_like(y)
         responses = [y.new_empty(*y.shape[:2], link.num_instants, y.shape[3]) for link in interferers]
         energy = DataEnergy(is_data)
-        for noise in noise_parts:
-            noise.result()
+        for drawing in drawing_noise:
+            drawing.result()
         of_wanted, of_noise, of_interference, of_unwanted = torch.zeros(4, self.block_slots, device=self.device)
         at_a_time = self.block_slots if y.device.type != "cpu" else max(1, ELEMENTS_AT_A_TIME // y[0].numel())
         for first in range(0, self.block_slots, at_a_time):
@@ -229,19 +229,24 @@ class SlotStream:
         inside = (prb >= first[:, None]) & (prb < (first + wide)[:, None])
         return (inside * (num_prb / wide).sqrt()[:, None]).repeat_interleave(12, dim=1)
 
-    def _start_noise(self, generators: list[torch.Generator]) -> tuple[torch.Tensor, list[Future[torch.Tensor]]]:
-        """Complex Gaussian noise of unit power ``(B, R, S, F)``, there when the futures are done.
+    def _start_noise(self, generators: list[torch.Generator]) -> tuple[torch.Tensor, list[Future[None]]]:
+        """Complex Gaussian noise of unit power ``(B, R, S, F)``, which is there when the futures are done.
 
-        Each generator makes its part, on other cores than the one that goes on.
+        Each generator makes its part; where torch has several threads, beside the one that goes on.
         """
         grid = self.scenario.grid
         shape = (self.block_slots, grid.num_rx, NUM_SYMBOLS, grid.num_subcarriers)
         noise = torch.empty(shape, dtype=torch.complex64, device=self.device)
-        parts = torch.view_as_real(noise).flatten().chunk(len(generators))
-        return noise, [
-            _NOISE_MAKERS.submit(part.normal_, std=math.sqrt(0.5), generator=generator)
-            for part, generator in zip(parts, generators, strict=False)
-        ]
+        parts = list(zip(torch.view_as_real(noise).flatten().chunk(len(generators)), generators, strict=False))
+
+        def fill(part: tuple[torch.Tensor, torch.Generator]) -> None:
+            part[0].normal_(std=math.sqrt(0.5), generator=part[1])
+
+        if torch.get_num_threads() > 1 and noise.device.type == "cpu":
+            return noise, [_NOISE_MAKERS.submit(fill, part) for part in parts]
+        for part in parts:
+            fill(part)
+        return noise, []
 
 
 def _side_by_side(responses: list[torch.Tensor], like: torch.Tensor) -> torch.Tensor:

@@ -3,9 +3,9 @@
 The peer is built from Sionna's documented blocks: BinarySource, Mapper, ResourceGridMapper, OFDMChannel over TDL or
 CDL, and for an interferer a second such chain, scaled and added. It draws one delay spread per call and an interferer
 in step with the slot; leanrx draws both per slot, and reports realised ratios. The floor is the random numbers, matrix
-products and FFTs of a block alone.
+products and FFTs of a block alone. By default torch has one thread, as it has in each worker of an evaluation.
 
-    python scripts/bench_channels.py [--quick]
+    python scripts/bench_channels.py [--quick] [--threads N]
 """
 
 from __future__ import annotations
@@ -158,7 +158,10 @@ def iter_blocks(stream: SlotStream) -> Callable[[], object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="three runs of one block in place of five of three")
-    quick = parser.parse_args().quick
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    quick = arguments.quick
     runs, repeats = (3, 1) if quick else (5, 3)
     table = Table("case", "leanrx slots/s", "Sionna slots/s", "ratio", "floor slots/s", "stages of leanrx")
     cases = []
