@@ -1,8 +1,8 @@
 """Classical receivers beside a public rerun of DeepRx's figure 6(a): BER of 16-QAM without interference.
 
 The rerun (github.com/Tonyerwite/DeepRX, MATLAB's 5G Toolbox) has 1000 slots per point. Here the scenario is
-``deeprx-2021`` with its test channels, one or two pilot symbols, and all receivers on the same slots. Counts are kept in
-``runs/fig6a`` and a second call goes on.
+``deeprx-2021`` with its test channels, one or two pilot symbols, and all receivers on the same slots. Counts go to
+``runs/fig6a``, and a second call goes on.
 
     python scripts/table_fig6a.py [--slots 2048] [--workers 2]
 """
