@@ -108,11 +108,7 @@ class SlotStream:
     def block(self, number: int) -> Slots:
         """Make block ``number`` (0 or greater)."""
         scenario, grid = self.scenario, self.scenario.grid
-        entropy = [self.seed, zlib.crc32(self.name.encode()), number]
-        count = 3 + NOISE_PARTS + len(self._interfering)
-        seeds = np.random.SeedSequence(entropy).generate_state(count, np.uint64)
-        generators = [torch.Generator(self.device).manual_seed(int(s) >> 1) for s in seeds]
-        rng_wanted, rng_data, rng_snr, *others = generators
+        rng_wanted, rng_data, rng_snr, *others = self._generators(number)
         y, drawing_noise = self._start_noise(others[:NOISE_PARTS])
         noise_var = 10 ** (-self._uniform(rng_snr, *scenario.snr_db) / 10)
         data = self._draw_data(rng_data, scenario.modulations, NUM_SYMBOLS)
@@ -159,6 +155,18 @@ class SlotStream:
             sinr_db=10 * torch.log10(of_wanted / of_unwanted),
         )
 
+    @torch.no_grad()
+    def channel(self, number: int) -> Paths:
+        """The wanted channel of block ``number`` alone, as the paths of its symbols: ``h`` without the responses."""
+        return self._draw_wanted(self._generators(number)[0]).per_symbol()
+
+    def _generators(self, number: int) -> list[torch.Generator]:
+        """Of the wanted channel, the data, the SNR, the parts of the noise, and the interferers."""
+        entropy = [self.seed, zlib.crc32(self.name.encode()), number]
+        count = 3 + NOISE_PARTS + len(self._interfering)
+        seeds = np.random.SeedSequence(entropy).generate_state(count, np.uint64)
+        return [torch.Generator(self.device).manual_seed(int(s) >> 1) for s in seeds]
+
     def _uniform(self, rng: torch.Generator, low: float, high: float) -> torch.Tensor:
         return low + (high - low) * torch.rand(self.block_slots, device=self.device, generator=rng)
 
@@ -169,7 +177,7 @@ class SlotStream:
         size = math.prod(shape)
         words = torch.empty(-(-size // 8), dtype=torch.int64, device=self.device)  # eight labels in one random number
         words.random_(-(2**63), None, generator=rng)
-        return Data(words.view(torch.uint8)[:size].view(shape), orders[choice], self.scenario.bits_per_symbol)
+        return Data(words.view(torch.uint8)[:size].view(shape), orders[choice], int(orders.max()))
 
     def _draw_paths(self, fading: Fading, rng: torch.Generator, num_symbols: int, delay_s: torch.Tensor) -> Paths:
         """Each slot's channel, late by ``delay_s``, once per symbol or as the time domain wants it."""

@@ -2,10 +2,10 @@
 
 A dataset is one folder::
 
-    dataset.yaml             what was drawn: scenario, seed, split, test points
-    drawn/block-000000.h5    blocks as the scenario draws them, or
-    sinr+05.0-share0.80/...  blocks at one test point
-    SHA256SUMS               hashes of the block files; ``sha256sum -c SHA256SUMS`` checks them
+    dataset.yaml            what was drawn: scenario, seed, split, test points
+    drawn/block-000000.h5   blocks as the scenario draws them, or
+    sinr+05.00-share0.800/  blocks at one test point
+    SHA256SUMS              hashes of the block files; ``sha256sum -c SHA256SUMS`` checks them
 
 A block file holds one array per field of :class:`channels.slots.Slots`, with named axes, a unit and a description.
 """
@@ -67,8 +67,8 @@ class Dataset(Record):
     split: Split
     seed: int = Field(1, ge=0, lt=2**32)
     purpose: str = ""
-    block_slots: int = Field(64, ge=1)
-    num_blocks: int = Field(ge=1)
+    block_slots: int = Field(64, ge=1, le=2**16)
+    num_blocks: int = Field(ge=1, le=10**6)
     sinr_db: tuple[float, ...] = ()
     interference_shares: tuple[float, ...] = Field((0.0,), min_length=1)
     version: Literal[1] = VERSION
@@ -87,7 +87,13 @@ class Dataset(Record):
     def _can_be_drawn(self) -> Self:
         if not getattr(self.scenario.channels, self.split):
             raise ValueError(f"scenario.channels.{self.split} is empty; name at least one model")
+        if not self.sinr_db and self.interference_shares != (0.0,):
+            raise ValueError("interference_shares: needs sinr_db; without test points the scenario draws its own SIR")
+        if len(set(self.points)) < len(self.points):
+            raise ValueError("sinr_db, interference_shares: two test points are less than 0.01 dB or 0.001 apart")
         for sinr_db in self.sinr_db:
+            if not -50 <= sinr_db <= 100:
+                raise ValueError(f"sinr_db: {sinr_db} is outside -50..100 dB")
             for share in self.interference_shares:
                 try:
                     self.scenario.at_sinr(sinr_db, share)

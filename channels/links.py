@@ -77,30 +77,37 @@ class WantedLink:
     amplifier: PowerAmplifier | None
     neighbours: tuple[Data, Data] | None
 
+    def per_symbol(self, part: slice = slice(None)) -> Paths:
+        """The paths of some slots in each of their 14 symbols, with the oscillator's mean rotation in each window."""
+        paths = Paths(self.paths.gains[part], self.paths.delays_s[part])
+        if self.neighbours is not None:
+            paths = timedomain.at_windows(paths, self.grid)
+        if self.phasor is not None:
+            paths = Paths(paths.gains * self.phasor[part].mean(-1)[:, None, :, None], paths.delays_s)
+        return paths
+
     def receive(self, part: slice, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor | None:
         """Write the channel into ``out``, and give what arrives if that is not just channel times symbols.
 
         Args:
             part: slots.
             x: what they send, complex64 ``(b, S, F)``.
-            out: for the channel, with the oscillator's mean rotation in each window, complex64 ``(b, R, S, F)``.
+            out: for the channel, complex64 ``(b, R, S, F)``.
         """
-        paths = Paths(self.paths.gains[part], self.paths.delays_s[part])
+        frequency_response(self.per_symbol(part), self.grid, out)
         sent = x if self.amplifier is None else amplify(x, self.amplifier, self.grid)
-        windows: torch.Tensor | None = None
         if self.neighbours is not None:
             before, after = self.neighbours
             stream = torch.cat([before.symbols(part), sent, after.symbols(part)], dim=1)
+            paths = Paths(self.paths.gains[part], self.paths.delays_s[part])
             windows = timedomain.windows_through(stream, paths, self.grid)
-            paths = timedomain.at_windows(paths, self.grid)
-        frequency_response(paths, self.grid, out)
-        if windows is None and self.phasor is None and self.amplifier is None:
+        elif self.phasor is not None or self.amplifier is not None:
+            response = frequency_response(Paths(self.paths.gains[part], self.paths.delays_s[part]), self.grid)
+            windows = to_windows(response * sent[:, None], self.grid)
+        else:
             return None
-        if windows is None:
-            windows = to_windows(out * sent[:, None], self.grid)
         if self.phasor is not None:
             windows = windows * self.phasor[part, None]
-            out *= self.phasor[part].mean(-1)[:, None, :, None]
         return to_subcarriers(windows, self.grid)
 
 

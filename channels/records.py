@@ -55,7 +55,15 @@ class Record(BaseModel):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with scientific notation read as people write it: ``15e3`` and ``1e-8`` are numbers."""
+    """YAML with scientific notation read as people write it (``15e3`` is a number), and without repeated keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' is there twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -78,13 +86,15 @@ def read_yaml(path: str | Path) -> Any:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
-        raise UserError(f"{path}: not valid YAML{line}") from None
+        what = f" ({error.problem})" if isinstance(error, yaml.MarkedYAMLError) and error.problem else ""
+        raise UserError(f"{path}: not valid YAML{line}{what}") from None
 
 
 _WORDS = {
     "model_type": "write keys and values, such as 'label: desk'",
     "model_attributes_type": "write keys and values, such as 'label: desk'",
-    "tuple_type": "write a list, such as [0, 10]",
+    "tuple_type": "write a list, in square brackets",
+    "dict_type": "write a list of names, or names with weights, such as {TDL-A: 2, TDL-B: 1}",
     "string_type": "write a word; quote numbers",
     "string_pattern_mismatch": "use letters, digits, '.', '_' and '-', and begin with a letter or digit",
     "finite_number": "write a finite number",

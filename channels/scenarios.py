@@ -35,14 +35,16 @@ def _within(low: float, high: float, unit: str) -> AfterValidator:
 
 
 def _equal_weights(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        if len(set(map(str, value))) < len(value):
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list | tuple) and all(isinstance(model, str) for model in value):
+        if len(set(value)) < len(value):
             raise ValueError("names a model twice; give weights, such as {TDL-A: 2, CDL-A: 1}")
         return dict.fromkeys(value, 1.0)
     return value
 
 
-Mixture = Annotated[dict[ChannelModel, Annotated[float, Field(gt=0)]], BeforeValidator(_equal_weights)]
+Mixture = Annotated[dict[ChannelModel, Annotated[float, Field(gt=0, le=1e6)]], BeforeValidator(_equal_weights)]
 """Channel models and the weights with which a slot draws one; a list stands for equal weights."""
 
 
@@ -148,17 +150,28 @@ class Scenario(Record):
 
     @model_validator(mode="after")
     def _interferers_fit(self) -> Self:
-        for i, interferer in enumerate(self.interferers):
-            for modulation in interferer.modulations or ():
-                if BITS_PER_SYMBOL[modulation] > self.bits_per_symbol:
-                    raise ValueError(
-                        f"interferers.{i}.modulations: {modulation} carries more bits than the scenario's highest "
-                        f"modulation; use up to {2**self.bits_per_symbol}-QAM"
-                    )
-            for split in ("train", "test"):
+        for split in ("train", "test"):
+            for i, interferer in enumerate(self.interferers):
                 own = interferer.channels
                 if own is not None and getattr(self.channels, split) and not getattr(own, split):
                     raise ValueError(f"interferers.{i}.channels.{split} is empty; name at least one model")
+        shared = sorted(self._models("train") & self._models("test"))
+        if shared:
+            raise ValueError(f"interferers: train and test share {', '.join(shared)}; a model belongs to one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _time_domain_holds(self) -> Self:
+        """Refuse what leaves the stream of samples, or changes faster than its gains are drawn."""
+        limit_s, limit_hz = self.grid.symbol_duration_s / 2, self.grid.subcarrier_spacing_hz / 10
+        if max(map(abs, self.impairments.timing_offset_s)) > limit_s:
+            raise ValueError(f"impairments.timing_offset_s: must lie within half a symbol, {limit_s:.3g} s")
+        moving = not self._models("train", "test") <= set(_FLAT)
+        if self.domain == "time" and moving and self.max_doppler_hz[1] > limit_hz:
+            raise ValueError(
+                f"max_doppler_hz: {self.max_doppler_hz[1]:g} Hz is above a tenth of the subcarrier spacing "
+                f"({limit_hz:g} Hz); lower it or widen the spacing"
+            )
         return self
 
     @model_validator(mode="after")
@@ -168,7 +181,7 @@ class Scenario(Record):
             return self
         prefix_s, limit_hz = self.grid.cyclic_prefix_s, self.grid.subcarrier_spacing_hz / 20
         mend = "write 'domain: time'"
-        models = self._models()
+        models = self._models("train", "test")
         drops = sorted(models & set(DROPS))
         if drops:
             raise ValueError(f"channels: {drops[0]} draws delays beyond the cyclic prefix; {mend}")
@@ -192,9 +205,10 @@ class Scenario(Record):
             )
         return self
 
-    def _models(self) -> set[str]:
+    def _models(self, *splits: Split) -> set[str]:
+        """Channel models of the wanted and the interfering links."""
         lists = [self.channels, *(i.channels for i in self.interferers if i.channels is not None)]
-        return {model for channels in lists for model in (*channels.train, *channels.test)}
+        return {model for channels in lists for split in splits for model in getattr(channels, split)}
 
     @property
     def bits_per_symbol(self) -> int:
@@ -218,7 +232,8 @@ class Scenario(Record):
         Args:
             sinr_db: mean wanted power over mean interference-plus-noise power, per receive antenna.
             interference_share: part of the interference-plus-noise power that the interferers bring, 0 to 1 (excl.).
-                Several share it as the middles of their ``sir_db`` relate. They are present in every slot.
+                Several share it as the middles of their ``sir_db`` relate. They are present in every slot; one of
+                probability 0 stays away.
 
         Raises:
             UserError: if the share is outside its range, or not 0 in a scenario without interferers.
@@ -228,17 +243,19 @@ class Scenario(Record):
         snr_db = sinr_db - 10 * math.log10(1 - interference_share)
         update: dict[str, Any] = {"snr_db": (snr_db, snr_db), "interferers": ()}
         if interference_share > 0:
-            if not self.interferers:
+            powers = [10 ** (-sum(i.sir_db) / 20) * (i.probability > 0) for i in self.interferers]
+            if not any(powers):
                 raise UserError(
                     f"interference_share: {interference_share} needs an interferer, and scenario {self.name} has none; "
                     "add one under 'interferers' or write 0"
                 )
-            powers = [10 ** (-sum(i.sir_db) / 20) for i in self.interferers]
-            sirs_db = [sinr_db - 10 * math.log10(interference_share * p / sum(powers)) for p in powers]
-            update["interferers"] = tuple(
-                interferer.model_copy(update={"probability": 1.0, "sir_db": (sir_db, sir_db)})
-                for interferer, sir_db in zip(self.interferers, sirs_db, strict=True)
-            )
+            interferers = []
+            for interferer, power in zip(self.interferers, powers, strict=True):
+                if power > 0:
+                    sir_db = sinr_db - 10 * math.log10(interference_share * power / sum(powers))
+                    interferer = interferer.model_copy(update={"probability": 1.0, "sir_db": (sir_db, sir_db)})
+                interferers.append(interferer)
+            update["interferers"] = tuple(interferers)
         return self.model_copy(update=update)
 
 

@@ -53,6 +53,7 @@ class Drop:
         state = rng.get_state()
         rng.manual_seed(int(torch.randint(2**62, (1,), generator=generator, device=generator.device)))
         try:
+            self._sionna.reset_topology()  # else it keeps indoor distances and batch size of the draw before
             topology = gen_single_sector_topology(
                 len(delay_spread_s), 1, self._name, min_ut_velocity=self._speeds_m_s[0],
                 max_ut_velocity=self._speeds_m_s[1], device=self._device,

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from channels import Slots, Stream
+from channels import Slots, Stream, UserError
 from receivers.coding import TransportBlocks
 from receivers.intervals import slot_clustered, wilson
 from receivers.protocol import Receiver
@@ -106,6 +106,8 @@ def count_block(receiver: Receiver, slots: Slots, transport: TransportBlocks | N
         transport: decodes transport blocks; none leaves them out.
     """
     llrs, mask = receiver(slots), slots.bit_mask
+    if not torch.isfinite(llrs).logical_or(~mask).all():
+        raise UserError(f"{receiver.name}: LLRs are not finite; its weights are spoilt or the slots beyond its range")
     wrong = ((llrs > 0) != slots.bits.bool()) & mask
     errors, bits = wrong.sum((1, 2, 3)), mask.sum((1, 2, 3))
     failed = transport.errors(slots, llrs) if transport is not None else torch.zeros(0)

@@ -6,6 +6,9 @@ import math
 
 from scipy import stats
 
+ENOUGH_TO_BE_EQUAL = 30
+"""Slots with equal BERs from which on that is taken for a property of the receiver and not for luck."""
+
 
 def wilson(errors: int, trials: int, level: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a binomial proportion (E. B. Wilson, 1927), for slot and block error rates."""
@@ -28,8 +31,8 @@ def slot_clustered(
     1992) takes that out with the residuals' third moment. Its quantiles are Student's t for the slots that err, which
     alone inform the interval.
 
-    With one erring slot or none, the interval goes from zero to the Clopper-Pearson upper end of the share of slots
-    that err times a BER of 0.5 in those; without any error it is one-sided.
+    With one erring slot or none, or a few slots of equal BER, the interval goes from zero to the Clopper-Pearson upper
+    end of the share of slots that err times a BER of 0.5 in those; without any error it is one-sided.
 
     Args:
         slots, slot_errors, bits, bit_errors: totals.
@@ -37,7 +40,7 @@ def slot_clustered(
         level: confidence level.
     """
     tail = (1 - level) / 2 if slot_errors else 1 - level
-    if slot_errors < 2:
+    if slot_errors < 2 or (squares <= 0 and slots < ENOUGH_TO_BE_EQUAL):
         erring = float(stats.beta.ppf(1 - tail, slot_errors + 1, slots - slot_errors)) if slot_errors < slots else 1.0
         return 0.0, 0.5 * erring
     rate = bit_errors / bits

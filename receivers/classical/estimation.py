@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 from channels import Scenario, Slots, SlotStream
@@ -46,7 +48,7 @@ class Covariance:
 
     The channel of one antenna over the grid is taken to have covariance ``R_t kron R_f`` (delay and Doppler
     independent), which holds for TDL-A, B and C and approximately for others and mixtures. ``R_t`` and ``R_f`` are
-    averaged from simulated channels along their diagonals, since the channel is stationary.
+    those of the paths of simulated channels, which have independent phases.
 
     Args:
         scenario: its channels of ``split`` are averaged over their delay spreads and Dopplers.
@@ -57,12 +59,15 @@ class Covariance:
     def __init__(self, scenario: Scenario, split: Split = "test", num_slots: int = 2048, device: str = "cpu") -> None:
         stream = SlotStream(scenario, seed=0, block_slots=128, split=split, device=device, purpose="covariance")
         num_blocks = -(-num_slots // stream.block_slots)
+        spacings_hz = scenario.grid.subcarrier_spacing_hz * torch.arange(scenario.grid.num_subcarriers, device=device)
         lags_t: torch.Tensor | float = 0.0
         lags_f: torch.Tensor | float = 0.0
         for number in range(num_blocks):
-            h = stream.block(number).h.to(torch.complex128)
-            lags_t = lags_t + _lags(h.transpose(2, 3)) / num_blocks
-            lags_f = lags_f + _lags(h) / num_blocks
+            gains, delays_s = stream.channel(number)
+            power = gains.abs().square().mean((1, 2)).double() / len(gains) / num_blocks  # of the paths, (B, P)
+            turns = -2 * torch.pi * delays_s.double()[..., None] * spacings_hz
+            lags_f = lags_f + torch.einsum("bp,bpf->f", power.to(torch.complex128), torch.polar(turns * 0 + 1, turns))
+            lags_t = lags_t + _lags(gains.to(torch.complex128).transpose(2, 3)) * gains.shape[3] / num_blocks
         self._time, self._frequency = _Axis(torch.as_tensor(lags_t)), _Axis(torch.as_tensor(lags_f))
         self.time, self.frequency = self._time.covariance, self._frequency.covariance
 
@@ -92,6 +97,42 @@ class Covariance:
             explained = torch.einsum("st,btf->bsf", gain_t, inverse) @ gain_f.mean(0)
             error[group.chosen] = (prior - explained)[:, None, :, None].clamp_min(0)
         return h, error
+
+    def split_error(self, slots: Slots) -> ErrorParts:
+        """How much of the noise the estimate lets through, and what it adds of its own; see :class:`ErrorParts`."""
+        shape = (len(slots), slots.y.shape[2])
+        gain, own = torch.empty(2, *shape, device=slots.y.device)
+        residual_gain, residual_own = torch.empty(2, len(slots), device=slots.y.device)
+        _, error = self.estimate(slots)
+        for group in pilot_groups(slots):
+            _, power = group.raw_estimates(slots)
+            unwanted = (slots.noise_var + slots.interference_var)[group.chosen]
+            values_t, _, _, gain_t = self._time.on(group.symbols)
+            values_f, _, _, gain_f = self._frequency.on(group.subcarriers)
+            values = values_t[:, None] * values_f
+            inverse = 1 / (values + (unwanted / power)[:, None, None])
+            passed = torch.einsum("st,btf->bsf", gain_t, inverse.square()) @ gain_f.mean(0) / power[:, None]
+            gain[group.chosen] = passed
+            own[group.chosen] = error[group.chosen, 0, :, 0] - passed * unwanted[:, None]
+            left = (inverse * (unwanted / power)[:, None, None]).square()
+            residual_gain[group.chosen] = left.mean((1, 2))
+            residual_own[group.chosen] = (left * values).mean((1, 2)) * power
+        return ErrorParts(gain, own.clamp_min(0), residual_gain, residual_own)
+
+
+class ErrorParts(NamedTuple):
+    """The error of an LMMSE channel estimate, split by where it comes from. C is the covariance of noise and
+    interference across antennas.
+
+    Attributes:
+        gain, own: the error at symbol s has covariance ``gain[s] C + own[s] I``; float32 ``(B, S)``.
+        residual_gain, residual_own: the residual ``y - h pilot`` has ``residual_gain C + residual_own I``; ``(B,)``.
+    """
+
+    gain: torch.Tensor
+    own: torch.Tensor
+    residual_gain: torch.Tensor
+    residual_own: torch.Tensor
 
 
 class _Axis:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from channels import Slots
+from receivers.classical.estimation import ErrorParts
 from receivers.classical.pilots import pilot_groups
 
 SUBCARRIERS_PER_ESTIMATE = 12
@@ -43,6 +44,17 @@ def residual_covariance(slots: Slots, h: torch.Tensor) -> torch.Tensor:
     shrinkage = shrinkage.clamp(0, 1)[..., None, None]
     white = torch.eye(antennas, device=h.device) * (trace / antennas)[..., None, None]
     return (1 - shrinkage) * sample + shrinkage * white
+
+
+def unbiased(sample: torch.Tensor, parts: ErrorParts) -> torch.Tensor:
+    """Covariance of noise and interference from that of the residuals, which the channel estimate has taken part of.
+
+    Each eigenvalue is corrected for what :class:`ErrorParts` says of the residuals, and never made smaller.
+    """
+    values, vectors = torch.linalg.eigh(sample)
+    own, gain = parts.residual_own[:, None, None], parts.residual_gain[:, None, None]
+    values = torch.maximum((values - own) / gain, values)
+    return (vectors * values[..., None, :].to(vectors.dtype)) @ vectors.mH
 
 
 def combine_rejecting(

@@ -11,7 +11,7 @@ import torch
 from channels import Scenario, Slots
 from receivers.classical.demapper import Demapper, combine, demap
 from receivers.classical.estimation import Covariance, ls_estimate
-from receivers.classical.interference import combine_rejecting, residual_covariance, whiten
+from receivers.classical.interference import combine_rejecting, residual_covariance, unbiased, whiten
 from receivers.protocol import Receiver
 
 BOUNDS = ("perfect CSI", "perfect CSI-IRC")
@@ -61,7 +61,7 @@ class LmmseReceiver(ClassicalReceiver):
     """
 
     def __init__(self, scenario: Scenario, device: str = "cpu", demapper: Demapper = "app") -> None:
-        super().__init__("LMMSE", f"lmmse/2/{_fingerprint(scenario)}", demapper)
+        super().__init__("LMMSE", f"lmmse/3/{_fingerprint(scenario)}", demapper)
         self._scenario, self._device = scenario, device
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
@@ -77,12 +77,17 @@ class LmmseIrcReceiver(ClassicalReceiver):
     """
 
     def __init__(self, scenario: Scenario, device: str = "cpu", demapper: Demapper = "app") -> None:
-        super().__init__("LMMSE-IRC", f"lmmse-irc/2/{_fingerprint(scenario)}", demapper)
+        super().__init__("LMMSE-IRC", f"lmmse-irc/3/{_fingerprint(scenario)}", demapper)
         self._scenario, self._device = scenario, device
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
-        h, error_var = _test_covariance(self._scenario, self._device).estimate(slots)
-        return combine_rejecting(slots.y, h, residual_covariance(slots, h), error_var[:, 0])
+        estimator = _test_covariance(self._scenario, self._device)
+        h, _ = estimator.estimate(slots)
+        parts = estimator.split_error(slots)
+        covariance = unbiased(residual_covariance(slots, h), parts)
+        more = (1 + parts.gain)[..., None]  # at a data RE: (1 + gain) C + own I
+        z, error_var = combine_rejecting(slots.y, h, covariance, parts.own[..., None] / more)
+        return z, error_var * more
 
 
 class PerfectCsiReceiver(ClassicalReceiver):

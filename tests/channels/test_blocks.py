@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channels import Channels, Grid, Interferer, Scenario, Slots, SlotStream, UserError, presets, scenario
+from channels.fading import frequency_response
 from channels.grid import modulate
 
 
@@ -21,6 +22,54 @@ def test_a_block_does_not_depend_on_what_was_asked_before(small: Scenario) -> No
     torch.rand(7)
     assert same(first, stream.block(5))
     assert same(first, SlotStream(small, 3, 8).block(5))
+
+
+@pytest.mark.parametrize("models", [["UMi"], ["UMa", "TDL-A"], ["RMa", "CDL-A", "UMi"]])
+def test_drops_do_not_depend_on_what_was_drawn_before(models: list[str]) -> None:
+    made = Scenario(
+        name="drops", grid=Grid(num_prb=1), channels=Channels.model_validate({"train": models}), domain="time",
+        max_doppler_hz=(0, 50), interferers=(Interferer(),),
+    )  # fmt: skip
+    stream = SlotStream(made, 3, 6)
+    blocks = [stream.block(n) for n in (0, 1, 2, 1)]
+    assert same(blocks[1], blocks[3])
+    assert same(blocks[2], SlotStream(made, 3, 6).block(2))
+
+
+def test_blocks_do_not_depend_on_the_number_of_threads(small: Scenario) -> None:
+    threads = torch.get_num_threads()
+    try:
+        blocks = []
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            blocks.append(SlotStream(small, 3, 64).block(1))
+    finally:
+        torch.set_num_threads(threads)
+    assert same(*blocks)
+
+
+def test_noise_is_unit_white_and_nowhere_the_same() -> None:
+    """Over all parts that have generators of their own, and over slots with an SNR of their own."""
+    made = Scenario(
+        name="noise", grid=Grid(num_prb=6), channels=Channels.model_validate({"train": ["AWGN"]}), snr_db=(-10, 30)
+    )  # fmt: skip
+    slots = SlotStream(made, 1, 256).block(0)
+    noise = (slots.y - slots.h * sent(slots)[:, None]) / slots.noise_var.sqrt()[:, None, None, None]
+    torch.testing.assert_close(noise.abs().square().mean((1, 2, 3)), torch.ones(256), atol=0.15, rtol=0)
+    torch.testing.assert_close(slots.snr_db, -10 * torch.log10(slots.noise_var), atol=0.7, rtol=0)
+    rows = noise.flatten(1)
+    correlation = (rows @ rows.mH / rows.shape[1]).abs() - torch.eye(256)
+    assert float(correlation.abs().max()) < 0.12
+
+
+@pytest.mark.parametrize("domain", ["frequency", "time"])
+def test_the_channel_alone_is_that_of_the_block(domain: str) -> None:
+    made = Scenario.model_validate({
+        "name": "x", "grid": {"num_prb": 2}, "channels": {"train": ["TDL-A", "CDL-D"]}, "domain": domain,
+        "impairments": {"carrier_frequency_offset_hz": [-500, 500], "timing_offset_s": [0, 1e-6]},
+    })  # fmt: skip
+    stream = SlotStream(made, 3, 8)
+    torch.testing.assert_close(frequency_response(stream.channel(2), made.grid), stream.block(2).h)
 
 
 def test_streams_differ_by_seed_number_split_and_purpose(small: Scenario) -> None:
@@ -92,6 +141,9 @@ def test_the_same_slots_at_every_sinr(small: Scenario) -> None:
     low, high = stream.at_sinr(0).block(2), stream.at_sinr(20, 0.5).block(2)
     assert torch.equal(low.bits, high.bits)
     assert torch.equal(low.h, high.h)
+    quiet = stream.at_sinr(20).block(2)
+    noises = [(s.y - s.h * sent(s)[:, None]) / s.noise_var.sqrt()[:, None, None, None] for s in (low, quiet)]
+    torch.testing.assert_close(*noises, atol=1e-3, rtol=1e-3)
 
 
 def test_interferer_has_its_own_data_and_channel(small: Scenario) -> None:
@@ -175,9 +227,22 @@ def test_scenarios_survive_yaml(tmp_path, small: Scenario) -> None:
             "double-symbol DMRS",
         ),
         (
-            "name: x\nchannels: {train: [TDL-A]}\ninterferers: [{modulations: [64-QAM]}]",
-            "64-QAM carries more bits than the scenario's highest modulation; use up to 16-QAM",
+            "name: x\nchannels: {train: [TDL-A], test: [TDL-B]}\n"
+            "interferers: [{channels: {train: [TDL-B], test: [TDL-C]}}]",
+            "interferers: train and test share TDL-B",
         ),
+        (
+            "name: x\nchannels: {train: [TDL-A]}\ndomain: time\nimpairments: {timing_offset_s: [0, 9e-5]}",
+            "must lie within half a symbol",
+        ),
+        (
+            "name: x\nchannels: {train: [TDL-A]}\ndomain: time\nmax_doppler_hz: [0, 5e3]",
+            "5000 Hz is above a tenth of the subcarrier spacing",
+        ),
+        ("name: x\nname: y\nchannels: {train: [TDL-A]}", "key 'name' is there twice"),
+        ("name: x\nchannels: {train: [[TDL-A]]}", "channels.train: write a list of names"),
+        ("name: x\nchannels: {train: {TDL-A: 1e300}}", "channels.train.TDL-A"),
+        ("name: x\nchannels: {train: [TDL-A]}\nmodulations: 16-QAM", "modulations: write a list"),
         (
             "name: x\nchannels: {train: [TDL-A]}\ninterferers: [{channels: {test: [TDL-B]}}]",
             "interferers.0.channels.train is empty",
@@ -210,6 +275,10 @@ def test_several_interferers_share_the_power_as_their_sirs_relate(small: Scenari
     power = slots.h_interference.abs().square().mean((0, 2, 3, 4))
     expected = 0.8 * 10**-0.5 * torch.tensor([10, 1]) / 11
     torch.testing.assert_close(power, expected, rtol=0.15, atol=0)
+    absent = small.model_copy(update={"interferers": (Interferer(probability=0), Interferer(sir_db=(3, 3)))})
+    only = SlotStream(absent, 1, 4, "test").at_sinr(5, 0.8).block(0).h_interference
+    assert (only[:, 0] == 0).all()
+    assert (only[:, 1] != 0).all()
     quiet = SlotStream(two, 1, 256, "test").at_sinr(5).block(0)
     assert quiet.h_interference.shape[1] == 0
     assert torch.isinf(quiet.sir_db).all()

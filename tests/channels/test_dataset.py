@@ -30,7 +30,7 @@ def test_what_is_read_is_what_the_stream_makes(tmp_path: Path, points: Dataset, 
         there = recorded.at_sinr(sinr_db, share)
         assert same(there.block(1), stream.at_sinr(sinr_db, share).block(1))
         assert there.scenario == stream.at_sinr(sinr_db, share).scenario
-    drawn = points.model_copy(update={"label": "drawn", "sinr_db": (), "split": "train"})
+    drawn = points.model_copy(update={"label": "drawn", "sinr_db": (), "interference_shares": (0.0,), "split": "train"})
     list(write_dataset(drawn, tmp_path))
     assert same(RecordedStream(tmp_path / "drawn").block(0), SlotStream(small, 3, 4, "train").block(0))
 
@@ -106,3 +106,17 @@ def test_mistakes_are_named(tmp_path: Path, points: Dataset) -> None:
     quiet = points.scenario.model_copy(update={"interferers": ()})
     with pytest.raises(UserError, match="needs an interferer"):
         Dataset.parse({**points.model_dump(), "scenario": quiet.model_dump()}, "x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sinr_db": (5.0, 5.001)}, "less than 0.01 dB"),
+        ({"sinr_db": (500.0,)}, "outside -50..100 dB"),
+        ({"sinr_db": ()}, "needs sinr_db"),
+        ({"block_slots": 10**8}, "block_slots"),
+    ],
+)
+def test_points_that_no_folder_can_hold(points: Dataset, changes: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        Dataset.parse({**points.model_dump(), **changes}, "x")

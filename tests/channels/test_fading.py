@@ -178,3 +178,13 @@ def test_delay_is_a_phase_ramp() -> None:
     h = frequency_response(Paths(gains, torch.tensor([[1e-6]])), GRID)
     expected = torch.exp(-2j * math.pi * GRID.frequencies_hz() * 1e-6)
     torch.testing.assert_close(h[0, 0, 0], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("model", ["TDL-A", "CDL-A"])
+def test_each_draw_has_its_own_spread_and_doppler(model: ChannelModel) -> None:
+    fading = Fading({model: 1.0}, GRID, (0.0, 400.0))
+    spreads_s = torch.linspace(10e-9, 300e-9, 2000)
+    gains, delays_s = fading.draw(spreads_s, torch.Generator().manual_seed(1), 14, GRID.symbol_duration_s)
+    torch.testing.assert_close(delays_s[:, -1] / spreads_s, torch.full((2000,), 9.6586), rtol=1e-4, atol=0)
+    change = (gains[:, :, 1:] - gains[:, :, :-1]).abs().square().mean((1, 2, 3)).sqrt()
+    assert float(change.quantile(0.05)) < 0.15 * float(change.quantile(0.95))

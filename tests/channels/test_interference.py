@@ -91,6 +91,61 @@ def test_a_narrow_interferer_is_strong_where_it_is() -> None:
     assert float(of_prb[occupied].mean()) == pytest.approx(2.0, rel=0.15)
 
 
+def alone(*interferers: Interferer, domain: str = "frequency", slots: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+    """Flat interferers of QPSK at the receiver, and their channels."""
+    aloft = Channels.model_validate({"train": ["AWGN"]})
+    made = Scenario(
+        name="x", grid=Grid(num_prb=2, num_rx=1), channels=Channels.model_validate({"train": ["Rayleigh"]}),
+        snr_db=(90, 90), domain=domain,
+        interferers=tuple(i.model_copy(update={"modulations": ("QPSK",), "channels": aloft}) for i in interferers),
+    )  # fmt: skip
+    loud = SlotStream(made, 1, slots).block(0)
+    quiet = SlotStream(made.model_copy(update={"interferers": ()}), 1, slots).block(0)
+    return loud.y - quiet.y, loud.h_interference
+
+
+@pytest.mark.parametrize("domain", ["frequency", "time"])
+def test_offsets_of_an_interferer_reach_the_receiver(domain: str) -> None:
+    """In time and on frequency its QPSK has one magnitude; half a symbol late it smears; a subcarrier off it moves."""
+    still, h = alone(Interferer(sir_db=(0, 0), timing_offset_symbols=(0, 0)), domain=domain)
+    torch.testing.assert_close(still.abs(), torch.ones_like(still.abs()), atol=1e-3, rtol=0)
+    torch.testing.assert_close(h.abs(), torch.ones_like(h.abs()), atol=1e-3, rtol=0)
+    late, _ = alone(Interferer(sir_db=(0, 0), timing_offset_symbols=(0.5, 0.5)), domain=domain)
+    assert float((late.abs() - 1).abs().mean()) > 0.2
+    off, _ = alone(
+        Interferer(sir_db=(0, 0), timing_offset_symbols=(0, 0), frequency_offset_hz=(15e3, 15e3)), domain=domain
+    )  # fmt: skip
+    torch.testing.assert_close(off[..., 1:].abs(), torch.ones_like(off[..., 1:].abs()), atol=1e-2, rtol=0)
+    assert float(off[..., 0].abs().max()) < 1e-2
+
+
+def test_interferers_send_data_of_their_own() -> None:
+    """Two of equal QPSK cancel where their symbols are opposite: a quarter of all elements."""
+    still = Interferer(sir_db=(0, 0), timing_offset_symbols=(0, 0))
+    both, _ = alone(still, still, slots=64)
+    cancelled = float((both.abs() < 1e-2).float().mean())
+    assert cancelled == pytest.approx(0.25, abs=0.01)
+
+
+def test_the_channel_of_a_narrow_interferer_is_narrow() -> None:
+    seen, h = alone(Interferer(sir_db=(0, 0), timing_offset_symbols=(0, 0), bandwidth_share=(0.5, 0.5)))
+    assert torch.equal(h[:, 0].abs() > 1e-6, seen.abs() > 1e-3)
+    assert 0 < float((h == 0).float().mean()) < 1
+
+
+def test_an_interferer_may_carry_more_bits_than_the_wanted_signal() -> None:
+    made = Scenario(
+        name="x", grid=Grid(num_prb=1, num_rx=1), modulations=("QPSK",), snr_db=(90, 90),
+        channels=Channels.model_validate({"train": ["AWGN"]}),
+        interferers=(Interferer(sir_db=(0, 0), timing_offset_symbols=(0, 0), modulations=("256-QAM",)),),
+    )  # fmt: skip
+    loud = SlotStream(made, 1, 8).block(0)
+    quiet = SlotStream(made.model_copy(update={"interferers": ()}), 1, 8).block(0)
+    assert loud.bits.shape[1] == 2
+    levels = (loud.y - quiet.y).real.flatten().mul(100).round().unique()
+    assert len(levels) == 16
+
+
 def test_its_modulation_is_its_own() -> None:
     """On a flat, orthogonal link the QPSK of an interferer to 16-QAM shows four points."""
     made = Scenario(

@@ -256,3 +256,14 @@ def test_evaluations_must_make_sense() -> None:
     for wrong in ({"min_slots": 50}, {"sinr_db": (1, 1)}, {"interference_shares": (1.0,)}, {"sinr_db": ()}):
         with pytest.raises(UserError):
             Evaluation.parse({**json.loads(EVALUATION.model_dump_json()), **wrong}, "x")
+
+
+def test_llrs_that_are_no_numbers_are_refused(stream: SlotStream) -> None:
+    class Spoilt:
+        name, digest = "spoilt", "x"
+
+        def __call__(self, slots: Slots) -> torch.Tensor:
+            return torch.full(slots.bits.shape, float("nan"))
+
+    with pytest.raises(UserError, match="spoilt: LLRs are not finite"):
+        count_block(Spoilt(), stream.block(0))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from channels import Channels, Dmrs, Grid, Interferer, Scenario, Slots, SlotStream, scenario
+from channels.grid import modulate
 from receivers.ber import count_block
 from receivers.classical import (
     Covariance,
@@ -303,3 +304,19 @@ def test_irc_beats_plain_lmmse_under_interference_and_equals_it_without(name: st
     assert ber_of(rejecting, loud) < 0.6 * ber_of(plain, loud)
     assert ber_of(knowing, loud) < 0.7 * ber_of(rejecting, loud)
     assert ber_of(rejecting, clean) == pytest.approx(ber_of(plain, clean), rel=0.06)
+
+
+@pytest.mark.parametrize("num_rx", [2, 4])
+def test_error_power_of_irc_is_what_its_symbols_have(num_rx: int) -> None:
+    """Mean |z - x|^2 over the error power that it tells the demapper, without and with interference."""
+    made = Scenario(
+        name="x", grid=Grid(num_prb=6, num_rx=num_rx, pilot_patterns=((2, 11),)),
+        channels=Channels.model_validate({"test": ["TDL-A", "TDL-C"]}), max_doppler_hz=(0, 50),
+        interferers=(Interferer(timing_offset_symbols=(0, 0.05)),),
+    )  # fmt: skip
+    for sinr_db, share in ((10.0, 0.0), (3.0, 0.8)):
+        slots = SlotStream(made, 5, 256, "test").at_sinr(sinr_db, share).block(0)
+        z, error_var = LmmseIrcReceiver(made).symbols(slots)
+        x = torch.where(slots.is_data, modulate(slots.bits), slots.pilots)
+        ratio = float(((z - x).abs().square() / error_var)[slots.is_data].mean())
+        assert 0.75 < ratio < 1.25
