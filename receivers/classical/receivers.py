@@ -61,7 +61,7 @@ class LmmseReceiver(ClassicalReceiver):
     """
 
     def __init__(self, scenario: Scenario, device: str = "cpu", demapper: Demapper = "app") -> None:
-        super().__init__("LMMSE", f"lmmse/2/{_fingerprint(scenario)}", demapper)
+        super().__init__("LMMSE", f"lmmse/3/{_fingerprint(scenario)}", demapper)
         self._scenario, self._device = scenario, device
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
@@ -77,7 +77,7 @@ class LmmseIrcReceiver(ClassicalReceiver):
     """
 
     def __init__(self, scenario: Scenario, device: str = "cpu", demapper: Demapper = "app") -> None:
-        super().__init__("LMMSE-IRC", f"lmmse-irc/2/{_fingerprint(scenario)}", demapper)
+        super().__init__("LMMSE-IRC", f"lmmse-irc/3/{_fingerprint(scenario)}", demapper)
         self._scenario, self._device = scenario, device
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
