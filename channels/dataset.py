@@ -161,6 +161,25 @@ class RecordedStream:
         self._sums = _read_sums(self._folder)
         self._point = "drawn"
 
+    @property
+    def digest(self) -> str:
+        """Fingerprint of all blocks."""
+        return hashlib.sha256("".join(f"{k}{v}" for k, v in sorted(self._sums.items())).encode()).hexdigest()
+
+    def serve(self, scenario: Scenario, split: Split, block_slots: int) -> RecordedStream:
+        """This stream, if it holds what is wanted.
+
+        Raises:
+            UserError: if it holds slots of another scenario or split, or blocks of another size.
+        """
+        wanted = {"scenario": scenario, "split": split, "block_slots": block_slots}
+        for field, value in wanted.items():
+            found = getattr(self.dataset, field)
+            if found != value:
+                told = "differs" if field == "scenario" else f"is {found}, wanted is {value}"
+                raise UserError(f"{self._folder}: {field} {told}; write a dataset for this configuration")
+        return self
+
     def at_sinr(self, sinr_db: float, interference_share: float = 0.0) -> RecordedStream:
         """The blocks of one test point.
 

@@ -227,9 +227,11 @@ class Ledger:
         table = rates(current)
         bits = table["bits"] / table["slots"]
         table["correct_bits_per_slot"] = [correct_bits(b, e) for b, e in zip(bits, table["ber"], strict=True)]
-        table["bits_of_correct_slots_per_slot"] = [
-            correct_bits(b, e) for b, e in zip(bits, table["slot_error_rate"], strict=True)
-        ]
+        # Coded slots carry information bits, and are lost with their transport block; uncoded ones with any bit.
+        coded = table["transport_blocks"] > 0
+        carried = bits.where(~coded, bits * current["code_rate"].max())
+        lost = table["slot_error_rate"].where(~coded, table["bler"])
+        table["bits_of_correct_slots_per_slot"] = [correct_bits(b, e) for b, e in zip(carried, lost, strict=True)]
         return {str(k): int(v) for k, v in current.groupby("receiver")["slots"].sum().items()}, table
 
     def bill(self, name: str, source: str, teacher: str | None = None, inferences: int | None = None) -> Bill:

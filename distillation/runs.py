@@ -116,6 +116,18 @@ class Reporting(Record):
     target_ber: float = Field(1e-2, gt=0, lt=0.5)
 
 
+class Recorded(Record):
+    """Folders of datasets (see :mod:`channels.dataset`) to read slots from, in place of making them.
+
+    Attributes:
+        train: all nets train on its blocks, again and again; ``block_slots`` must be ``batch_slots``.
+        test: must hold the evaluation's test points.
+    """
+
+    train: str | None = None
+    test: str | None = None
+
+
 class Sweep(Record):
     """A whole run: a teacher, its students and their twins, tested, metered and reported."""
 
@@ -129,6 +141,7 @@ class Sweep(Record):
     metering: Metering = Metering()
     ecal: Ecal = Ecal()
     report: Reporting = Reporting()
+    recorded: Recorded = Recorded()
 
     @field_validator("scenario", mode="before")
     @classmethod

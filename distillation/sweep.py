@@ -12,7 +12,8 @@ from typing import Protocol
 import pandas as pd
 import torch
 
-from channels import SlotStream, UserError
+from channels import SlotStream, Stream, UserError
+from channels.dataset import RecordedStream
 from channels.records import write_atomic
 from distillation.lifecycle import Ledger
 from distillation.runs import Ecal, Planned, Run, Sweep, planned
@@ -79,6 +80,7 @@ def _job(config: Sweep, entry: Planned, teacher: NeuralReceiver | None) -> Job:
         seed=entry.seed,
         distillation=config.students.distillation if told else None,
         teacher=teacher if told else None,
+        recorded=config.recorded.train,
     )
 
 
@@ -101,10 +103,27 @@ def evaluate(
     path = run.shard_path(shard) if shard else run.ber_path
     for warning in out_of_range(receivers, evaluation):
         watcher.warn(warning)
-    stream = SlotStream(run.config.scenario, run.config.seed, evaluation.block_slots, "test", device)
+    stream = _test_stream(run, evaluation, device)
     states = count_errors(receivers, stream, evaluation, path, workers, shard or WHOLE)
     watcher.counting(states, [r.name for r in receivers])
     return path
+
+
+def _test_stream(run: Run, evaluation: Evaluation, device: str) -> Stream:
+    """Test slots, made or recorded."""
+    config = run.config
+    if config.recorded.test is None:
+        return SlotStream(config.scenario, config.seed, evaluation.block_slots, "test", device)
+    stream = RecordedStream(config.recorded.test, device).serve(config.scenario, "test", evaluation.block_slots)
+    for share in evaluation.interference_shares:
+        for sinr_db in evaluation.sinr_db:
+            stream.at_sinr(sinr_db, share)
+    if evaluation.max_slots > stream.dataset.num_blocks * stream.block_slots:
+        raise UserError(
+            f"evaluation.max_slots: {evaluation.max_slots} is more than the {stream.dataset.num_blocks} blocks of "
+            f"{stream.block_slots} slots per point in {config.recorded.test}; lower it or write a longer dataset"
+        )
+    return stream
 
 
 def merge(run: Run, parts: Sequence[Path] = ()) -> list[tuple[float, float]]:
@@ -120,7 +139,7 @@ def merge(run: Run, parts: Sequence[Path] = ()) -> list[tuple[float, float]]:
         UserError: if a part does not belong to this run, see :func:`receivers.ber.merge`.
     """
     evaluation = run.config.evaluation
-    stream = SlotStream(run.config.scenario, run.config.seed, evaluation.block_slots, "test")
+    stream = _test_stream(run, evaluation, "cpu")
     tables = [p / "ber.parquet" if p.is_dir() else p for p in parts] or sorted(run.folder.glob("shards/*/ber.parquet"))
     return merge_counts(all_receivers(run, "cpu"), stream, evaluation, run.ber_path, tables)
 

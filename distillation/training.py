@@ -18,7 +18,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from channels import Record, Scenario, SlotStream, UserError
+from channels import Record, Scenario, SlotStream, Stream, UserError
+from channels.dataset import RecordedStream
 from channels.records import write_atomic
 from distillation.lamb import Lamb
 from distillation.losses import bit_loss, distillation_loss
@@ -78,6 +79,7 @@ class Job:
         training: how.
         seed: of initial weights and of the slots.
         distillation, teacher: both or none.
+        recorded: folder of a dataset to train on, in place of slots made for it.
     """
 
     name: str
@@ -88,6 +90,19 @@ class Job:
     seed: int
     distillation: Distillation | None = None
     teacher: NeuralReceiver | None = None
+    recorded: str | None = None
+
+    def stream(self, device: str) -> Stream:
+        """Training slots. The teacher has slots of its own, so that students hear it on slots that it does not know.
+
+        Raises:
+            UserError: if a dataset does not hold what is wanted.
+        """
+        if self.recorded is not None:
+            recorded = RecordedStream(self.recorded, device)
+            return recorded.serve(self.scenario, "train", self.training.batch_slots)
+        purpose = "teacher" if self.role == "teacher" else ""
+        return SlotStream(self.scenario, self.seed, self.training.batch_slots, "train", device, purpose)
 
     def description(self, device: str) -> dict[str, Any]:
         """All that determines the trained weights; a checkpoint of another description is refused."""
@@ -99,6 +114,7 @@ class Job:
             "seed": self.seed,
             "distillation": self.distillation.model_dump(mode="json") if self.distillation else None,
             "teacher_sha256": self.teacher.digest if self.teacher else None,
+            "recorded_sha256": RecordedStream(self.recorded).digest if self.recorded else None,
         }
 
 
@@ -139,9 +155,8 @@ def train(
     net = build(job.receiver, scenario.grid.num_rx, scenario.bits_per_symbol, job.seed)
     net = net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = _optimizer(net, training)
-    # The teacher has slots of its own, so that students of all seeds hear it on slots that it was not trained on.
-    purpose = "teacher" if job.role == "teacher" else ""
-    stream = SlotStream(scenario, job.seed, training.batch_slots, "train", device, purpose)
+    stream = job.stream(device)
+    num_blocks = stream.dataset.num_blocks if isinstance(stream, RecordedStream) else training.steps
     checkpoint, log = Path(checkpoint), Path(log)
     first, reading = _resume(checkpoint, job, device, net, optimizer)
     _cut_log(log, first)
@@ -156,7 +171,7 @@ def train(
             for step in range(first, training.steps):
                 for group in optimizer.param_groups:
                     group["lr"] = training.rate(step)
-                slots = stream.block(step)
+                slots = stream.block(step % num_blocks)
                 inputs = net.features(slots).contiguous(memory_format=torch.channels_last)
                 with full_precision(), torch.autocast(torch.device(device).type, torch.bfloat16, enabled=autocast):
                     llrs = net(inputs).float()
@@ -297,5 +312,6 @@ def _card(job: Job, net: nn.Module, reading: Reading | None) -> Card:
             "distillation": job.distillation.model_dump() if job.distillation else None,
             "teacher_sha256": job.teacher.digest if job.teacher else None,
             "energy": asdict(reading) if reading else None,
+            "recorded": job.recorded,
         },
     )

@@ -22,7 +22,7 @@ from typing import Self
 
 import pandas as pd
 
-from channels import SlotStream, UserError
+from channels import Stream, UserError
 from receivers.counting import COUNTED, POWER_SUMS, BlockCount, Counter, Counts, count_block, device_name, stream_digest
 from receivers.crew import Task, crew
 from receivers.evaluation import Evaluation
@@ -145,7 +145,7 @@ def _points(names: Sequence[str], evaluation: Evaluation, block_slots: int, shar
 
 def count_errors(
     receivers: Sequence[Receiver],
-    stream: SlotStream,
+    stream: Stream,
     evaluation: Evaluation,
     path: str | Path,
     workers: int = 1,
@@ -205,7 +205,7 @@ def _choose(points: Sequence[_Point], ledger: Ledger) -> tuple[_Point, Task] | N
 
 
 def merge(
-    receivers: Sequence[Receiver], stream: SlotStream, evaluation: Evaluation, path: str | Path, parts: Sequence[Path]
+    receivers: Sequence[Receiver], stream: Stream, evaluation: Evaluation, path: str | Path, parts: Sequence[Path]
 ) -> list[tuple[float, float]]:
     """Join tables of shards into the table that one process would have counted.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from channels import Slots, SlotStream
+from channels import Slots, Stream
 from receivers.coding import TransportBlocks
 from receivers.intervals import slot_clustered, wilson
 from receivers.protocol import Receiver
@@ -136,7 +136,7 @@ class Counter:
         code_rate: of transport blocks, or none to leave them out.
     """
 
-    def __init__(self, receivers: Sequence[Receiver], stream: SlotStream, code_rate: float | None = None) -> None:
+    def __init__(self, receivers: Sequence[Receiver], stream: Stream, code_rate: float | None = None) -> None:
         self._receivers = {r.name: r for r in receivers}
         self._stream, self._code_rate = stream, code_rate
         self._transport: TransportBlocks | None = None  # made where blocks are counted
@@ -185,7 +185,7 @@ def device_name(device: str) -> str:
     return "cpu" if torch.device(device).type == "cpu" else torch.cuda.get_device_name(device)
 
 
-def stream_digest(stream: SlotStream) -> str:
+def stream_digest(stream: Stream) -> str:
     """Fingerprint of what a stream draws on a device, apart from its SINR."""
     scenario = stream.scenario.model_dump_json(exclude={"name", "snr_db"})
     text = f"{scenario}/{stream.name}/{stream.seed}/{stream.block_slots}"

@@ -130,7 +130,7 @@ def test_mixed_modulations_mask_unused_bits(small: Scenario) -> None:
 
 
 def test_presets_are_what_they_are_named_after() -> None:
-    assert presets() == ["deeprx-2021", "desk"]
+    assert presets() == ["deeprx-2021", "desk", "pusch-fr1"]
     full = scenario("deeprx-2021")
     assert full.grid.num_subcarriers == 312
     assert set(full.channels.test) == {"CDL-A", "CDL-E", "TDL-A", "TDL-E"}

@@ -81,8 +81,10 @@ def run(tmp_path: Path) -> Run:
         for sinr_db in (0.0, 10.0):
             errors = round(BER[name] * BITS * TEST / 2) if sinr_db else BITS * TEST // 4
             counts.append(asdict(BlockCount(
-                name, digest, "s", 0.0, sinr_db, 0, TEST // 2, BITS * TEST // 2, errors, 150,
-                errors**2 // 190, errors * BITS, BITS**2 * TEST // 2, sinr_db,
+                receiver=name, digest=digest, stream="s", device="cpu", code_rate=0.0, interference_share=0.0,
+                sinr_db=sinr_db, block=0, slots=TEST // 2, bits=BITS * TEST // 2, bit_errors=errors, slot_errors=150,
+                bit_errors_sq=errors**2 // 190, bit_errors_x_bits=errors * BITS, bits_sq=BITS**2 * TEST // 2,
+                realised_sinr_db=sinr_db,
             )))  # fmt: skip
     write_atomic(run.energy_path, pd.DataFrame(rows).to_parquet())
     write_atomic(run.ber_path, pd.DataFrame(counts).to_parquet())

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from channels import Channels, Grid, Scenario, SlotStream, UserError
+from channels.dataset import Dataset, write_dataset
 from distillation.losses import bit_loss, distillation_loss
 from distillation.training import Distillation, Job, Training, train
 from receivers.spec import build
@@ -115,9 +116,11 @@ def test_a_hybrid_resumes_and_a_short_training_takes_it_below_its_front_end(tmp_
     trained = run(made, tmp_path / "whole")
     assert run(made, tmp_path / "resumed", 70).digest == trained.digest
     front_end = NeuralReceiver(build("hybrid-w8-d3"), trained.card)
-    unseen = SlotStream(one_pilot, 7, 256, "test").block(0)
-    before, after = (float(bit_loss(receiver(unseen), unseen)) for receiver in (front_end, trained))
-    assert after < 0.985 * before
+    for num_prb in (2, 10):  # it learned on two resource blocks
+        wide = one_pilot.model_copy(update={"grid": Grid(num_prb=num_prb, pilot_patterns=((2,),))})
+        unseen = SlotStream(wide, 7, 128, "test").block(0)
+        before, after = (float(bit_loss(receiver(unseen), unseen)) for receiver in (front_end, trained))
+        assert after < 0.985 * before
 
 
 def test_training_learns_to_use_the_pilots(tmp_path) -> None:
@@ -140,3 +143,37 @@ def test_learning_rate_rises_holds_and_falls() -> None:
     assert schedule.rate(9) == schedule.rate(29) == 1.0
     assert schedule.rate(65) == pytest.approx(0.5)
     assert 0 < schedule.rate(99) < 0.02
+
+
+def dataset(small: Scenario, folder, **changes: object) -> str:
+    made = Dataset(label="train", scenario=small, split="train", seed=1, block_slots=4, num_blocks=8)
+    made = made.model_copy(update=changes)
+    list(write_dataset(made, folder))
+    return str(folder / made.label)
+
+
+def test_training_on_recorded_slots_is_training_on_made_ones(tmp_path, small: Scenario) -> None:
+    recorded = dataset(small, tmp_path)
+    assert run(job(small, recorded=recorded), tmp_path / "a").digest == run(job(small), tmp_path / "b").digest
+
+
+def test_training_on_few_recorded_blocks_begins_again_and_resumes(tmp_path, small: Scenario) -> None:
+    made = job(small, recorded=dataset(small, tmp_path, num_blocks=3))
+    whole = run(made, tmp_path / "whole")
+    assert run(made, tmp_path / "resumed", 5).digest == whole.digest
+    assert whole.digest != run(job(small), tmp_path / "made").digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"block_slots": 2}, "block_slots is 2, wanted is 4"),
+        ({"split": "test"}, "split is test, wanted is train"),
+        ({"scenario": None}, "scenario differs"),
+    ],
+)
+def test_other_recorded_slots_are_refused(tmp_path, small: Scenario, changes: dict[str, object], words: str) -> None:
+    if "scenario" in changes:
+        changes = {"scenario": small.model_copy(update={"snr_db": (0.0, 1.0)})}
+    with pytest.raises(UserError, match=words):
+        run(job(small, recorded=dataset(small, tmp_path, **changes)), tmp_path / "a")

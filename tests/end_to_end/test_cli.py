@@ -211,6 +211,35 @@ def test_a_new_point_outside_the_trained_range_is_warned_about(run: Path, capsys
     assert 40 in set(pd.read_parquet(run / "ber.parquet")["sinr_db"])
 
 
+def test_recorded_test_slots_give_the_same_counts(run: Path, tmp_path, capsys) -> None:
+    made = yaml.safe_load((run / "config.yaml").read_text())
+    points = {key: made["evaluation"][key] for key in ("sinr_db", "interference_shares")}
+    config = tmp_path / "data.yaml"
+    config.write_text(yaml.safe_dump({
+        "label": "slots", "scenario": made["scenario"], "split": "test", "block_slots": 8, "num_blocks": 8, **points
+    }))  # fmt: skip
+    leanrx("data", config, "--data", tmp_path)
+    assert capsys.readouterr().out == f"dataset: {tmp_path / 'slots'}\n"
+    copy = tmp_path / "small"
+    shutil.copytree(run, copy)
+    (copy / "ber.parquet").unlink()
+    (copy / "config.yaml").write_text(yaml.safe_dump({**made, "recorded": {"test": str(tmp_path / "slots")}}))
+    leanrx("evaluate", copy, "--workers", 2)
+    made_counts = pd.read_parquet(run / "ber.parquet")
+    made_counts = made_counts[made_counts["sinr_db"].isin(points["sinr_db"])].reset_index(drop=True)
+    assert pd.read_parquet(copy / "ber.parquet").equals(made_counts)
+    damaged = next((tmp_path / "slots").rglob("block-000001.h5"))
+    damaged.write_bytes(damaged.read_bytes()[:-7])
+    (copy / "ber.parquet").unlink()
+    leanrx("evaluate", copy, code=2)
+    assert f"{damaged.name}: damaged or truncated" in capsys.readouterr().err
+    leanrx("evaluate", copy, "--sinr-db", 7, code=2)
+    assert "has no test point 7 dB" in capsys.readouterr().err
+    config.write_text(config.read_text() + "blocks: 3\n")
+    leanrx("data", config, "--data", tmp_path, code=2)
+    assert "blocks: unknown key; did you mean 'num_blocks'?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
