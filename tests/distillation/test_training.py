@@ -109,18 +109,21 @@ def test_a_teacher_of_either_family_teaches_either(tmp_path, small: Scenario, of
     assert student.card.training["teacher_sha256"] == teacher.digest
 
 
-def test_a_hybrid_resumes_and_a_short_training_takes_it_below_its_front_end(tmp_path, small: Scenario) -> None:
-    one_pilot = small.model_copy(update={"grid": Grid(num_prb=2, pilot_patterns=((2,),))})
-    training = TRAINING.model_copy(update={"steps": 120, "batch_slots": 16, "learning_rate": 5e-3})
-    made = job(one_pilot, receiver="hybrid-w8-d3", training=training)
-    trained = run(made, tmp_path / "whole")
-    assert run(made, tmp_path / "resumed", 70).digest == trained.digest
+def test_a_hybrid_resumes_too(tmp_path, small: Scenario) -> None:
+    made = job(small, receiver="hybrid-w4-d2")
+    assert run(made, tmp_path / "a").digest == run(made, tmp_path / "b", 4).digest
+
+
+def test_a_short_training_takes_a_hybrid_below_its_front_end(tmp_path, small: Scenario) -> None:
+    one_pilot = small.model_copy(update={"grid": Grid(num_prb=2, pilot_patterns=((2,),)), "interferers": ()})
+    training = TRAINING.model_copy(update={"steps": 300, "batch_slots": 16, "learning_rate": 6e-3, "warmup_steps": 20})
+    trained = run(job(one_pilot, receiver="hybrid-w8-d3", training=training), tmp_path)
     front_end = NeuralReceiver(build("hybrid-w8-d3"), trained.card)
     for num_prb in (2, 10):  # it learned on two resource blocks
         wide = one_pilot.model_copy(update={"grid": Grid(num_prb=num_prb, pilot_patterns=((2,),))})
-        unseen = SlotStream(wide, 7, 128, "test").block(0)
+        unseen = SlotStream(wide, 7, 256, "test").block(0)
         before, after = (float(bit_loss(receiver(unseen), unseen)) for receiver in (front_end, trained))
-        assert after < 0.985 * before
+        assert after < 0.97 * before
 
 
 def test_training_learns_to_use_the_pilots(tmp_path) -> None:
