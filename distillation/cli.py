@@ -148,7 +148,7 @@ def merge(
 
 @app.command()
 def count(
-    receiver: Annotated[str, typer.Argument(help="deeprx, deeprx-w0.25, deeprx-w0.5-d5, ..., LS, LMMSE or LMMSE-IRC.")],
+    receiver: Annotated[str, typer.Argument(help="deeprx-w0.5-d5, hybrid-w16-d4, ..., LS, LMMSE or LMMSE-IRC.")],
     prb: Annotated[int, typer.Option(help="Physical resource blocks.")] = 26,
     rx: Annotated[int, typer.Option(help="Receive antennas.")] = 2,
     bits: Annotated[int, typer.Option(help="Bits per QAM symbol.")] = 4,
@@ -180,6 +180,8 @@ def count(
     print(f"FLOPs (2 per MAC)    {counted.flops:>16,}")
     if counted.witness_flops is not None:
         verdict = "agrees" if counted.agreed else "DISAGREES"
+        if counted.formula_macs:
+            print(f"  by formula         {counted.formula_macs:>16,}")
         print(f"FlopCounterMode      {counted.witness_flops:>16,}  {verdict}")
         print(f"batch-norm elements  {counted.batch_norm_elements:>16,}  fold into convolutions at inference")
     for name, elements in counted.other_elements.items():

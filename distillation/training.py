@@ -25,7 +25,6 @@ from distillation.lamb import Lamb
 from distillation.losses import bit_loss, distillation_loss
 from energy.meter import Meter, Reading
 from receivers.ber import device_name
-from receivers.deeprx import features
 from receivers.spec import build
 from receivers.weights import Card, NeuralReceiver, full_precision, save
 
@@ -173,7 +172,7 @@ def train(
                 for group in optimizer.param_groups:
                     group["lr"] = training.rate(step)
                 slots = stream.block(step % num_blocks)
-                inputs = features(slots).contiguous(memory_format=torch.channels_last)
+                inputs = net.features(slots).contiguous(memory_format=torch.channels_last)
                 with full_precision(), torch.autocast(torch.device(device).type, torch.bfloat16, enabled=autocast):
                     llrs = net(inputs).float()
                 if job.teacher is not None and job.distillation is not None:

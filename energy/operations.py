@@ -4,7 +4,7 @@ One MAC is one multiply-accumulate and **FLOP = 2 x MAC** everywhere. Networks a
 MAC) with torch's FlopCounterMode as second witness. Only convolutions and matrix products are MACs here; batch-norm
 folds into them at inference and is listed apart, and every other operator is listed with the elements it writes,
 so that nothing is dropped in silence. Classical receivers work on complex numbers, which both counters get wrong;
-they are counted by formula, four real MACs for a complex one.
+they are counted by formula, four real MACs for a complex one, and so is what hybrid receivers have of them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from channels import NUM_SYMBOLS, Grid, UserError
 from channels.pilots import dmrs_layouts
-from receivers.deeprx import num_features
+from receivers.hybrid import Hybrid
+from receivers.network import Network
 
 _MAC_OPERATORS = ("conv", "linear", "addmm", "matmul", "bmm", "einsum")  # fvcore's names
 _SKIPPED = ("convolution", "addmm", "mm", "bmm", "empty")  # counted as MACs, or writing nothing
@@ -33,9 +33,10 @@ class OperationCount:
     Attributes:
         name: receiver.
         parameters: trained parameters.
-        macs: multiply-accumulates of convolutions and matrix products.
-        method: ``fvcore`` or ``formula``.
-        witness_flops: FLOPs by torch's FlopCounterMode; equal to ``flops`` unless the counters disagree.
+        macs: multiply-accumulates of convolutions and matrix products, and ``formula_macs``.
+        method: ``fvcore``, ``formula`` or ``fvcore + formula``.
+        formula_macs: the part of ``macs`` that is counted by formula.
+        witness_flops: FLOPs by torch's FlopCounterMode of the rest; equal to fvcore's unless the counters disagree.
         batch_norm_elements: elements that batch-norm writes (folds away at inference).
         other_elements: elements written by each operator that counts no MAC.
     """
@@ -44,6 +45,7 @@ class OperationCount:
     parameters: int
     macs: int
     method: str
+    formula_macs: int = 0
     witness_flops: int | None = None
     batch_norm_elements: int = 0
     other_elements: dict[str, int] = field(default_factory=dict)
@@ -55,7 +57,7 @@ class OperationCount:
     @property
     def agreed(self) -> bool:
         """Whether both counters found the same."""
-        return self.witness_flops is None or self.witness_flops == self.flops
+        return self.witness_flops is None or self.witness_flops == 2 * (self.macs - self.formula_macs)
 
     def as_json(self) -> dict[str, Any]:
         """All figures, plain."""
@@ -65,6 +67,7 @@ class OperationCount:
             "flops": self.flops,
             "name": self.name,
             "method": self.method,
+            "formula_macs": self.formula_macs,
             "witness_flops": self.witness_flops,
             "agreed": self.agreed,
             "batch_norm_elements": self.batch_norm_elements,
@@ -88,17 +91,17 @@ class _Elements(TorchDispatchMode):
         return out
 
 
-def count(net: nn.Module, grid: Grid, name: str = "") -> OperationCount:
-    """Count a network that takes :func:`receivers.deeprx.features` of one slot.
+def count(net: Network, grid: Grid, name: str = "") -> OperationCount:
+    """Count a network and, where it has one, the front end that makes its features, on one slot.
 
     Args:
         net: a network in any mode; it is counted as at inference.
-        grid: sets the input ``(1, 2 (2 R + 1), 14, num_subcarriers)``.
+        grid: sets the input ``(1, net.num_features, 14, num_subcarriers)``.
         name: name in tables.
     """
     from fvcore.nn import FlopCountAnalysis
 
-    inputs = torch.zeros(1, num_features(grid.num_rx), NUM_SYMBOLS, grid.num_subcarriers)
+    inputs = torch.ones(1, net.num_features, NUM_SYMBOLS, grid.num_subcarriers)
     inputs = inputs.to(next(net.parameters()).device)
     was_training = net.training
     net.eval()
@@ -115,15 +118,33 @@ def count(net: nn.Module, grid: Grid, name: str = "") -> OperationCount:
     finally:
         net.train(was_training)
     batch_norm_elements = elements.written.pop("batch_norm", 0)
+    by_formula, exponentials = _count_hybrid(net, grid) if isinstance(net, Hybrid) else (0, 0)
+    elements.written["exp"] += exponentials
     return OperationCount(
         name=name,
         parameters=sum(p.numel() for p in net.parameters()),
-        macs=sum(int(by_operator[op]) for op in _MAC_OPERATORS),
-        method="fvcore",
+        macs=sum(int(by_operator[op]) for op in _MAC_OPERATORS) + by_formula,
+        method="fvcore + formula" if by_formula else "fvcore",
+        formula_macs=by_formula,
         witness_flops=int(witness.get_total_flops()),
         batch_norm_elements=batch_norm_elements,
-        other_elements=dict(elements.written),
+        other_elements={name: written for name, written in elements.written.items() if written},
     )
+
+
+def _count_hybrid(net: Hybrid, grid: Grid) -> tuple[int, int]:
+    """MACs of a hybrid receiver outside of its convolutions, and exponentials of its front end.
+
+    To those of LMMSE come, with R antennas, L levels per axis and D blocks, in complex MACs:
+
+    * soft symbols: ``L`` per data RE (mean and second moment of both axes), with ``2 L`` exponentials;
+    * comparing with what was received: ``4 R`` per RE for each block and the last layer (two products and a combining
+      of ``1.5 R`` as above, and a squared magnitude).
+    """
+    front_end = count_classical("LMMSE", grid, net.num_bits)
+    levels, data = 2 ** (net.num_bits // 2), _pilots_and_data(grid)[2]
+    comparing = 4 * grid.num_rx * NUM_SYMBOLS * grid.num_subcarriers * (len(net.blocks) + 1)
+    return front_end.macs + 4 * (levels * data + comparing), front_end.other_elements["exp"] + 2 * levels * data
 
 
 def count_classical(name: str, grid: Grid, num_bits: int) -> OperationCount:
@@ -135,7 +156,7 @@ def count_classical(name: str, grid: Grid, num_bits: int) -> OperationCount:
     * raw estimates at the pilots: ``R P Q``;
     * LS interpolates each RE from two neighbours with real weights (half a complex MAC each): over subcarriers
       ``R P F`` where Q < F, over symbols ``R S F`` where P > 1;
-    * LMMSE goes into and out of two eigenbases: ``R (P^2 Q + P Q^2 + P Q) + R (S P Q + S Q F)``;
+    * LMMSE goes into and out of two eigenbases: ``R (P^2 Q + P Q^2 + P Q) + R (P Q F + S P F)``;
     * combining: ``1.5 R`` per data RE (product and squared magnitude);
     * rejecting interference: residuals and their covariance ``R P Q + R^2 P Q``, one inverse per symbol and resource
       block ``R^3``, weights ``R^2 + R / 2`` per data RE;
@@ -156,7 +177,7 @@ def count_classical(name: str, grid: Grid, num_bits: int) -> OperationCount:
     p, q, data = _pilots_and_data(grid)
     levels = 2 ** (num_bits // 2)
     interpolate = (r * p * f if q < f else 0) + (r * s * f if p > 1 else 0)
-    transform = r * (p * p * q + p * q * q + p * q) + r * (s * p * q + s * q * f)
+    transform = r * (p * p * q + p * q * q + p * q) + r * (p * q * f + s * p * f)
     rejecting = r * p * q + r * r * p * q + s * f // 12 * r**3 + (r * r + 0.5 * r) * data
     before_demapping = {
         "LS": r * p * q + interpolate + 1.5 * r * data,

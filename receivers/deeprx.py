@@ -10,10 +10,13 @@ Wireless Commun. 20(6), 2021 (arXiv 2005.01494), table I as transcribed publicly
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
 from channels import Slots
+from receivers.network import Network
 
 # The widths of table I, and shallower nets with the same symmetric rise and fall.
 WIDTHS_BY_DEPTH: dict[int, tuple[int, ...]] = {
@@ -25,22 +28,6 @@ WIDTHS_BY_DEPTH: dict[int, tuple[int, ...]] = {
 }
 _DILATION = {64: (1, 1), 128: (2, 3), 256: (2, 3)}  # (symbols, subcarriers); the middle block has (3, 6)
 _MIDDLE_DILATION = (3, 6)
-
-
-def features(slots: Slots) -> torch.Tensor:
-    """The network's input: received grid, pilot values and raw channel estimate ``y conj(pilot)``.
-
-    Returns:
-        float32 ``(B, 2 (2 R + 1), S, F)``: real parts of (y, pilots, raw estimate), then imaginary parts.
-    """
-    raw = slots.y * slots.pilots.conj()[:, None]
-    parts = torch.cat([slots.y, slots.pilots[:, None], raw], dim=1)
-    return torch.cat([parts.real, parts.imag], dim=1)
-
-
-def num_features(num_rx: int) -> int:
-    """Channels of :func:`features` for ``num_rx`` receive antennas."""
-    return 2 * (2 * num_rx + 1)
 
 
 def _separable(channels_in: int, channels_out: int, dilation: tuple[int, int]) -> nn.Sequential:
@@ -68,8 +55,8 @@ class _Block(nn.Module):
         return skip + self.conv2(torch.relu(self.norm2(self.conv1(active))))
 
 
-class DeepRx(nn.Module):
-    """The network: features ``(B, 2 (2 R + 1), S, F)`` to LLRs ``(B, num_bits, S, F)``, positive meaning 1.
+class DeepRx(Network):
+    """The network: features to LLRs ``(B, num_bits, S, F)``, positive meaning 1.
 
     The mapping of TS 38.211 is hierarchical, so a net with 8 outputs serves QPSK to 256-QAM with its first 2 to 8.
 
@@ -80,12 +67,17 @@ class DeepRx(nn.Module):
         depth: residual blocks, a key of :data:`WIDTHS_BY_DEPTH`.
     """
 
+    content: ClassVar[str] = (
+        "real parts, then imaginary parts, of: received grid per antenna, pilot values (0 off pilots), received grid x "
+        "conj(pilots) per antenna"
+    )
+
     def __init__(self, num_rx: int = 2, num_bits: int = 4, width: float = 1.0, depth: int = 11) -> None:
-        super().__init__()
+        super().__init__(num_features=2 * (2 * num_rx + 1), num_bits=num_bits)
         nominal = WIDTHS_BY_DEPTH[depth]
         widths = [max(1, round(width * w)) for w in nominal]
         middle = depth // 2 if 256 in nominal else -1
-        self.conv_in = nn.Conv2d(num_features(num_rx), widths[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(self.num_features, widths[0], 3, padding=1)
         self.blocks = nn.Sequential(
             *(
                 _Block(before, after, _MIDDLE_DILATION if i == middle else _DILATION[nominal[i]])
@@ -94,6 +86,17 @@ class DeepRx(nn.Module):
         )
         self.norm_out = nn.BatchNorm2d(widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], num_bits, 1)
+
+    @staticmethod
+    def features(slots: Slots) -> torch.Tensor:
+        """Received grid, pilot values and raw channel estimate ``y conj(pilot)``.
+
+        Returns:
+            float32 ``(B, 2 (2 R + 1), S, F)``: real parts of (y, pilots, raw estimate), then imaginary parts.
+        """
+        raw = slots.y * slots.pilots.conj()[:, None]
+        parts = torch.cat([slots.y, slots.pilots[:, None], raw], dim=1)
+        return torch.cat([parts.real, parts.imag], dim=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.blocks(self.conv_in(x))

@@ -11,11 +11,10 @@ from typing import Any
 import safetensors.torch
 import torch
 from pydantic import ValidationError
-from torch import nn
 
 from channels import Record, Slots, UserError
 from channels.records import write_atomic
-from receivers.deeprx import features
+from receivers.network import Network
 from receivers.spec import build
 
 
@@ -58,19 +57,19 @@ def full_precision() -> contextlib.AbstractContextManager[None]:
 class NeuralReceiver:
     """A network and its card: a :class:`receivers.protocol.Receiver`."""
 
-    def __init__(self, net: nn.Module, card: Card, device: str = "cpu") -> None:
+    def __init__(self, net: Network, card: Card, device: str = "cpu") -> None:
         self.net = net.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.card, self.name = card, card.name
         self.digest = card.weights_sha256
 
     @torch.no_grad()
     def __call__(self, slots: Slots) -> torch.Tensor:
-        inputs = features(slots).contiguous(memory_format=torch.channels_last)
+        inputs = self.net.features(slots).contiguous(memory_format=torch.channels_last)
         with full_precision():
             return self.net(inputs).float().contiguous()
 
 
-def save(folder: str | Path, net: nn.Module, card: Card) -> NeuralReceiver:
+def save(folder: str | Path, net: Network, card: Card) -> NeuralReceiver:
     """Write weights and card into ``folder`` (the card last, so a folder with a card is complete)."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
     data = safetensors.torch.save(tensors)

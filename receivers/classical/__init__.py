@@ -4,8 +4,8 @@ All of them are told the mean noise-plus-interference power of the slot. All but
 interference as white noise.
 """
 
-from receivers.classical.demapper import Demapper, combine, demap
-from receivers.classical.estimation import Covariance, ls_estimate
+from receivers.classical.demapper import Demapper, combine, demap, soft_symbols
+from receivers.classical.estimation import Covariance, LmmseEstimator, ls_estimate, robust_estimator
 from receivers.classical.interference import combine_rejecting, residual_covariance, whiten
 from receivers.classical.receivers import (
     BOUNDS,
@@ -21,6 +21,7 @@ __all__ = [
     "BOUNDS",
     "Covariance",
     "Demapper",
+    "LmmseEstimator",
     "LmmseIrcReceiver",
     "LmmseReceiver",
     "LsReceiver",
@@ -32,5 +33,7 @@ __all__ = [
     "demap",
     "ls_estimate",
     "residual_covariance",
+    "robust_estimator",
+    "soft_symbols",
     "whiten",
 ]

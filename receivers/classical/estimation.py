@@ -1,12 +1,15 @@
-"""Channel estimation from pilots: least squares with linear interpolation, and LMMSE with known covariance."""
+"""Channel estimation from pilots: least squares with linear interpolation, and LMMSE with given covariance."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.special import j0
 
-from channels import Scenario, Slots, SlotStream
+from channels import NUM_SYMBOLS, Scenario, Slots, SlotStream
 from channels.scenarios import Split
 from receivers.classical.pilots import pilot_groups
 
@@ -43,32 +46,19 @@ def _interpolate(values: torch.Tensor, at: torch.Tensor, count: int, dim: int) -
     return values.index_select(dim, right - 1).lerp(values.index_select(dim, right), share)
 
 
-class Covariance:
-    """Covariance of a scenario's channel over time and over frequency, and the LMMSE estimator built on it.
+class LmmseEstimator:
+    """LMMSE channel estimation for a channel of known covariance over time and over frequency.
 
     The channel of one antenna over the grid is taken to have covariance ``R_t kron R_f`` (delay and Doppler
-    independent), which holds for TDL-A, B and C and approximately for others and mixtures. ``R_t`` and ``R_f`` are
-    those of the paths of simulated channels, which have independent phases.
+    independent), which holds for TDL-A, B and C and approximately for others and mixtures.
 
     Args:
-        scenario: its channels of ``split`` are averaged over their delay spreads and Dopplers.
-        split: which channel models.
-        num_slots: slots to average over.
+        lags_t, lags_f: autocorrelation ``E[h(i + lag) h*(i)]`` over symbols and over subcarriers, complex128 ``(S,)``
+            and ``(F,)``.
     """
 
-    def __init__(self, scenario: Scenario, split: Split = "test", num_slots: int = 2048, device: str = "cpu") -> None:
-        stream = SlotStream(scenario, seed=0, block_slots=128, split=split, device=device, purpose="covariance")
-        num_blocks = -(-num_slots // stream.block_slots)
-        spacings_hz = scenario.grid.subcarrier_spacing_hz * torch.arange(scenario.grid.num_subcarriers, device=device)
-        lags_t: torch.Tensor | float = 0.0
-        lags_f: torch.Tensor | float = 0.0
-        for number in range(num_blocks):
-            gains, delays_s = stream.channel(number)
-            power = gains.abs().square().mean((1, 2)).double() / len(gains) / num_blocks  # of the paths, (B, P)
-            turns = -2 * torch.pi * delays_s.double()[..., None] * spacings_hz
-            lags_f = lags_f + torch.einsum("bp,bpf->f", power.to(torch.complex128), torch.polar(turns * 0 + 1, turns))
-            lags_t = lags_t + _lags(gains.to(torch.complex128).transpose(2, 3)) * gains.shape[3] / num_blocks
-        self._time, self._frequency = _Axis(torch.as_tensor(lags_t)), _Axis(torch.as_tensor(lags_f))
+    def __init__(self, lags_t: torch.Tensor, lags_f: torch.Tensor) -> None:
+        self._time, self._frequency = _Axis(lags_t), _Axis(lags_f)
         self.time, self.frequency = self._time.covariance, self._frequency.covariance
 
     def estimate(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
@@ -92,8 +82,8 @@ class Covariance:
             values_f, vectors_f, out_f, gain_f = self._frequency.on(group.subcarriers)
             pilots = torch.einsum("brtf,tu->bruf", raw, vectors_t.conj()) @ vectors_f.conj()
             inverse = 1 / (values_t[:, None] * values_f + var[:, None, None])
-            pilots = pilots * inverse[:, None]
-            h[group.chosen] = torch.einsum("st,brtf->brsf", out_t, pilots) @ out_f.T
+            over_subcarriers = (pilots * inverse[:, None]) @ out_f.T
+            h[group.chosen] = torch.einsum("st,brtf->brsf", out_t, over_subcarriers)
             explained = torch.einsum("st,btf->bsf", gain_t, inverse) @ gain_f.mean(0)
             error[group.chosen] = (prior - explained)[:, None, :, None].clamp_min(0)
         return h, error
@@ -133,6 +123,53 @@ class ErrorParts(NamedTuple):
     own: torch.Tensor
     residual_gain: torch.Tensor
     residual_own: torch.Tensor
+
+
+class Covariance(LmmseEstimator):
+    """The LMMSE estimator of a scenario, with ``R_t`` and ``R_f`` of the paths of simulated channels.
+
+    The paths have independent phases, so that only each path's own power and change over time count.
+
+    Args:
+        scenario: its channels of ``split`` are averaged over their delay spreads and Dopplers.
+        split: which channel models.
+        num_slots: slots to average over.
+    """
+
+    def __init__(self, scenario: Scenario, split: Split = "test", num_slots: int = 2048, device: str = "cpu") -> None:
+        stream = SlotStream(scenario, seed=0, block_slots=128, split=split, device=device, purpose="covariance")
+        num_blocks = -(-num_slots // stream.block_slots)
+        spacings_hz = scenario.grid.subcarrier_spacing_hz * torch.arange(scenario.grid.num_subcarriers, device=device)
+        lags_t: torch.Tensor | float = 0.0
+        lags_f: torch.Tensor | float = 0.0
+        for number in range(num_blocks):
+            gains, delays_s = stream.channel(number)
+            power = gains.abs().square().mean((1, 2)).double() / len(gains) / num_blocks  # of the paths, (B, P)
+            turns = -2 * torch.pi * delays_s.double()[..., None] * spacings_hz
+            lags_f = lags_f + torch.einsum("bp,bpf->f", power.to(torch.complex128), torch.polar(turns * 0 + 1, turns))
+            lags_t = lags_t + _lags(gains.to(torch.complex128).transpose(2, 3)) * gains.shape[3] / num_blocks
+        super().__init__(torch.as_tensor(lags_t), torch.as_tensor(lags_f))
+
+
+@lru_cache(maxsize=32)
+def robust_estimator(num_subcarriers: int, device: str = "cpu") -> LmmseEstimator:
+    """The LMMSE estimator of a receiver that knows no more than the range of conditions it is built for.
+
+    Its covariance is fixed: an exponential delay profile (autocorrelation ``1 / (1 + 2 pi i f tau)``) and Jakes'
+    Doppler spectrum (``J_0(2 pi f_d t)``), averaged over delay spreads of 10..300 ns and maximum Dopplers of 0..500 Hz
+    at 15 kHz subcarrier spacing. Slots do not say their spacing, so at 30 kHz it stands for half the delays and twice
+    the Dopplers, and so on.
+
+    Args:
+        num_subcarriers: F.
+        device: torch device.
+    """
+    share = (np.arange(256) + 0.5) / 256
+    delay_spread_s, max_doppler_hz = 10e-9 + 290e-9 * share, 500 * share
+    symbol_s, spacing_hz = 1e-3 / NUM_SYMBOLS, 15e3
+    lags_t = j0(2 * np.pi * symbol_s * np.outer(np.arange(NUM_SYMBOLS), max_doppler_hz)).mean(1)
+    lags_f = (1 / (1 + 2j * np.pi * spacing_hz * np.outer(np.arange(num_subcarriers), delay_spread_s))).mean(1)
+    return LmmseEstimator(*(torch.as_tensor(lags, dtype=torch.complex128, device=device) for lags in (lags_t, lags_f)))
 
 
 class _Axis:

@@ -1,8 +1,9 @@
 """Export of a learned receiver to ONNX, with proof that the file computes the same LLRs.
 
-The graph takes :func:`receivers.deeprx.features` of slots, float32 ``(batch, 2 (2 R + 1), 14, subcarriers)``, and
-returns LLRs ``(batch, bits, 14, subcarriers)``. Batch and subcarriers are free. The raw channel estimate is made
-outside, because runtimes want real numbers.
+The graph takes the network's features of slots (:meth:`receivers.network.Network.features`), float32 ``(batch,
+features, 14, subcarriers)``, and returns LLRs ``(batch, bits, 14, subcarriers)``. Batch and subcarriers are free. The
+features are made outside, because runtimes want real numbers: DeepRx's raw channel estimate, and all of a hybrid's
+front end. The file names its receiver's spec string, and by that its features, in its metadata.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ import torch
 
 from channels import NUM_SYMBOLS, Slots, SlotStream, UserError
 from channels.records import TEMPORARY
-from receivers.deeprx import features, num_features
 from receivers.export.parity import MAX_LLR_DIFFERENCE, Parity, compare
+from receivers.spec import parse_spec
 from receivers.weights import NeuralReceiver
 
 
@@ -49,10 +50,14 @@ class OnnxReceiver:
             raise UserError(f"{path}: missing; export the receiver again") from None
         except Exception as error:
             raise UserError(f"{path}: ONNX Runtime cannot load it ({type(error).__name__}); export again") from None
+        spec = self._session.get_modelmeta().custom_metadata_map.get("receiver")
+        if spec is None:
+            raise UserError(f"{path}: does not name its receiver; export again")
+        self._features = parse_spec(spec).family.features
         self.digest = hashlib.sha256(data).hexdigest()
 
     def __call__(self, slots: Slots) -> torch.Tensor:
-        inputs = features(slots).cpu().contiguous().numpy()
+        inputs = self._features(slots).cpu().contiguous().numpy()
         return torch.from_numpy(self._session.run(None, {"features": inputs})[0])
 
 
@@ -105,7 +110,7 @@ def export_onnx(
 
 def _write(receiver: NeuralReceiver, path: Path, num_subcarriers: int) -> None:
     net = copy.deepcopy(receiver.net).cpu()
-    example = torch.zeros(2, num_features(receiver.card.num_rx), NUM_SYMBOLS, num_subcarriers)
+    example = torch.ones(2, net.num_features, NUM_SYMBOLS, num_subcarriers)
     dynamic = ({0: torch.export.Dim("batch"), 3: torch.export.Dim("subcarriers")},)
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
@@ -113,10 +118,13 @@ def _write(receiver: NeuralReceiver, path: Path, num_subcarriers: int) -> None:
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            torch.onnx.export(
-                net, (example,), str(path), dynamo=True, external_data=False, verbose=False,
+            program = torch.onnx.export(
+                net, (example,), dynamo=True, verbose=False,
                 input_names=["features"], output_names=["llrs"], dynamic_shapes=dynamic,
             )  # fmt: skip
+            assert program is not None
+            program.model.metadata_props["receiver"] = receiver.card.receiver
+            program.save(str(path), external_data=False)
     finally:
         quiet.setLevel(level)
 
@@ -144,9 +152,8 @@ def _card(
         "sha256": digest,
         "input": {
             "name": "features", "dtype": "float32",
-            "shape": ["batch", num_features(card.num_rx), NUM_SYMBOLS, "subcarriers"],
-            "content": "real parts, then imaginary parts, of: received grid per antenna, pilot values (0 off pilots), "
-            "received grid x conj(pilots) per antenna",
+            "shape": ["batch", receiver.net.num_features, NUM_SYMBOLS, "subcarriers"],
+            "content": receiver.net.content,
         },
         "output": {
             "name": "llrs", "dtype": "float32", "shape": ["batch", card.num_bits, NUM_SYMBOLS, "subcarriers"],

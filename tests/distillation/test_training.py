@@ -3,9 +3,11 @@ from dataclasses import replace
 
 import pytest
 
-from channels import Channels, Grid, Scenario, UserError
+from channels import Channels, Grid, Scenario, SlotStream, UserError
 from channels.dataset import Dataset, write_dataset
+from distillation.losses import bit_loss, distillation_loss
 from distillation.training import Distillation, Job, Training, train
+from receivers.spec import build
 from receivers.weights import NeuralReceiver
 
 TRAINING = Training(
@@ -83,6 +85,45 @@ def test_teacher_and_student_must_fit(tmp_path, small: Scenario, teacher: Neural
     wide = small.model_copy(update={"modulations": ("64-QAM",)})
     with pytest.raises(UserError, match="num_bits"):
         run(job(wide, teacher=teacher, distillation=Distillation()), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("of_teacher", "of_student"), [("deeprx", "hybrid"), ("hybrid", "deeprx"), ("hybrid", "hybrid")]
+)
+def test_a_teacher_of_either_family_teaches_either(tmp_path, small: Scenario, of_teacher: str, of_student: str) -> None:
+    """With all weight on the teacher's soft bits, the student comes closer to the teacher than it was."""
+    spec = {"deeprx": "deeprx-w0.03125-d3", "hybrid": "hybrid-w4-d2"}
+    seen = SlotStream(small, 7, 32, "test").block(0)
+
+    def distance(a: NeuralReceiver, b: NeuralReceiver) -> float:
+        return float(distillation_loss(a(seen), b(seen), seen, 2.0, 1.0))
+
+    teacher = run(job(small, name="teacher", role="teacher", receiver=spec[of_teacher], seed=5), tmp_path / "t")
+    told = {"role": "student", "receiver": spec[of_student], "teacher": teacher}
+    told["distillation"] = Distillation(temperature=2.0, alpha=1.0)
+    longer = TRAINING.model_copy(update={"steps": 30})
+    student = run(job(small, training=longer, **told), tmp_path / "s")
+    before = NeuralReceiver(build(spec[of_student], seed=1), student.card)
+    assert distance(student, teacher) < distance(before, teacher)
+    assert student.card.receiver == spec[of_student]
+    assert student.card.training["teacher_sha256"] == teacher.digest
+
+
+def test_a_hybrid_resumes_too(tmp_path, small: Scenario) -> None:
+    made = job(small, receiver="hybrid-w4-d2")
+    assert run(made, tmp_path / "a").digest == run(made, tmp_path / "b", 4).digest
+
+
+def test_a_short_training_takes_a_hybrid_below_its_front_end(tmp_path, small: Scenario) -> None:
+    one_pilot = small.model_copy(update={"grid": Grid(num_prb=2, pilot_patterns=((2,),)), "interferers": ()})
+    training = TRAINING.model_copy(update={"steps": 300, "batch_slots": 16, "learning_rate": 6e-3, "warmup_steps": 20})
+    trained = run(job(one_pilot, receiver="hybrid-w8-d3", training=training), tmp_path)
+    front_end = NeuralReceiver(build("hybrid-w8-d3"), trained.card)
+    for num_prb in (2, 10):  # it learned on two resource blocks
+        wide = one_pilot.model_copy(update={"grid": Grid(num_prb=num_prb, pilot_patterns=((2,),))})
+        unseen = SlotStream(wide, 7, 256, "test").block(0)
+        before, after = (float(bit_loss(receiver(unseen), unseen)) for receiver in (front_end, trained))
+        assert after < 0.97 * before
 
 
 def test_training_learns_to_use_the_pilots(tmp_path) -> None:

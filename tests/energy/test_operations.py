@@ -4,6 +4,8 @@ from torch import nn
 
 from channels import Dmrs, Grid, UserError
 from energy.operations import count, count_classical
+from receivers.deeprx import DeepRx
+from receivers.network import Network
 from receivers.spec import build
 
 
@@ -21,11 +23,11 @@ def test_published_macs(spec: str, macs: int | None) -> None:
     assert counted.agreed
 
 
-class Hand(nn.Module):
+class Hand(DeepRx):
     """Convolutions whose MACs fit on a napkin, on 10 x 14 x 12 inputs."""
 
     def __init__(self) -> None:
-        super().__init__()
+        Network.__init__(self, num_features=10, num_bits=4)
         self.depthwise = nn.Conv2d(10, 20, 3, padding=2, dilation=2, groups=10)
         self.norm = nn.BatchNorm2d(20)
         self.pointwise = nn.Conv2d(20, 4, 1, bias=False)
@@ -42,6 +44,19 @@ def test_hand_counted_net_and_nothing_dropped_in_silence() -> None:
     assert counted.parameters == 20 * 9 + 20 + 40 + 80 + 44
     assert counted.batch_norm_elements == 20 * positions
     assert counted.other_elements["sigmoid"] == counted.other_elements["add"] == 4 * positions
+
+
+def test_a_hybrid_is_counted_with_its_front_end() -> None:
+    grid, width, depth = Grid(num_prb=1, pilot_patterns=((2,),)), 4, 2
+    counted = count(build(f"hybrid-w{width}-d{depth}"), grid)
+    positions, data, found = 14 * 12, 13 * 12, 10
+    convolutions = 9 * 17 * width + depth * ((width + found) * width + 9 * width + width * (width + 6))
+    convolutions += (width + found) * 8
+    by_formula = count_classical("LMMSE", grid, 4).macs + 4 * (4 * data + 4 * 2 * positions * (depth + 1))
+    assert counted.formula_macs == by_formula
+    assert counted.macs == positions * convolutions + by_formula
+    assert counted.agreed
+    assert counted.other_elements["exp"] == (4 * 4 + 2 * 4) * data
 
 
 def test_counting_leaves_the_mode_alone() -> None:
@@ -71,5 +86,5 @@ def test_classical_on_a_comb() -> None:
     data = 11 * 24 + 3 * 12
     ls = 2 * 3 * 12 + 2 * 3 * 24 + 2 * 14 * 24 + (3 + 4) * data
     assert count_classical("LS", grid, 4).macs == 4 * ls
-    transform = 2 * (9 * 12 + 3 * 12**2 + 3 * 12) + 2 * (14 * 3 * 12 + 14 * 12 * 24)
+    transform = 2 * (9 * 12 + 3 * 12**2 + 3 * 12) + 2 * (3 * 12 * 24 + 14 * 3 * 24)
     assert count_classical("LMMSE", grid, 4).macs == 4 * (2 * 3 * 12 + transform + (3 + 4) * data)

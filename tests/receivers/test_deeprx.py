@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from channels import Scenario, Slots, SlotStream, UserError
-from receivers.deeprx import DeepRx, features
+from receivers.deeprx import DeepRx
 from receivers.spec import build, parse_spec
 from receivers.weights import Card, load, save
 
@@ -33,7 +33,7 @@ def test_dilation_is_2_over_symbols_and_3_over_subcarriers() -> None:
 
 def test_features_are_received_grid_pilot_values_and_raw_estimate(small: Scenario) -> None:
     slots = SlotStream(small, 1, 4).at_sinr(60).block(0)
-    x = features(slots)
+    x = DeepRx.features(slots)
     assert x.shape == (4, 10, 14, 24)
     complex_x = torch.complex(x[:, :5], x[:, 5:])
     assert torch.equal(complex_x[:, :2], slots.y)
@@ -51,21 +51,21 @@ def test_pilot_values_reach_the_network(small: Scenario) -> None:
     on = (~slots.is_data)[:, None].expand(-1, 2, -1, -1)
 
     def estimate_error(s: Slots) -> float:
-        x = features(s)
+        x = DeepRx.features(s)
         raw = torch.complex(x[:, 3:5], x[:, 8:10])
         return float((raw - s.h)[on].abs().square().mean())
 
     assert estimate_error(slots) < 1e-3
     assert estimate_error(masked) > 0.5
     net = build("deeprx-w0.0625-d5").eval()
-    assert not torch.allclose(net(features(slots)), net(features(masked)), atol=1e-3)
+    assert not torch.allclose(net(DeepRx.features(slots)), net(DeepRx.features(masked)), atol=1e-3)
 
 
 def test_one_net_serves_all_modulations(small: Scenario) -> None:
     mixed = small.model_copy(update={"modulations": ("QPSK", "16-QAM", "256-QAM")})
     slots = SlotStream(mixed, 1, 6).block(0)
     net = build("deeprx-w0.0625-d3", num_bits=mixed.bits_per_symbol)
-    assert net(features(slots)).shape == slots.bits.shape
+    assert net(DeepRx.features(slots)).shape == slots.bits.shape
 
 
 def test_initial_weights_come_from_the_seed_alone() -> None:
@@ -77,8 +77,8 @@ def test_initial_weights_come_from_the_seed_alone() -> None:
 
 
 def test_specs() -> None:
-    assert parse_spec("deeprx") == (1.0, 11)
-    assert parse_spec("deeprx-w0.5-d5") == (0.5, 5)
+    assert parse_spec("deeprx") == (DeepRx, 1.0, 11)
+    assert parse_spec("deeprx-w0.5-d5") == (DeepRx, 0.5, 5)
     for wrong in ("resnet", "deeprx-w0", "deeprx-d4", "deeprx-d5-w0.5", "deeprx-w9"):
         with pytest.raises(UserError):
             parse_spec(wrong)

@@ -1,0 +1,182 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from channels import Channels, Grid, Interferer, Scenario, Slots, SlotStream, UserError, scenario
+from receivers.classical import combine, demap, robust_estimator, soft_symbols
+from receivers.deeprx import DeepRx
+from receivers.export import export_onnx
+from receivers.hybrid import Hybrid, findings, num_findings
+from receivers.spec import build, parse_spec
+from receivers.weights import Card, NeuralReceiver, load, save
+
+
+def card(spec: str = "hybrid-w4-d2", **changes: object) -> Card:
+    made = Card(
+        name="net", receiver=spec, role="student", num_rx=2, num_bits=4, parameters=1, scenario="s",
+        channels=("TDL-B",), trained_sinr_db=(0, 20), seed=1, training={},
+    )  # fmt: skip
+    return made.model_copy(update=changes)
+
+
+def front_end(slots: Slots) -> torch.Tensor:
+    """The classical receiver that a hybrid begins with, built from its parts."""
+    h, error_var = robust_estimator(slots.y.shape[-1]).estimate(slots)
+    z, var = combine(slots.y, h, (slots.noise_var + slots.interference_var)[:, None, None] + error_var[:, 0])
+    return demap(z, var, slots.bits_per_symbol, slots.bits.shape[1])
+
+
+def moved(spec: str = "hybrid-w4-d2", seed: int = 3, **shape: int) -> Hybrid:
+    """A network as after training: no layer is zero any more."""
+    net = build(spec, seed=seed, **shape)
+    assert isinstance(net, Hybrid)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.05 * torch.randn(p.shape, generator=generator))
+    return net
+
+
+def test_an_untrained_hybrid_is_its_front_end_bit_for_bit(small: Scenario) -> None:
+    slots = SlotStream(small, 1, 8).block(0)
+    receiver = NeuralReceiver(build("hybrid-w8-d3"), card())
+    assert torch.equal(receiver(slots), front_end(slots))
+    assert not torch.allclose(NeuralReceiver(moved(), card())(slots), front_end(slots), atol=0.1)
+
+
+def test_the_front_end_beats_least_squares_and_loses_to_the_scenarios_own_covariance() -> None:
+    from receivers.classical import LmmseReceiver, LsReceiver
+
+    desk = scenario("desk")
+    slots = SlotStream(desk, 1, 128, "test").at_sinr(9).block(0)
+
+    def errors(llrs: torch.Tensor) -> int:
+        return int((((llrs > 0) != slots.bits.bool()) & slots.bit_mask).sum())
+
+    assert errors(LmmseReceiver(desk)(slots)) < errors(front_end(slots)) < 0.9 * errors(LsReceiver()(slots))
+
+
+def test_the_fixed_covariance_is_that_of_its_channel() -> None:
+    """Exponential delays and Jakes' Doppler, drawn as such: their products average to the estimator's covariance."""
+    generator = torch.Generator().manual_seed(0)
+    count, f = 200_000, torch.arange(24)
+    delay_spread_s = 10e-9 + 290e-9 * torch.rand(count, generator=generator)
+    delay_s = delay_spread_s * torch.empty(count).exponential_(generator=generator)
+    over_f = torch.exp(-2j * torch.pi * 15e3 * f * delay_s[:, None]).mean(0)  # of lag f
+    doppler_hz = 500 * torch.rand(count, generator=generator)
+    angle = 2 * torch.pi * torch.rand(count, generator=generator)
+    at_s = torch.arange(14) / 14e3
+    over_t = torch.exp(2j * torch.pi * at_s * (doppler_hz * torch.cos(angle))[:, None]).mean(0)
+    estimator = robust_estimator(24)
+    torch.testing.assert_close(estimator.frequency[:, 0].to(torch.complex64), over_f, atol=0.01, rtol=0)
+    torch.testing.assert_close(estimator.time[:, 0].to(torch.complex64), over_t, atol=0.01, rtol=0)
+
+
+def test_soft_symbols_are_the_mean_and_variance_over_the_constellation(small: Scenario) -> None:
+    from channels.grid import constellation
+
+    mixed = small.model_copy(update={"modulations": ("QPSK", "64-QAM")})
+    order = SlotStream(mixed, 1, 6).block(0).bits_per_symbol
+    assert len(order.unique()) == 2
+    generator = torch.Generator().manual_seed(1)
+    z = torch.randn(6, 14, 24, dtype=torch.complex64, generator=generator)
+    var = 0.05 + torch.rand(6, 14, 24, generator=generator)
+    mean, spread = soft_symbols(z, var, order)
+    for i in range(6):
+        points = constellation(int(order[i]))
+        p = torch.softmax(-(z[i, ..., None] - points).abs().square() / var[i, ..., None], -1)
+        expected = (p * points).sum(-1)
+        torch.testing.assert_close(mean[i], expected, atol=1e-5, rtol=1e-4)
+        around = (p * (points - expected[..., None]).abs().square()).sum(-1)
+        torch.testing.assert_close(spread[i], around, atol=1e-5, rtol=1e-3)
+
+
+def test_findings_are_those_of_complex_arithmetic() -> None:
+    generator = torch.Generator().manual_seed(2)
+    y, h = (torch.randn(2, 3, 14, 12, dtype=torch.complex64, generator=generator) for _ in range(2))
+    x = torch.randn(2, 14, 12, dtype=torch.complex64, generator=generator)
+    var = torch.rand(2, 1, 14, 12, generator=generator)
+    found = findings(
+        torch.cat([h.real, h.imag], 1), torch.stack([x.real, x.imag], 1), torch.cat([y.real, y.imag], 1), var
+    )
+    assert found.shape[1] == num_findings(3)
+    error = y - h * x[:, None]
+    towards = error * x.conj()[:, None]
+    power = h.abs().square().sum(1) + var[:, 0]
+    combined = (h.conj() * y).sum(1) / power
+    expected = torch.cat([
+        towards.real, towards.imag,
+        torch.stack([combined.real, combined.imag, x.real, x.imag, var[:, 0] / power], 1),
+        (error.abs().square().sum(1) + 1e-3).log()[:, None],
+    ], 1)  # fmt: skip
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_nothing_is_known_that_a_receiver_cannot_know(small: Scenario) -> None:
+    slots = SlotStream(small, 1, 8).block(0)
+    receiver = NeuralReceiver(moved(), card())
+    other = torch.randperm(8, generator=torch.Generator().manual_seed(0)).roll(1)
+    truths = ("h", "h_interference", "bits", "snr_db", "sir_db", "sinr_db")
+    blind = replace(slots, **{name: getattr(slots, name)[other] for name in truths})
+    assert not torch.equal(blind.h, slots.h)
+    assert torch.equal(receiver(slots), receiver(blind))
+    shared = (slots.noise_var + slots.interference_var) / 2  # it is told the sum alone
+    torch.testing.assert_close(
+        receiver(replace(slots, noise_var=shared, interference_var=shared)), receiver(slots), atol=1e-4, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("num_prb", [1, 5])
+@pytest.mark.parametrize("patterns", [((2,),), ((3, 11),)])
+def test_any_number_of_resource_blocks_and_of_pilots(small: Scenario, num_prb: int, patterns: tuple) -> None:
+    grid = Grid(num_prb=num_prb, pilot_patterns=patterns)
+    slots = SlotStream(small.model_copy(update={"grid": grid}), 1, 3).block(0)
+    assert NeuralReceiver(moved(), card())(slots).shape == slots.bits.shape
+
+
+def test_other_modulations_antennas_and_reference_signals() -> None:
+    made = Scenario(
+        name="comb", grid=Grid(num_prb=2, num_rx=3, pilot_patterns=(), dmrs={"cdm_groups_without_data": 1}),
+        modulations=("QPSK", "64-QAM"), channels=Channels(train=("TDL-C",)), interferers=(Interferer(),),
+    )  # fmt: skip
+    slots = SlotStream(made, 1, 4).block(0)
+    llrs = NeuralReceiver(moved(num_rx=3, num_bits=6), card(num_rx=3, num_bits=6))(slots)
+    assert llrs.shape == slots.bits.shape
+    assert torch.isfinite(llrs).all()
+    assert torch.equal(NeuralReceiver(build("hybrid", 3, 6), card())(slots), front_end(slots))
+
+
+def test_weights_come_back_equal(tmp_path, small: Scenario) -> None:
+    saved = save(tmp_path / "x", moved(), card())
+    slots = SlotStream(small, 1, 4).block(0)
+    assert torch.equal(saved(slots), load(tmp_path / "x")(slots))
+    save(tmp_path / "y", build("hybrid-w4-d3"), card())
+    with pytest.raises(UserError, match="another network"):
+        load(tmp_path / "y")
+
+
+def test_the_exported_file_computes_the_same_llrs(tmp_path, small: Scenario) -> None:
+    from receivers.export.onnx import OnnxReceiver
+
+    receiver = save(tmp_path / "net", moved(), card())
+    parity = export_onnx(receiver, tmp_path / "out", SlotStream(small, 1, 8, "test"), (0.0, 10.0), (0.0, 0.5))
+    assert parity.equal
+    assert parity.max_llr > 1
+    wide = SlotStream(small.model_copy(update={"grid": Grid(num_prb=5)}), 1, 3, "test").block(0)
+    exported = OnnxReceiver(tmp_path / "out" / "net.onnx", "x")
+    torch.testing.assert_close(exported(wide), receiver(wide), atol=1e-3, rtol=1e-3)
+
+
+def test_specs() -> None:
+    assert parse_spec("hybrid") == (Hybrid, 24, 6)
+    assert parse_spec("hybrid-w16-d4") == (Hybrid, 16, 4)
+    assert parse_spec("deeprx-w0.5-d5") == (DeepRx, 0.5, 5)
+    for wrong in ("hybrid-w0.5", "hybrid-w1", "hybrid-w200", "hybrid-d0", "hybrid-d33", "hybrid-d4-w16", "hybridx"):
+        with pytest.raises(UserError, match=wrong):
+            parse_spec(wrong)
+
+
+def test_sizes_are_those_of_a_compact_receiver() -> None:
+    sizes = [sum(p.numel() for p in build(spec).parameters()) for spec in ("hybrid-w8-d3", "hybrid", "hybrid-w64-d8")]
+    assert 2_000 < sizes[0] < sizes[1] < 30_000 < sizes[2] < 100_000
