@@ -40,7 +40,7 @@ def whole(tmp_path, stream: SlotStream) -> pd.DataFrame:
 
 def test_points_stop_at_different_blocks(whole: pd.DataFrame) -> None:
     ends = whole.groupby(["interference_share", "sinr_db"])["block"].max()
-    assert ends.nunique() > 2
+    assert ends.nunique() >= 2
     assert ends.max() == 11
 
 
