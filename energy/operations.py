@@ -22,7 +22,7 @@ from channels import NUM_SYMBOLS, Grid, UserError
 from channels.pilots import dmrs_layouts
 from receivers.deeprx import num_features
 
-_MAC_OPERATORS = ("conv", "linear", "addmm", "matmul", "bmm", "einsum")  # fvcore's names
+MAC_OPERATORS = ("conv", "linear", "addmm", "matmul", "bmm", "einsum")  # fvcore's names
 _SKIPPED = ("convolution", "addmm", "mm", "bmm", "empty")  # counted as MACs, or writing nothing
 
 
@@ -118,7 +118,7 @@ def count(net: nn.Module, grid: Grid, name: str = "") -> OperationCount:
     return OperationCount(
         name=name,
         parameters=sum(p.numel() for p in net.parameters()),
-        macs=sum(int(by_operator[op]) for op in _MAC_OPERATORS),
+        macs=sum(int(by_operator[op]) for op in MAC_OPERATORS),
         method="fvcore",
         witness_flops=int(witness.get_total_flops()),
         batch_norm_elements=batch_norm_elements,
