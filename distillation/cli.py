@@ -32,18 +32,25 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 
 @app.command()
-def doctor(as_json: JsonOption = False) -> None:
-    """Say what this machine can measure, and what stands in the way."""
+def doctor(
+    again: Annotated[bool, typer.Option("--again", help="Time the machine anew; do so when it is quiet.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what this machine is and can measure, and what stands in the way; its rates are timed once and kept."""
+    from energy.devices import calibration_path
     from energy.doctor import report
 
-    found = report()
+    found = report(again)
     if as_json:
         print(json.dumps(found))
         return
     device = found["device"]
     print(f"{found['platform']}, Python {found['python']}")
     print(f"CPU: {device['name']}, {device['cores']} cores; {device['source']}")
-    print(f"     matrix products at {device['matmul_flops_per_s'] / 1e9:.0f} GFLOP/s on {found['threads']} threads")
+    print(
+        f"     matrix products at {device['matmul_flops_per_s'] / 1e9:.0f} GFLOP/s, copies at "
+        f"{device['copy_bytes_per_s'] / 1e9:.1f} GB/s on {found['threads']} threads; kept in {calibration_path()}"
+    )
     print("packages: " + ", ".join(f"{n} {v or '(not installed)'}" for n, v in found["packages"].items()))
     for finding in found["instruments"]:
         print(f"[{'x' if finding['usable'] else ' '}] {finding['name']}: {finding['detail']}")

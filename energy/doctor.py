@@ -34,9 +34,13 @@ def examine() -> list[Finding]:
     return [_rapl(), _nvml(), _codecarbon(), _cuda()]
 
 
-def report() -> dict[str, Any]:
-    """Host, packages and instruments as plain data, for ``environment.json`` and ``leanrx doctor --json``."""
-    machine: Device = host()
+def report(again: bool = False) -> dict[str, Any]:
+    """Host, packages and instruments as plain data, for ``environment.json`` and ``leanrx doctor --json``.
+
+    Args:
+        again: time the machine's rates anew, see :func:`energy.devices.host`.
+    """
+    machine: Device = host(again=again)
     return {
         "platform": platform.platform(),
         "python": platform.python_version(),

@@ -25,6 +25,7 @@ _REFUSED = {
     "DFT", "STFT", "If", "Loop", "Scan",
 }  # fmt: skip
 _WEIGHTS_INPUT = {"QLinearConv": 3, "QLinearMatMul": 3}
+_PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "uint8": "int8"}
 _MOVING_NOTHING = {"Constant", "Shape", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}
 _ACTIVATIONS = {"Relu", "Clip"}
 _WITH_INTEGERS = _CONVOLUTIONS | _PRODUCTS | {"Add", "Mul", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool"}
@@ -43,20 +44,24 @@ def count_onnx(path: str | Path, shape: Sequence[int] | None = None) -> Work:
     model = _read(str(path), shape)
     graph = _Graph(model, str(path))
     functions = {f.name for f in model.functions}
-    layers, uncounted = [], []
+    layers, uncounted, macs_at = [], [], dict.fromkeys(_PRECISIONS.values(), 0)
     for node in model.graph.node:
         if node.op_type in _REFUSED or node.op_type in functions:
             raise UserError(f"{path}: operator {node.op_type} is not counted; count the model before export")
         if node.op_type in _MOVING_NOTHING or graph.fused(node):
             continue
-        macs = graph.macs(node) if node.op_type in _CONVOLUTIONS | _PRODUCTS else 0
+        macs = 0
+        if node.op_type in _CONVOLUTIONS | _PRODUCTS:
+            macs = graph.macs(node)
+            macs_at[graph.precision(node)] += macs
         layer = graph.layer(node, macs)
         layers.append(layer)
         if not graph.known(node):
             uncounted.append(layer.name)
     held = {t.name for t in model.graph.initializer}
     first = next(i for i in model.graph.input if i.name not in held)
-    return Work(Path(path).name, "as stored", graph.sizes[first.name][0], tuple(layers), uncounted=tuple(uncounted))
+    precision = max(macs_at, key=lambda p: macs_at[p])
+    return Work(Path(path).name, precision, graph.sizes[first.name][0], tuple(layers), uncounted=tuple(uncounted))
 
 
 def _read(path: str, shape: Sequence[int] | None) -> Any:
@@ -117,7 +122,8 @@ class _Graph:
 
     def _tail(self, node: Any) -> list[str]:
         """Results that follow a node's own in the same fused operator: of its activation, of its quantisation."""
-        tail, here = [], node.output[0]
+        tail: list[str] = []
+        here = node.output[0]
         multiplies = node.op_type in _CONVOLUTIONS | _PRODUCTS
         while True:
             takers = self._takers.get(here, [])
@@ -137,7 +143,9 @@ class _Graph:
     def _source(self, name: str) -> str:
         """The stored value that an input is read from, before it is dequantised."""
         maker = self._maker.get(name)
-        return maker.input[0] if maker is not None and maker.op_type == "DequantizeLinear" and self.fused(maker) else name
+        return (
+            maker.input[0] if maker is not None and maker.op_type == "DequantizeLinear" and self.fused(maker) else name
+        )
 
     def _read(self, node: Any) -> list[str]:
         """Values that a node reads; scales and zero points come with their value."""
@@ -171,6 +179,18 @@ class _Graph:
             read_bytes=sum(self._bytes(n) for n in read if n not in self._constants),
             written_bytes=self._bytes(self._end(node)),
         )
+
+    def precision(self, node: Any) -> str:
+        """In which a convolution or product computes: the type of its stored weights."""
+        from onnx import helper
+
+        name = self._source(node.input[_WEIGHTS_INPUT.get(node.op_type, 1)])
+        kind = helper.tensor_dtype_to_np_dtype(self._types[name]).name if self._types.get(name) else "float32"
+        if kind not in _PRECISIONS:
+            raise UserError(
+                f"{self._path}: {kind} weights at {node.op_type} are not counted; export in float32 or int8"
+            )
+        return _PRECISIONS[kind]
 
     def macs(self, node: Any) -> int:
         out = math.prod(self._size(node.output[0], node))

@@ -2,9 +2,9 @@
 
 The network runs once on shapes alone (torch's ``meta`` device), so that counting a large batch or a training step
 costs neither memory nor time. MACs of a forward pass come from torch's own formulas, operator by operator, and are
-compared with fvcore's, module by module, which runs one slot for it. A convolution's backward pass is counted here, as many MACs as the forward
-pass for the gradient of its input and as many for that of its weights: torch's FlopCounterMode overstates
-the latter for grouped convolutions, and that is shown as a disagreement.
+compared with fvcore's, module by module; fvcore runs one slot for it. A convolution's backward pass is counted here, as
+many MACs as the forward pass for the gradient of its input and as many for that of its weights: torch's
+FlopCounterMode overstates the latter for grouped convolutions, and that is shown as a disagreement.
 """
 
 from __future__ import annotations

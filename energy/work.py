@@ -57,7 +57,7 @@ class Work:
 
     Attributes:
         name: of the network or file.
-        precision: of the values that move: ``fp32``, ``bf16``, ``fp16``, ``int8``, or ``as stored`` for a file.
+        precision: ``fp32``, ``bf16``, ``fp16`` or ``int8``; of a file, that of the weights of most MACs.
         batch_slots: slots of the call.
         layers: in the order of execution.
         disagreements: where two counters differ, in words.

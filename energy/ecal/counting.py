@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-
 from channels.errors import UserError
 from energy.ecal.checks import choice
 from energy.graph import count_onnx

@@ -153,6 +153,7 @@ def test_quantised_graphs_are_counted_as_stored(tmp_path: Path) -> None:
     )
     before, after = count_onnx(path), count_onnx(quantised)
     assert before.macs == after.macs == macs
+    assert (before.precision, after.precision) == ("fp32", "int8")
     assert [x.operator for x in before.layers] == ["Conv", "Conv", "Add"], "the ReLU is part of its convolution"
     assert [x.operator for x in after.layers] == ["QuantizeLinear", "Conv", "Conv", "Add", "DequantizeLinear"]
     body = next(x for x in after.layers if x.macs == P * 8 * 6 * 9)
