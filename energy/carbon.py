@@ -133,7 +133,7 @@ def sci(
         operational_g=site.grams(energy_j),
         embodied_g=site.embodied_grams(duration_s),
         units=units,
-        unit=unit,  # type: ignore[arg-type]
+        unit=unit,
         kind=kind,
         words=f"{where.name} {where.g_per_kwh:g} g/kWh, PUE {site.pue:g}, {embodied}",
     )

@@ -181,10 +181,10 @@ def instruction_set(info: dict[str, Any]) -> InstructionSet:
 
 
 def host(power_w: float | None = None, again: bool = False) -> Device:
-    """The CPU of this machine, its rates of matrix products and of copies timed once and kept in a file.
+    """The cores that torch computes on; their rates of matrix products and copies are timed once and kept in a file.
 
     Args:
-        power_w: see :func:`cpu_power`.
+        power_w: of the whole CPU, see :func:`cpu_power`.
         again: time although a record is there; a machine that was busy then is described badly by it.
 
     Raises:
@@ -195,12 +195,15 @@ def host(power_w: float | None = None, again: bool = False) -> Device:
 
     info = cpuinfo.get_cpu_info()
     name = info.get("brand_raw", platform.processor() or "unknown CPU")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = torch.get_num_threads()
+    cores = min(there, threads)
     known_hz = float((info.get("hz_advertised") or info.get("hz_actual") or (0,))[0])
     clock_hz, units = known_hz or 3e9, instruction_set(info)
     clock = f"{clock_hz / 1e9:.2f} GHz {'nominal' if known_hz else 'assumed'}"
     watts, words = cpu_power(power_w)
-    threads = torch.get_num_threads()
+    if cores < there:
+        words += f", {cores} of {there} cores used"
     rates = _calibration(f"{name}, {cores} cores, {threads} threads, torch {torch.__version__}", again)
     return Device(
         name=name,
@@ -208,7 +211,7 @@ def host(power_w: float | None = None, again: bool = False) -> Device:
         clock_hz=clock_hz,
         flops_per_clock=units.fp32,
         peaks_flops_per_s={"int8": cores * clock_hz * units.int8},
-        power_w=watts,
+        power_w=watts * cores / there,
         caches_bytes=_caches(),
         matmul_flops_per_s=rates.matmul_flops_per_s,
         copy_bytes_per_s=rates.copy_bytes_per_s,

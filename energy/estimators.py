@@ -73,7 +73,7 @@ class Estimator(Protocol):
 
     def estimate(self, work: Work, device: Device) -> Estimate: ...
 
-    def fitted(self, seen: Sequence[Observed], device: Device) -> Self:
+    def fitted(self, seen: Sequence[Observed], device: Device) -> Estimator:
         """The estimator after it has learnt from observed calls of one runtime.
 
         Raises:
@@ -96,7 +96,7 @@ class FlopsPerWatt:
     def estimate(self, work: Work, device: Device) -> Estimate:
         return _scaled(flops_per_watt(work.flops, device), self.name, self.utilisation, self.relative_sd)
 
-    def fitted(self, seen: Sequence[Observed], device: Device) -> Self:
+    def fitted(self, seen: Sequence[Observed], device: Device) -> FlopsPerWatt:
         return _with_utilisation(self, seen, device)
 
 
@@ -115,7 +115,7 @@ class FlopsPerClock:
         made = flops_per_clock(work.flops, device, work.precision)
         return _scaled(made, self.name, self.utilisation, self.relative_sd)
 
-    def fitted(self, seen: Sequence[Observed], device: Device) -> Self:
+    def fitted(self, seen: Sequence[Observed], device: Device) -> FlopsPerClock:
         return _with_utilisation(self, seen, device)
 
 

@@ -88,13 +88,17 @@ class Window:
 
 
 def meter_windows(
-    works: Mapping[str, Callable[[], object]], instruments: Sequence[Instrument], protocol: Protocol | None = None
+    works: Mapping[str, Callable[[], object]],
+    instruments: Sequence[Instrument],
+    protocol: Protocol | None = None,
+    done: frozenset[tuple[str, int]] = frozenset(),
 ) -> Iterator[Window]:
     """Meter all works, round by round, idle windows included.
 
     Args:
         works: calls by name; each is warmed up before its window.
         instruments: read at both ends of every window, in order; several can see the same window.
+        done: names and rounds that were metered before; they are left out.
 
     Raises:
         UserError: if a window would be too short for an instrument, or a counter cannot be read.
@@ -109,14 +113,15 @@ def meter_windows(
     order = random.Random(protocol.seed)
     names = list(works)
     for index in range(protocol.rounds):
-        if protocol.idle_s:
-            yield _window(IDLE, index, None, instruments, protocol.idle_s)
         order.shuffle(names)
-        for name in names:
+        todo = [name for name in names if (name, index) not in done]
+        if todo and protocol.idle_s and (IDLE, index) not in done:
+            yield _window(IDLE, index, None, instruments, protocol.idle_s)
+        for name in todo:
             works[name]()
             yield _window(name, index, works[name], instruments, protocol.min_duration_s)
             time.sleep(protocol.cool_down_s)
-    if protocol.idle_s:
+    if protocol.idle_s and (IDLE, protocol.rounds) not in done:
         yield _window(IDLE, protocol.rounds, None, instruments, protocol.idle_s)
 
 
