@@ -154,8 +154,8 @@ class PerCall:
         name: of the work.
         instrument, kind: whose joules; several components count by their weakest mark.
         calls, windows: how many.
-        duration_s, duration_sd_s: of a call, and its standard deviation from window to window.
-        gross_j, net_j: of a call; net is NaN where idle was not metered.
+        duration_s, duration_sd_s: of a call, the median over windows, and the standard deviation between them.
+        gross_j, net_j: of a call, the median over windows, which one disturbed window does not move; net is NaN where idle was not metered.
         uncertainty_j: standard uncertainty of both.
         cpu_s: of a call.
     """
@@ -185,7 +185,7 @@ def per_call(windows: Sequence[Window], name: str, instrument: str) -> PerCall:
         raise UserError(f"{instrument}: saw no window of {name}; meter it again with this instrument")
     gross = [sum(j.energy_j for j in part) / w.calls for w, part in zip(mine, seen, strict=True)]
     durations = [w.duration_s / w.calls for w in mine]
-    calls, duration_s = sum(w.calls for w in mine), sum(w.duration_s for w in mine)
+    calls = sum(w.calls for w in mine)
     idle = [
         sum(j.energy_j for j in w.joules if j.instrument == instrument and j.kind != "assumed") / w.duration_s
         for w in windows
@@ -193,12 +193,13 @@ def per_call(windows: Sequence[Window], name: str, instrument: str) -> PerCall:
     ]
     scatter = statistics.stdev(gross) / math.sqrt(len(gross)) if len(gross) > 1 else 0.0
     steps = [
-        math.hypot(*(j.resolution_j for j in part)) / math.sqrt(6) / w.calls for w, part in zip(mine, seen, strict=True)
+        math.hypot(*(j.resolution_j for j in part)) / math.sqrt(6) / w.calls  # two readings, each uniform in a step
+        for w, part in zip(mine, seen, strict=True)
     ]
     reading = math.hypot(*steps) / len(steps)
-    each_s = duration_s / calls
+    each_s = statistics.median(durations)
     drift = each_s * statistics.stdev(idle) / math.sqrt(len(idle)) if len(idle) > 1 else 0.0
-    gross_j = statistics.fmean(gross)
+    gross_j = statistics.median(gross)
     kinds = {j.kind for part in seen for j in part}
     return PerCall(
         name=name,

@@ -42,11 +42,11 @@ from receivers.weights import Card, NeuralReceiver
 
 SPECS = (
     "deeprx-w0.125-d3", "deeprx-w0.25-d3", "deeprx-w0.5-d3", "deeprx-d3", "deeprx-w0.125-d5", "deeprx-w0.25-d5",
-    "deeprx-w0.5-d5", "deeprx-w0.125-d7", "deeprx-w0.25-d7", "deeprx-w0.125-d9", "deeprx-w0.25-d9", "deeprx-w0.0625",
-    "deeprx-w0.125", "deeprx-w0.25", "deeprx-w0.5",
+    "deeprx-w0.5-d5", "deeprx-d5", "deeprx-w0.125-d7", "deeprx-w0.25-d7", "deeprx-w0.125-d9", "deeprx-w0.25-d9",
+    "deeprx-w0.0625", "deeprx-w0.125", "deeprx-w0.25", "deeprx-w0.5", "deeprx",
 )  # fmt: skip
 SHOWN = ("FLOPs/W", "FLOPs/clock", "FLOPs/clock, fitted", "roofline", "roofline, fitted")
-CONSOLE = Console()
+CONSOLE = Console(width=120)
 
 
 def main() -> None:

@@ -1,5 +1,8 @@
 """Emissions by hand."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from channels import UserError
@@ -27,6 +30,13 @@ def test_sci_by_hand() -> None:
 @pytest.mark.parametrize("unit", FUNCTIONAL_UNITS)
 def test_units(unit: str) -> None:
     assert f"per {unit}" in sci(Site(intensity=HALF), 1.0, 1.0, 10, unit).line()
+
+
+def test_the_documents_example_runs(capsys) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "energy.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(block, "energy.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("SCI 5.77e-07 gCO2e per slot (modelled energy; world-2023")
 
 
 def test_named_sets_are_dated_and_sourced() -> None:
