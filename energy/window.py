@@ -155,9 +155,10 @@ class PerCall:
         instrument, kind: whose joules; several components count by their weakest mark.
         calls, windows: how many.
         duration_s, duration_sd_s: of a call, the median over windows, and the standard deviation between them.
-        gross_j, net_j: of a call, the median over windows, which one disturbed window does not move; net is NaN where idle was not metered.
+        gross_j, net_j: of a call, the median over windows, which one disturbed window does not move; net is NaN where
+            idle was not metered.
         uncertainty_j: standard uncertainty of both.
-        cpu_s: of a call.
+        cpu_s: of a call, all threads, the median over windows.
     """
 
     name: str
@@ -212,7 +213,7 @@ def per_call(windows: Sequence[Window], name: str, instrument: str) -> PerCall:
         gross_j=gross_j,
         net_j=gross_j - statistics.fmean(idle) * each_s if idle else math.nan,
         uncertainty_j=math.hypot(scatter, reading, drift),
-        cpu_s=sum(w.cpu_s for w in mine) / calls,
+        cpu_s=statistics.median(w.cpu_s / w.calls for w in mine),
     )
 
 

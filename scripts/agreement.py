@@ -3,10 +3,11 @@
 Builds DeepRx of several widths and depths, spanning more than 100 times in FLOPs (weights are untrained: time does not
 depend on them), exports each to ONNX in fp32 and in int8 (QDQ, calibrated on slots), meters all of them in turns, and
 scores every estimator leave-one-receiver-out. What is metered is kept in ``--folder``; an interrupted run goes on where
-it was. Meter on a quiet machine. Without an energy counter, energy is a power model times time: then only the time says
+it was. Meter on a quiet machine; on one that is not, ``--cpu-time`` scores against the CPU time of the process, which
+its neighbours hardly disturb. Without an energy counter, energy is a power model times time: then only the time says
 something.
 
-    python scripts/agreement.py [--folder runs/agreement] [--rounds 3] [--seconds 5] [--quick]
+    python scripts/agreement.py [--folder runs/agreement] [--rounds 3] [--seconds 5] [--cpu-time] [--quick]
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=5.0)
     arguments.add_argument("--batches", type=int, nargs="+", default=[1])
     arguments.add_argument("--cuda", action="store_true", help="torch on the GPU instead of ONNX Runtime on the CPU")
+    arguments.add_argument("--cpu-time", action="store_true", help="CPU time per thread in place of the wall clock")
     arguments.add_argument("--quick", action="store_true", help="one round of one second: rough")
     given = arguments.parse_args()
     rounds, seconds = (1, 1.0) if given.quick else (given.rounds, given.seconds)
@@ -75,7 +77,7 @@ def main() -> None:
         pass
     windows = read_windows(path)
     instrument = instruments[-1].name
-    seen = observed(subjects, windows, instrument)
+    seen = observed(subjects, windows, instrument, given.cpu_time)
     rows = table(leave_one_out(seen, device))
     found = scores(rows)
     for quantity in ("s", "j"):

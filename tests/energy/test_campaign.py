@@ -82,6 +82,10 @@ def test_a_campaign_goes_on_where_it_was(tmp_path: Path) -> None:
     assert one.duration_s > 0
     calls = [w.calls for w in windows if w.name == subjects[1].name]
     assert two.energy_j == pytest.approx((1 / calls[0] + 1 / calls[1]) / 2)
+    (busy, _) = observed(subjects, windows, "clock", cpu_time=True)
+    threads = torch.get_num_threads()
+    seconds = [w.cpu_s / w.calls / threads for w in windows if w.name == subjects[0].name]
+    assert busy.duration_s == pytest.approx(sum(seconds) / 2)
     path.write_text("{}\n")
     with pytest.raises(UserError, match="damaged"):
         read_windows(path)
