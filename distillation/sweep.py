@@ -29,7 +29,7 @@ from energy.campaign import (
     training_subject,
 )
 from energy.devices import Device, gpu, host
-from energy.instruments import Nvml, Wattmeter, available
+from energy.instruments import Instrument, Nvml, Wattmeter, available
 from energy.meter import Meter, Reading
 from energy.operations import OperationCount, count, count_classical
 from energy.window import Protocol as Metering
@@ -224,7 +224,9 @@ def agree_all(
     ]  # fmt: skip
     if not subjects:
         raise UserError(f"{run.folder}: no trained receiver; run: leanrx sweep on its configuration")
-    instruments = available(config.metering.cpu_power_w) if device == "cpu" else [Nvml(torch.device(device).index or 0)]
+    instruments: list[Instrument] = [Nvml(torch.device(device).index or 0)]
+    if device == "cpu":
+        instruments = available(config.metering.cpu_power_w)
     window_s = max(config.metering.min_duration_s, *(i.shortest_s for i in instruments))
     protocol = Metering(min_duration_s=window_s, idle_s=window_s, cool_down_s=window_s / 5, rounds=rounds)
     path = folder / "windows.jsonl"
@@ -237,8 +239,7 @@ def agree_all(
     windows = read_windows(path)
     if log is not None:
         windows = with_log(windows, log)
-    by_counter = {j.instrument for w in windows for j in w.joules if j.kind == "measured"} - {"CodeCarbon"}
-    instrument = windows[-1].joules[-1].instrument if log is not None else min(by_counter, default="CodeCarbon")
+    instrument = windows[-1].joules[-1].instrument if log is not None else instruments[-1].name
     rows = table(leave_one_out(observed(subjects, windows, instrument), machine))
     found = scores(rows)
     write_atomic(folder / "agreement.csv", rows.to_csv(index=False, lineterminator="\n"))

@@ -34,7 +34,7 @@ from energy.campaign import (
     read_windows,
 )
 from energy.devices import gpu, host
-from energy.instruments import available
+from energy.instruments import Instrument, Nvml, available
 from energy.window import IDLE, Protocol, Window, per_call
 from receivers.deeprx import features
 from receivers.export import export_onnx
@@ -65,9 +65,8 @@ def main() -> None:
     device = gpu() if given.cuda else host()
     CONSOLE.print(f"{device.name}: {device.source}")
     subjects = _subjects(setting, given.folder, given.batches, given.cuda)
-    instruments = available()
-    # a GPU is metered by its own counter: CodeCarbon would add a model of the CPU to it
-    instruments = [i for i in instruments if i.name == "NVML"] if given.cuda else instruments
+    # a GPU is metered by its own counter alone: CodeCarbon would add a model of the CPU to it
+    instruments: list[Instrument] = [Nvml()] if given.cuda else available()
     shortest_s = max(seconds, *(i.shortest_s for i in instruments))
     protocol = Protocol(min_duration_s=shortest_s, idle_s=shortest_s, rounds=rounds, cool_down_s=0.2)
     path = given.folder / f"windows-{'cuda' if given.cuda else 'cpu'}.jsonl"

@@ -3,6 +3,9 @@
 None stands in for another: an instrument that cannot be read raises, with the remedy, and is not replaced by a model.
 """
 
+import contextlib
+
+from channels import UserError
 from energy.instruments.codecarbon import CodeCarbon
 from energy.instruments.nvml import Nvml
 from energy.instruments.perf import Perf
@@ -14,17 +17,14 @@ __all__ = ["CodeCarbon", "Instrument", "Joules", "Nvml", "Perf", "Rapl", "Wattme
 
 
 def available(cpu_power_w: float | None = None) -> list[Instrument]:
-    """Every energy instrument that can be read here: RAPL and NVML where they are, and CodeCarbon.
+    """Instruments that see the CPU here: CodeCarbon, then RAPL where it can be read.
+
+    What is missing, and what would help, is the business of ``leanrx doctor``.
 
     Args:
         cpu_power_w: for CodeCarbon's load model where there is no RAPL.
     """
-    from channels import UserError
-
     found: list[Instrument] = [CodeCarbon(cpu_power_w)]
-    for counter in (Rapl, Nvml):
-        try:
-            found.append(counter())
-        except UserError:
-            continue  # what is missing, and what would help, is the business of ``leanrx doctor``
+    with contextlib.suppress(UserError):
+        found.append(Rapl())
     return found
