@@ -224,9 +224,7 @@ def agree_all(
     ]  # fmt: skip
     if not subjects:
         raise UserError(f"{run.folder}: no trained receiver; run: leanrx sweep on its configuration")
-    instruments: list[Instrument] = [Nvml(torch.device(device).index or 0)]
-    if device == "cpu":
-        instruments = available(config.metering.cpu_power_w)
+    instruments = _instruments(config.metering.cpu_power_w, device)
     window_s = max(config.metering.min_duration_s, *(i.shortest_s for i in instruments))
     protocol = Metering(min_duration_s=window_s, idle_s=window_s, cool_down_s=window_s / 5, rounds=rounds)
     path = folder / "windows.jsonl"
@@ -249,6 +247,11 @@ def agree_all(
         for kind, data in draw(rows, shown, quantity).items():
             write_atomic(folder / f"agreement-{name}.{kind}", data)
     return found
+
+
+def _instruments(cpu_power_w: float | None, device: str) -> list[Instrument]:
+    """Those that see the device; a GPU is metered by its own counter alone."""
+    return available(cpu_power_w) if device == "cpu" else [Nvml(torch.device(device).index or 0)]
 
 
 def _subjects(run: Run, receiver: NeuralReceiver, device: str, compiled: bool) -> list[Subject]:
