@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -32,18 +33,25 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 
 @app.command()
-def doctor(as_json: JsonOption = False) -> None:
-    """Say what this machine can measure, and what stands in the way."""
+def doctor(
+    again: Annotated[bool, typer.Option("--again", help="Time the machine anew; do so when it is quiet.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what this machine is and can measure, and what stands in the way; its rates are timed once and kept."""
+    from energy.devices import calibration_path
     from energy.doctor import report
 
-    found = report()
+    found = report(again)
     if as_json:
         print(json.dumps(found))
         return
     device = found["device"]
     print(f"{found['platform']}, Python {found['python']}")
     print(f"CPU: {device['name']}, {device['cores']} cores; {device['source']}")
-    print(f"     matrix products at {device['matmul_flops_per_s'] / 1e9:.0f} GFLOP/s on {found['threads']} threads")
+    print(
+        f"     matrix products at {device['matmul_flops_per_s'] / 1e9:.0f} GFLOP/s, copies at "
+        f"{device['copy_bytes_per_s'] / 1e9:.1f} GB/s on {found['threads']} threads; kept in {calibration_path()}"
+    )
     print("packages: " + ", ".join(f"{n} {v or '(not installed)'}" for n, v in found["packages"].items()))
     for finding in found["instruments"]:
         print(f"[{'x' if finding['usable'] else ' '}] {finding['name']}: {finding['detail']}")
@@ -148,17 +156,26 @@ def merge(
 
 @app.command()
 def count(
-    receiver: Annotated[str, typer.Argument(help="deeprx-w0.5-d5, hybrid-w16-d4, ..., LS, LMMSE or LMMSE-IRC.")],
+    receiver: Annotated[
+        str, typer.Argument(help="deeprx-w0.5-d5, hybrid-w16-d4, ..., LS, LMMSE, LMMSE-IRC, or an ONNX file.")
+    ],
     prb: Annotated[int, typer.Option(help="Physical resource blocks.")] = 26,
     rx: Annotated[int, typer.Option(help="Receive antennas.")] = 2,
     bits: Annotated[int, typer.Option(help="Bits per QAM symbol.")] = 4,
+    batch: Annotated[int, typer.Option(min=1, help="Slots per call, for bytes.")] = 1,
+    precision: Annotated[str, typer.Option(help="Of the values that move: fp32, bf16, fp16 or int8.")] = "fp32",
+    training: Annotated[bool, typer.Option("--training", help="A training step instead of a forward pass.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="One line per layer.")] = False,
     device: Annotated[str | None, typer.Option(help="Estimate on: host, generic, raspberry-pi-4, ...")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Count parameters, MACs and FLOPs (2 per MAC) of a receiver for one slot."""
+    """Count parameters, MACs, FLOPs (2 per MAC) of a receiver for one slot, and bytes moved by a call."""
     from channels import Grid, UserError
     from energy.devices import device as device_record
     from energy.estimate import estimates
+    from energy.estimators import ESTIMATORS
+    from energy.graph import count_onnx, num_features
+    from energy.layers import count_slots
     from energy.operations import count as count_network
     from energy.operations import count_classical
     from receivers.spec import build
@@ -166,15 +183,40 @@ def count(
     grid = Grid.parse({"num_prb": prb, "num_rx": rx}, "count")
     if bits not in (2, 4, 6, 8):
         raise UserError(f"bits: {bits} is not a modulation; give 2, 4, 6 or 8")
-    if receiver in ("LS", "LMMSE", "LMMSE-IRC"):
+    counted = work = None
+    if receiver.endswith(".onnx"):
+        work = count_onnx(receiver, [batch, num_features(receiver), 14, grid.num_subcarriers])
+    elif receiver in ("LS", "LMMSE", "LMMSE-IRC"):
         counted = count_classical(receiver, grid, bits)
     else:
-        counted = count_network(build(receiver, rx, bits), grid, receiver)
-    estimated = estimates(counted.flops, device_record(device)) if device else []
+        net = build(receiver, rx, bits)
+        counted = count_network(net, grid, receiver)
+        work = count_slots(net, grid, receiver, batch, precision, training)
+    estimated = []
+    if device:
+        there = device_record(device)
+        estimated = [e.estimate(work, there) for e in ESTIMATORS] if work else []
+        if counted and not work:
+            estimated = estimates(counted.flops, there)
     if as_json:
-        print(json.dumps({**counted.as_json(), **({"estimates": [asdict(e) for e in estimated]} if device else {})}))
+        found = {**(counted.as_json() if counted else {}), **({"work": work.as_json()} if work else {})}
+        made = [{**asdict(e), "duration_s": None if math.isnan(e.duration_s) else e.duration_s} for e in estimated]
+        print(json.dumps({**found, **({"estimates": made} if device else {})}))
         return
-    print(f"{receiver}: {prb} PRB x 14 symbols, {rx} antennas, {bits} bits per symbol; counted by {counted.method}")
+    if counted:
+        _print_count(receiver, counted, grid, bits)
+    if work:
+        _print_work(work, layers)
+    for e in estimated:
+        time_ms = "" if math.isnan(e.duration_s) else f"{1e3 * e.duration_s:.3g} ms"
+        print(f"{e.method:<20} {time_ms:>16} {1e3 * e.energy_j:.3g} mJ (modelled: {e.assumption})")
+
+
+def _print_count(receiver: str, counted: Any, grid: Any, bits: int) -> None:
+    print(
+        f"{receiver}: {grid.num_prb} PRB x 14 symbols, {grid.num_rx} antennas, {bits} bits per symbol; one slot, "
+        f"counted by {counted.method}"
+    )
     print(f"parameters           {counted.parameters:>16,}")
     print(f"MACs                 {counted.macs:>16,}")
     print(f"FLOPs (2 per MAC)    {counted.flops:>16,}")
@@ -186,25 +228,65 @@ def count(
         print(f"batch-norm elements  {counted.batch_norm_elements:>16,}  fold into convolutions at inference")
     for name, elements in counted.other_elements.items():
         print(f"{name + ' elements':<20} {elements:>16,}  counted as no MAC")
-    for e in estimated:
-        print(f"{e.method:<20} {1e3 * e.duration_s:>13.3g} ms {1e3 * e.energy_j:.3g} mJ (modelled: {e.assumption})")
+
+
+def _print_work(work: Any, layers: bool) -> None:
+    phases = [p for p in ("forward", "backward", "optimiser") if work.phase(p).layers]
+    print(f"{work.name}: a call of {work.batch_slots} slots in {work.precision}, {', '.join(phases)}")
+    if layers:
+        columns = f"{'weights [B]':>12} {'read [B]':>14} {'written [B]':>14}"
+        print(f"{'layer':<40} {'operator':<28} {'phase':<9} {'MACs':>16} {columns}")
+        for x in work.layers:
+            print(
+                f"{x.name:<40} {x.operator:<28} {x.phase:<9} {x.macs:>16,} {x.weight_bytes:>12,} {x.read_bytes:>14,} "
+                f"{x.written_bytes:>14,}"
+            )
+    for phase in phases:
+        part = work.phase(phase)
+        print(
+            f"{phase:<20} {part.flops:>16,} FLOPs {part.bytes:>16,} bytes moved {part.intensity:>8.2f} FLOPs per byte"
+        )
+    for words in work.disagreements:
+        print(f"DISAGREES            {words}")
+    for name in work.uncounted:
+        print(f"bytes not known      {name}")
 
 
 @app.command()
-def energy(run: RunArgument, as_json: JsonOption = False) -> None:
-    """Meter and estimate the energy of every receiver of a run; resumes where it was."""
-    from distillation.sweep import meter_all
+def energy(
+    run: RunArgument,
+    rounds: Annotated[int, typer.Option(min=1, help="Windows per call, in another order each.")] = 3,
+    compiled: Annotated[bool, typer.Option("--compiled", help="Meter torch.compile too.")] = False,
+    wattmeter: Annotated[
+        Path | None, typer.Option(help="CSV of a wattmeter (time, power_w) that saw the windows: the measurement.")
+    ] = None,
+    utc_offset: Annotated[
+        float | None, typer.Option(help="Hours east of Greenwich of the CSV's times, if they carry no offset.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Meter and estimate the energy of every receiver of a run, and how well both agree; resumes where it was."""
+    from distillation.sweep import agree_all, meter_all
+    from energy.instruments import Wattmeter
 
+    log = Wattmeter.read(wattmeter, utc_offset) if wattmeter else None
     loaded, watcher = _load(run, quiet=as_json)
     meter_all(loaded, watcher)
+    scores = agree_all(loaded, watcher, rounds, compiled, log)
     table = loaded.energy()
     if as_json:
-        print(json.dumps({"rows": _rows(table.assign(energy_j_per_slot=table["energy_j"] / table["slots"]))}))
+        rows = _rows(table.assign(energy_j_per_slot=table["energy_j"] / table["slots"]))
+        print(json.dumps({"rows": rows, "agreement": _rows(scores)}))
         return
     shown = table[table["phase"] == "inference"].copy()
     shown["mJ per slot"] = 1e3 * shown["energy_j"] / shown["slots"]
     shown["ms per slot"] = 1e3 * shown["duration_s"] / shown["slots"]
     print(shown[["receiver", "source", "kind", "mJ per slot", "ms per slot"]].to_string(index=False))
+    percent = {c: c.removesuffix("_percent") + " [%]" for c in scores if c.endswith("_percent")}
+    print(f"\nestimates against the meter, leave-one-receiver-out where fitted: {loaded.agreement_folder}")
+    print(scores[scores["runtime"] == "all"].drop(columns="runtime").rename(columns=percent).to_string(index=False))
+    if not (table["kind"] == "measured").any() and log is None:
+        print("energy: no counter here; an estimate is compared with a power model times time, so only time was tested")
 
 
 @app.command()

@@ -195,6 +195,10 @@ class Run:
         return self.folder / "energy.parquet"
 
     @property
+    def agreement_folder(self) -> Path:
+        return self.folder / "agreement"
+
+    @property
     def ecal_path(self) -> Path:
         return self.folder / "ecal.json"
 

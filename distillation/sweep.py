@@ -19,9 +19,22 @@ from distillation.lifecycle import Ledger
 from distillation.runs import Ecal, Planned, Run, Sweep, planned
 from distillation.training import Job, StepState, train
 from energy.account import TRAINING_FACTOR, EnergyRow, inference_rows, training_rows
+from energy.agreement import draw, leave_one_out, scores, table
+from energy.campaign import (
+    Subject,
+    meter_subjects,
+    module_subject,
+    observed,
+    onnx_subject,
+    read_windows,
+    training_subject,
+)
 from energy.devices import Device, gpu, host
+from energy.instruments import Instrument, Nvml, Wattmeter, available
 from energy.meter import Meter, Reading
 from energy.operations import OperationCount, count, count_classical
+from energy.window import Protocol as Metering
+from energy.window import with_log
 from receivers.ber import WHOLE, Evaluation, PointState, Shard, count_errors, out_of_range
 from receivers.ber import merge as merge_counts
 from receivers.classical import BOUNDS, classical_receivers
@@ -202,6 +215,73 @@ def meter_all(run: Run, watcher: Watcher) -> None:
             new += _training_rows(receiver, counts, machine)
         rows += new
         write_atomic(run.energy_path, pd.DataFrame([asdict(r) for r in rows]).to_parquet())
+
+
+def agree_all(
+    run: Run, watcher: Watcher, rounds: int = 3, compiled: bool = False, log: Wattmeter | None = None
+) -> pd.DataFrame:
+    """Meter every learned receiver in every runtime, for inference and a training step, and score the estimators.
+
+    Runtimes are eager, compiled if asked for, and ONNX Runtime for each exported file; one slot a call, and the run's
+    batch. Windows are kept in ``agreement/windows.jsonl``; the table, scores and figures beside it are made from them.
+
+    Args:
+        rounds: windows per call.
+        log: of a wattmeter that saw all windows; its joules then are the measurement.
+
+    Returns:
+        scores, see :func:`energy.agreement.scores`.
+
+    Raises:
+        UserError: if nothing was trained yet, a counter cannot be read, or the log does not cover the windows.
+    """
+    config, device = run.config, run.config.torch_device()
+    machine, folder = _machine(run, device), run.agreement_folder
+    subjects = [
+        s for name in run.receiver_names() for s in _subjects(run, run.receiver(name, device), device, compiled)
+    ]  # fmt: skip
+    if not subjects:
+        raise UserError(f"{run.folder}: no trained receiver; run: leanrx sweep on its configuration")
+    instruments = _instruments(config.metering.cpu_power_w, device)
+    window_s = max(config.metering.min_duration_s, *(i.shortest_s for i in instruments))
+    protocol = Metering(min_duration_s=window_s, idle_s=window_s, cool_down_s=window_s / 5, rounds=rounds)
+    path = folder / "windows.jsonl"
+    names, total = [s.name for s in subjects], len(subjects) * rounds
+    done = 0
+    for window in meter_subjects(subjects, instruments, protocol, path):
+        if window.name in names:
+            watcher.metering(window.name, done, total)
+            done += 1
+    windows = read_windows(path)
+    if log is not None:
+        windows = with_log(windows, log)
+    instrument = windows[-1].joules[-1].instrument if log is not None else instruments[-1].name
+    rows = table(leave_one_out(observed(subjects, windows, instrument), machine))
+    found = scores(rows)
+    write_atomic(folder / "agreement.csv", rows.to_csv(index=False, lineterminator="\n"))
+    write_atomic(folder / "scores.csv", found.assign(instrument=instrument).to_csv(index=False, lineterminator="\n"))
+    shown = [e for e in ("FLOPs/clock", "FLOPs/clock, fitted", "roofline, fitted") if e in set(rows["estimator"])]
+    for quantity, name in (("s", "time"), ("j", "energy")):
+        for kind, data in draw(rows, shown, quantity).items():
+            write_atomic(folder / f"agreement-{name}.{kind}", data)
+    return found
+
+
+def _instruments(cpu_power_w: float | None, device: str) -> list[Instrument]:
+    """Those that see the device; a GPU is metered by its own counter alone."""
+    return available(cpu_power_w) if device == "cpu" else [Nvml(torch.device(device).index or 0)]
+
+
+def _subjects(run: Run, receiver: NeuralReceiver, device: str, compiled: bool) -> list[Subject]:
+    config, name = run.config, receiver.name
+    stream = SlotStream(config.scenario, config.seed, config.metering.batch_slots, "test", device, "metering")
+    inputs = receiver.net.features(stream.block(0))
+    batches = [inputs[:n] for n in sorted({1, len(inputs)})]
+    exported = sorted((run.folder / "exports" / name).glob("*.onnx")) if device == "cpu" else []
+    found = [module_subject(receiver.net, name, x) for x in batches]
+    found += [module_subject(receiver.net, name, x, compiled=True) for x in batches if compiled]
+    found += [onnx_subject(path, name, x) for path in exported for x in batches]
+    return [*found, training_subject(receiver.net, name, inputs)]
 
 
 def _machine(run: Run, device: str) -> Device:

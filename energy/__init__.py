@@ -1,5 +1,5 @@
-"""What a receiver costs: counting, devices, estimating, metering, and eCAL.
+"""What a receiver costs: counting, devices, estimating, metering, agreement, carbon, and eCAL.
 
-``energy`` knows no distillation. Start with :func:`energy.operations.count`, :func:`energy.estimate.estimates` and
-:class:`energy.meter.Meter`; every joule is marked measured, modelled or assumed.
+``energy`` knows no distillation. Start with :func:`energy.layers.count_slots`, :data:`energy.estimators.ESTIMATORS` and
+:func:`energy.window.meter_windows`; every joule is marked measured, modelled or assumed.
 """

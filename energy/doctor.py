@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import platform
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from channels import UserError
 from energy.devices import Device, host
+from energy.instruments import Nvml, Perf, Rapl
 
-_RAPL = Path("/sys/class/powercap")
 PACKAGES = (
     "torch", "sionna-no-rt", "fvcore", "codecarbon", "onnx", "onnxruntime", "tensorflow", "ray", "optuna",
 )  # fmt: skip
@@ -31,12 +31,22 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look for every instrument that leanrx can use."""
-    return [_rapl(), _nvml(), _codecarbon(), _cuda()]
+    return [
+        _instrument("RAPL", Rapl, "CPU energy is measured"),
+        _instrument("NVML", Nvml, "GPU energy is measured"),
+        _instrument("perf", Perf, "cycles and instructions are counted"),
+        _codecarbon(),
+        _cuda(),
+    ]
 
 
-def report() -> dict[str, Any]:
-    """Host, packages and instruments as plain data, for ``environment.json`` and ``leanrx doctor --json``."""
-    machine: Device = host()
+def report(again: bool = False) -> dict[str, Any]:
+    """Host, packages and instruments as plain data, for ``environment.json`` and ``leanrx doctor --json``.
+
+    Args:
+        again: time the machine's rates anew, see :func:`energy.devices.host`.
+    """
+    machine: Device = host(again=again)
     return {
         "platform": platform.platform(),
         "python": platform.python_version(),
@@ -54,45 +64,14 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _rapl() -> Finding:
-    counters = sorted(_RAPL.glob("*/energy_uj")) if _RAPL.is_dir() else []
-    if not counters:
-        return Finding(
-            "RAPL", False, f"no energy counter under {_RAPL}; usual in virtual machines and on other CPUs",
-            "run on bare metal with an Intel or AMD CPU, or read a wattmeter",
-        )  # fmt: skip
-    unreadable = [c for c in counters if not os.access(c, os.R_OK)]
-    if unreadable:
-        return Finding(
-            "RAPL", False, f"{unreadable[0]} is readable by root only",
-            "sudo chmod a+r /sys/class/powercap/*/energy_uj (again after each boot)",
-        )  # fmt: skip
-    return Finding("RAPL", True, f"{len(counters)} counters, CPU energy is measured")
-
-
-def _nvml() -> Finding:
-    import pynvml
-
+def _instrument(name: str, make: Callable[[], object], what: str) -> Finding:
+    """Whether an instrument opens; if not, its own words, of which the last part is the remedy."""
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        return Finding("NVML", False, f"no NVIDIA driver ({error})", "needs an NVIDIA GPU and its driver")
-    try:
-        names = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-            names.append(str(pynvml.nvmlDeviceGetName(handle)))
-        return Finding("NVML", bool(names), f"energy counter of {', '.join(names) or 'no GPU'}")
-    except pynvml.NVMLError as error:
-        return Finding(
-            "NVML",
-            False,
-            f"a GPU without an energy counter ({error})",
-            "Volta or later; no virtual GPU slices",
-        )
-    finally:
-        pynvml.nvmlShutdown()
+        make()
+    except UserError as error:
+        detail, _, remedy = str(error).removeprefix(f"{name}: ").partition("; ")
+        return Finding(name, False, detail, remedy)
+    return Finding(name, True, what)
 
 
 def _codecarbon() -> Finding:

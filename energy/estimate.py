@@ -21,20 +21,31 @@ class Estimate:
         duration_s: time at the assumed rate.
         energy_j: energy at the assumed power; always *modelled*.
         assumption: the assumption in words.
+        relative_sd: how far observed calls lay from the estimate, as far as that was learnt; none for a bound.
     """
 
     method: str
     duration_s: float
     energy_j: float
     assumption: str
+    relative_sd: float | None = None
 
 
-def flops_per_clock(flops: float, device: Device) -> Estimate:
-    """``time = FLOPs / (FLOPs per clock x clock x cores)``, ``energy = time x power``."""
-    duration_s = flops / device.peak_flops_per_s
+def flops_per_clock(flops: float, device: Device, precision: str | None = None) -> Estimate:
+    """``time = FLOPs / (FLOPs per clock x clock x cores)``, ``energy = time x power``.
+
+    Args:
+        precision: of the FLOPs, the device's own if not given.
+
+    Raises:
+        UserError: if the device does not compute in it.
+    """
+    peak = device.peak(precision or device.precision)
+    duration_s = flops / peak
+    per_clock = peak / device.cores / device.clock_hz
     return Estimate(
         "FLOPs/clock", duration_s, duration_s * device.power_w,
-        f"{device.flops_per_clock:g} FLOP/clock x {device.clock_hz / 1e9:.2f} GHz x {device.cores} cores, "
+        f"{per_clock:g} FLOP/clock x {device.clock_hz / 1e9:.2f} GHz x {device.cores} cores, "
         f"{device.power_w:g} W, fully used",
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ from channels.pilots import dmrs_layouts
 from receivers.hybrid import Hybrid
 from receivers.network import Network
 
-_MAC_OPERATORS = ("conv", "linear", "addmm", "matmul", "bmm", "einsum")  # fvcore's names
+MAC_OPERATORS = ("conv", "linear", "addmm", "matmul", "bmm", "einsum")  # fvcore's names
 _SKIPPED = ("convolution", "addmm", "mm", "bmm", "empty")  # counted as MACs, or writing nothing
 
 
@@ -123,7 +123,7 @@ def count(net: Network, grid: Grid, name: str = "") -> OperationCount:
     return OperationCount(
         name=name,
         parameters=sum(p.numel() for p in net.parameters()),
-        macs=sum(int(by_operator[op]) for op in _MAC_OPERATORS) + by_formula,
+        macs=sum(int(by_operator[op]) for op in MAC_OPERATORS) + by_formula,
         method="fvcore + formula" if by_formula else "fvcore",
         formula_macs=by_formula,
         witness_flops=int(witness.get_total_flops()),

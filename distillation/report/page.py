@@ -114,7 +114,12 @@ def _sections(run: Run, analysis: Analysis, ledger: Ledger, drawn: list[Figure])
             ber,
         ),
         _Section("Energy against BER", [_energy_words(analysis)], [rest["trade-off"]], [_size_table(analysis)]),
-        _Section("Estimate and meter", [agreement_words(analysis)], [rest["agreement"]], [_energy_table(analysis)]),
+        _Section(
+            "Estimate and meter",
+            [agreement_words(analysis)],
+            [rest["agreement"]],
+            [_energy_table(analysis), *_score_tables(run)],
+        ),
         _Section("Training", [_training_words(analysis)], tables=[_training_table(analysis)]),
         _Section(
             "Life cycle",
@@ -249,6 +254,26 @@ def _energy_table(analysis: Analysis) -> dict[str, Any]:
         for r in analysis.energy.itertuples()
     ]  # fmt: skip
     return {"head": head, "rows": rows, "note": "", "link": '<a href="energy.csv">CSV</a>'}
+
+
+def _score_tables(run: Run) -> list[dict[str, Any]]:
+    """How well estimators agree with the meter over all runtimes, if ``leanrx energy`` was run."""
+    path = run.agreement_folder / "scores.csv"
+    if not path.exists():
+        return []
+    scores = pd.read_csv(path)
+    head = ["phase", "runtime", "estimator", "calls", "MAPE of time [%]", "rank of time", "MAPE of energy [%]"]
+    rows = [
+        [
+            str(r.phase), str(r.runtime), str(r.estimator), str(r.calls), _number(r.mape_time_percent, "{:.1f}"),
+            _number(r.rank_time, "{:.3f}"), _number(r.mape_energy_percent, "{:.1f}"),
+        ]
+        for r in scores.itertuples()
+    ]  # fmt: skip
+    note = (
+        f"Fitted estimators never saw the receiver that they are scored on. Energy by {scores['instrument'].iloc[0]}."
+    )
+    return [{"head": head, "rows": rows, "note": note, "link": ""}]
 
 
 def _training_table(analysis: Analysis) -> dict[str, Any]:

@@ -160,8 +160,24 @@ def test_answers_in_json(run: Path, capsys) -> None:
     path = run / "exports" / "deeprx-w0.03125-d3-kd" / "deeprx-w0.03125-d3-kd.onnx"
     assert forward_flops({"kind": "onnx", "path": str(path), "shape": [1, 10, 14, 12]}) == counted
     assert (run / "exports" / "deeprx-w0.03125-d3-kd" / "deeprx-w0.03125-d3-kd.onnx").exists()
-    leanrx("energy", run, "--json")
-    rows = json.loads(capsys.readouterr().out)["rows"]
+    leanrx("count", path, "--prb", 1, "--json")
+    of_file = json.loads(capsys.readouterr().out)["work"]
+    leanrx("count", "deeprx-w0.03125-d3", "--prb", 1, "--json")
+    assert of_file["macs"] == json.loads(capsys.readouterr().out)["work"]["macs"]
+    leanrx("energy", run, "--rounds", 1, "--json")
+    answer = json.loads(capsys.readouterr().out)
+    rows, scored = answer["rows"], {(s["phase"], s["runtime"], s["estimator"]) for s in answer["agreement"]}
+    assert {("inference", "onnx-fp32", "roofline"), ("inference", "eager", "roofline, fitted")} <= scored
+    assert ("training", "eager", "FLOPs/clock, fitted") in scored
+    windows = (run / "agreement" / "windows.jsonl").read_bytes()
+    log = run.parent / "log.csv"
+    log.write_text("time,power_w\n" + "".join(f"{i},5\n" for i in range(20)))
+    leanrx("energy", run, "--rounds", 1, "--wattmeter", log, code=2)
+    assert "give the log of that time" in capsys.readouterr().err
+    assert (run / "agreement" / "windows.jsonl").read_bytes() == windows, "nothing was metered again"
+    leanrx("report", run)
+    capsys.readouterr()
+    assert "never saw the receiver" in (run / "report" / "index.html").read_text()
     assert [r["energy_j_per_slot"] for r in rows] == pytest.approx([r["energy_j"] / r["slots"] for r in rows])
     leanrx("evaluate", run, "--json")
     assert len(json.loads(capsys.readouterr().out)["rates"]) == 8 * 6

@@ -2,9 +2,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 
 from channels import UserError
-from energy.devices import Device, device, devices, gpu
+from energy.devices import Device, calibration_path, device, devices, gpu, host, instruction_set
 from energy.estimate import estimates, flops_per_clock, flops_per_watt
 
 PAPER_CPU = Device(name="x", cores=4, clock_hz=2e9, flops_per_clock=16, power_w=10, source="made up")
@@ -62,11 +63,66 @@ def test_a_gpu_that_nvml_cannot_read_is_said_so(monkeypatch) -> None:
         gpu()
 
 
-def test_the_host_is_recognised_and_timed() -> None:
+def test_the_host_is_timed_once(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     found = device("host")
     assert found.matmul_flops_per_s is not None
-    assert found.matmul_flops_per_s > 0
+    assert found.copy_bytes_per_s is not None
+    assert found.matmul_flops_per_s < 4 * found.peak_flops_per_s, "clocks boost, but not by that much"
     assert 1e8 < found.clock_hz < 1e10
+    path = calibration_path()
+    kept = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**kept, "matmul_flops_per_s": 123.0}))
+    assert host().matmul_flops_per_s == 123
+    assert (again := host(again=True).matmul_flops_per_s) is not None
+    assert again > 1e6
+    path.write_text(yaml.safe_dump({**kept, "machine": "another"}))
+    assert host().matmul_flops_per_s != kept["matmul_flops_per_s"]
+    path.write_text("matmul_flops_per_s: -1\n")
+    with pytest.raises(UserError, match=r"machine\.yaml"):
+        host()
+
+
+@pytest.mark.parametrize(
+    ("info", "name", "fp32", "int8"),
+    [
+        ({"flags": ["avx2", "fma"]}, "AVX2", 32, 64),
+        ({"flags": ["avx2", "fma", "avx_vnni"]}, "AVX2 VNNI", 32, 128),
+        ({"flags": ["avx2", "fma", "avx512f"], "vendor_id_raw": "GenuineIntel"}, "AVX-512", 64, 128),
+        ({"flags": ["avx512f", "avx512_vnni"], "vendor_id_raw": "AuthenticAMD", "family": 25}, "AVX-512 VNNI", 32, 128),
+        ({"flags": ["avx512f", "avx512_vnni"], "vendor_id_raw": "AuthenticAMD", "family": 26}, "AVX-512 VNNI", 64, 256),
+        ({"flags": ["fp", "asimd"]}, "NEON", 16, 32),
+        ({"flags": ["fp", "asimd", "asimddp"]}, "NEON", 16, 64),
+        ({}, "no FMA", 8, 8),
+    ],
+)
+def test_instruction_sets(info: dict, name: str, fp32: int, int8: int) -> None:
+    found = instruction_set(info)
+    assert (found.name, found.fp32, found.int8) == (name, fp32, int8)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "peak"),
+    [
+        ("rtx4090", "fp32", 82.6e12), ("jetson-agx-orin-64gb", "fp32", 5.3e12), ("h200-sxm", "bf16", 989e12),
+        ("server-xeon-8380", "fp32", 40 * 2.3e9 * 64), ("raspberry-pi-4", "fp32", 48e9), ("edge-tpu", "int8", 4e12),
+        ("server-epyc-7763", "fp16", 64 * 2.45e9 * 32),
+    ],
+)  # fmt: skip
+def test_peaks_by_precision(name: str, precision: str, peak: float) -> None:
+    assert device(name).peak(precision) == pytest.approx(peak, rel=0.01)
+
+
+def test_every_record_is_whole() -> None:
+    for record in devices().values():
+        assert record.memory_bytes_per_s, record.name
+        assert record.idle_w is not None
+        assert record.idle_w < record.power_w
+        assert record.caches_bytes
+        assert len(record.source) > 20
+        assert max(record.peaks_flops_per_s.values(), default=record.peak_flops_per_s) >= record.peak_flops_per_s
+    with pytest.raises(UserError, match="quantise"):
+        device("edge-tpu").peak("fp32")
 
 
 @pytest.mark.parametrize("field", ["clock_hz", "power_w", "cores", "flops_per_clock"])

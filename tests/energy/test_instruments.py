@@ -1,0 +1,326 @@
+"""Instruments against recorded counters: no test needs a counter or root."""
+
+import math
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from channels import UserError
+from energy.doctor import examine
+from energy.instruments import Nvml, Rapl, Wattmeter
+from energy.instruments.perf import Cycles, parse
+from energy.instruments.reading import Joules
+from energy.window import IDLE, Protocol, Window, meter_windows, per_call, with_log
+
+
+def domain(root: Path, folder: str, name: str, energy_uj: int, range_uj: int = 262_143_328_850) -> Path:
+    path = root / folder
+    path.mkdir(parents=True)
+    for file, value in (("name", name), ("energy_uj", energy_uj), ("max_energy_range_uj", range_uj)):
+        (path / file).write_text(f"{value}\n")
+    return path / "energy_uj"
+
+
+class TestRapl:
+    def test_packages_and_dram_are_added_cores_are_not(self, tmp_path: Path) -> None:
+        first = domain(tmp_path, "intel-rapl:0", "package-0", 1_000_000)
+        second = domain(tmp_path, "intel-rapl:1", "package-1", 5_000_000)
+        core = domain(tmp_path, "intel-rapl:0:0", "core", 0)
+        dram = domain(tmp_path, "intel-rapl:0:1", "dram", 7_000_000)
+        domain(tmp_path, "intel-rapl:2", "psys", 0)
+        domain(tmp_path, "intel-rapl-mmio:0", "package-0", 0)
+        rapl = Rapl(tmp_path)
+        rapl.begin()
+        for path, value in ((first, 3_000_000), (second, 5_500_000), (core, 9_000_000), (dram, 7_250_000)):
+            path.write_text(str(value))
+        found = {j.component: j for j in rapl.end()}
+        assert {c: j.energy_j for c, j in found.items()} == pytest.approx({"cpu": 2.5, "ram": 0.25})
+        assert {j.kind for j in found.values()} == {"measured"}
+        assert all(j.resolution_j > 0 and "powercap" in j.version for j in found.values())
+
+    def test_a_wrap(self, tmp_path: Path) -> None:
+        path = domain(tmp_path, "intel-rapl:0", "package-0", 9_000_000, range_uj=10_000_000)
+        rapl = Rapl(tmp_path)
+        rapl.begin()
+        path.write_text("500000")
+        assert rapl.end()[0].energy_j == pytest.approx(1.5)
+
+    def test_what_stands_in_the_way(self, tmp_path: Path, monkeypatch) -> None:
+        with pytest.raises(UserError, match="bare metal"):
+            Rapl(tmp_path / "nothing")
+        path = domain(tmp_path, "intel-rapl:0", "package-0", 1)
+        rapl = Rapl(tmp_path)
+        rapl.begin()
+        with pytest.raises(UserError, match=r"did not advance.*longer"):
+            rapl.end()
+        path.write_text("text")
+        with pytest.raises(UserError, match="cannot be read"):
+            rapl.end()
+
+        def forbidden(self: Path) -> str:
+            if self.name == "energy_uj":
+                raise PermissionError(13, "Permission denied")
+            return "package-0" if self.name == "name" else "1"
+
+        monkeypatch.setattr(Path, "read_text", forbidden)
+        with pytest.raises(UserError, match="sudo chmod"):
+            Rapl(tmp_path)
+
+
+class FakeNvml:
+    """pynvml with a counter in millijoules."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, counter: object) -> None:
+        import pynvml
+
+        monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+        monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
+        monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda handle: "GPU of a test")
+        monkeypatch.setattr(pynvml, "nvmlSystemGetDriverVersion", lambda: "1.2")
+        monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", counter)
+
+
+class TestNvml:
+    def test_millijoules(self, monkeypatch) -> None:
+        values = iter([0, 1_000_000, 1_450_000])
+        FakeNvml(monkeypatch, lambda handle: next(values))
+        nvml = Nvml()
+        nvml.begin()
+        time.sleep(0.05)
+        (joules,) = nvml.end()
+        assert (joules.energy_j, joules.component, joules.kind) == (450.0, "gpu", "measured")
+        assert joules.resolution_j == pytest.approx(450 / 0.05 * 0.1, rel=0.3)
+        assert "GPU of a test" in joules.version
+
+    def test_what_stands_in_the_way(self, monkeypatch) -> None:
+        import pynvml
+
+        FakeNvml(monkeypatch, lambda handle: 7)
+        nvml = Nvml()
+        nvml.begin()
+        with pytest.raises(UserError, match="did not advance"):
+            nvml.end()
+
+        def unsupported(handle: object) -> int:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+        FakeNvml(monkeypatch, unsupported)
+        with pytest.raises(UserError, match="no virtual slice"):
+            Nvml()
+
+
+def test_perf() -> None:
+    text = "1200,,cycles:u,1,100.00,,\n3400,,instructions:u,1,100.00,2.8,insn per cycle\n"
+    assert parse(text) == Cycles(1200, 3400)
+    with pytest.raises(UserError, match="not supported"):
+        parse("<not supported>,,cycles,0,100.00,,\n<not supported>,,instructions,0,100.00,,\n")
+    with pytest.raises(UserError, match="sysctl"):
+        parse("Error: perf_event_paranoid setting is 4\n")
+
+
+def test_the_doctor_names_remedies() -> None:
+    findings = {f.name: f for f in examine()}
+    assert {"RAPL", "NVML", "perf", "CodeCarbon", "CUDA"} == set(findings)
+    for finding in findings.values():
+        assert finding.usable or finding.remedy, finding
+
+
+def log(path: Path, rows: list[tuple[object, object]], header: str = "time,power_w") -> Path:
+    path.write_text("\n".join([header, *(f"{t},{w}" for t, w in rows)]) + "\n")
+    return path
+
+
+class TestWattmeter:
+    def test_a_ramp_is_integrated_exactly(self, tmp_path: Path) -> None:
+        meter = Wattmeter.read(log(tmp_path / "log.csv", [(1000 + 0.5 * i, 10 + i) for i in range(40)]))
+        found = meter.between(1002.25, 1010.75)  # power 10 + 2 (t - 1000)
+        assert found.energy_j == pytest.approx(10 * 8.5 + 10.75**2 - 2.25**2)
+        assert (found.component, found.kind) == ("whole", "measured")
+        assert found.resolution_j == pytest.approx(found.energy_j / 8.5 * 0.5)
+
+    @pytest.mark.parametrize(
+        ("header", "watts"), [("time,power_mw", 5e3), ("timestamp,Power [kW]", 5e-3), ("time,W", 5)]
+    )
+    def test_units(self, tmp_path: Path, header: str, watts: float) -> None:
+        meter = Wattmeter.read(log(tmp_path / "log.csv", [(i, watts) for i in range(20)], header))
+        assert meter.between(3, 13).energy_j == pytest.approx(50)
+
+    def test_time_zones(self, tmp_path: Path) -> None:
+        utc = [(f"2026-03-01T10:00:{i:02d}+00:00", 5) for i in range(30)]
+        paris = [(f"2026-03-01T11:00:{i:02d}+01:00", 5) for i in range(30)]
+        naive = [(f"2026-03-01 11:00:{i:02d}", 5) for i in range(30)]
+        meter = Wattmeter.read(log(tmp_path / "utc.csv", utc))
+        begin = meter.times_s[5]
+        assert Wattmeter.read(log(tmp_path / "p.csv", paris)).between(begin, begin + 10).energy_j == pytest.approx(50)
+        path = log(tmp_path / "naive.csv", naive)
+        with pytest.raises(UserError, match="no time zone"):
+            Wattmeter.read(path)
+        assert Wattmeter.read(path, utc_offset_h=1).between(begin, begin + 10).energy_j == pytest.approx(50)
+        with pytest.raises(UserError, match=r"time zone of \+1 h would explain"):
+            Wattmeter.read(path, utc_offset_h=0).between(begin, begin + 10)
+        with pytest.raises(UserError, match="give the log of that time"):
+            meter.between(begin + 9e6, begin + 9e6 + 10)
+
+    def test_gaps(self, tmp_path: Path) -> None:
+        rows = [(i, 5) for i in range(100) if not 40 < i < 60]
+        meter = Wattmeter.read(log(tmp_path / "log.csv", rows))
+        with pytest.raises(UserError, match="a gap of 20 s"):
+            meter.between(30, 70)
+        assert meter.between(10, 39).energy_j == pytest.approx(145)
+        with pytest.raises(UserError, match="samples in a window"):
+            meter.between(10.2, 11.5)
+
+    @pytest.mark.parametrize(
+        ("rows", "header", "words"),
+        [
+            ([(1, 5), (2, 5)], "time,energy_wh", "no column of watts"),
+            ([(1, 5), (2, 5)], "moment,power_w", "no column of times"),
+            ([(1, 5), (2, "five")], "time,power_w", "line 3: 'five' is no power"),
+            ([(1, 5), (2, -5)], "time,power_w", "check the unit"),
+            ([(1, 5), (2, "nan")], "time,power_w", "not sensible"),
+            ([(1, 5), ("soon", 5)], "time,power_w", "line 3: 'soon' is no time"),
+            ([(2, 5), (1, 5)], "time,power_w", "does not increase at line 3"),
+            ([(2, 5)], "time,power_w", "fewer than two"),
+        ],
+    )
+    def test_what_cannot_be_understood(self, tmp_path: Path, rows: list, header: str, words: str) -> None:
+        with pytest.raises(UserError, match=words):
+            Wattmeter.read(log(tmp_path / "log.csv", rows, header))
+
+    def test_no_file(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="cannot be read"):
+            Wattmeter.read(tmp_path / "log.csv")
+
+
+class Bench:
+    """A machine with a law: idle power always, and joules for each unit of work done."""
+
+    name, shortest_s = "bench", 0.01
+
+    def __init__(self, idle_w: float = 3.0, unit_j: float = 0.05, step_j: float = 1e-3, noise: float = 0.0) -> None:
+        self.idle_w, self.unit_j, self.step_j, self._units = idle_w, unit_j, step_j, 0
+        self._begin = self._read()
+
+    def work(self, copies: int) -> None:
+        time.sleep(0.002 * copies)
+        self._units += copies
+
+    def _read(self) -> float:
+        counted = self.idle_w * time.perf_counter() + self.unit_j * self._units
+        return math.floor(counted / self.step_j) * self.step_j
+
+    def begin(self) -> None:
+        self._begin = self._read()
+
+    def end(self) -> list[Joules]:
+        spent = self._read() - self._begin
+        return [
+            Joules(self.name, "1", "cpu", "measured", spent, self.step_j),
+            Joules(self.name, "1", "ram", "assumed", 1e9, 0.0),
+        ]
+
+
+QUICK = Protocol(min_duration_s=0.15, idle_s=0.1, cool_down_s=0, rounds=3)
+
+
+def test_n_copies_cost_n_times_and_nothing_costs_idle() -> None:
+    bench = Bench()
+    windows = list(
+        meter_windows({f"{n}": lambda n=n: bench.work(n) for n in (1, 2, 8)}, [bench], QUICK)  # type: ignore[misc]
+    )
+    one = per_call(windows, "1", "bench")
+    assert one.net_j == pytest.approx(bench.unit_j, abs=4 * one.uncertainty_j + 2e-4)
+    assert 0 < one.uncertainty_j < 0.05 * one.net_j
+    for copies in (2, 8):
+        many = per_call(windows, f"{copies}", "bench")
+        assert (
+            abs(many.net_j - copies * one.net_j) < 4 * math.hypot(many.uncertainty_j, copies * one.uncertainty_j) + 1e-3
+        )
+        assert many.gross_j > many.net_j
+        assert many.kind == "measured", "what is assumed is left out"
+    for window in windows:
+        if window.name == IDLE:
+            assert window.calls == 0
+            assert window.joules[0].energy_j == pytest.approx(bench.idle_w * window.duration_s, abs=0.03)
+
+
+def test_two_instruments_see_the_same_window() -> None:
+    bench, coarse = Bench(), Bench(step_j=0.5)
+    bench_work = bench.work
+
+    def work() -> None:
+        bench_work(1)
+        coarse._units += 1
+
+    windows = list(meter_windows({"net": work}, [bench, Renamed(coarse)], QUICK))
+    fine, rough = per_call(windows, "net", "bench"), per_call(windows, "net", "coarse")
+    assert fine.calls == rough.calls
+    assert abs(fine.gross_j - rough.gross_j) < 4 * math.hypot(fine.uncertainty_j, rough.uncertainty_j) + 1e-3
+    assert rough.uncertainty_j > fine.uncertainty_j
+    with pytest.raises(UserError, match="saw no window"):
+        per_call(windows, "net", "NVML")
+
+
+class Renamed(Bench):
+    name = "coarse"
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    def begin(self) -> None:
+        self._bench.begin()
+
+    def end(self) -> list[Joules]:
+        joules = self._bench.end()[0]
+        return [Joules("coarse", "1", "cpu", "measured", joules.energy_j, joules.resolution_j)]
+
+
+def test_order_is_drawn_anew_and_the_same_for_a_seed() -> None:
+    bench = Bench()
+    works = {name: lambda: bench.work(1) for name in "abcdef"}
+    quick = Protocol(min_duration_s=0.02, idle_s=0.01, cool_down_s=0, rounds=3)
+    orders = [[w.name for w in meter_windows(works, [bench], quick)] for _ in range(2)]
+    assert orders[0] == orders[1]
+    rounds = "".join(n if n != IDLE else "|" for n in orders[0]).strip("|").split("|")
+    assert {"".join(sorted(r)) for r in rounds} == {"abcdef"}
+    assert len(set(rounds)) == 3
+
+
+def test_windows_too_short_for_a_counter_are_refused() -> None:
+    bench = Bench()
+    bench.shortest_s = 2.0
+    with pytest.raises(UserError, match=r"min_duration_s: 0\.15 s is too short for bench; give 2 or more"):
+        next(meter_windows({"a": lambda: None}, [bench], QUICK))
+
+
+def test_a_wattmeter_is_read_beside_the_others(tmp_path: Path) -> None:
+    bench = Bench()
+    begin = time.time()
+    windows = list(meter_windows({"net": lambda: bench.work(1)}, [bench], QUICK))
+    path = log(tmp_path / "log.csv", [(begin - 1 + 0.01 * i, 40) for i in range(int((time.time() - begin + 2) / 0.01))])
+    both = with_log(windows, Wattmeter.read(path))
+    found = per_call(both, "net", "wattmeter log.csv")
+    assert found.gross_j == pytest.approx(40 * found.duration_s)
+    assert found.net_j == pytest.approx(0, abs=1e-6)
+    assert per_call(both, "net", "bench").gross_j == per_call(windows, "net", "bench").gross_j
+
+
+def test_windows_survive_a_file() -> None:
+    window = Window("net", 1, 3, 1e9, 5.0, 4.5, (Joules("x", "1", "cpu", "measured", 2.0, 0.1),))
+    assert Window.from_json(window.as_json()) == window
+
+
+def test_metering_itself_costs_little(tmp_path: Path) -> None:
+    """Two reads of each counter take under a hundredth of the shortest default window."""
+    domain(tmp_path, "intel-rapl:0", "package-0", 1)
+    rapl, bench = Rapl(tmp_path), Bench()
+    begin = time.perf_counter()
+    for _ in range(20):
+        rapl.begin()
+        (tmp_path / "intel-rapl:0" / "energy_uj").write_text(str(os.getpid() + time.perf_counter_ns()))
+        rapl.end()
+        bench.begin()
+        bench.end()
+    assert (time.perf_counter() - begin) / 20 < 0.01 * Protocol().min_duration_s
