@@ -18,15 +18,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import h5py
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from channels.blocks import SlotStream
 from channels.records import Record, UserError, write_atomic
-from channels.scenarios import Scenario, Split, scenario
+from channels.scenarios import NamedScenario, Scenario, Split
 from channels.slots import Slots
 
 VERSION: Literal[1] = 1
@@ -63,7 +63,7 @@ class Dataset(Record):
     """
 
     label: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    scenario: Scenario
+    scenario: NamedScenario
     split: Split
     seed: int = Field(1, ge=0, lt=2**32)
     purpose: str = ""
@@ -72,16 +72,6 @@ class Dataset(Record):
     sinr_db: tuple[float, ...] = ()
     interference_shares: tuple[float, ...] = Field((0.0,), min_length=1)
     version: Literal[1] = VERSION
-
-    @field_validator("scenario", mode="before")
-    @classmethod
-    def _preset(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            try:
-                return scenario(value)
-            except UserError as error:
-                raise ValueError(str(error).removeprefix("scenario: ")) from None
-        return value
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> Self:

@@ -274,3 +274,16 @@ def scenario(name: str) -> Scenario:
         raise UserError(f"scenario: no preset '{name}'; presets: {', '.join(presets())}")
     path = resources.files("channels") / "presets" / f"{name}.yaml"
     return Scenario.parse(read_yaml(str(path)), name)
+
+
+def _by_name(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return scenario(value)
+        except UserError as error:
+            raise ValueError(str(error).removeprefix("scenario: ")) from None
+    return value
+
+
+NamedScenario = Annotated[Scenario, BeforeValidator(_by_name)]
+"""A scenario, or the name of a preset."""

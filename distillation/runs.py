@@ -14,8 +14,9 @@ import pandas as pd
 import torch
 from pydantic import Field, field_validator, model_validator
 
-from channels import Record, Scenario, UserError, scenario
+from channels import Record, UserError
 from channels.records import TEMPORARY, write_atomic
+from channels.scenarios import NamedScenario
 from distillation.training import Distillation, Training
 from energy.account import EnergyRow
 from receivers.ber import BlockCount, Evaluation, Shard
@@ -132,7 +133,7 @@ class Sweep(Record):
     """A whole run: a teacher, its students and their twins, tested, metered and reported."""
 
     label: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    scenario: Scenario
+    scenario: NamedScenario
     seed: Seed = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     teacher: Teacher = Teacher()
@@ -142,16 +143,6 @@ class Sweep(Record):
     ecal: Ecal = Ecal()
     report: Reporting = Reporting()
     recorded: Recorded = Recorded()
-
-    @field_validator("scenario", mode="before")
-    @classmethod
-    def _preset(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            try:
-                return scenario(value)
-            except UserError as error:
-                raise ValueError(str(error).removeprefix("scenario: ")) from None
-        return value
 
     @model_validator(mode="after")
     def _can_train_and_test(self) -> Self:
