@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from distillation.console import ConsoleWatcher
     from distillation.runs import Run
     from receivers.ber import Shard
@@ -84,9 +86,9 @@ def train(
     """Train the teacher, the students and their twins; resumes where it was."""
     from distillation.sweep import train_all
 
-    run, watcher = _open(config, runs)
-    train_all(run, watcher, receiver)
-    print(f"receivers: {run.receivers_folder}")
+    for run, watcher in _open(config, runs):
+        train_all(run, watcher, receiver)
+        print(f"receivers: {run.receivers_folder}")
 
 
 @app.command()
@@ -96,12 +98,12 @@ def sweep(config: ConfigArgument, runs: RootOption = Path("runs"), workers: Work
     from distillation.sweep import ecal_all, meter_all, train_all
     from distillation.sweep import evaluate as evaluate_all
 
-    run, watcher = _open(config, runs)
-    train_all(run, watcher)
-    evaluate_all(run, watcher, workers=workers)
-    meter_all(run, watcher)
-    ecal_all(run)
-    print(f"report: {write_report(run)}")
+    for run, watcher in _open(config, runs):
+        train_all(run, watcher)
+        evaluate_all(run, watcher, workers=workers)
+        meter_all(run, watcher)
+        ecal_all(run)
+        print(f"report: {write_report(run)}")
 
 
 @app.command()
@@ -344,7 +346,7 @@ def _ecal_by_hand(source: str, changes: dict[str, Any], points: list[int], folde
 
 
 def _ecal_of_run(folder: Path, changes: dict[str, Any], points: list[int], figures: Path | None, as_json: bool) -> None:
-    from distillation.runs import Ecal
+    from distillation.settings import Ecal
     from distillation.sweep import ecal_all
 
     run, _ = _load(folder, quiet=as_json)
@@ -434,13 +436,19 @@ def export(
 _held: list[Any] = []  # locks of run folders, for the life of the process
 
 
-def _open(config: Path, root: Path) -> tuple[Run, ConsoleWatcher]:
-    from distillation.runs import Sweep, lock, open_run
+def _open(config: Path, root: Path) -> Iterator[tuple[Run, ConsoleWatcher]]:
+    """The runs of a configuration, one after the other; all are checked before the first begins."""
+    from distillation.plan import planned
+    from distillation.runs import lock, open_run
+    from distillation.settings import Sweep
 
-    sweep_config = Sweep.load(config)
-    sweep_config.torch_device()  # a device that is not there is found before anything is written
-    _held.append(lock(root / sweep_config.label))
-    return open_run(sweep_config, root), _watcher()
+    sweeps = Sweep.load_all(config)
+    for sweep_config in sweeps:
+        sweep_config.torch_device()  # a device that is not there is found before anything is written
+        planned(sweep_config)
+    for sweep_config in sweeps:
+        _held.append(lock(root / sweep_config.label))
+        yield open_run(sweep_config, root), _watcher()
 
 
 def _load(folder: Path, shard: Shard | None = None, quiet: bool = False) -> tuple[Run, ConsoleWatcher]:

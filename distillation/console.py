@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.live import Live
@@ -18,7 +19,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from distillation.training import Job, StepState
+from distillation.cohort import StepState
+from distillation.training import Job
 from receivers.ber import Counts, PointState
 
 
@@ -29,38 +31,40 @@ class ConsoleWatcher:
         self.console = console
         self._progress: Progress | None = None
 
-    def training(self, job: Job) -> Callable[[StepState], None]:
-        """Announce a training; returns what to call after each logged step."""
+    def training(self, jobs: Sequence[Job]) -> Callable[[Job, StepState], None]:
+        """Announce receivers that are trained together; returns what to call after each logged step."""
         self._close()
-        title = f"{job.name} ({job.receiver})" if job.name == "teacher" else job.name
-        steps = job.training.steps
         if not self.console.is_terminal:
-            return self._lines(title, steps)
+            return self._lines(len(jobs))
         self._progress = Progress(
             SpinnerColumn(), TextColumn("train {task.description}"), BarColumn(),
             TextColumn("{task.completed}/{task.total} steps  loss {task.fields[loss]:.3f}  BER {task.fields[ber]:.3f}"),
             TimeRemainingColumn(), console=self.console,
         )  # fmt: skip
-        task: TaskID = self._progress.add_task(title, total=steps, loss=float("nan"), ber=float("nan"))
+        tasks: dict[str, TaskID] = {
+            job.name: self._progress.add_task(_title(job), total=job.training.steps, loss=math.nan, ber=math.nan)
+            for job in jobs
+        }
         self._progress.start()
 
-        def show(state: StepState) -> None:
+        def show(job: Job, state: StepState) -> None:
             assert self._progress is not None
-            self._progress.update(task, completed=state.step, loss=state.loss, ber=state.ber)
-            if state.step == steps:
+            self._progress.update(tasks[job.name], completed=state.step, loss=state.loss, ber=state.ber)
+            if self._progress.finished:
                 self._close()
 
         return show
 
-    def _lines(self, title: str, steps: int) -> Callable[[StepState], None]:
-        begin, due = time.monotonic(), [0.0]
+    def _lines(self, jobs: int) -> Callable[[Job, StepState], None]:
+        begin = time.monotonic()
+        due: dict[str, float] = {}
 
-        def show(state: StepState) -> None:
-            now = time.monotonic()
-            if now >= due[0] or state.step == steps:
-                due[0] = now + 10
+        def show(job: Job, state: StepState) -> None:
+            now, steps = time.monotonic(), job.training.steps
+            if now >= due.get(job.name, 0.0) or state.step == steps:
+                due[job.name] = now + 10 * jobs
                 self.console.print(
-                    f"train {title}: step {state.step}/{steps}, loss {state.loss:.3f}, BER {state.ber:.3f}, "
+                    f"train {_title(job)}: step {state.step}/{steps}, loss {state.loss:.3f}, BER {state.ber:.3f}, "
                     f"{now - begin:.0f} s"
                 )
 
@@ -97,6 +101,10 @@ class ConsoleWatcher:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def _title(job: Job) -> str:
+    return f"{job.name} ({job.receiver})" if job.name == "teacher" else job.name
 
 
 def show_progress(what: str, steps: Iterable[tuple[int, int]]) -> None:

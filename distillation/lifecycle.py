@@ -3,20 +3,22 @@
 ::
 
     collection    training and test slots of the simulation, carried over hops (0 J without a network)
-    teacher       the teacher's training: charged to each student, or shared over the family
-    distillation  the teacher's forward passes on the student's training slots
+    teacher       the training of its teachers, and of theirs: charged to each student, or a teacher's shared over all
+                  students that rest on it
+    distillation  the teachers' forward passes on the student's training slots
     training      the rest of the energy that the run recorded for this receiver's training, simulated slots included
     evaluation    its forward passes on the test slots
     inference     its forward pass, per slot in service, preprocessing included
 
 Every source of energy (meter or estimate) gives a bill of its own. The recorded energy of a student's training holds
-the teacher's forward passes; they are told apart as training slots times the teacher's inference energy by the same
+its part of the teachers' forward passes; they are told apart as slots times the teacher's inference energy by the same
 source, so that only their split, not their sum, rests on that product.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,8 +26,9 @@ import pandas as pd
 from scipy import stats
 
 from channels import NUM_SYMBOLS, Grid, UserError
-from distillation.runs import Ecal as Settings
-from distillation.runs import Run, planned, twin_of
+from distillation.plan import ancestors, planned, twin_of
+from distillation.runs import Run
+from distillation.settings import Ecal as Settings
 from energy.account import EnergyRow
 from energy.ecal import Cost, Ecal, Reading, break_even, carry_j, correct_bits, hop
 from receivers.ber import rates
@@ -74,7 +77,7 @@ class Bill:
         source, kind: of its joules; the weakest mark of all that entered.
         ecal: the bill.
         training_j, inference_j_per_slot: as recorded.
-        teacher_j: the part of the teacher's training energy that is in it.
+        teachers_j: the part of its teachers' training energy, and of theirs, that is in it.
         test_slots: slots of the evaluation.
     """
 
@@ -85,7 +88,7 @@ class Bill:
     ecal: Ecal
     training_j: float
     inference_j_per_slot: float
-    teacher_j: float
+    teachers_j: dict[str, float]
     test_slots: int
 
     def cost(self, spread: Spread) -> Cost:
@@ -97,8 +100,7 @@ class Bill:
             f"training {self.receiver}": (sd * self.training_j, 0.0),
             f"inference {self.receiver}": (self.test_slots * per_slot_j, per_slot_j),
         }
-        if self.teacher_j:
-            noise["training teacher"] = (sd * self.teacher_j, 0.0)
+        noise |= {f"training {name}": (sd * energy_j, 0.0) for name, energy_j in self.teachers_j.items()}
         return Cost(factor * self.ecal.development_j, factor * self.ecal.inference_j_per_inference, noise)
 
 
@@ -161,13 +163,17 @@ class Ledger:
         self.run, self.settings = run, settings or config.ecal
         table = run.energy()
         names = run.receiver_names()
-        if "teacher" not in names:
-            raise UserError(f"{run.folder}: no trained teacher; run: leanrx sweep on its configuration")
+        missing = [p.name for p in planned(config) if p.role == "teacher" and p.name not in names]
+        if missing:
+            raise UserError(f"{run.folder}: {missing[0]} is not trained; run: leanrx sweep on its configuration")
         self._cards = {n: run.receiver(n).card for n in names}
         self._rows = {(r.receiver, r.phase, r.source): r for r in (EnergyRow(**d) for d in table.to_dict("records"))}
         self.sources = sorted(table["source"].unique(), key=lambda s: s != METERED)
         classical = [n for n in table["receiver"].unique() if n not in {p.name for p in planned(config)}]
         self.roles = {**dict.fromkeys(classical, "classical"), **{n: c.role for n, c in self._cards.items()}}
+        plan = planned(config)
+        self._ancestors = {n: [p.name for p in ancestors(n, plan)] for n in names}
+        self._heirs = Counter(a for n in self.students for a in self._ancestors[n])
         self._check_energy()
         self.bits_per_slot = slot_bits(config.scenario.grid, self.settings.bits_per_value)
         self.slot_s = 1e-3 * 15e3 / config.scenario.grid.subcarrier_spacing_hz
@@ -181,6 +187,10 @@ class Ledger:
     @property
     def students(self) -> list[str]:
         return [n for n, role in self.roles.items() if role == "student"]
+
+    def root(self, student: str) -> str | None:
+        """The teacher that a student could be replaced by; none if it learnt from bounds alone."""
+        return next((a for a in self._ancestors[student] if self.roles[a] == "teacher"), None)
 
     def _check_energy(self) -> None:
         path = self.run.energy_path
@@ -248,7 +258,8 @@ class Ledger:
         row = self._rows[name, "inference", source]
         kinds, per_slot_j = [row.kind], row.energy_j / row.slots
         test_slots = self._test_slots[name]
-        slots, training_j, teacher_j = float(test_slots), 0.0, 0.0
+        slots, training_j = float(test_slots), 0.0
+        teachers_j: dict[str, float] = {}
         parts: dict[str, float] = {}
         if role != "classical":
             trained = self._rows[name, "training", source]
@@ -256,13 +267,20 @@ class Ledger:
             kinds.append(trained.kind)
             slots += trained.slots
         if role == "student":
-            taught, asked = self._rows["teacher", "training", source], self._rows["teacher", "inference", source]
-            kinds += [taught.kind, asked.kind]
-            part = 1 / len(self.students) if (teacher or settings.teacher) == "shared" else 1.0
-            teacher_j = part * taught.energy_j
-            slots += part * taught.slots
-            passes_j = min(training_j, trained.slots * asked.energy_j / asked.slots)
-            parts = {"teacher": teacher_j, "distillation": passes_j}
+            for ancestor in self._ancestors[name]:
+                taught = self._rows[ancestor, "training", source]
+                kinds.append(taught.kind)
+                shared = (teacher or settings.teacher) == "shared" and self.roles[ancestor] == "teacher"
+                part = 1 / self._heirs[ancestor] if shared else 1.0
+                teachers_j[ancestor] = part * taught.energy_j
+                slots += part * taught.slots
+            passes_j = 0.0
+            for heard, passes in self._cards[name].training.get("teacher_slots", {}).items():
+                if heard in self._cards:  # a bound has no energy
+                    asked = self._rows[heard, "inference", source]
+                    kinds.append(asked.kind)
+                    passes_j += passes * asked.energy_j / asked.slots
+            parts = {"teacher": sum(teachers_j.values()), "distillation": min(training_j, passes_j)}
         reading = Reading(settings.overhead, settings.radio)
         hops = (hop("generic"),)
         ecal = Ecal(
@@ -284,7 +302,7 @@ class Ledger:
         if settings.hops or settings.development_hops:
             kinds.append("assumed")
         kind = min(kinds, key=_WEAKEST_FIRST.index)
-        return Bill(name, role, source, kind, ecal, training_j, per_slot_j, teacher_j, test_slots)
+        return Bill(name, role, source, kind, ecal, training_j, per_slot_j, teachers_j, test_slots)
 
     def bills(self, teacher: str | None = None, inferences: int | None = None) -> list[Bill]:
         """Every receiver by every source."""
@@ -302,11 +320,11 @@ class Ledger:
         """
         spread = self.spread_of(source)
         cost = {n: self.bill(n, source).cost(spread) for n in self.roles if self.roles[n] != "student"}
-        noise = {k: (0.0, unit) for k, (_, unit) in cost["teacher"].noise.items() if unit}
-        found = {
-            RUNNING_TEACHER: ("teacher", Cost(0.0, cost["teacher"].per_unit_j, noise)),
-            TRAINING_TEACHER: ("teacher", cost["teacher"]),
-        }
+        found = {}
+        if (teacher := self.root(student)) is not None:
+            noise = {k: (0.0, unit) for k, (_, unit) in cost[teacher].noise.items() if unit}
+            found[RUNNING_TEACHER] = (teacher, Cost(0.0, cost[teacher].per_unit_j, noise))
+            found[TRAINING_TEACHER] = (teacher, cost[teacher])
         twin = twin_of(student, self.run.config)
         if twin in cost:
             found[str(twin)] = (str(twin), self._same_net(cost[str(twin)], self.bill(student, source).cost(spread)))
@@ -395,7 +413,7 @@ class Ledger:
             f"{s.development_hops or 'none, no network'}",
             "preprocessing is part of the metered inference, and making slots part of the metered training",
             f"the teacher's training is {s.teacher} "
-            + ("to each student in full" if s.teacher == "charged" else f"over {len(self.students)} students"),
+            + ("to each student in full" if s.teacher == "charged" else "over all students that it taught"),
         ]
         if spread.degrees:
             notes.append(
@@ -415,37 +433,46 @@ class Ledger:
             r for r in self.repayments()
             if (r.source, r.teacher, r.per) == (source, self.settings.teacher, "slot")
         ]  # fmt: skip
-        whole = self.bill("teacher", source).ecal.absolute_j
         found = [self._headline(told)] if told else []
         for student in self.students:
             bill = self.bill(student, source)
             parts, absolute_j = bill.ecal.components_j, bill.ecal.absolute_j
+            root = self.root(student)
+            instead = (
+                ""
+                if root is None
+                else (
+                    f"; training and running {_called(root)} instead costs "
+                    f"{self.bill(root, source).ecal.absolute_j:,.0f} J"
+                )
+            )
             found.append(
                 f"{student}: {n:,} slots ({_duration(n * self.slot_s)} of continuous traffic) cost {absolute_j:,.0f} J "
                 f"from the first training slot on ({bill.kind}), of which teacher {parts['teacher'] / absolute_j:.0%}, "
                 f"distillation {parts['distillation'] / absolute_j:.0%}, own training "
-                f"{parts['training'] / absolute_j:.0%}, reception {parts['inference'] / absolute_j:.0%}; training and "
-                f"running the teacher instead costs {whole:,.0f} J."
+                f"{parts['training'] / absolute_j:.0%}, reception "
+                f"{parts['inference'] / absolute_j:.0%}{instead}."
             )
             found += [f"{student} against {r.against}: {self.words(r)}." for r in told if r.student == student]
         return found
 
     def _headline(self, told: list[Repayment]) -> str:
         """What the student that repays the teacher soonest achieves, and against what it never does."""
-        first = min(
-            (r for r in told if r.against == RUNNING_TEACHER), key=lambda r: math.inf if r.slots is None else r.slots
-        )
+        taught = [r for r in told if r.against == RUNNING_TEACHER]
+        if not taught:
+            return "No student learnt from a trained teacher: there is none to repay."
+        first = min(taught, key=lambda r: math.inf if r.slots is None else r.slots)
         if first.slots is None:
             return "No student repays the teacher's training and its own distillation: none saves energy per slot."
         student, n = first.student, _count(first.slots)
         never = [r.against for r in told if r.student == student and r.outcome == "never repaid"]
-        ber = {name: f"{self._point(name)['ber']:.2g}" for name in (student, "teacher")}
+        ber, teacher_ber = (f"{self._point(name)['ber']:.2g}" for name in (student, str(self.root(student))))
         return (
             f"Against running the teacher, {student} has paid back the teacher's training and its own distillation "
             f"after {_duration(first.slots * self.slot_s)} of continuous traffic ({n} slots)"
             + ("" if first.sure else ", though the meter's uncertainty leaves that open")
             + (f"; against {', '.join(never)} it never does, as they take no more energy per slot" if never else "")
-            + f". At {self.sinr_db:g} dB its BER is {ber[student]}, the teacher's {ber['teacher']}."
+            + f". At {self.sinr_db:g} dB its BER is {ber}, the teacher's {teacher_ber}."
         )
 
     def words(self, r: Repayment) -> str:
@@ -492,6 +519,10 @@ class Ledger:
             "meter_repeatability": asdict(self.spread),
             "break_even": [asdict(r) for r in self.repayments()],
         }
+
+
+def _called(teacher: str) -> str:
+    return "the teacher" if teacher == "teacher" else teacher
 
 
 def _count(slots: float | None) -> str:

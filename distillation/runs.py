@@ -8,158 +8,17 @@ import shutil
 import subprocess
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal, Self
+from typing import IO, Any
 
 import pandas as pd
-import torch
-from pydantic import Field, field_validator, model_validator
 
-from channels import Record, UserError
+from channels import UserError
 from channels.records import TEMPORARY, write_atomic
-from channels.scenarios import NamedScenario
-from distillation.training import Distillation, Training
+from distillation.plan import planned
+from distillation.settings import Sweep
 from energy.account import EnergyRow
-from receivers.ber import BlockCount, Evaluation, Shard
-from receivers.spec import parse_spec
+from receivers.ber import BlockCount, Shard
 from receivers.weights import NeuralReceiver, load
-
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-def _checked_spec(spec: str) -> str:
-    try:
-        parse_spec(spec)
-    except UserError as error:
-        raise ValueError(str(error).removeprefix("receiver: ")) from None
-    return spec
-
-
-class Teacher(Record):
-    """The large receiver."""
-
-    receiver: str = "deeprx"
-    training: Training = Training()
-
-    _spec = field_validator("receiver")(_checked_spec)
-
-
-class Students(Record):
-    """The compact receivers: each is trained from the teacher, and once more from scratch as its twin.
-
-    Attributes:
-        receivers: spec strings.
-        seeds: each receiver is trained once per seed, which fixes its weights and slots; the run's own ``seed`` fixes
-            the teacher and the test slots.
-        training, distillation: how.
-    """
-
-    receivers: tuple[str, ...] = Field(min_length=1)
-    seeds: tuple[Seed, ...] = Field((1,), min_length=1)
-    training: Training = Training()
-    distillation: Distillation = Distillation()
-
-    @field_validator("receivers")
-    @classmethod
-    def _specs(cls, specs: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(specs)) < len(specs):
-            raise ValueError("names a receiver twice")
-        return tuple(_checked_spec(s) for s in specs)
-
-    @field_validator("seeds")
-    @classmethod
-    def _different(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) < len(seeds):
-            raise ValueError("names a seed twice")
-        return seeds
-
-
-class Metering(Record):
-    """How energy is metered.
-
-    Attributes:
-        batch_slots: slots per call.
-        min_duration_s: shortest window.
-        cpu_power_w: power of the CPU cores under full load for models; CodeCarbon's table if not given.
-    """
-
-    batch_slots: int = Field(32, ge=1)
-    min_duration_s: float = Field(5.0, ge=1)
-    cpu_power_w: float | None = Field(None, gt=0)
-
-
-class Ecal(Record):
-    """How a run's life cycles are accounted: see :mod:`distillation.lifecycle`.
-
-    Attributes:
-        inferences: slots received in service, at which eCAL is stated.
-        hops: generic network hops that received samples cross before inference; 0 for a receiver beside its radio.
-        development_hops: hops that training and test slots cross.
-        virtualisation: overhead share on everything.
-        bits_per_value: of each real and imaginary part.
-        overhead, radio: reading of the sum over protocol layers, see :class:`energy.ecal.Reading`.
-        teacher: a teacher's energy is ``charged`` to each student in full, or ``shared`` over all students of the run.
-    """
-
-    inferences: int = Field(1_000_000, ge=1)
-    hops: int = Field(0, ge=0)
-    development_hops: int = Field(0, ge=0)
-    virtualisation: float = Field(0.0, ge=0, le=1)
-    bits_per_value: int = Field(32, ge=1)
-    overhead: Literal["truncated", "exact"] = "truncated"
-    radio: Literal["all-layers", "physical"] = "all-layers"
-    teacher: Literal["charged", "shared"] = "charged"
-
-
-class Reporting(Record):
-    """What the report answers: the SINR of the trade-off figure and the BER that receivers must reach."""
-
-    sinr_db: float = Field(15.0, ge=-50, le=100)
-    target_ber: float = Field(1e-2, gt=0, lt=0.5)
-
-
-class Recorded(Record):
-    """Folders of datasets (see :mod:`channels.dataset`) to read slots from, in place of making them.
-
-    Attributes:
-        train: all nets train on its blocks, again and again; ``block_slots`` must be ``batch_slots``.
-        test: must hold the evaluation's test points.
-    """
-
-    train: str | None = None
-    test: str | None = None
-
-
-class Sweep(Record):
-    """A whole run: a teacher, its students and their twins, tested, metered and reported."""
-
-    label: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    scenario: NamedScenario
-    seed: Seed = 1
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    teacher: Teacher = Teacher()
-    students: Students
-    evaluation: Evaluation
-    metering: Metering = Metering()
-    ecal: Ecal = Ecal()
-    report: Reporting = Reporting()
-    recorded: Recorded = Recorded()
-
-    @model_validator(mode="after")
-    def _can_train_and_test(self) -> Self:
-        for split in ("train", "test"):
-            if not getattr(self.scenario.channels, split):
-                raise ValueError(f"scenario.channels.{split} is empty; name at least one model")
-        return self
-
-    def torch_device(self) -> str:
-        """The device that ``auto`` stands for.
-
-        Raises:
-            UserError: if CUDA is asked for and missing.
-        """
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise UserError("device: cuda is not available here; write auto or cpu")
-        return "cuda:0" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)
@@ -260,36 +119,6 @@ class Run:
         if set(table.columns) != {f.name for f in fields(row)}:
             raise UserError(f"{path}: damaged or of another version; delete it and run: {command} {self.folder}")
         return table
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One learned receiver of a run: its name, role (teacher, student or twin), spec string, and seed."""
-
-    name: str
-    role: str
-    receiver: str
-    seed: int
-
-
-def planned(config: Sweep) -> list[Planned]:
-    """All learned receivers of a run: the teacher, then each student and its twin."""
-    found = [Planned("teacher", "teacher", config.teacher.receiver, config.seed)]
-    for spec in config.students.receivers:
-        for seed in config.students.seeds:
-            suffix = f"-s{seed}" if len(config.students.seeds) > 1 else ""
-            found.append(Planned(f"{spec}-kd{suffix}", "student", spec, seed))
-            found.append(Planned(f"{spec}-twin{suffix}", "twin", spec, seed))
-    return found
-
-
-def twin_of(name: str, config: Sweep) -> str | None:
-    """The twin of a student, or none for other receivers."""
-    plan = planned(config)
-    student = next((p for p in plan if p.name == name and p.role == "student"), None)
-    if student is None:
-        return None
-    return next(p.name for p in plan if (p.role, p.receiver, p.seed) == ("twin", student.receiver, student.seed))
 
 
 def open_run(config: Sweep, root: str | Path = "runs") -> Run:

@@ -15,9 +15,12 @@ import torch
 from channels import SlotStream, Stream, UserError
 from channels.dataset import RecordedStream
 from channels.records import write_atomic
+from distillation.cohort import StepState, train
 from distillation.lifecycle import Ledger
-from distillation.runs import Ecal, Planned, Run, Sweep, planned
-from distillation.training import Job, StepState, train
+from distillation.plan import Planned, ancestors, cohorts, planned
+from distillation.runs import Run
+from distillation.settings import Ecal
+from distillation.training import Job, check_fit
 from energy.account import TRAINING_FACTOR, EnergyRow, inference_rows, training_rows
 from energy.agreement import draw, leave_one_out, scores, table
 from energy.campaign import (
@@ -39,13 +42,13 @@ from receivers.ber import WHOLE, Evaluation, PointState, Shard, count_errors, ou
 from receivers.ber import merge as merge_counts
 from receivers.classical import BOUNDS, classical_receivers
 from receivers.protocol import Receiver
-from receivers.weights import NeuralReceiver
+from receivers.weights import NeuralReceiver, load, save
 
 
 class Watcher(Protocol):
     """What wants to know how a run proceeds (the console does)."""
 
-    def training(self, job: Job) -> Callable[[StepState], None]: ...
+    def training(self, jobs: Sequence[Job]) -> Callable[[Job, StepState], None]: ...
     def skipped(self, name: str) -> None: ...
     def counting(self, states: Iterator[PointState], receivers: list[str]) -> None: ...
     def metering(self, name: str, index: int, total: int) -> None: ...
@@ -53,48 +56,71 @@ class Watcher(Protocol):
 
 
 def train_all(run: Run, watcher: Watcher, only: str | None = None) -> None:
-    """Train the teacher, every student and every twin, or ``only`` one of them (and the teacher of a student).
+    """Train the teachers, every student and every twin, or ``only`` one of them and those it listens to.
 
     Raises:
-        UserError: if ``only`` is not in the run, or a training fails by its settings.
+        UserError: if ``only`` is not in the run, a teacher that is trained already does not fit, or a training fails by
+            its settings.
+    """
+    plan = planned(run.config)
+    if only is not None:
+        if only not in [p.name for p in plan]:
+            raise UserError(f"receiver: no '{only}' in this run; there are: {', '.join(p.name for p in plan)}")
+        wanted = {only, *(p.name for p in ancestors(only, plan))}
+        plan = [p for p in plan if p.name in wanted]
+    take_trained(run, plan)
+    meter: Meter | None = None
+    for cohort in cohorts(plan):
+        done = set(run.receiver_names())
+        todo = [p for p in cohort if p.name not in done]
+        for entry in cohort:
+            if entry not in todo:
+                watcher.skipped(entry.name)
+        if todo:
+            meter = meter or Meter(run.config.metering.cpu_power_w)
+            train_cohort(run, todo, watcher, meter)
+
+
+def train_cohort(run: Run, cohort: Sequence[Planned], watcher: Watcher, meter: Meter | None) -> None:
+    """Train receivers whose teachers are complete, on one stream.
+
+    Raises:
+        UserError: as :func:`distillation.cohort.train`.
     """
     config, device = run.config, run.config.torch_device()
-    plan = planned(config)
-    if only is not None:
-        chosen = next((p for p in plan if p.name == only), None)
-        if chosen is None:
-            raise UserError(f"receiver: no '{only}' in this run; there are: {', '.join(p.name for p in plan)}")
-        plan = [p for p in plan if p == chosen or (p.role == "teacher" and chosen.role == "student")]
-    meter: Meter | None = None
-    teacher: NeuralReceiver | None = None
+    bounds = {r.name: r for r in classical_receivers(config.scenario, device) if r.name in BOUNDS}
+    names = {t for entry in cohort for t in entry.teachers}
+    teachers = {n: bounds[n] if n in bounds else run.receiver(n, device) for n in names}
+    jobs = [
+        Job(
+            name=entry.name, role=entry.role, receiver=entry.receiver, scenario=config.scenario,
+            training=entry.training, seed=entry.seed, distillation=entry.distillation,
+            teachers=tuple(teachers[t] for t in entry.teachers), recorded=config.recorded.train,
+        )
+        for entry in cohort
+    ]  # fmt: skip
+    train(jobs, run.folder, device, meter, watcher.training(jobs))
+
+
+def take_trained(run: Run, plan: Sequence[Planned]) -> None:
+    """Copy teachers that were trained elsewhere into the run.
+
+    Raises:
+        UserError: if one is another receiver than its spec string says, or of another scenario.
+    """
+    config = run.config
     for entry in plan:
-        if entry.name in run.receiver_names():
-            watcher.skipped(entry.name)
-            receiver = run.receiver(entry.name, device)
-        else:
-            meter = meter or Meter(config.metering.cpu_power_w)
-            job = _job(config, entry, teacher)
-            receiver = train(
-                job, run.receivers_folder / job.name, run.folder / "checkpoints" / f"{job.name}.safetensors",
-                run.folder / "training" / f"{job.name}.jsonl", device, meter, watcher.training(job),
-            )  # fmt: skip
-        if entry.role == "teacher":
-            teacher = receiver
-
-
-def _job(config: Sweep, entry: Planned, teacher: NeuralReceiver | None) -> Job:
-    told = entry.role == "student"
-    return Job(
-        name=entry.name,
-        role=entry.role,
-        receiver=entry.receiver,
-        scenario=config.scenario,
-        training=config.teacher.training if entry.role == "teacher" else config.students.training,
-        seed=entry.seed,
-        distillation=config.students.distillation if told else None,
-        teacher=teacher if told else None,
-        recorded=config.recorded.train,
-    )
+        folder = config.teacher.trained.get(entry.receiver)
+        if entry.role != "teacher" or folder is None or entry.name in run.receiver_names():
+            continue
+        receiver = load(folder)
+        if receiver.card.receiver != entry.receiver:
+            raise UserError(f"teacher.trained: {folder} is {receiver.card.receiver}, not {entry.receiver}")
+        check_fit(receiver, config.scenario, entry.name)
+        save(
+            run.receivers_folder / entry.name, receiver.net,
+            receiver.card.model_copy(update={"name": entry.name, "role": "teacher"}),
+        )  # fmt: skip
 
 
 def evaluate(
@@ -303,8 +329,9 @@ def _training_rows(receiver: NeuralReceiver, counts: dict[str, OperationCount], 
     if training.get("energy") is None:
         return []
     flops = TRAINING_FACTOR * counts[receiver.name].flops
-    if receiver.card.role == "student":
-        flops += counts["teacher"].flops
+    for teacher, slots in training.get("teacher_slots", {}).items():
+        if teacher in counts:  # bounds have no operations
+            flops += round(counts[teacher].flops * slots / training["slots"])
     return training_rows(
         receiver.name, receiver.digest, Reading(**training["energy"]), training["steps"], training["batch_slots"],
         flops, device,

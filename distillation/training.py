@@ -1,32 +1,18 @@
-"""Training one receiver from a stream of blocks, with checkpoints that resume bit-exactly.
-
-Step *i* trains on block *i* of the stream, and nothing else is random, so weights, optimiser state and the step
-number are all there is to a checkpoint. It is one safetensors file, replaced atomically.
-"""
+"""How a receiver is trained, and everything that determines the weights that come out."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
-import safetensors
-import safetensors.torch
-import torch
 from pydantic import Field
-from torch import nn
 
 from channels import Record, Scenario, SlotStream, Stream, UserError
 from channels.dataset import RecordedStream
-from channels.records import write_atomic
-from distillation.lamb import Lamb
-from distillation.losses import bit_loss, distillation_loss
-from energy.meter import Meter, Reading
+from distillation.objective import Distillation
 from receivers.ber import device_name
-from receivers.spec import build
-from receivers.weights import Card, NeuralReceiver, full_precision, save
+from receivers.protocol import Receiver
+from receivers.weights import NeuralReceiver
 
 
 class Training(Record):
@@ -61,13 +47,6 @@ class Training(Record):
         return self.learning_rate * min(warm, (self.steps - step) / falling if falling else 1.0, 1.0)
 
 
-class Distillation(Record):
-    """How a student listens to its teacher: :func:`distillation.losses.distillation_loss`."""
-
-    temperature: float = Field(2.0, gt=0)
-    alpha: float = Field(0.5, ge=0, le=1)
-
-
 @dataclass(frozen=True)
 class Job:
     """One receiver to train.
@@ -78,7 +57,8 @@ class Job:
         scenario: training slots.
         training: how.
         seed: of initial weights and of the slots.
-        distillation, teacher: both or none.
+        distillation: how it listens to its teachers; none without.
+        teachers: whom it listens to.
         recorded: folder of a dataset to train on, in place of slots made for it.
     """
 
@@ -89,8 +69,20 @@ class Job:
     training: Training
     seed: int
     distillation: Distillation | None = None
-    teacher: NeuralReceiver | None = None
+    teachers: tuple[Receiver, ...] = ()
     recorded: str | None = None
+
+    def check(self) -> None:
+        """Whether teachers and student fit.
+
+        Raises:
+            UserError: if there is one without the other, or a teacher receives other slots.
+        """
+        if bool(self.teachers) != (self.distillation is not None):
+            raise UserError(f"{self.name}: distillation needs a teacher, and a teacher needs distillation settings")
+        for teacher in self.teachers:
+            if isinstance(teacher, NeuralReceiver):
+                check_fit(teacher, self.scenario, self.name)
 
     def stream(self, device: str) -> Stream:
         """Training slots. The teacher has slots of its own, so that students hear it on slots that it does not know.
@@ -113,205 +105,24 @@ class Job:
             "training": self.training.model_dump(mode="json", exclude={"checkpoint_steps"}),
             "seed": self.seed,
             "distillation": self.distillation.model_dump(mode="json") if self.distillation else None,
-            "teacher_sha256": self.teacher.digest if self.teacher else None,
+            "teachers_sha256": [t.digest for t in self.teachers],
             "recorded_sha256": RecordedStream(self.recorded).digest if self.recorded else None,
         }
 
 
-@dataclass(frozen=True)
-class StepState:
-    """Progress of a training: the step just taken (counted from 1), and its loss and bit error rate."""
-
-    step: int
-    loss: float
-    ber: float
-
-
-def train(
-    job: Job,
-    folder: str | Path,
-    checkpoint: str | Path,
-    log: str | Path,
-    device: str = "cpu",
-    meter: Meter | None = None,
-    on_step: Callable[[StepState], None] = lambda state: None,
-) -> NeuralReceiver:
-    """Train a receiver and save it; go on from its checkpoint if there is one.
-
-    Args:
-        job: what to train.
-        folder: where weights and card go.
-        checkpoint: the checkpoint file; removed when done.
-        log: JSON lines with step, loss and BER of about 200 steps.
-        device: torch device.
-        meter: meters the energy; joules of steps lost to a kill are not counted.
-        on_step: called after each logged step.
+def check_fit(teacher: NeuralReceiver, scenario: Scenario, student: str) -> None:
+    """Whether a teacher was trained on the slots that a student is to be trained on.
 
     Raises:
-        UserError: if the checkpoint belongs to another job, or teacher and student do not fit.
+        UserError: if it has another number of antennas or bits, or is of another scenario.
     """
-    scenario, training = job.scenario, job.training
-    _check_teacher(job)
-    net = build(job.receiver, scenario.grid.num_rx, scenario.bits_per_symbol, job.seed)
-    net = net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    optimizer = _optimizer(net, training)
-    stream = job.stream(device)
-    num_blocks = stream.dataset.num_blocks if isinstance(stream, RecordedStream) else training.steps
-    checkpoint, log = Path(checkpoint), Path(log)
-    first, reading = _resume(checkpoint, job, device, net, optimizer)
-    _cut_log(log, first)
-    log_every = max(1, training.steps // 200)
-    autocast = training.precision == "auto" and _has_bfloat16(device)
-
-    log.parent.mkdir(parents=True, exist_ok=True)
-    if meter:
-        meter.start()
-    try:
-        with log.open("a") as lines:
-            for step in range(first, training.steps):
-                for group in optimizer.param_groups:
-                    group["lr"] = training.rate(step)
-                slots = stream.block(step % num_blocks)
-                inputs = net.features(slots).contiguous(memory_format=torch.channels_last)
-                with full_precision(), torch.autocast(torch.device(device).type, torch.bfloat16, enabled=autocast):
-                    llrs = net(inputs).float()
-                if job.teacher is not None and job.distillation is not None:
-                    told = job.teacher(slots)
-                    temperature, alpha = job.distillation.temperature, job.distillation.alpha
-                    loss = distillation_loss(llrs, told, slots, temperature, alpha)
-                else:
-                    loss = bit_loss(llrs, slots)
-                optimizer.zero_grad()
-                with full_precision():
-                    loss.backward()
-                optimizer.step()
-                if (step + 1) % log_every == 0 or step + 1 == training.steps:
-                    wrong = ((llrs > 0) != slots.bits.bool())[slots.bit_mask]
-                    state = StepState(step + 1, loss.item(), wrong.float().mean().item())
-                    if not torch.isfinite(loss):
-                        raise UserError(
-                            f"{job.name}: loss {state.loss} at step {step + 1}; lower learning_rate, change label"
-                        )
-                    lines.write(json.dumps(asdict(state)) + "\n")
-                    lines.flush()
-                    on_step(state)
-                if (step + 1) % training.checkpoint_steps == 0:
-                    if meter:
-                        reading = _sum(reading, meter.stop())
-                    _save_checkpoint(checkpoint, job, device, net, optimizer, step + 1, reading)
-                    if meter:
-                        meter.start()
-    finally:
-        if meter and meter.running:
-            reading = _sum(reading, meter.stop())
-    receiver = save(folder, net, _card(job, net, reading))
-    checkpoint.unlink(missing_ok=True)
-    return receiver
-
-
-def _check_teacher(job: Job) -> None:
-    if (job.teacher is None) != (job.distillation is None):
-        raise UserError(f"{job.name}: distillation needs a teacher, and a teacher needs distillation settings")
-    if job.teacher is not None:
-        for field, ours in (("num_rx", job.scenario.grid.num_rx), ("num_bits", job.scenario.bits_per_symbol)):
-            theirs = getattr(job.teacher.card, field)
-            if theirs != ours:
-                raise UserError(f"{job.name}: teacher has {field} {theirs}, student {ours}; they must be equal")
-
-
-def _optimizer(net: nn.Module, training: Training) -> torch.optim.Optimizer:
-    if training.optimizer == "lamb":
-        return Lamb(net.parameters(), training.learning_rate, weight_decay=training.weight_decay)
-    return torch.optim.AdamW(net.parameters(), training.learning_rate, weight_decay=training.weight_decay)
-
-
-def _has_bfloat16(device: str) -> bool:
-    return torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def _sum(reading: Reading | None, more: Reading) -> Reading:
-    return more if reading is None else reading + more
-
-
-def _save_checkpoint(
-    path: Path,
-    job: Job,
-    device: str,
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    reading: Reading | None,
-) -> None:
-    tensors = {f"net.{k}": v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v.detach().cpu().contiguous() for k, v in state.items()}
-    metadata = {
-        "job": json.dumps(job.description(device), sort_keys=True),
-        "step": str(step),
-        "reading": json.dumps(asdict(reading) if reading else None),
-    }
-    write_atomic(path, safetensors.torch.save(tensors, metadata))
-
-
-def _resume(
-    path: Path, job: Job, device: str, net: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[int, Reading | None]:
-    """Load a checkpoint if there is one; the step to go on from and the energy spent so far."""
-    if not path.exists():
-        return 0, None
-    try:
-        with safetensors.safe_open(str(path), "pt") as file:
-            metadata = file.metadata()
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-    except safetensors.SafetensorError:
-        metadata = None
-    if not metadata or not {"job", "step", "reading"} <= metadata.keys():
-        raise UserError(f"{path}: damaged checkpoint; delete it to train {job.name} from the start") from None
-    if metadata["job"] != json.dumps(job.description(device), sort_keys=True):
-        raise UserError(f"{path}: checkpoint of another configuration; delete it or use another label")
-    net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
-    parameters = list(net.parameters())
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            if value.dim():  # moments get the memory format of their parameter: sums depend on the order
-                value = torch.empty_like(parameters[int(index)]).copy_(value)
-            state.setdefault(int(index), {})[name] = value.detach()
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    reading = json.loads(metadata["reading"])
-    return int(metadata["step"]), Reading(**reading) if reading else None
-
-
-def _cut_log(log: Path, step: int) -> None:
-    """Drop lines after ``step``: they will be written again."""
-    if log.exists():
-        lines = log.read_text().splitlines(keepends=True)
-        try:
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        except (ValueError, TypeError, KeyError):
-            raise UserError(f"{log}: not a training log; delete it and run again") from None
-        write_atomic(log, "".join(kept))
-
-
-def _card(job: Job, net: nn.Module, reading: Reading | None) -> Card:
-    return Card(
-        name=job.name,
-        role=job.role,
-        receiver=job.receiver,
-        num_rx=job.scenario.grid.num_rx,
-        num_bits=job.scenario.bits_per_symbol,
-        parameters=sum(p.numel() for p in net.parameters()),
-        scenario=job.scenario.name,
-        channels=tuple(job.scenario.channels.train),
-        trained_sinr_db=job.scenario.sinr_range_db,
-        seed=job.seed,
-        training={
-            **job.training.model_dump(mode="json"),
-            "slots": job.training.steps * job.training.batch_slots,
-            "distillation": job.distillation.model_dump() if job.distillation else None,
-            "teacher_sha256": job.teacher.digest if job.teacher else None,
-            "energy": asdict(reading) if reading else None,
-            "recorded": job.recorded,
-        },
-    )
+    card = teacher.card
+    for field, ours in (("num_rx", scenario.grid.num_rx), ("num_bits", scenario.bits_per_symbol)):
+        theirs = getattr(card, field)
+        if theirs != ours:
+            raise UserError(f"{student}: teacher has {field} {theirs}, student {ours}; they must be equal")
+    if (card.scenario, card.channels) != (scenario.name, tuple(scenario.channels.train)):
+        raise UserError(
+            f"{student}: teacher {card.name} was trained on scenario {card.scenario} ({', '.join(card.channels)}), the "
+            f"student's is {scenario.name} ({', '.join(scenario.channels.train)}); take a teacher of the same scenario"
+        )

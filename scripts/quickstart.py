@@ -8,14 +8,15 @@ from pathlib import Path
 import pandas as pd
 
 from channels import SlotStream, scenario
-from distillation.training import Distillation, Job, Training, train
+from distillation.cohort import train
+from distillation.objective import Distillation
+from distillation.training import Job, Training
 from energy.devices import host
 from energy.estimate import estimates
 from energy.meter import Meter, meter_repeats
 from energy.operations import count
 from receivers.ber import Evaluation, count_errors, rates
 from receivers.classical import classical_receivers
-from receivers.weights import NeuralReceiver
 
 
 def main() -> None:
@@ -23,12 +24,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="leanrx-"))
     training = Training(steps=300, batch_slots=16, optimizer="adamw", learning_rate=1e-2, warmup_steps=20)
 
-    def learn(job: Job) -> NeuralReceiver:
-        return train(job, folder / job.name, folder / f"{job.name}.checkpoint", folder / f"{job.name}.jsonl")
-
-    teacher = learn(Job("teacher", "teacher", "deeprx-w0.125-d5", desk, training, seed=1))
+    (teacher,) = train([Job("teacher", "teacher", "deeprx-w0.125-d5", desk, training, seed=1)], folder)
     told = Distillation(temperature=2.0, alpha=0.5)
-    student = learn(Job("student", "student", "deeprx-w0.0625-d5", desk, training, 1, told, teacher))
+    (student,) = train([Job("student", "student", "deeprx-w0.0625-d5", desk, training, 1, told, (teacher,))], folder)
 
     stream = SlotStream(desk, seed=1, block_slots=64, split="test")
     evaluation = Evaluation(sinr_db=(0, 10, 20), min_slots=128, max_slots=128, block_slots=64)

@@ -10,7 +10,8 @@ import pandas as pd
 
 from channels import NUM_SYMBOLS, UserError
 from distillation.lifecycle import METERED
-from distillation.runs import Run, twin_of
+from distillation.plan import teacher_of, twin_of
+from distillation.runs import Run
 from distillation.sweep import all_receivers, operations
 from receivers.ber import rates
 from receivers.crossing import NO_GAP, gap_db, sinr_at_ber
@@ -177,9 +178,9 @@ def _sizes(
             "highest_sinr_firm": floor["firm"],
             "sinr_db_at_target": float(sinr_at_ber(points, errors, bits, target)),
         }
-        twin = twin_of(name, run.config)
+        twin, teacher = twin_of(name, run.config), teacher_of(name, run.config)
         gaps = {
-            "loss_to_teacher_db": gap_db(at_share, name, "teacher", target) if role in ("student", "twin") else NO_GAP,
+            "loss_to_teacher_db": gap_db(at_share, name, teacher, target) if teacher else NO_GAP,
             "gain_over_twin_db": gap_db(at_share, twin, name, target) if twin else NO_GAP,
         }
         for column, gap in gaps.items():

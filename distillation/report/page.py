@@ -14,6 +14,7 @@ import pandas as pd
 
 from channels.records import TEMPORARY
 from distillation.lifecycle import Ledger
+from distillation.plan import teacher_of
 from distillation.report import ecal
 from distillation.report.analysis import METERED, Analysis, analyse, mape
 from distillation.report.figures import (
@@ -153,12 +154,13 @@ def _findings(run: Run, analysis: Analysis) -> list[str]:
     students = sizes[sizes["role"] == "student"]
     if len(students):
         smallest = students["parameters"].idxmin()
-        row, teacher = sizes.loc[smallest], sizes.loc["teacher"]
-        sentences.append(
-            f"The smallest student, {smallest}, has {row['parameters'] / teacher['parameters']:.1%} of the teacher's "
-            f"parameters and takes {row['energy_j_per_slot'] / teacher['energy_j_per_slot']:.0%} of its energy "
-            f"per slot ({row['energy_kind']}); BER {row['ber']:.2g} against {teacher['ber']:.2g}."
-        )
+        row, teacher = sizes.loc[smallest], sizes.loc[str(teacher_of(smallest, run.config))]
+        if teacher["role"] != "classical":
+            sentences.append(
+                f"The smallest student, {smallest}, has {row['parameters'] / teacher['parameters']:.1%} of its "
+                f"teacher's parameters and takes {row['energy_j_per_slot'] / teacher['energy_j_per_slot']:.0%} of its "
+                f"energy per slot ({row['energy_kind']}); BER {row['ber']:.2g} against {teacher['ber']:.2g}."
+            )
     gains = students.dropna(subset=["gain_over_twin_db"])
     for name, row in gains.iterrows():
         verdict = _verdict(row["gain_over_twin_db_low"], row["gain_over_twin_db_high"])
@@ -202,10 +204,12 @@ def _energy_words(analysis: Analysis) -> str:
 def _training_words(analysis: Analysis) -> str:
     metered = analysis.training[analysis.training["source"] == METERED].set_index("receiver")
     total = metered["energy_j"].sum()
-    teacher = metered["energy_j"].get("teacher", float("nan"))
+    roles = analysis.sizes.set_index("receiver")["role"]
+    teachers = metered["energy_j"][metered.index.map(roles) == "teacher"].sum()
     return (
-        f"Training took {total:.3g} J in all ({analysis.metered_kind}), {teacher / total:.0%} of it for the teacher. "
-        "A student's joules include the teacher's forward passes. Data generation is included for all."
+        f"Training took {total:.3g} J in all ({analysis.metered_kind}), {teachers / total:.0%} of it for teachers. "
+        "Receivers that were trained together share the joules of their slots, and those that listened to one teacher "
+        "those of its forward passes."
     )
 
 

@@ -13,8 +13,10 @@ from scipy import stats
 from channels import UserError
 from channels.records import write_atomic
 from distillation.lifecycle import METERED, RUNNING_TEACHER, TRAINING_TEACHER, Ledger, slot_bits
-from distillation.runs import Ecal as Settings
-from distillation.runs import Run, Sweep, planned
+from distillation.plan import planned
+from distillation.runs import Run
+from distillation.settings import Ecal as Settings
+from distillation.settings import Sweep
 from distillation.sweep import ecal_all
 from energy.account import EnergyRow
 from energy.ecal import carry_j, hop
@@ -67,7 +69,8 @@ def run(tmp_path: Path) -> Run:
         net = build(plan.receiver)
         card = Card(
             name=plan.name, receiver=plan.receiver, role=plan.role, num_rx=2, num_bits=4, parameters=1, scenario="tiny",
-            channels=("TDL-B",), trained_sinr_db=(0, 20), seed=1, training={},
+            channels=("TDL-B",), trained_sinr_db=(0, 20), seed=1,
+            training={"teacher_slots": dict.fromkeys(plan.teachers, TRAINED)},
         )  # fmt: skip
         digests[plan.name] = save(run.receivers_folder / plan.name, net, card).digest
     rows, counts = [], []

@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from distillation.plan import planned, twin_of
 from distillation.report.analysis import mape, pareto, shared_points
-from distillation.runs import Sweep, planned, twin_of
+from distillation.settings import Sweep
 from receivers.crossing import gap_db
 
 CONFIG = Sweep.parse(

@@ -5,8 +5,10 @@ import pytest
 
 from channels import Channels, Grid, Scenario, SlotStream, UserError
 from channels.dataset import Dataset, write_dataset
+from distillation.cohort import train
 from distillation.losses import bit_loss, distillation_loss
-from distillation.training import Distillation, Job, Training, train
+from distillation.objective import Distillation
+from distillation.training import Job, Training
 from receivers.spec import build
 from receivers.weights import NeuralReceiver
 
@@ -23,16 +25,15 @@ def run(made: Job, folder, stop_at: int | None = None) -> NeuralReceiver:
     class Killed(BaseException):
         pass
 
-    def on_step(state) -> None:
+    def on_step(job, state) -> None:
         if state.step == stop_at:
             raise Killed
 
-    paths = folder / "x", folder / "checkpoint.safetensors", folder / "log.jsonl"
     if stop_at is None:
-        return train(made, *paths)
+        return train([made], folder)[0]
     with pytest.raises(Killed):
-        train(made, *paths, on_step=on_step)
-    assert not (folder / "x").exists()
+        train([made], folder, on_step=on_step)
+    assert not (folder / "receivers").exists()
     return run(made, folder)
 
 
@@ -48,19 +49,19 @@ def test_resuming_gives_the_same_weights(tmp_path, small: Scenario, stop_at: int
     whole = run(made, tmp_path / "whole")
     resumed = run(made, tmp_path / "resumed", stop_at)
     assert resumed.digest == whole.digest
-    logs = [(tmp_path / d / "log.jsonl").read_text() for d in ("whole", "resumed")]
+    logs = [(tmp_path / d / "training" / "x.jsonl").read_text() for d in ("whole", "resumed")]
     assert logs[0] == logs[1]
     assert [json.loads(line)["step"] for line in logs[0].splitlines()] == list(range(1, 9))
 
 
 def test_a_student_resumes_too(tmp_path, small: Scenario, teacher: NeuralReceiver) -> None:
-    made = job(small, role="student", teacher=teacher, distillation=Distillation())
+    made = job(small, role="student", teachers=(teacher,), distillation=Distillation())
     assert run(made, tmp_path / "a").digest == run(made, tmp_path / "b", 4).digest
 
 
 def test_twin_and_student_start_alike_and_end_apart(tmp_path, small: Scenario, teacher: NeuralReceiver) -> None:
     one_step = TRAINING.model_copy(update={"steps": 1, "learning_rate": 1e-12, "warmup_steps": 0})
-    told = {"role": "student", "teacher": teacher, "distillation": Distillation(alpha=0.9)}
+    told = {"role": "student", "teachers": (teacher,), "distillation": Distillation(alpha=0.9)}
     twin = run(job(small, training=one_step), tmp_path / "a")
     student = run(job(small, training=one_step, **told), tmp_path / "b")
     difference = (twin.net.conv_in.weight - student.net.conv_in.weight).abs().max()
@@ -70,21 +71,18 @@ def test_twin_and_student_start_alike_and_end_apart(tmp_path, small: Scenario, t
 
 def test_a_checkpoint_of_another_job_is_refused(tmp_path, small: Scenario) -> None:
     with pytest.raises(ZeroDivisionError):
-        train(
-            job(small), tmp_path / "x", tmp_path / "c", tmp_path / "l",
-            on_step=lambda state: 1 / (5 - state.step),  # type: ignore[arg-type,return-value]
-        )  # fmt: skip
+        train([job(small)], tmp_path, on_step=lambda job, state: 1 / (5 - state.step))  # type: ignore[arg-type,return-value]
     with pytest.raises(UserError, match="another configuration"):
-        train(job(small, seed=2), tmp_path / "x", tmp_path / "c", tmp_path / "l")
-    (tmp_path / "c").write_bytes(b"nonsense")
+        train([job(small, seed=2)], tmp_path)
+    (tmp_path / "checkpoints" / "x.safetensors").write_bytes(b"nonsense")
     with pytest.raises(UserError, match="damaged checkpoint"):
-        train(job(small), tmp_path / "x", tmp_path / "c", tmp_path / "l")
+        train([job(small)], tmp_path)
 
 
 def test_teacher_and_student_must_fit(tmp_path, small: Scenario, teacher: NeuralReceiver) -> None:
     wide = small.model_copy(update={"modulations": ("64-QAM",)})
     with pytest.raises(UserError, match="num_bits"):
-        run(job(wide, teacher=teacher, distillation=Distillation()), tmp_path)
+        run(job(wide, teachers=(teacher,), distillation=Distillation()), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -99,14 +97,14 @@ def test_a_teacher_of_either_family_teaches_either(tmp_path, small: Scenario, of
         return float(distillation_loss(a(seen), b(seen), seen, 2.0, 1.0))
 
     teacher = run(job(small, name="teacher", role="teacher", receiver=spec[of_teacher], seed=5), tmp_path / "t")
-    told = {"role": "student", "receiver": spec[of_student], "teacher": teacher}
+    told = {"role": "student", "receiver": spec[of_student], "teachers": (teacher,)}
     told["distillation"] = Distillation(temperature=2.0, alpha=1.0)
     longer = TRAINING.model_copy(update={"steps": 30})
     student = run(job(small, training=longer, **told), tmp_path / "s")
     before = NeuralReceiver(build(spec[of_student], seed=1), student.card)
     assert distance(student, teacher) < distance(before, teacher)
     assert student.card.receiver == spec[of_student]
-    assert student.card.training["teacher_sha256"] == teacher.digest
+    assert student.card.training["teachers"] == {"teacher": teacher.digest}
 
 
 def test_a_hybrid_resumes_too(tmp_path, small: Scenario) -> None:
@@ -136,7 +134,7 @@ def test_training_learns_to_use_the_pilots(tmp_path) -> None:
         steps=150, batch_slots=16, optimizer="adamw", learning_rate=1e-2, warmup_steps=10, checkpoint_steps=1000
     )  # fmt: skip
     run(job(flat, receiver="deeprx-w0.25-d3", training=training), tmp_path)
-    last = [json.loads(line)["ber"] for line in (tmp_path / "log.jsonl").read_text().splitlines()][-10:]
+    last = [json.loads(line)["ber"] for line in (tmp_path / "training" / "x.jsonl").read_text().splitlines()][-10:]
     assert sum(last) / len(last) < 0.25
 
 

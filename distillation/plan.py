@@ -1,0 +1,187 @@
+"""What a sweep trains: every receiver by name, whom it listens to, and who can be trained on one stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from channels import Record, UserError
+from distillation.objective import Distillation
+from distillation.settings import Sweep
+from distillation.training import Training
+from receivers.classical import BOUNDS
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One learned receiver of a run.
+
+    Attributes:
+        name, role: role is teacher, student or twin.
+        receiver: spec string.
+        seed: of its weights and slots.
+        training: how it is trained.
+        distillation: how it listens; none for teachers and twins.
+        teachers: names of those it listens to: receivers of the run, or classical receivers that know the channel.
+    """
+
+    name: str
+    role: str
+    receiver: str
+    seed: int
+    training: Training
+    distillation: Distillation | None = None
+    teachers: tuple[str, ...] = ()
+
+
+def planned(config: Sweep) -> list[Planned]:
+    """All learned receivers of a run: teachers, then each student in every way to distil, then its twin.
+
+    One teacher is called ``teacher``; several, ``teacher-<receiver>``. A student is called ``<receiver>-kd``, with what
+    tells its way to distil from the others, and ``-s<seed>`` where there are several seeds.
+
+    Raises:
+        UserError: if a way to distil names a teacher that is not there, or two name each other.
+    """
+    teachers = _teachers(config)
+    ways = _ways(config, [t.name for t in teachers])
+    students = config.students
+    found = teachers.copy()
+    for spec in students.receivers:
+        for seed in students.seeds:
+            suffix = f"-s{seed}" if len(students.seeds) > 1 else ""
+            for label, way in ways.items():
+                before = way.teacher or ""
+                for generation in range(1, way.generations + 1):
+                    name = f"{spec}-kd{label}" + (f"-g{generation}" if generation > 1 else "")
+                    heard = tuple(n.strip() for n in before.split("+"))
+                    found.append(Planned(name + suffix, "student", spec, seed, students.training, way, heard))
+                    before = name
+            found.append(Planned(f"{spec}-twin{suffix}", "twin", spec, seed, students.training))
+    return _resolved(found)
+
+
+def _teachers(config: Sweep) -> list[Planned]:
+    told = config.teacher
+    seeds = told.seeds or (config.seed,)
+    found = []
+    for spec in told.receiver:
+        for seed in seeds:
+            name = "teacher" + (f"-{spec}" if len(told.receiver) > 1 else "") + (f"-s{seed}" if len(seeds) > 1 else "")
+            found.append(Planned(name, "teacher", spec, seed, told.training))
+    return found
+
+
+def _ways(config: Sweep, teachers: list[str]) -> dict[str, Distillation]:
+    """Ways to distil by label, each with its teacher; one that names none is tried with each."""
+    ways = [
+        way.model_copy(update={"teacher": teacher})
+        for way in config.students.distillation
+        for teacher in ([way.teacher] if way.teacher else teachers)
+    ]
+    differ = [k for k in Distillation.model_fields if len({repr(getattr(w, k)) for w in ways}) > 1]
+    labels: list[str] = []
+    for way in ways:
+        label = "".join(f"-{_short(k, getattr(way, k))}" for k in differ if k != "generations")
+        labels.append(label + (f"-{labels.count(label) + 1}" if label in labels else ""))
+    return dict(zip(labels, ways, strict=True))
+
+
+_LETTERS = {"temperature": "T", "alpha": "a", "clip": "c"}
+
+
+def _short(key: str, value: Any) -> str:
+    """A figure as part of a name."""
+    if isinstance(value, Record):
+        words = "to".join(f"{v:g}" for v in value.model_dump().values() if isinstance(v, float))
+    elif isinstance(value, tuple):
+        words = "-".join(str(getattr(v, "kind", v)) for v in value) or "none"
+    else:
+        words = f"{value:g}" if isinstance(value, float | int) else str(value)
+    if key == "teacher":
+        words = "+".join(n.strip().removeprefix("teacher-") for n in words.split("+"))
+    return _LETTERS.get(key, "") + words.replace(" ", "-")
+
+
+def _resolved(plan: list[Planned]) -> list[Planned]:
+    """The plan with full names of teachers, every teacher before those who listen to it."""
+    entries = {p.name: p for p in plan}
+    order: dict[str, Planned] = {}
+
+    def add(name: str, listeners: tuple[str, ...]) -> None:
+        if name in listeners:
+            raise UserError(f"distillation.teacher: {' listens to '.join([*listeners, name])}; break the circle")
+        if name in order or name in BOUNDS:
+            return
+        entry = entries[name]
+        heard = tuple(_full_name(t, entry, entries) for t in entry.teachers)
+        for teacher in heard:
+            add(teacher, (*listeners, name))
+        order[name] = replace(entry, teachers=heard)
+
+    for name in entries:
+        add(name, ())
+    return list(order.values())
+
+
+def _full_name(given: str, listener: Planned, entries: Mapping[str, Planned]) -> str:
+    """The name of a teacher; that of a student may leave out its seed, and then is the one of the listener's seed."""
+    found = next((n for n in (given, f"{given}-s{listener.seed}") if n in entries or n in BOUNDS), None)
+    if found is None:
+        raise UserError(
+            f"distillation.teacher: no '{given}' for {listener.name}; there are: {', '.join([*entries, *BOUNDS])}"
+        )
+    return found
+
+
+def ancestors(name: str, plan: list[Planned]) -> list[Planned]:
+    """Everyone whose training a receiver rests on, in the order of the plan."""
+    entries = {p.name: p for p in plan}
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        for teacher in entries[waiting.pop()].teachers:
+            if teacher in entries and teacher not in found:
+                found.add(teacher)
+                waiting.append(teacher)
+    return [p for p in plan if p.name in found]
+
+
+def twin_of(name: str, config: Sweep) -> str | None:
+    """The twin of a student, or none for other receivers."""
+    plan = planned(config)
+    student = next((p for p in plan if p.name == name and p.role == "student"), None)
+    if student is None:
+        return None
+    return next(p.name for p in plan if (p.role, p.receiver, p.seed) == ("twin", student.receiver, student.seed))
+
+
+def teacher_of(name: str, config: Sweep) -> str | None:
+    """The receiver that a student is compared with: its teacher, the first of an ensemble. A twin has its student's."""
+    plan = planned(config)
+    entry = next((p for p in plan if p.name == name), None)
+    if entry is not None and entry.role == "twin":
+        entry = next(p for p in plan if (p.role, p.receiver, p.seed) == ("student", entry.receiver, entry.seed))
+    return entry.teachers[0] if entry is not None and entry.teachers else None
+
+
+Cohort = tuple[Planned, ...]
+"""Receivers that are trained together on one stream of slots."""
+
+
+def cohorts(plan: list[Planned]) -> list[Cohort]:
+    """The plan in cohorts, each after those that its teachers are in.
+
+    Receivers share a stream if they share role (teachers have slots of their own), seed and training; a student waits
+    for its teachers, and a twin, which waits for none, for the first of its students.
+    """
+    level: dict[str, int] = {}
+    for entry in plan:
+        level[entry.name] = 1 + max((level.get(t, -1) for t in entry.teachers), default=-1)
+    groups: dict[tuple[Any, ...], list[Planned]] = {}
+    for entry in plan:
+        beside = [p for p in plan if p.role == "student" and (p.receiver, p.seed) == (entry.receiver, entry.seed)]
+        depth = min((level[p.name] for p in beside), default=0) if entry.role == "twin" else level[entry.name]
+        groups.setdefault((depth, entry.role == "teacher", entry.seed, entry.training), []).append(entry)
+    return [tuple(groups[key]) for key in sorted(groups, key=lambda key: key[0])]

@@ -1,0 +1,169 @@
+"""Receivers that are trained together: the weights of separate training, kills at any point, bills that add up."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from channels import Scenario, SlotStream, UserError
+from distillation import cohort
+from distillation.cohort import train
+from distillation.objective import Distillation
+from distillation.training import Job, Training
+from energy.meter import Reading
+from receivers.classical import PerfectCsiReceiver
+from receivers.weights import NeuralReceiver, load
+
+TRAINING = Training(
+    steps=7, batch_slots=4, optimizer="adamw", learning_rate=1e-2, warmup_steps=2, checkpoint_steps=2
+)  # fmt: skip
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture(scope="module")
+def teacher(small: Scenario, tmp_path_factory) -> NeuralReceiver:
+    return train([Job("teacher", "teacher", "deeprx-w0.0625-d3", small, TRAINING, 5)], tmp_path_factory.mktemp("t"))[0]
+
+
+@pytest.fixture
+def jobs(small: Scenario, teacher: NeuralReceiver) -> list[Job]:
+    """Two families, two temperatures, a teacher that knows the channel, and twins."""
+    twins = [Job(f"{s}-twin", "twin", s, small, TRAINING, 1) for s in ("deeprx-w0.03125-d3", "hybrid-w4-d2")]
+    students = [
+        replace(t, name=f"{t.receiver}-T{way.temperature:g}", role="student", distillation=way, teachers=(teacher,))
+        for t in twins
+        for way in (Distillation(temperature=1.0), Distillation(temperature=4.0))
+    ]
+    privileged = replace(students[0], name="privileged", teachers=(PerfectCsiReceiver(),))
+    return [*students, privileged, *twins]
+
+
+def digests(folder: Path, jobs: list[Job]) -> dict[str, str]:
+    return {job.name: load(folder / "receivers" / job.name).digest for job in jobs}
+
+
+@pytest.fixture
+def separate(tmp_path: Path, jobs: list[Job]) -> dict[str, str]:
+    return {job.name: train([job], tmp_path / "separate")[0].digest for job in jobs}
+
+
+def test_weights_are_those_of_separate_training(tmp_path: Path, jobs: list[Job], separate: dict[str, str]) -> None:
+    together = train(jobs, tmp_path / "together")
+    assert {r.name: r.digest for r in together} == separate
+    assert len(set(separate.values())) == len(jobs)
+    for job in jobs:
+        logs = [(tmp_path / d / "training" / f"{job.name}.jsonl").read_text() for d in ("separate", "together")]
+        assert logs[0] == logs[1]
+        assert [json.loads(line)["step"] for line in logs[0].splitlines()] == list(range(1, 8))
+
+
+@pytest.mark.parametrize("keeps", [0, 1, 4, 7, 8, 16, 20])
+def test_a_kill_between_checkpoints_changes_nothing(
+    tmp_path: Path, jobs: list[Job], separate: dict[str, str], monkeypatch: pytest.MonkeyPatch, keeps: int
+) -> None:
+    """Killed after so many checkpoints, so that some learners are ahead of others."""
+    keep, left = cohort._Learner.keep, [keeps]
+
+    def keep_or_die(learner) -> None:
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        keep(learner)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cohort._Learner, "keep", keep_or_die)
+        with pytest.raises(Killed):
+            train(jobs, tmp_path)
+    train(jobs, tmp_path)
+    assert digests(tmp_path, jobs) == separate
+
+
+def test_one_that_is_left_over_ends_with_the_same_weights(
+    tmp_path: Path, jobs: list[Job], separate: dict[str, str]
+) -> None:
+    train(jobs[:2], tmp_path)
+    train(jobs[2:], tmp_path)
+    assert digests(tmp_path, jobs) == separate
+
+
+def test_every_block_is_made_once_and_the_teacher_hears_it_once(
+    tmp_path: Path, jobs: list[Job], teacher: NeuralReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, heard = [], []
+    block, call = SlotStream.block, NeuralReceiver.__call__
+    monkeypatch.setattr(SlotStream, "block", lambda stream, n: made.append(n) or block(stream, n))
+    monkeypatch.setattr(NeuralReceiver, "__call__", lambda net, slots: heard.append(net.name) or call(net, slots))
+    train(jobs, tmp_path)
+    assert made == list(range(7))
+    assert heard == ["teacher"] * 7
+
+
+class FakeMeter:
+    """One joule per reading, and more for the GPU."""
+
+    def __init__(self) -> None:
+        self.running, self.readings = False, 0
+
+    def start(self) -> None:
+        self.running = True
+
+    def stop(self) -> Reading:
+        self.running = False
+        self.readings += 1
+        return Reading(2.0, 1.0, 3.0, 0.5, "modelled", "measured", "assumed", "fake")
+
+
+def test_bills_add_up_to_the_meter(tmp_path: Path, jobs: list[Job], teacher: NeuralReceiver) -> None:
+    meter = FakeMeter()
+    cards = [r.card for r in train(jobs, tmp_path, meter=meter)]  # type: ignore[arg-type]
+    bills = [Reading(**card.training["energy"]) for card in cards]
+    assert meter.readings == 4 + 1  # after steps 2, 4, 6 and 7; what the end left running is read and dropped
+    assert sum(b.energy_j for b in bills) == pytest.approx(4 * 4.0)
+    assert sum(b.ram_j for b in bills) == pytest.approx(4 * 0.5)
+    assert sum(b.duration_s for b in bills) == pytest.approx(4 * 2.0)
+    assert all(b.energy_j > 0 for b in bills)
+    passes = [card.training["teacher_slots"] for card in cards]
+    assert passes[:4] == [{"teacher": pytest.approx(7 * 4 / 4)}] * 4  # four listened to it
+    assert passes[4] == {"perfect CSI": pytest.approx(7 * 4)}
+    assert passes[5:] == [{}, {}]
+    students = [b.energy_j for b, card in zip(bills, cards, strict=True) if card.receiver.startswith("hybrid")]
+    assert len(students) == 3
+
+
+def test_a_bill_goes_on_after_a_kill(tmp_path: Path, jobs: list[Job]) -> None:
+    def die(job: Job, state) -> None:
+        if state.step == 5:
+            raise Killed
+
+    meter = FakeMeter()
+    with pytest.raises(Killed):
+        train(jobs[:2], tmp_path, meter=meter, on_step=die)  # type: ignore[arg-type]
+    cards = [r.card for r in train(jobs[:2], tmp_path, meter=meter)]  # type: ignore[arg-type]
+    assert sum(Reading(**c.training["energy"]).energy_j for c in cards) == pytest.approx(4 * 4.0)
+    assert sum(c.training["teacher_slots"]["teacher"] for c in cards) == pytest.approx(7 * 4)
+
+
+def test_one_that_diverges_leaves_the_others_alone(
+    tmp_path: Path, jobs: list[Job], separate: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = cohort._Learner._loss
+    monkeypatch.setattr(
+        cohort._Learner, "_loss",
+        lambda x, *a: loss(x, *a) * (float("nan") if x.job.name == jobs[1].name and x.step == 3 else 1.0),
+    )  # fmt: skip
+    with pytest.raises(UserError, match=f"{jobs[1].name}: loss is not finite"):
+        train(jobs, tmp_path)
+    others = [job for job in jobs if job.name != jobs[1].name]
+    assert digests(tmp_path, others) == {job.name: separate[job.name] for job in others}
+    assert not (tmp_path / "receivers" / jobs[1].name).exists()
+
+
+def test_a_teacher_of_another_scenario_is_refused(tmp_path: Path, small: Scenario, jobs: list[Job]) -> None:
+    other = replace(jobs[0], scenario=small.model_copy(update={"name": "other"}))
+    with pytest.raises(UserError, match=r"trained on scenario small .* student's is other"):
+        train([other], tmp_path)
+    assert not list(tmp_path.iterdir())

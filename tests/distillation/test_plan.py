@@ -1,0 +1,147 @@
+"""What a sweep trains: names, teachers, order, and who shares a stream."""
+
+from typing import Any
+
+import pytest
+
+from channels import UserError
+from distillation.plan import ancestors, cohorts, planned, teacher_of, twin_of
+from distillation.settings import Sweep
+
+
+def sweep(teacher: dict[str, Any] | None = None, **students: Any) -> Sweep:
+    students = {"receivers": ["hybrid-w8-d2"], **students}
+    return Sweep.parse(
+        {
+            "label": "x", "scenario": "desk", "seed": 3, "teacher": teacher or {}, "students": students,
+            "evaluation": {"sinr_db": [0]},
+        },
+        "x.yaml",
+    )  # fmt: skip
+
+
+def names(config: Sweep) -> list[str]:
+    return [p.name for p in planned(config)]
+
+
+def test_one_of_each_has_short_names() -> None:
+    assert names(sweep()) == ["teacher", "hybrid-w8-d2-kd", "hybrid-w8-d2-twin"]
+
+
+def test_a_grid_is_every_combination_named_by_what_differs() -> None:
+    config = sweep(distillation={"temperature": [1, 4], "alpha": [0.5, 0.9]})
+    kd = "hybrid-w8-d2-kd"
+    assert names(config) == [
+        "teacher", f"{kd}-T1-a0.5", f"{kd}-T1-a0.9", f"{kd}-T4-a0.5", f"{kd}-T4-a0.9", "hybrid-w8-d2-twin"
+    ]  # fmt: skip
+    ways = [p.distillation for p in planned(config) if p.distillation]
+    assert [(w.temperature, w.alpha) for w in ways] == [(1, 0.5), (1, 0.9), (4, 0.5), (4, 0.9)]
+    assert Sweep.parse(config.model_dump(mode="json"), "again") == config
+
+
+def test_a_list_of_ways_and_several_seeds() -> None:
+    config = sweep(distillation=[{"alpha": 0.1}, {"alpha": 0.9, "temperature": [1, 2]}], seeds=[1, 2])
+    assert names(config)[1:5] == [f"hybrid-w8-d2-kd-T{w}-s1" for w in ("2-a0.1", "1-a0.9", "2-a0.9")] + [
+        "hybrid-w8-d2-twin-s1"
+    ]
+    assert twin_of("hybrid-w8-d2-kd-T1-a0.9-s2", config) == "hybrid-w8-d2-twin-s2"
+
+
+def test_several_teachers_each_teach_every_student() -> None:
+    config = sweep({"receiver": ["deeprx-d5", "deeprx-d3"]})
+    kd = "hybrid-w8-d2-kd"
+    assert names(config) == [
+        "teacher-deeprx-d5", "teacher-deeprx-d3", f"{kd}-deeprx-d5", f"{kd}-deeprx-d3", "hybrid-w8-d2-twin"
+    ]  # fmt: skip
+    assert teacher_of(f"{kd}-deeprx-d3", config) == "teacher-deeprx-d3"
+    assert teacher_of("hybrid-w8-d2-twin", config) == "teacher-deeprx-d5"
+
+
+def test_an_ensemble_an_assistant_a_bound_and_the_born_again() -> None:
+    config = sweep(
+        {"receiver": "deeprx-d3", "seeds": [1, 2]},
+        receivers=["hybrid-w8-d2", "hybrid-w16-d4"],
+        seeds=[5, 6],
+        distillation=[
+            {"teacher": "teacher-s1 + teacher-s2"},
+            {"teacher": "perfect CSI"},
+            {"teacher": "teacher-s1", "generations": 3},
+        ],
+    )
+    plan = {p.name: p for p in planned(config)}
+    assert plan["hybrid-w8-d2-kd-s1+s2-s5"].teachers == ("teacher-s1", "teacher-s2")
+    assert plan["hybrid-w8-d2-kd-perfect-CSI-s5"].teachers == ("perfect CSI",)
+    assert plan["hybrid-w8-d2-kd-s1-s5"].teachers == ("teacher-s1",)
+    assert plan["hybrid-w8-d2-kd-s1-g3-s6"].teachers == ("hybrid-w8-d2-kd-s1-g2-s6",)
+    assert [p.name for p in ancestors("hybrid-w8-d2-kd-s1-g3-s6", list(plan.values()))] == [
+        "teacher-s1", "hybrid-w8-d2-kd-s1-s6", "hybrid-w8-d2-kd-s1-g2-s6"
+    ]  # fmt: skip
+    assert ancestors("hybrid-w8-d2-kd-perfect-CSI-s5", list(plan.values())) == []
+
+
+def test_a_student_may_be_an_assistant_of_a_smaller_one() -> None:
+    ways = [{"teacher": "teacher"}, {"teacher": "hybrid-w16-d4-kd-teacher"}]
+    plan = {p.name: p for p in planned(sweep(receivers=["hybrid-w8-d2", "hybrid-w16-d4"], distillation=ways))}
+    assistant = "hybrid-w16-d4-kd-teacher"
+    assert plan[f"hybrid-w8-d2-kd-{assistant}"].teachers == (assistant,)
+    assert plan[f"hybrid-w16-d4-kd-{assistant}"].teachers == (assistant,)  # born again
+    order = list(plan)
+    assert order.index(assistant) < order.index(f"hybrid-w8-d2-kd-{assistant}")
+
+
+def test_unknown_teachers_and_circles_are_refused() -> None:
+    with pytest.raises(UserError, match=r"no 'nobody' for hybrid-w8-d2-kd; there are: teacher, hybrid-w8-d2-kd"):
+        planned(sweep(distillation={"teacher": "nobody"}))
+    with pytest.raises(UserError, match="hybrid-w8-d2-kd listens to hybrid-w8-d2-kd; break the circle"):
+        planned(sweep(distillation={"teacher": "hybrid-w8-d2-kd"}))
+    ways = [{"teacher": "hybrid-w8-d2-kd-b", "alpha": 0.1}, {"teacher": "a"}]
+    with pytest.raises(UserError, match="no 'hybrid-w8-d2-kd-b'"):
+        planned(sweep(distillation=ways))
+
+
+def test_who_shares_a_stream() -> None:
+    config = sweep(
+        {"receiver": ["deeprx-d5", "deeprx-d3"]}, seeds=[1, 2],
+        distillation=[{"teacher": "teacher-deeprx-d3", "generations": 2}, {"teacher": "teacher-deeprx-d5"}],
+    )  # fmt: skip
+    kd = "hybrid-w8-d2-kd"
+    assert [[p.name for p in cohort] for cohort in cohorts(planned(config))] == [
+        ["teacher-deeprx-d5", "teacher-deeprx-d3"],
+        [f"{kd}-deeprx-d3-s1", f"{kd}-deeprx-d5-s1", "hybrid-w8-d2-twin-s1"],
+        [f"{kd}-deeprx-d3-s2", f"{kd}-deeprx-d5-s2", "hybrid-w8-d2-twin-s2"],
+        [f"{kd}-deeprx-d3-g2-s1"],
+        [f"{kd}-deeprx-d3-g2-s2"],
+    ]
+
+
+def test_scenarios_are_runs_of_their_own(tmp_path) -> None:
+    data = {"label": "x", "scenario": ["desk", "pusch-fr1"], "students": {"receivers": ["deeprx-d3"]}}
+    path = tmp_path / "x.yaml"
+    import yaml
+
+    path.write_text(yaml.safe_dump({**data, "evaluation": {"sinr_db": [0]}}))
+    assert [(c.label, c.scenario.name) for c in Sweep.load_all(path)] == [
+        ("x-desk", "desk"), ("x-pusch-fr1", "pusch-fr1")
+    ]  # fmt: skip
+    path.write_text(yaml.safe_dump({**data, "scenario": ["desk", "desk"], "evaluation": {"sinr_db": [0]}}))
+    with pytest.raises(UserError, match="desk twice"):
+        Sweep.load_all(path)
+    path.write_text(yaml.safe_dump({**data, "scenario": "desk", "evaluation": {"sinr_db": [0]}}))
+    assert [c.label for c in Sweep.load_all(path)] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("students", "words"),
+    [
+        ({"receivers": ["deeprx-d5", "deeprx-d5"]}, "names deeprx-d5 twice"),
+        ({"receivers": []}, "is empty"),
+        ({"seeds": [1, 1]}, "names 1 twice"),
+        ({"distillation": {"temperature": [1, 1]}}, "twice"),
+        ({"distillation": {"temperature": [2, 0]}}, r"students\.distillation\.1\.temperature"),
+        ({"distillation": {"alpha": 1.5}}, r"students\.distillation\.0\.alpha"),
+        ({"distillation": {"alpha": []}}, "is empty"),
+    ],
+)
+def test_mistakes_are_named(students: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        sweep(**students)
