@@ -265,14 +265,14 @@ def test_recorded_test_slots_give_the_same_counts(run: Path, tmp_path, capsys) -
         ({"label": "../x"}, "label"),
         ({"students": {"receivers": ["resnet"]}}, "'resnet' is not a receiver"),
         ({"students": {"receivers": []}}, "students.receivers"),
-        ({"students": {"receivers": ["deeprx"], "distillation": {"temperature": 0}}}, "distillation.temperature"),
-        ({"students": {"receivers": ["deeprx"], "distillation": {"alpha": 1.5}}}, "distillation.alpha"),
+        ({"students": {"receivers": ["deeprx"], "distillation": {"temperature": 0}}}, "distillation.0.temperature"),
+        ({"students": {"receivers": ["deeprx"], "distillation": {"alpha": 1.5}}}, "distillation.0.alpha"),
         ({"scenario": {**SMALL["scenario"], "snr_db": [5, 0]}}, "the range is empty"),  # type: ignore[dict-item]
         ({"scenario": {**SMALL["scenario"], "delay_spread_s": [10, 300]}}, "is the unit s?"),  # type: ignore[dict-item]
         ({"device": "cuda"}, "cuda is not available"),
         ({"seed": 2**70}, "seed"),
         ({"students": {"receivers": ["deeprx"], "seeds": [-1]}}, "students.seeds"),
-        ({"students": {"receivers": ["deeprx", "deeprx"]}}, "names a receiver twice"),
+        ({"students": {"receivers": ["deeprx", "deeprx"]}}, "names deeprx twice"),
         ({"evaluation": {**SMALL["evaluation"], "sinr_db": 10}}, "write a list"),  # type: ignore[dict-item]
         ({"evaluation": {**SMALL["evaluation"], "sinr_db": [float("inf")]}}, "finite"),  # type: ignore[dict-item]
         ({"evaluation": {**SMALL["evaluation"], "sinr_db": [1e9]}}, "outside -50..100 dB"),  # type: ignore[dict-item]
