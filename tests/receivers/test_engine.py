@@ -17,7 +17,7 @@ from receivers.ber import BlockCount, Evaluation, Shard, count_errors, merge, ra
 from receivers.classical import LsReceiver, PerfectCsiReceiver
 
 EVALUATION = Evaluation(
-    sinr_db=(0, 12, 24), interference_shares=(0, 0.5), block_slots=8, min_slots=16, max_slots=96, target_slot_errors=20
+    sinr_db=(0, 18, 24), interference_shares=(0, 0.5), block_slots=8, min_slots=16, max_slots=96, target_slot_errors=20
 )
 RECEIVERS = [LsReceiver(), PerfectCsiReceiver()]
 
@@ -40,7 +40,7 @@ def whole(tmp_path, stream: SlotStream) -> pd.DataFrame:
 
 def test_points_stop_at_different_blocks(whole: pd.DataFrame) -> None:
     ends = whole.groupby(["interference_share", "sinr_db"])["block"].max()
-    assert ends.nunique() >= 2
+    assert ends.nunique() > 2
     assert ends.max() == 11
 
 
