@@ -125,6 +125,7 @@ def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str
         field = model.model_fields.get(str(part))
         if field is not None:
             kinds = [field.annotation, *get_args(field.annotation)]
+            kinds += [inner for kind in kinds[1:] for inner in get_args(kind)]  # of Annotated in a union
             model = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), model)
     return list(model.model_fields)
 

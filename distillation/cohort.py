@@ -30,6 +30,7 @@ from channels.records import write_atomic
 from distillation.checkpoint import Bill, Checkpoint
 from distillation.lamb import Lamb
 from distillation.losses import bit_loss, distillation_loss
+from distillation.objective import at
 from distillation.training import Job, Training
 from energy.meter import Meter
 from receivers.network import Network
@@ -156,7 +157,8 @@ class _Learner:
         how = self.job.distillation
         if how is None:
             return bit_loss(llrs, slots)
-        return distillation_loss(llrs, told[self.teacher_names[0]], slots, how.temperature, how.alpha)
+        temperature, alpha = (at(x, self.step / self.job.training.steps) for x in (how.temperature, how.alpha))
+        return distillation_loss(llrs, told[self.teacher_names[0]], slots, temperature, alpha)
 
     def keep(self) -> None:
         """Write the checkpoint."""

@@ -1,0 +1,125 @@
+import math
+
+import pytest
+import torch
+
+from channels import Scenario, Slots, SlotStream, UserError
+from distillation.transfer import Taps, adapter, attention_loss, channels_at, feature_loss
+from receivers.network import Network
+from receivers.spec import build
+
+SPECS = {
+    "deeprx-w0.0625-d3": ["conv_in", "blocks.1.conv2.0", "norm_out"],
+    "hybrid-w4-d2": ["conv_in", "blocks.1.look_around"],
+}
+
+
+def planes(*rows: list[float]) -> torch.Tensor:
+    """Activations ``(1, C, 1, F)`` of one slot and symbol, a row for each channel."""
+    return torch.tensor(rows)[None, :, None]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_taps_change_nothing_and_go(small: Scenario, spec: str) -> None:
+    net = build(spec, seed=1).eval()
+    x = net.features(SlotStream(small, 1, 2).block(0))
+    before = net(x)
+    with Taps(net, SPECS[spec]) as taps:
+        assert torch.equal(net(x), before)
+        kept = taps.take()
+        assert taps.take() == {}
+    assert list(kept) == SPECS[spec]
+    assert kept["conv_in"].requires_grad
+    assert not any(module._forward_hooks for module in net.modules())
+    net(x)
+    assert taps.take() == {}
+
+
+def test_taps_give_what_the_module_put_out_last(small: Scenario) -> None:
+    net = build("deeprx-w0.0625-d3", seed=1).eval()
+    first, second = (net.features(SlotStream(small, 1, 2).block(i)) for i in range(2))
+    with Taps(net, ["conv_in"]) as taps:
+        net(first)
+        net(second)
+        assert torch.equal(taps.take()["conv_in"], net.conv_in(second))
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_dry_run_tells_channels_and_leaves_the_net_alone(small: Scenario, spec: str) -> None:
+    net = build(spec, seed=1).train()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    channels = channels_at(net, SPECS[spec], "student")
+    assert net.training
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert not any(module._forward_hooks for module in net.modules())
+    with Taps(net, SPECS[spec]) as taps:
+        net(net.features(SlotStream(small, 1, 2).block(0)))
+    assert {path: a.shape[1] for path, a in taps.take().items()} == channels
+
+
+@pytest.mark.parametrize(
+    ("spec", "path", "words"),
+    [
+        ("deeprx-w0.0625-d3", "blocks.3", "student has no module 'blocks.3'; near names: .*blocks.2"),
+        ("deeprx-w0.0625-d3", "conv_inn", "near names: conv_in, "),
+        ("deeprx-w0.0625-d3", "xyz", "near names: conv_in, blocks, norm_out, conv_out"),
+        ("hybrid-w4-d2", "blocks.0", "'blocks.0' of student does not put out a tensor.* blocks.0.compare"),
+        ("hybrid-w4-d2", "blocks", "'blocks' of student does not put out a tensor.* blocks.0"),
+    ],
+)
+def test_a_module_that_cannot_be_followed_is_refused(spec: str, path: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        channels_at(build(spec), [path], "student")
+
+
+def test_a_tensor_that_is_not_over_the_grid_is_refused() -> None:
+    class Pooled(Network):
+        def __init__(self) -> None:
+            super().__init__(2, 4)
+            self.pool = torch.nn.AdaptiveAvgPool2d(1)
+            self.out = torch.nn.Conv2d(2, 4, 1)
+
+        @staticmethod
+        def features(slots: Slots) -> torch.Tensor:
+            return slots.y.real
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(x + self.pool(x))
+
+    with pytest.raises(UserError, match=r"'pool' of teacher does not put out a tensor .*; take another module"):
+        channels_at(Pooled(), ["out", "pool"], "teacher")
+
+
+def test_adapters_stand_only_between_unequal_channels() -> None:
+    x = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(1))
+    assert adapter(3, 3)(x) is x
+    made = adapter(3, 7)
+    expected = torch.einsum("oc,bcsf->bosf", made.weight[:, :, 0, 0], x) + made.bias[:, None, None]
+    torch.testing.assert_close(made(x), expected)
+
+
+def test_feature_loss_by_hand() -> None:
+    """((3 - 1)^2 + (0 - 1)^2) / (1 + 1) = 5 / 2, at any scale."""
+    student, teacher = planes([3.0, 0.0]), planes([1.0, 1.0])
+    assert feature_loss(student, teacher).item() == pytest.approx(2.5)
+    assert feature_loss(1e3 * student, 1e3 * teacher).item() == pytest.approx(2.5)
+    assert feature_loss(teacher, teacher).item() == 0
+    assert feature_loss(0 * teacher, teacher).item() == 1
+
+
+def test_attention_loss_by_hand() -> None:
+    one_re, other_re, both = planes([3.0, 0.0]), planes([0.0, 1.0], [0.0, 1.0]), planes([1.0, 0.0], [0.0, -1.0])
+    assert attention_loss(one_re, other_re).item() == pytest.approx(2.0)
+    assert attention_loss(one_re, planes([5.0, 0.0], [-5.0, 0.0])).item() == 0
+    # maps (1, 0) and (1, 1) / sqrt(2): (1 - 1 / sqrt(2))^2 + 1/2
+    assert attention_loss(one_re, both).item() == pytest.approx(2 - math.sqrt(2), abs=1e-6)
+    # the map is of squares: (4, 1) / sqrt(17) for activations 2 and 1
+    assert attention_loss(one_re, planes([2.0, 1.0])).item() == pytest.approx(2 - 8 / math.sqrt(17), abs=1e-6)
+    mean = attention_loss(torch.cat([one_re, one_re]), torch.cat([planes([0.0, 1.0]), one_re])).item()
+    assert mean == pytest.approx(1.0)
+
+
+def test_a_silent_module_has_a_gradient() -> None:
+    student = torch.zeros(1, 2, 3, 4, requires_grad=True)
+    attention_loss(student, torch.ones(1, 2, 3, 4)).backward()
+    assert torch.isfinite(student.grad).all()
