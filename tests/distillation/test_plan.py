@@ -102,13 +102,13 @@ def test_unknown_teachers_and_circles_are_refused() -> None:
 def test_who_shares_a_stream() -> None:
     config = sweep(
         {"receiver": ["deeprx-d5", "deeprx-d3"]}, seeds=[1, 2],
-        distillation=[{"teacher": "teacher-deeprx-d3", "generations": 2}, {"teacher": "teacher-deeprx-d5"}],
+        distillation=[{"teacher": "teacher-deeprx-d3", "generations": 2}, {"teacher": "perfect CSI"}],
     )  # fmt: skip
     kd = "hybrid-w8-d2-kd"
     assert [[p.name for p in cohort] for cohort in cohorts(planned(config))] == [
         ["teacher-deeprx-d5", "teacher-deeprx-d3"],
-        [f"{kd}-deeprx-d3-s1", f"{kd}-deeprx-d5-s1", "hybrid-w8-d2-twin-s1"],
-        [f"{kd}-deeprx-d3-s2", f"{kd}-deeprx-d5-s2", "hybrid-w8-d2-twin-s2"],
+        [f"{kd}-deeprx-d3-s1", f"{kd}-perfect-CSI-s1", "hybrid-w8-d2-twin-s1"],
+        [f"{kd}-deeprx-d3-s2", f"{kd}-perfect-CSI-s2", "hybrid-w8-d2-twin-s2"],
         [f"{kd}-deeprx-d3-g2-s1"],
         [f"{kd}-deeprx-d3-g2-s2"],
     ]
