@@ -127,6 +127,7 @@ class _Learner:
         self._log = folder / "training" / f"{job.name}.jsonl"
         net = build(job.receiver, job.scenario.grid.num_rx, job.scenario.bits_per_symbol, job.seed)
         self.net: Network = net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self._forward = torch.compile(self.net) if job.training.compiled else self.net
         self._objective = Objective(job.distillation, self.net, teachers, job.seed)
         self._optimizer = _optimizer([*self.net.parameters(), *self._objective.parameters()], job.training)
         self._autocast = torch.autocast(
@@ -145,7 +146,7 @@ class _Learner:
         for group in self._optimizer.param_groups:
             group["lr"] = self.job.training.rate(self.step)
         with full_precision(), self._autocast:
-            llrs = self.net(features.contiguous(memory_format=torch.channels_last)).float()
+            llrs = self._forward(features.contiguous(memory_format=torch.channels_last)).float()
         progress = self.step / self.job.training.steps
         loss = self._objective(llrs, slots, [told[name] for name in self.listens_to], progress)
         self._optimizer.zero_grad()
