@@ -13,7 +13,6 @@ something.
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
 import torch
@@ -26,17 +25,18 @@ from channels.records import write_atomic
 from energy.agreement import draw, leave_one_out, scores, table
 from energy.campaign import (
     Subject,
-    achieved_flops_per_clock,
     meter_subjects,
     module_subject,
     observed,
     onnx_subject,
     read_windows,
+    training_subject,
 )
 from energy.devices import gpu, host
-from energy.instruments import Instrument, Nvml, available
+from energy.estimators import Observed
+from energy.instruments import Instrument, Nvml, available, cycle_counter
 from energy.window import IDLE, Protocol, Window, per_call
-from receivers.export import export_onnx
+from receivers.export import export_onnx, quantise
 from receivers.spec import build
 from receivers.weights import Card, NeuralReceiver
 
@@ -70,12 +70,15 @@ def main() -> None:
     protocol = Protocol(min_duration_s=shortest_s, idle_s=shortest_s, rounds=rounds, cool_down_s=0.2)
     path = given.folder / f"windows-{'cuda' if given.cuda else 'cpu'}.jsonl"
     for _ in track(
-        meter_subjects(subjects, instruments, protocol, path), "metering", len(subjects) * rounds, console=CONSOLE
+        meter_subjects(subjects, instruments, protocol, path, None if given.cuda else cycle_counter()),
+        "metering",
+        len(subjects) * rounds,
+        console=CONSOLE,
     ):
         pass
     windows = read_windows(path)
     instrument = instruments[-1].name
-    seen = observed(subjects, windows, instrument, given.cpu_time)
+    seen = observed(subjects, windows, instrument, device, given.cpu_time)
     rows = table(leave_one_out(seen, device))
     found = scores(rows)
     for quantity in ("s", "j"):
@@ -83,7 +86,7 @@ def main() -> None:
             write_atomic(given.folder / f"agreement-{quantity}.{kind}", data)
     write_atomic(given.folder / "agreement.csv", rows.to_csv(index=False, lineterminator="\n"))
     write_atomic(given.folder / "scores.csv", found.to_csv(index=False, lineterminator="\n"))
-    _print(subjects, windows, found, instrument, device.clock_hz)
+    _print(subjects, seen, windows, found, instrument)
 
 
 def _subjects(setting: Scenario, folder: Path, batches: list[int], cuda: bool) -> list[Subject]:
@@ -96,7 +99,9 @@ def _subjects(setting: Scenario, folder: Path, batches: list[int], cuda: bool) -
         inputs = receiver.net.features(slots)
         for batch in batches:
             if cuda:
-                subjects.append(module_subject(receiver.net, spec, inputs[:batch].to(where)))
+                given = inputs[:batch].to(where)
+                subjects += [module_subject(receiver.net, spec, given, bf16=bf16) for bf16 in (False, True)]
+                subjects.append(training_subject(receiver.net, spec, given))
                 continue
             for path in _exported(receiver, setting, folder / "exports", inputs):
                 subjects.append(onnx_subject(path, spec, inputs[:batch]))
@@ -110,28 +115,8 @@ def _exported(receiver: NeuralReceiver, setting: Scenario, folder: Path, inputs:
         export_onnx(receiver, there.parent, SlotStream(setting, 1, 2, "test", purpose="export"), (10.0,))
     quantised = there.with_name(f"{receiver.name}-int8.onnx")
     if not quantised.exists():
-        _quantise(there, quantised, inputs)
+        quantise(there, quantised, inputs[:4])
     return there, quantised
-
-
-def _quantise(path: Path, to: Path, inputs: torch.Tensor) -> None:
-    from onnxruntime import quantization
-
-    class Slots(quantization.CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._left = [{"features": slot[None].numpy()} for slot in inputs[:4]]
-
-        def get_next(self) -> object:
-            return self._left.pop() if self._left else None
-
-    level = logging.getLogger().level
-    logging.getLogger().setLevel(logging.ERROR)  # it asks to be run after a pass that changes nothing here
-    quantization.quantize_static(
-        path, to, Slots(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
-        activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
-        op_types_to_quantize=["Conv", "Relu", "Add"],
-    )  # fmt: skip
-    logging.getLogger().setLevel(level)
 
 
 def _card(spec: str) -> Card:
@@ -141,29 +126,33 @@ def _card(spec: str) -> Card:
     )  # fmt: skip
 
 
-def _print(subjects: list[Subject], windows: list[Window], found: object, instrument: str, clock_hz: float) -> None:
-    calls = Table("receiver", "runtime", "batch", "MFLOP", "MB", "FLOP/byte", "ms per slot", "+-", "FLOP/clock")
-    for subject in subjects:
+def _print(
+    subjects: list[Subject], observations: list[Observed], windows: list[Window], found: object, instrument: str
+) -> None:
+    calls = Table(
+        "receiver", "runtime", "phase", "batch", "MFLOP", "MB", "FLOP/byte", "ms per slot", "+-", "FLOP/clock"
+    )
+    for subject, observation in zip(subjects, observations, strict=True):
         seen, work = per_call(windows, subject.name, instrument), subject.work
-        clocks = achieved_flops_per_clock(work, seen.cpu_s, clock_hz)
         calls.add_row(
-            subject.receiver, subject.runtime, f"{work.batch_slots}", f"{work.flops / 1e6:.0f}",
+            subject.receiver, subject.runtime, subject.phase, f"{work.batch_slots}", f"{work.flops / 1e6:.0f}",
             f"{work.bytes / 1e6:.1f}", f"{work.intensity:.1f}", f"{1e3 * seen.duration_s / work.batch_slots:.3g}",
-            f"{seen.duration_sd_s / seen.duration_s:.0%}", f"{clocks:.1f}",
+            f"{seen.duration_sd_s / seen.duration_s:.0%}", f"{observation.flops_per_clock:.1f}",
         )  # fmt: skip
     CONSOLE.print(calls)
+    CONSOLE.print(f"FLOP/clock by {', '.join(sorted({o.cycles_from for o in observations}))}")
     flops = [s.work.flops / s.work.batch_slots for s in subjects]
     kinds = {j.kind for w in windows if w.name != IDLE for j in w.joules if j.instrument == instrument} - {"assumed"}
     CONSOLE.print(
         f"FLOPs span {max(flops) / min(flops):.0f} times over {len({s.receiver for s in subjects})} receivers"
     )
     scored = Table(
-        "runtime", "estimator", "calls", "MAPE of time", "worst", "rank", f"MAPE of energy ({'/'.join(kinds)})"
+        "phase", "runtime", "estimator", "calls", "MAPE of time", "worst", "rank", f"MAPE of energy ({'/'.join(kinds)})"
     )
     for row in found.itertuples():  # type: ignore[attr-defined]
         if row.estimator in SHOWN:
             scored.add_row(
-                row.runtime, row.estimator, f"{row.calls}", f"{row.mape_time_percent:.1f} %",
+                row.phase, row.runtime, row.estimator, f"{row.calls}", f"{row.mape_time_percent:.1f} %",
                 f"{row.worst_time_percent:.0f} %", f"{row.rank_time:.3f}", f"{row.mape_energy_percent:.1f} %",
             )  # fmt: skip
     CONSOLE.print(scored)
