@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from distillation.console import ConsoleWatcher
     from distillation.runs import Run
     from receivers.ber import Shard
+    from receivers.export import Int8
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -94,8 +95,9 @@ def train(
 @app.command()
 def sweep(config: ConfigArgument, runs: RootOption = Path("runs"), workers: WorkersOption = 1) -> None:
     """The whole job: train, evaluate, meter, eCAL, report; resumes where it was."""
+    from distillation.metering import meter_all
     from distillation.report import write_report
-    from distillation.sweep import ecal_all, meter_all, train_all
+    from distillation.sweep import ecal_all, train_all
     from distillation.sweep import evaluate as evaluate_all
 
     for run, watcher in _open(config, runs):
@@ -268,22 +270,28 @@ def energy(
     as_json: JsonOption = False,
 ) -> None:
     """Meter and estimate the energy of every receiver of a run, and how well both agree; resumes where it was."""
-    from distillation.sweep import agree_all, meter_all
+    from distillation.metering import agree_all, meter_all
     from energy.instruments import Wattmeter
 
     log = Wattmeter.read(wattmeter, utc_offset) if wattmeter else None
     loaded, watcher = _load(run, quiet=as_json)
     meter_all(loaded, watcher)
-    scores = agree_all(loaded, watcher, rounds, compiled, log)
-    table = loaded.energy()
+    found = agree_all(loaded, watcher, rounds, compiled, log)
+    table, scores, clocks = loaded.energy(), found.scores, found.clocks
     if as_json:
         rows = _rows(table.assign(energy_j_per_slot=table["energy_j"] / table["slots"]))
-        print(json.dumps({"rows": rows, "agreement": _rows(scores)}))
+        answer = {"agreement": scores, "instruments": found.instruments, "flops_per_clock": clocks}
+        print(json.dumps({"rows": rows, **{name: _rows(part) for name, part in answer.items()}}))
         return
     shown = table[table["phase"] == "inference"].copy()
     shown["mJ per slot"] = 1e3 * shown["energy_j"] / shown["slots"]
     shown["ms per slot"] = 1e3 * shown["duration_s"] / shown["slots"]
     print(shown[["receiver", "source", "kind", "mJ per slot", "ms per slot"]].to_string(index=False))
+    print("\nFLOPs per clock and core, achieved and assumed")
+    print(clocks.rename(columns=lambda c: c.replace("_flops_per_clock", "").replace("_", " ")).to_string(index=False))
+    if found.instruments["instrument"].nunique() > 1:
+        print("\njoules by every instrument, on the same windows")
+        print(found.by_instrument().to_string())
     percent = {c: c.removesuffix("_percent") + " [%]" for c in scores if c.endswith("_percent")}
     print(f"\nestimates against the meter, leave-one-receiver-out where fitted: {loaded.agreement_folder}")
     print(scores[scores["runtime"] == "all"].drop(columns="runtime").rename(columns=percent).to_string(index=False))
@@ -394,13 +402,38 @@ def _draw(figures: list[Any], folder: Path) -> None:
 
 
 @app.command()
-def report(run: RunArgument, as_json: JsonOption = False) -> None:
+def report(
+    run: RunArgument,
+    intensity: Annotated[
+        str | None, typer.Option(help="State emissions, by a named carbon intensity such as world-2023.")
+    ] = None,
+    pue: Annotated[float, typer.Option(help="Power usage effectiveness, for emissions.")] = 1.0,
+    unit: Annotated[
+        str, typer.Option(help="Emissions per 'slot', 'decoded bit' or 'correct transport block'.")
+    ] = "slot",
+    as_json: JsonOption = False,
+) -> None:
     """Write the BER / energy trade-off report: one HTML page, figures and tables."""
+    import pandas as pd
+
+    from channels import UserError
     from distillation.report import write_report
+    from distillation.report.carbon import Footing
+    from energy.carbon import Site
+    from energy.carbon import intensity as named
 
     loaded, _ = _load(run, quiet=as_json)
-    page = write_report(loaded)
-    print(json.dumps({"path": str(page)}) if as_json else f"report: {page}")
+    if intensity is None and (pue, unit) != (1.0, "slot"):
+        raise UserError("report: --pue and --unit speak of emissions; give --intensity, such as world-2023")
+    site = Site.parse({"intensity": named(intensity), "pue": pue}, "report") if intensity else None
+    page = write_report(loaded, Footing(site, unit) if site else None)
+    emissions = pd.read_csv(page.parent / "carbon.csv") if site else pd.DataFrame(columns=["receiver", "line"])
+    if as_json:
+        print(json.dumps({"path": str(page), **({"carbon": _rows(emissions)} if site else {})}))
+        return
+    for row in emissions.itertuples():
+        print(f"{row.receiver:<28} {row.line}")
+    print(f"report: {page}")
 
 
 @app.command()
@@ -408,22 +441,36 @@ def export(
     run: RunArgument,
     name: Annotated[str, typer.Argument(help="A receiver of the run, or 'smallest' for its smallest student.")],
     format: Annotated[str, typer.Option(help="File format: onnx.")] = "onnx",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Write an int8 file too, with its bit errors beside those of the first.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Export a receiver, proven equal to what was tested."""
     from channels import SlotStream, UserError
-    from receivers.export import export_onnx
+    from receivers.export import export_int8, export_onnx
 
     loaded, _ = _load(run, quiet=as_json)
     if format != "onnx":
         raise UserError(f"format: '{format}' is not available; formats: onnx")
     receiver = loaded.receiver(name)
-    evaluation = loaded.config.evaluation
-    stream = SlotStream(loaded.config.scenario, loaded.config.seed, 32, "test", purpose="export")
+    config, evaluation = loaded.config, loaded.config.evaluation
+    stream = SlotStream(config.scenario, config.seed, 32, "test", purpose="export")
     folder = loaded.folder / "exports" / receiver.name
     parity = export_onnx(receiver, folder, stream, evaluation.sinr_db, evaluation.interference_shares)
+    quantised = None
+    if int8:
+        # enough for an interval; a stop rule would count until both files have made many errors
+        counted = evaluation.model_copy(
+            update={"max_slots": evaluation.min_slots, "code_rate": None, "target_block_errors": None}
+        )
+        calibration = SlotStream(config.scenario, config.seed, 64, "train", purpose="calibration").block(0)
+        stream = SlotStream(config.scenario, config.seed, evaluation.block_slots, "test", purpose="export")
+        path, target_ber = folder / f"{receiver.name}.onnx", config.report.target_ber
+        quantised = export_int8(path, receiver.net.features(calibration), stream, counted, target_ber)
     if as_json:
-        print(json.dumps({"folder": str(folder), **parity.as_json()}))
+        beside = {"int8": _rows(quantised.rates)} if quantised else {}
+        print(json.dumps({"folder": str(folder), **parity.as_json(), **beside}))
         return
     print(
         f"export: {folder / (receiver.name + '.onnx')}\n"
@@ -431,6 +478,26 @@ def export(
         f"{parity.max_llr:.1f}, {parity.differing_decisions} of {parity.bits} bits decided differently, "
         f"bit errors {parity.bit_errors_original} and {parity.bit_errors_exported}"
     )
+    if quantised:
+        _print_int8(quantised)
+
+
+def _print_int8(found: Int8) -> None:
+    print(f"int8: {found.path}, not equal: bit errors of both files on the same slots")
+    sides = {name: rows.set_index(["interference_share", "sinr_db"]) for name, rows in found.rates.groupby("receiver")}
+    eight = sides.pop(found.path.name)
+    (whole,) = sides.values()
+    for (share, sinr_db), row in eight.iterrows():
+        before = whole.loc[(share, sinr_db)]
+        print(
+            f"{sinr_db:>6g} dB, interference share {share:g}: BER {before['ber']:.2e} ({before['ber_low']:.2e} to "
+            f"{before['ber_high']:.2e}) in float32, {row['ber']:.2e} ({row['ber_low']:.2e} to {row['ber_high']:.2e}) "
+            f"in int8, {row['slots']:.0f} slots"
+        )
+    for share, gap in found.losses.items():
+        words = "not reached by both" if math.isnan(gap.gap_db) else f"{gap.gap_db:+.2f} dB"
+        interval = "" if math.isnan(gap.low_db) else f" (95 %: {gap.low_db:+.2f} to {gap.high_db:+.2f})"
+        print(f"loss of int8 at BER {found.target_ber:g}, interference share {share:g}: {words}{interval}")
 
 
 _held: list[Any] = []  # locks of run folders, for the life of the process
