@@ -25,7 +25,7 @@ from energy.campaign import (
     side_by_side,
     training_subject,
 )
-from energy.devices import Device, gpu, host
+from energy.devices import Device, gpu, gpu_uuid, host
 from energy.estimators import ESTIMATORS, FROM_FLOPS
 from energy.instruments import Instrument, Nvml, Wattmeter, available, cycle_counter
 from energy.meter import Meter, Reading
@@ -156,7 +156,7 @@ def agree_all(
 
 def _instruments(cpu_power_w: float | None, device: str) -> list[Instrument]:
     """Those that see the device; a GPU is metered by its own counter alone."""
-    return available(cpu_power_w) if device == "cpu" else [Nvml(torch.device(device).index or 0)]
+    return available(cpu_power_w) if device == "cpu" else [Nvml(gpu_uuid(torch.device(device).index or 0))]
 
 
 def _stream(run: Run, device: str, batch_slots: int) -> SlotStream:

@@ -138,13 +138,16 @@ def _rank(estimated: pd.Series, metered: pd.Series) -> float:
     return float(np.corrcoef(ours.rank(), theirs.rank())[0, 1])
 
 
-def draw(rows: pd.DataFrame, estimators: Sequence[str], quantity: str = "s") -> dict[str, bytes]:
+def draw(
+    rows: pd.DataFrame, estimators: Sequence[str], quantity: str = "s", clock: str = "wall clock"
+) -> dict[str, bytes]:
     """Estimates over metered values with the identity line, one panel per estimator, coloured by FLOPs per byte.
 
     Args:
         rows: as :func:`table` makes it.
         estimators: names, one panel each.
         quantity: ``s`` for time, ``j`` for energy; per slot.
+        clock: that metered times are of.
 
     Returns:
         the figure as ``png`` and ``pdf``.
@@ -154,7 +157,7 @@ def draw(rows: pd.DataFrame, estimators: Sequence[str], quantity: str = "s") -> 
     from matplotlib.figure import Figure
 
     what = {"s": "time per slot [ms]", "j": "energy per slot [mJ]"}[quantity]
-    kinds = "/".join(sorted(set(rows["kind"]))) if quantity == "j" else "wall clock"
+    kinds = "/".join(sorted(set(rows["kind"]))) if quantity == "j" else clock
     shown = rows[rows["estimator"].isin(estimators)].dropna(subset=["flops_per_byte"])
     metered, estimated = f"metered_{quantity}", f"estimated_{quantity}"
     per_slot = shown.assign(

@@ -5,9 +5,9 @@ depend on them), exports each to ONNX in fp32 and in int8 (QDQ, calibrated on sl
 scores every estimator leave-one-receiver-out. What is metered is kept in ``--folder``; an interrupted run goes on where
 it was. Meter on a quiet machine; on one that is not, ``--cpu-time`` scores against the CPU time of the process, which
 its neighbours hardly disturb. Without an energy counter, energy is a power model times time: then only the time says
-something.
+something. ``--cuda`` meters torch on a GPU by NVML's energy counter: joules against joules.
 
-    python scripts/agreement.py [--folder runs/agreement] [--rounds 3] [--seconds 5] [--cpu-time] [--quick]
+    python scripts/agreement.py [--folder runs/agreement] [--rounds 3] [--seconds 5] [--cpu-time] [--cuda] [--quick]
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from energy.campaign import (
     read_windows,
     training_subject,
 )
-from energy.devices import gpu, host
+from energy.devices import gpu, gpu_uuid, host
 from energy.estimators import Observed
 from energy.instruments import Instrument, Nvml, available, cycle_counter
 from energy.window import IDLE, Protocol, Window, per_call
@@ -54,8 +54,8 @@ def main() -> None:
     arguments.add_argument("--folder", type=Path, default=Path("runs/agreement"))
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--seconds", type=float, default=5.0)
-    arguments.add_argument("--batches", type=int, nargs="+", default=[1])
-    arguments.add_argument("--cuda", action="store_true", help="torch on the GPU instead of ONNX Runtime on the CPU")
+    arguments.add_argument("--batches", type=int, nargs="+", help="slots per call: 1, and on a GPU 32")
+    arguments.add_argument("--cuda", action="store_true", help="torch on the GPU: float32, bfloat16, a training step")
     arguments.add_argument("--cpu-time", action="store_true", help="CPU time per thread in place of the wall clock")
     arguments.add_argument("--quick", action="store_true", help="one round of one second: rough")
     given = arguments.parse_args()
@@ -63,9 +63,10 @@ def main() -> None:
     setting = scenario("desk").model_copy(update={"grid": Grid(num_prb=26)})
     device = gpu() if given.cuda else host()
     CONSOLE.print(f"{device.name}: {device.source}")
-    subjects = _subjects(setting, given.folder, given.batches, given.cuda)
+    batches = given.batches or ([1, 32] if given.cuda else [1])
+    subjects = _subjects(setting, given.folder, batches, given.cuda)
     # a GPU is metered by its own counter alone: CodeCarbon would add a model of the CPU to it
-    instruments: list[Instrument] = [Nvml()] if given.cuda else available()
+    instruments: list[Instrument] = [Nvml(gpu_uuid())] if given.cuda else available()
     shortest_s = max(seconds, *(i.shortest_s for i in instruments))
     protocol = Protocol(min_duration_s=shortest_s, idle_s=shortest_s, rounds=rounds, cool_down_s=0.2)
     path = given.folder / f"windows-{'cuda' if given.cuda else 'cpu'}.jsonl"
@@ -81,8 +82,11 @@ def main() -> None:
     seen = observed(subjects, windows, instrument, device, given.cpu_time)
     rows = table(leave_one_out(seen, device))
     found = scores(rows)
+    clock = "CPU time per thread" if given.cpu_time else "wall clock"
     for quantity in ("s", "j"):
-        for kind, data in draw(rows, ["FLOPs/clock", "FLOPs/clock, fitted", "roofline, fitted"], quantity).items():
+        for kind, data in draw(
+            rows, ["FLOPs/clock", "FLOPs/clock, fitted", "roofline, fitted"], quantity, clock
+        ).items():
             write_atomic(given.folder / f"agreement-{quantity}.{kind}", data)
     write_atomic(given.folder / "agreement.csv", rows.to_csv(index=False, lineterminator="\n"))
     write_atomic(given.folder / "scores.csv", found.to_csv(index=False, lineterminator="\n"))

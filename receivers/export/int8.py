@@ -1,9 +1,10 @@
 """Exported receivers in 8-bit integers, and what that costs in bit errors.
 
-Weights (a scale per channel) and activations (a scale per tensor, from the values on calibration slots) become 8-bit
-integers in ONNX's QDQ form. Weights use 7 of the bits, so that sums of two products fit the 16 bits in which CPUs
-without VNNI add them, and the file decides alike there. Such a file is not equal to what was tested: its errors are
-counted beside those of the float32 file, on the same slots, and its report holds both with their intervals.
+Convolutions compute in integers, in ONNX's QDQ form: weights with a scale per channel, activations with a scale per
+tensor from the values on calibration slots. Additions stay in float32: they carry channel estimates, powers and LLRs,
+whose range no 8 bits hold, and they cost little. Weights use 7 of their bits, so that sums of two products fit the 16
+bits in which CPUs without VNNI add them, and the file decides alike there. Such a file is not equal to what was tested:
+its errors are counted beside those of the float32 file, on the same slots, and its report holds both with intervals.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import json
 import logging
 import math
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -32,6 +35,7 @@ def quantise(path: Path, to: Path, features: torch.Tensor) -> None:
         path: the float32 file.
         features: of calibration slots, float32 ``(B, features, 14, subcarriers)``; the more, the slower.
     """
+    import onnx
     from onnxruntime import quantization
 
     class Reader(quantization.CalibrationDataReader):
@@ -47,10 +51,20 @@ def quantise(path: Path, to: Path, features: torch.Tensor) -> None:
         quantization.quantize_static(
             path, to, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True, reduce_range=True,
             activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
-            op_types_to_quantize=["Conv", "Relu", "Add", "Concat"],
+            nodes_to_quantize=_in_integers(onnx.load(path).graph.node),
         )  # fmt: skip
     finally:
         logging.getLogger().setLevel(level)
+
+
+def _in_integers(nodes: Sequence[Any]) -> list[str]:
+    """Convolutions, what activates them, and what joins nothing but their results."""
+    results = {node.output[0] for node in nodes if node.op_type == "Conv"}
+    return [
+        node.name
+        for node in nodes
+        if node.op_type in ("Conv", "Relu") or (node.op_type == "Concat" and set(node.input) <= results)
+    ]
 
 
 @dataclass(frozen=True)
@@ -108,7 +122,7 @@ def _report(found: Int8, both: list[OnnxReceiver], slots: int) -> dict[str, obje
     losses = [{"interference_share": share, **asdict(gap)} for share, gap in found.losses.items()]
     shown = ["receiver", "interference_share", "sinr_db", "slots", "bits", "bit_errors", "ber", "ber_low", "ber_high"]
     return {
-        "format": "onnx, int8 in QDQ form: weights in 7 bits per channel, activations in 8 per tensor",
+        "format": "onnx, convolutions in int8 in QDQ form: weights of 7 bits per channel, activations of 8 per tensor",
         "file": int8.name,
         "bytes": found.path.stat().st_size,
         "sha256": int8.digest,
