@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from channels import UserError
 from channels.records import TEMPORARY
 from distillation.lifecycle import Ledger
 from distillation.plan import teacher_of
@@ -298,7 +299,10 @@ def _clock_tables(run: Run) -> list[dict[str, Any]]:
         "receiver", "runtime", "phase", "batch_slots", "achieved_flops_per_clock", "assumed_flops_per_clock",
         "cycles_from",
     ]  # fmt: skip
-    calls = pd.read_csv(path)[columns].drop_duplicates()
+    table = pd.read_csv(path)
+    if not set(columns) <= set(table):
+        raise UserError(f"{path}: damaged or of another version; run: leanrx energy {run.folder}")
+    calls = table[columns].drop_duplicates()
     head = ["receiver", "runtime", "phase", "slots a call", "FLOPs per clock, achieved", "assumed", "cycles by"]
     rows = [
         [

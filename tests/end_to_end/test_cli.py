@@ -378,6 +378,7 @@ def test_the_reports_numbers_are_those_of_the_run(run: Path) -> None:
         ("receivers/teacher/card.json", b"\xff", "report", "not a receiver's card"),
         ("config.yaml", b"", "report", "write keys and values"),
         ("ber.journal.jsonl", b"nonsense\n", "evaluate", "not a table of counts"),
+        ("agreement/agreement.csv", b"receiver\nnet\n", "report", "of another version; run: leanrx energy"),
     ],
 )
 def test_damaged_files_are_named(run: Path, capsys, file: str, damage: bytes, command: str, words: str) -> None:
