@@ -384,6 +384,7 @@ def test_the_reports_numbers_are_those_of_the_run(run: Path) -> None:
 def test_damaged_files_are_named(run: Path, capsys, file: str, damage: bytes, command: str, words: str) -> None:
     path = run / file
     before = path.read_bytes() if path.exists() else None
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(damage)
     try:
         leanrx(command, run, code=2)
