@@ -7,12 +7,14 @@ JSON lines as they come, so that an interrupted campaign goes on where it was; e
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -40,6 +42,7 @@ class Subject:
         phase: ``inference`` or ``training``.
         work: of one call.
         call: does it.
+        digest: fingerprint of what computes, so that windows of another artefact are not taken for its own.
         on_gpu: whether a GPU computes.
     """
 
@@ -48,12 +51,13 @@ class Subject:
     phase: str
     work: Work
     call: Callable[[], object]
+    digest: str
     on_gpu: bool = False
 
     @property
     def name(self) -> str:
         """As in the file of windows."""
-        return f"{self.receiver}/{self.runtime}/{self.phase}/{self.work.batch_slots}"
+        return f"{self.receiver}/{self.runtime}/{self.phase}/{self.work.batch_slots}@{self.digest[:8]}"
 
 
 def module_subject(
@@ -65,7 +69,7 @@ def module_subject(
         inputs: of one call, slots first, on the network's device.
         bf16: weights and activations in bfloat16, on a copy of the network, in place of float32.
     """
-    net = net.eval()
+    net, digest = net.eval(), _digest(net)
     work = count_layers(net, inputs, name=receiver, precision="bf16" if bf16 else "fp32")
     if bf16:
         net, inputs = copy.deepcopy(net).bfloat16(), inputs.bfloat16()
@@ -78,11 +82,12 @@ def module_subject(
             return run(inputs)
 
     runtime = ("compiled" if compiled else "eager") + ("-bf16" if bf16 else "")
-    return Subject(receiver, runtime, "inference", work, call, inputs.is_cuda)
+    return Subject(receiver, runtime, "inference", work, call, digest, inputs.is_cuda)
 
 
 def training_subject(net: nn.Module, receiver: str, inputs: torch.Tensor) -> Subject:
     """A training step: forward, binary cross-entropy against drawn bits, backward, AdamW; on a copy of the network."""
+    digest = _digest(net)
     net = copy.deepcopy(net).train()
     work = count_layers(net, inputs, name=receiver, training=True)
     inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -97,7 +102,7 @@ def training_subject(net: nn.Module, receiver: str, inputs: torch.Tensor) -> Sub
             loss.backward()
             step.step()
 
-    return Subject(receiver, "eager", "training", work, call, inputs.is_cuda)
+    return Subject(receiver, "eager", "training", work, call, digest, inputs.is_cuda)
 
 
 def classical_subject(receiver: Receiver, slots: Slots, counted: OperationCount) -> Subject:
@@ -110,7 +115,8 @@ def classical_subject(receiver: Receiver, slots: Slots, counted: OperationCount)
     macs = counted.macs * len(slots)
     formula = Layer(receiver.name, "formula", "dense", "forward", 0, macs, 0, 0, 0)
     work = Work(receiver.name, "fp32", len(slots), (formula,), uncounted=(receiver.name,))
-    return Subject(receiver.name, "classical", "inference", work, lambda: receiver(slots), slots.y.is_cuda)
+    digest = hashlib.sha256(receiver.digest.encode()).hexdigest()
+    return Subject(receiver.name, "classical", "inference", work, lambda: receiver(slots), digest, slots.y.is_cuda)
 
 
 def onnx_subject(path: Path, receiver: str, inputs: torch.Tensor) -> Subject:
@@ -129,7 +135,14 @@ def onnx_subject(path: Path, receiver: str, inputs: torch.Tensor) -> Subject:
         raise UserError(f"{path}: ONNX Runtime cannot load it ({type(error).__name__}); export again") from None
     work = count_onnx(path, list(inputs.shape))
     feed = {session.get_inputs()[0].name: inputs.cpu().contiguous().numpy()}
-    return Subject(receiver, f"onnx-{work.precision}", "inference", work, lambda: session.run(None, feed))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Subject(receiver, f"onnx-{work.precision}", "inference", work, lambda: session.run(None, feed), digest)
+
+
+def _digest(net: nn.Module) -> str:
+    """Fingerprint of a network's class and state."""
+    state = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
+    return hashlib.sha256(repr(net).encode() + safetensors.torch.save(state)).hexdigest()
 
 
 def meter_subjects(

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 
@@ -59,7 +60,8 @@ def test_every_runtime_computes_the_same(exported: Path) -> None:
     there = torch.from_numpy(onnx.call()[0])  # type: ignore[index]
     torch.testing.assert_close(eager.call(), there, rtol=1e-4, atol=1e-4)
     assert eager.work.macs == onnx.work.macs == count_slots(net, Grid(num_prb=1), batch_slots=3).macs
-    assert (eager.name, onnx.name) == ("net/eager/inference/3", "net/onnx-fp32/inference/3")
+    names = [s.name.split("@")[0] for s in (eager, onnx)]
+    assert names == ["net/eager/inference/3", "net/onnx-fp32/inference/3"]
 
 
 def test_a_training_step_learns_and_leaves_the_receiver_alone() -> None:
@@ -70,6 +72,20 @@ def test_a_training_step_learns_and_leaves_the_receiver_alone() -> None:
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert not net.training
     assert subject.work.macs == count_slots(net, Grid(num_prb=1), batch_slots=3, training=True).macs
+
+
+def test_windows_of_another_artefact_are_not_taken(tmp_path: Path, exported: Path) -> None:
+    """Trained again or exported again: metered again, under the same name of the receiver."""
+    path = tmp_path / "windows.jsonl"
+    list(meter_subjects([module_subject(build(SPEC, seed=1), "net", INPUTS)], [Clock()], QUICK, path))
+    again = [module_subject(build(SPEC, seed=2), "net", INPUTS)]
+    assert len([w for w in meter_subjects(again, [Clock()], QUICK, path) if w.name == again[0].name]) == 2
+    same, changed = onnx_subject(exported, "net", INPUTS), tmp_path / "changed.onnx"
+    model = onnx.load(exported)
+    model.producer_name = "another exporter"
+    onnx.save(model, changed)
+    assert onnx_subject(exported, "net", INPUTS).name == same.name
+    assert onnx_subject(changed, "net", INPUTS).name != same.name
 
 
 def test_a_campaign_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -129,7 +145,7 @@ def test_achieved_flops_per_clock_by_perf_or_by_cpu_time() -> None:
     (seen,) = observed([subject], recorded(subject.name, [counted[0], None]), "clock", DEVICE)
     nominal = 1.5 * 1e9
     assert (seen.flops_per_clock, seen.cycles_from) == (pytest.approx(flops / nominal), "CPU time x nominal clock")
-    on_gpu = Subject(subject.receiver, subject.runtime, subject.phase, subject.work, subject.call, on_gpu=True)
+    on_gpu = Subject(subject.receiver, subject.runtime, subject.phase, subject.work, subject.call, subject.digest, True)
     (seen,) = observed([on_gpu], recorded(subject.name, [None]), "clock", DEVICE)
     assert (seen.cycles, seen.cycles_from) == (pytest.approx(2.0 * 1e9 * 4), "time x highest clock")
 
@@ -183,7 +199,7 @@ def test_a_classical_receiver_is_counted_without_bytes(small: Scenario) -> None:
     slots, counted = SlotStream(small, 1, 3, "test").block(0), count_classical("LS", small.grid, 4)
     subject = classical_subject(LsReceiver(), slots, counted)
     assert (subject.work.macs, subject.work.bytes, subject.work.uncounted) == (3 * counted.macs, 0, ("LS",))
-    assert subject.name == "LS/classical/inference/3"
+    assert subject.name.startswith("LS/classical/inference/3@")
     torch.testing.assert_close(subject.call(), LsReceiver()(slots))
 
 

@@ -180,7 +180,7 @@ def test_joules_of_a_synthetic_gpu(monkeypatch) -> None:
 
     def subject_of(work: Work) -> Subject:
         made = LAW.estimate(work, GPU)
-        return Subject(work.name, "eager", "inference", work, lambda: draw(made.duration_s, made.energy_j), True)
+        return Subject(work.name, "eager", "inference", work, lambda: draw(made.duration_s, made.energy_j), "", True)
 
     subjects = [subject_of(work) for work in gpu_works()]
     protocol = Protocol(min_duration_s=5, idle_s=5, cool_down_s=0.2, rounds=2)
