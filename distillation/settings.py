@@ -79,7 +79,7 @@ class Teacher(Record):
         receiver: spec strings.
         seeds: each receiver is trained once per seed; the run's ``seed`` if not given.
         training: how.
-        trained: folders of receivers that are trained already, by spec string: taken as they are.
+        trained: receivers that are trained already, by spec string: folders, or names in :mod:`receivers.zoo`.
     """
 
     receiver: Specs = ("deeprx",)

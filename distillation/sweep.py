@@ -22,7 +22,8 @@ from receivers.ber import WHOLE, Evaluation, PointState, Shard, count_errors, ou
 from receivers.ber import merge as merge_counts
 from receivers.classical import BOUNDS, classical_receivers
 from receivers.protocol import Receiver
-from receivers.weights import NeuralReceiver, load, save
+from receivers.weights import NeuralReceiver, save
+from receivers.zoo import load
 
 
 class Watcher(Protocol):

@@ -74,7 +74,9 @@ def test_the_wheel_holds_the_packages_and_their_data_alone(tmp_path) -> None:
     assert {n.split("/")[0] for n in names if ".dist-info" not in n} == set(ORDER)
     for data in (
         "channels/presets/desk.yaml", "energy/devices.yaml", "energy/ecal/presets/published-mlp.yaml",
-        "distillation/report/page.html.jinja",
+        "distillation/report/page.html.jinja", "receivers/zoo/__init__.py",
     ):  # fmt: skip
         assert data in names
+    shipped = [p.relative_to(ROOT) for p in (ROOT / "receivers" / "zoo").glob("*/*") if p.parent.name[0] not in "_."]
+    assert {str(p) for p in shipped} <= set(names)
     assert any(n.endswith("licenses/LICENSE") for n in names)
