@@ -109,6 +109,29 @@ def sweep(config: ConfigArgument, runs: RootOption = Path("runs"), workers: Work
 
 
 @app.command()
+def tune(config: ConfigArgument, runs: RootOption = Path("runs"), as_json: JsonOption = False) -> None:
+    """Search the figures of distillation that the 'search' section names; resumes where it was."""
+    from distillation.search import best, search
+
+    for run, watcher in _open(config, runs, quiet=as_json):
+        trials = []
+        for trial in search(run, watcher):
+            trials.append(trial)
+            if not as_json:
+                values = ", ".join(f"{name} {value:g}" for name, value in trial.values.items())
+                ber = "diverged" if trial.ber is None else f"mean BER {trial.ber:.4g}"
+                print(f"trial {trial.index}: {values}: {ber}")
+        found, path = best(trials), run.folder / "search" / "search.csv"
+        if as_json:
+            print(json.dumps({"path": str(path), "best": asdict(found), "trials": [asdict(t) for t in trials]}))
+        else:
+            print(
+                f"trials: {path}\nthe best is trial {found.index}, mean BER {found.ber:.4g}:\n\n{found.to_yaml()}",
+                end="",
+            )
+
+
+@app.command()
 def evaluate(
     run: RunArgument,
     sinr_db: Annotated[list[float] | None, typer.Option(help="Test at this SINR too; may be repeated.")] = None,
@@ -503,7 +526,7 @@ def _print_int8(found: Int8) -> None:
 _held: list[Any] = []  # locks of run folders, for the life of the process
 
 
-def _open(config: Path, root: Path) -> Iterator[tuple[Run, ConsoleWatcher]]:
+def _open(config: Path, root: Path, quiet: bool = False) -> Iterator[tuple[Run, ConsoleWatcher]]:
     """The runs of a configuration, one after the other; all are checked before the first begins."""
     from distillation.plan import planned
     from distillation.runs import lock, open_run
@@ -515,7 +538,7 @@ def _open(config: Path, root: Path) -> Iterator[tuple[Run, ConsoleWatcher]]:
         planned(sweep_config)
     for sweep_config in sweeps:
         _held.append(lock(root / sweep_config.label))
-        yield open_run(sweep_config, root), _watcher()
+        yield open_run(sweep_config, root), _watcher(quiet)
 
 
 def _load(folder: Path, shard: Shard | None = None, quiet: bool = False) -> tuple[Run, ConsoleWatcher]:

@@ -38,6 +38,10 @@ from receivers.spec import build
 from receivers.weights import Card, NeuralReceiver, full_precision, save
 
 
+class Diverged(UserError):
+    """A training whose loss is no longer finite."""
+
+
 @dataclass(frozen=True)
 class StepState:
     """Progress of a training: the step just taken (counted from 1), and its loss and bit error rate."""
@@ -65,8 +69,8 @@ def train(
         on_step: called after each logged step.
 
     Raises:
-        UserError: if a checkpoint belongs to another job, teacher and student do not fit, or a loss is not finite (the
-            others are trained all the same).
+        UserError: if a checkpoint belongs to another job, or teacher and student do not fit.
+        Diverged: if a loss is not finite (the others are trained all the same).
     """
     folder, training = Path(folder), jobs[0].training
     for job in jobs:
@@ -103,7 +107,7 @@ def train(
     failed = [x.job.name for x in learners if x.failed]
     receivers = [x.finish([job.name for job in jobs]) for x in learners if not x.failed]
     if failed:
-        raise UserError(f"{', '.join(failed)}: loss is not finite; lower learning_rate, change label")
+        raise Diverged(f"{', '.join(failed)}: loss is not finite; lower learning_rate, change label")
     return receivers
 
 

@@ -68,11 +68,18 @@ def train_cohort(run: Run, cohort: Sequence[Planned], watcher: Watcher, meter: M
     Raises:
         UserError: as :func:`distillation.cohort.train`.
     """
-    config, device = run.config, run.config.torch_device()
+    device = run.config.torch_device()
+    jobs = jobs_of(run, cohort, device)
+    train(jobs, run.folder, device, meter, watcher.training(jobs))
+
+
+def jobs_of(run: Run, cohort: Sequence[Planned], device: str) -> list[Job]:
+    """What there is to train, with its teachers."""
+    config = run.config
     bounds = {r.name: r for r in classical_receivers(config.scenario, device) if r.name in BOUNDS}
     names = {t for entry in cohort for t in entry.teachers}
     teachers = {n: bounds[n] if n in bounds else run.receiver(n, device) for n in names}
-    jobs = [
+    return [
         Job(
             name=entry.name, role=entry.role, receiver=entry.receiver, scenario=config.scenario,
             training=entry.training, seed=entry.seed, distillation=entry.distillation,
@@ -80,7 +87,6 @@ def train_cohort(run: Run, cohort: Sequence[Planned], watcher: Watcher, meter: M
         )
         for entry in cohort
     ]  # fmt: skip
-    train(jobs, run.folder, device, meter, watcher.training(jobs))
 
 
 def take_trained(run: Run, plan: Sequence[Planned]) -> None:

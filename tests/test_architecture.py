@@ -42,7 +42,9 @@ def test_receivers_know_no_training_and_help_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    for command in ("doctor", "train", "sweep", "evaluate", "merge", "count", "energy", "ecal", "report", "export"):
+    for command in (
+        "doctor", "train", "sweep", "tune", "evaluate", "merge", "count", "energy", "ecal", "report", "export"
+    ):  # fmt: skip
         assert command in done.stdout
 
 
