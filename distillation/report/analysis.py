@@ -178,7 +178,8 @@ def _sizes(
     share: float,
     sinr_db: float,
 ) -> pd.DataFrame:
-    counted = operations(run, receivers)
+    nets = {_net(r): r for r in receivers}
+    counted = operations(run, list(nets.values()))
     metered = energy[energy["source"] == METERED].set_index("receiver")
     target = run.config.report.target_ber
     at_share = counts[counts["interference_share"] == share]
@@ -193,12 +194,13 @@ def _sizes(
         at_point = curve[curve["sinr_db"] == sinr_db].iloc[0]
         floor = curve[curve["sinr_db"] == highest_db].iloc[0]
         points, errors, bits = curve[["sinr_db", "bit_errors", "bits"]].to_numpy(float).T
+        operation = counted[nets[_net(receiver)].name]
         role = receiver.card.role if isinstance(receiver, NeuralReceiver) else "classical"
         row = {
             "receiver": name,
             "role": role,
-            "parameters": counted[name].parameters,
-            "macs_per_slot": counted[name].macs,
+            "parameters": operation.parameters,
+            "macs_per_slot": operation.macs,
             "energy_j_per_slot": _look_up(metered, name, "energy_j_per_slot"),
             "energy_kind": metered["kind"].get(name, ""),
             "energy_j_per_data_bit": _look_up(metered, name, "energy_j_per_data_bit"),
@@ -220,6 +222,11 @@ def _sizes(
             row |= {column: gap.gap_db, f"{column}_low": gap.low_db, f"{column}_high": gap.high_db}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _net(receiver: Any) -> str:
+    """What operations depend on: equal nets are counted once."""
+    return receiver.card.receiver if isinstance(receiver, NeuralReceiver) else str(receiver.name)
 
 
 def _look_up(table: pd.DataFrame, name: str, column: str) -> float:

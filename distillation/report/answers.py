@@ -70,11 +70,11 @@ def _floor(analysis: Analysis, row: pd.Series) -> str:
     if np.isnan(row["ber_ratio"]):
         return f"{at} one of the two has no error at all"
     ratio = interval(row["ber_ratio"], row["ber_ratio_low"], row["ber_ratio_high"], "{:.2f}")
-    firm = "" if _firm(analysis, str(row["variant"])) else ", on too few erroneous slots to speak of a floor"
-    return f"{at} the twin has {ratio} times its BER{firm}"
+    doubt = "" if firm(analysis, str(row["variant"])) else ", on too few erroneous slots to speak of a floor"
+    return f"{at} the twin has {ratio} times its BER{doubt}"
 
 
-def _firm(analysis: Analysis, variant: str) -> bool:
+def firm(analysis: Analysis, variant: str) -> bool:
     """Whether a student and its twin have 100 erroneous slots each at the highest SINR, with every seed."""
     both = analysis.variants.set_index("variant")
     spec = both.loc[variant, "receiver"]
@@ -86,17 +86,17 @@ def _luck(analysis: Analysis) -> str:
     seeds = int(analysis.variants.loc[analysis.variants["role"] == "student", "seeds"].max())
     words = f"Students were trained with {seeds} seed(s): "
     if seeds == 1:
-        words += "intervals cover the test slots, not the luck of training. "
+        words += "intervals cover the test slots, not the luck of training."
     else:
-        words += "intervals in dB cover the test slots and the luck of training students, not that of the teacher. "
-    return words + ("No claim for distillation rests on fewer than 3 seeds." if seeds < 3 else "")
+        words += "intervals in dB cover the test slots and the luck of training students, not that of the teacher."
+    return words + (" No claim for distillation rests on fewer than 3 seeds." if seeds < 3 else "")
 
 
 def _closeness(analysis: Analysis) -> list[str]:
-    """Which small students are close to their teacher."""
-    students = analysis.variants.loc[analysis.variants["role"] == "student", "variant"]
-    rows = analysis.losses[analysis.losses["variant"].isin(students)].dropna(subset=["macs_share"])
-    rows = rows[rows["target_ber"] == CLOSE_AT_BER]
+    """Which small students are close to their teacher, each in the way to distil that comes closest."""
+    students = analysis.variants.loc[analysis.variants["role"] == "student", ["variant", "receiver"]]
+    rows = analysis.losses.merge(students, on="variant").dropna(subset=["macs_share"])
+    rows = rows[rows["target_ber"] == CLOSE_AT_BER].sort_values("loss_db").drop_duplicates(["receiver", "against"])
     if not len(rows):
         return []
     small = rows[rows["macs_share"] <= SMALL]
@@ -104,7 +104,7 @@ def _closeness(analysis: Analysis) -> list[str]:
         return [
             f"No student has {SMALL:.0%} or less of its teacher's MACs; the least is {rows['macs_share'].min():.0%}."
         ]
-    told = small.dropna(subset=["loss_db"]).sort_values("loss_db")
+    told = small.dropna(subset=["loss_db"])
     close = told[told["loss_db"] <= CLOSE_DB]
     words = f"Of {len(small)} students with {SMALL:.0%} or less of their teacher's MACs, "
     if len(close):
@@ -142,7 +142,7 @@ def _families(analysis: Analysis) -> str:
         won = contest[contest["winner"] == family]
         parts.append(f"{family} at {len(won)} ({int(won['separated'].sum())} with separated intervals)")
     return (
-        f"Families at equal MACs: of {len(contest)} sizes from {contest['macs_per_slot'].min():.3g} to "
+        f"Families at equal MACs: of {len(contest)} size(s) from {contest['macs_per_slot'].min():.3g} to "
         f"{contest['macs_per_slot'].max():.3g} MACs per slot, the best student with at most so many has the lowest "
         f"BER at {analysis.sinr_db:g} dB from {', '.join(parts)}."
     )
@@ -166,7 +166,7 @@ def gain_table(analysis: Analysis) -> dict[str, Any]:
         if name in floors.index:
             low, high = floors.loc[name, "ber_ratio_low"], floors.loc[name, "ber_ratio_high"]
             floor = interval(floors.loc[name, "ber_ratio"], low, high, "{:.2f}")
-            floor += "" if _firm(analysis, name) or not floor else " †"
+            floor += "" if firm(analysis, name) or not floor else " †"
         rows.append([
             name, str(row["seeds"]), *(_gap(gains, (name, b), "gain_db") for b in bers), floor,
             *(_gap(losses, (name, b), "loss_db") for b in bers),

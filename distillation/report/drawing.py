@@ -94,7 +94,7 @@ def _axis(title: str, values: list[float], log: bool, ends: tuple[float, float] 
         ticks = {"dtick": 1, "exponentformat": "power"}
     else:
         values_125 = [m * 10.0**d for d in decades for m in (1, 2, 5)]
-        ticks = {"tickvals": values_125, "ticktext": [f"{v:.3g}" for v in values_125]}
+        ticks = {"tickvals": values_125, "ticktext": [f"{v:.4g}" for v in values_125]}
     return {"title": title, "type": "log", "range": [math.log10(low), math.log10(high)], **ticks}
 
 
@@ -149,7 +149,9 @@ def to_plotly(figure: Figure | Map) -> Any:
         x_axis["fixedrange"] = True
     if figure.x_words:
         x_axis |= {"tickvals": list(range(len(figure.x_words))), "ticktext": list(figure.x_words)}
-    drawn.update_layout(xaxis=x_axis, yaxis=y_axis, **_LAYOUT)
+    rows_of_legend = math.ceil(sum(bool(c.name) for c in figure.curves) / 4)
+    height = _LAYOUT["height"] + 20 * max(0, rows_of_legend - 2)
+    drawn.update_layout({**_LAYOUT, "xaxis": x_axis, "yaxis": y_axis, "height": height})
     return drawn
 
 
@@ -158,7 +160,7 @@ _MATPLOTLIB_MARKER = {
     "circle": "o", "circle-open": "o", "triangle-up": "^", "triangle-up-open": "^", "square": "s", "diamond": "D",
     "arrow-up": "$\\uparrow$", "none": "",
 }  # fmt: skip
-_LEGEND_INSIDE = 10
+_LEGEND_INSIDE = 8
 """Curves up to which the legend has room among them."""
 
 
@@ -228,7 +230,7 @@ def _draw_curves(drawn: Any, axes: Any, figure: Figure) -> None:
         low, high = axis.get_view_interval()
         if low > 0 and math.log10(high / low) < 2.5:
             axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(ticker.StrMethodFormatter("{x:.3g}"))
+            axis.set_major_formatter(ticker.StrMethodFormatter("{x:.4g}"))
             axis.set_minor_formatter(ticker.NullFormatter())
     axes.grid(visible=True, which="both", alpha=0.25)
     if figure.x_words:

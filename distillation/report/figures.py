@@ -20,17 +20,20 @@ def figures(analysis: Analysis) -> list[Figure]:
 
 
 def over_seeds(analysis: Analysis) -> str:
-    """What a point and its bar are where receivers were trained with several seeds or in several ways."""
-    table = analysis.variants
-    words = ""
-    if table["seeds"].max() > 1:
-        words = " Points are means over seeds; bars join the outermost ends of the seeds' intervals."
-    if not table["best"].all():
-        words += (
-            f" Of several ways to distil, that with the lowest BER at {analysis.sinr_db:g} dB is shown for each "
-            "student: chosen on these slots, it looks a little better than it is."
-        )
-    return words
+    """What a BER and its bar are where receivers were trained with several seeds; begins with a space."""
+    if analysis.variants["seeds"].max() == 1:
+        return ""
+    return " Points are means over seeds; bars join the outermost ends of the seeds' intervals."
+
+
+def chosen(analysis: Analysis) -> str:
+    """Which students are shown where there are several ways to distil; begins with a space."""
+    if analysis.variants["best"].all():
+        return ""
+    return (
+        f" Of several ways to distil, that with the lowest BER at {analysis.sinr_db:g} dB is shown for each student: "
+        "chosen on these slots, it looks a little better than it is."
+    )
 
 
 def _ber(analysis: Analysis, share: float) -> Figure:
@@ -55,7 +58,7 @@ def _ber(analysis: Analysis, share: float) -> Figure:
         name=f"ber-interference-{share:g}",
         caption=f"Uncoded BER over SINR, {conditions}. {slots} slots per point, the same for all receivers; bars are "
         "95 % intervals over slots; an arrow is an upper bound where no error was seen. The axis ends a little below "
-        f"the best receiver that can be built.{over_seeds(analysis)}",
+        f"the best receiver that can be built.{over_seeds(analysis)}{chosen(analysis)}",
         x_title="SINR per receive antenna [dB]",
         y_title="BER",
         curves=curves,
@@ -93,7 +96,7 @@ def _trade_off(analysis: Analysis) -> Figure:
         name="trade-off",
         caption=f"BER at {analysis.sinr_db:g} dB SINR against energy of inference, {METERED} "
         f"({analysis.metered_kind}). Down and left is better; the line joins receivers that no other beats in both. "
-        f"Larger marks have more parameters.{over_seeds(analysis)}",
+        f"Larger marks have more parameters.{over_seeds(analysis)}{chosen(analysis)}",
         x_title=f"energy per slot [mJ, {analysis.metered_kind}]",
         y_title=f"BER at {analysis.sinr_db:g} dB",
         curves=curves,
@@ -122,7 +125,7 @@ def _families(analysis: Analysis) -> Figure:
     return Figure(
         name="ber-macs",
         caption=f"BER at {analysis.sinr_db:g} dB SINR against multiply-accumulates per slot, classical parts of hybrid "
-        f"receivers included.{over_seeds(analysis)}",
+        f"receivers included.{over_seeds(analysis)}{chosen(analysis)}",
         x_title="MACs per slot",
         y_title=f"BER at {analysis.sinr_db:g} dB",
         curves=curves,

@@ -139,11 +139,10 @@ def gaps(pairs: Mapping[str, Pairs], counts: pd.DataFrame, bers: Sequence[float]
         columns ``variant, target_ber, seeds, <name>, <name>_low, <name>_high, <name>_at_least, over``, as
         :class:`receivers.comparison.Comparison`.
     """
-    rows = [
-        {"variant": v, "target_ber": ber, **_row(mean_gap_db(counts, both, ber), name)}
-        for v, both in pairs.items()
-        for ber in bers
-    ]
+    rows = []
+    for v, both in pairs.items():
+        theirs = counts[counts["receiver"].isin({receiver for pair in both for receiver in pair})]
+        rows += [{"variant": v, "target_ber": b, **_row(mean_gap_db(theirs, both, b), name)} for b in bers]
     return pd.DataFrame(rows, columns=["variant", "target_ber", *_columns(name)])
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from distillation.report.analysis import Analysis
 from distillation.report.drawing import Curve, Figure, Map
-from distillation.report.figures import over_seeds
+from distillation.report.figures import chosen, over_seeds
 from distillation.report.style import colours, style
 
 CASE_STUDY_GAIN_DB = 4.0
@@ -69,7 +69,7 @@ def _gain(analysis: Analysis) -> list[Figure]:
         Figure(
             name="gain",
             caption="Gain of distilled students over their twins, trained from scratch on the same slots: how much "
-            f"less SINR they need. {_intervals(told)} {CASE_STUDY}.{over_seeds(analysis)}",
+            f"less SINR they need. {_intervals(told)} {CASE_STUDY}.{chosen(analysis)}",
             x_title="parameters",
             y_title="gain over the twin [dB]",
             curves=curves,
@@ -89,7 +89,7 @@ def _loss(analysis: Analysis) -> list[Figure]:
         Figure(
             name="loss",
             caption=f"Loss of distilled students to their teacher: how much more SINR they need. {_intervals(told)} "
-            f"Few MACs and little loss is better; the dashed line is at {CLOSE_DB:g} dB.{over_seeds(analysis)}",
+            f"Few MACs and little loss is better; the dashed line is at {CLOSE_DB:g} dB.{chosen(analysis)}",
             x_title="MACs, as a share of the teacher's",
             y_title="loss to the teacher [dB]",
             curves=[*_per_target(told, "loss_db", "macs_share"), _level(f"{CLOSE_DB:g} dB", ends, CLOSE_DB)],
