@@ -226,8 +226,8 @@ def small(analysis: Analysis, share: float, *losses_db: float) -> Analysis:
 @pytest.mark.parametrize(
     ("share", "losses_db", "words"),
     [
-        (0.1, (0.25, 0.9), "Of 2 students with 10% or less of their teacher's MACs, 1 loses 0.3 dB or less to it at BER "
-         f"0.01: {HYBRID}-kd-deeprx-w0.0625-d3-T1-a0.5 with 10.0% of the MACs of {LARGE}, +0.25 (+0.15 to +0.35) dB"),
+        (0.1, (0.25, 0.9), "Of 2 students with 10% or less of their teacher's MACs, 1 loses 0.3 dB or less to it at "
+         f"BER 0.01: {way(HYBRID, LARGE, 1, 0.5)} with 10.0% of the MACs of {LARGE}, +0.25 (+0.15 to +0.35) dB"),
         (0.1, (0.5, 0.31), f"none is within 0.3 dB of it at BER 0.01; the closest: {DEEPRX}-kd"),
         (0.1, (np.nan, np.nan), "none can be compared with it at BER 0.01"),
         (0.2, (0.1, 0.1), "No student has 10% or less of its teacher's MACs; the least is 20%."),
