@@ -55,7 +55,7 @@ def write_report(run: Run, footing: Footing | None = None) -> Path:
     files: dict[str, bytes] = {"index.html": _page(run, analysis, sections).encode()}
     for figure in drawn:
         files |= to_files(figure)
-    for name, rows in tables.items():
+    for name, rows in ((n, r) for n, r in tables.items() if len(r)):
         files[name] = rows.to_csv(index=False, lineterminator="\n").encode()
     with tempfile.TemporaryDirectory(dir=run.folder, prefix=TEMPORARY) as work:
         complete = Path(work) / "complete"
