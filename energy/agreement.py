@@ -1,7 +1,8 @@
 """How well estimates agree with what was metered, without scoring an estimator on what it was fitted to.
 
 Fitted estimators are scored leave-one-receiver-out: the calls of one receiver (all batches) are estimated from a fit to
-the calls of all others in the same runtime and phase. The naive ones, which learn nothing, are scored beside them.
+the calls of all others in the same runtime and phase. Receivers that do the same work, as a student and its twin do,
+are left out together: one tells all about the other. The naive ones, which learn nothing, are scored beside them.
 """
 
 from __future__ import annotations
@@ -57,17 +58,22 @@ class AgreementRow:
 def leave_one_out(
     seen: Sequence[Observed], device: Device, estimators: Sequence[Estimator] = ESTIMATORS
 ) -> list[AgreementRow]:
-    """Estimates of every observed call, by every estimator before a fit and after one to the other receivers."""
+    """Estimates of every observed call, by every estimator before a fit and after one to receivers of other work."""
     rows = []
     for one in seen:
-        others = [
-            o for o in seen if (o.runtime, o.phase) == (one.runtime, one.phase) and o.receiver != one.receiver
-        ]  # fmt: skip
+        there = [o for o in seen if (o.runtime, o.phase) == (one.runtime, one.phase)]
+        alike = {o.receiver for o in there if _costs(o) == _costs(one)}
+        others = [o for o in there if o.receiver not in alike]
         for estimator in estimators:
             rows.append(_row(one, estimator, device))
             if others and (fit := estimator.fitted(others, device)) is not estimator:
                 rows.append(_row(one, fit, device))
     return rows
+
+
+def _costs(seen: Observed) -> tuple[object, ...]:
+    """All that an estimator can know of a call."""
+    return seen.work.precision, tuple((x.kind, x.macs, x.bytes) for x in seen.work.layers)
 
 
 def _row(one: Observed, estimator: Estimator, device: Device) -> AgreementRow:

@@ -261,7 +261,7 @@ class PerOperation:
     """Joules of the arithmetic and of moving operands in 45 nm silicon: what a computation costs, not a computer.
 
     No instruction is fetched and nothing idles. The estimate lies midway, by ratio, between all bytes from a cache and
-    all from DRAM; it knows no time.
+    all from DRAM; it knows no time, and says nothing in a precision that the table lacks.
     """
 
     name: str = "per operation"
@@ -279,6 +279,8 @@ class PerOperation:
         return macs_j + J_PER_BYTE_CACHE_45NM * work.bytes, macs_j + J_PER_BYTE_DRAM_45NM * work.bytes
 
     def estimate(self, work: Work, device: Device) -> Estimate:
+        if work.precision not in J_PER_MAC_45NM:
+            return Estimate(self.name, math.nan, math.nan, f"the 45 nm table has no {work.precision}")
         low, high = self.bounds_j(work)
         return Estimate(
             self.name, math.nan, math.sqrt(low * high),

@@ -128,8 +128,13 @@ def test_45_nm() -> None:
     assert math.isnan(made.duration_s)
     assert low == pytest.approx(made.energy_j / (1 + (made.relative_sd or 0)))
     assert PerOperation().bounds_j(work(("dense", 1000, 0), precision="int8"))[0] == pytest.approx(0.3e-9)
+    half = work(("dense", 10**6, 10**6), precision="bf16")
     with pytest.raises(UserError, match="bf16"):
-        PerOperation().bounds_j(work(("dense", 1, 1), precision="bf16"))
+        PerOperation().bounds_j(half)
+    seen = [Observed("a", "eager-bf16", half, 1.0), Observed("b", "eager-bf16", work(("dense", 2, 2)), 1.0)]
+    rows = table(leave_one_out(seen, MACHINE)).set_index(["receiver", "estimator"])
+    assert math.isnan(rows.loc[("a", "per operation"), "estimated_j"]), "says nothing, and stops no other"
+    assert rows.loc[("a", "roofline"), "estimated_s"] > 0
 
 
 def test_no_estimator_is_scored_on_what_it_was_fitted_to() -> None:
@@ -145,6 +150,23 @@ def test_no_estimator_is_scored_on_what_it_was_fitted_to() -> None:
         "FLOPs/W", "FLOPs/W, fitted", "FLOPs/clock", "FLOPs/clock, fitted", "roofline", "roofline, fitted",
         "per operation",
     }  # fmt: skip
+
+
+def test_twins_are_left_out_together() -> None:
+    """A student and its twin are one network twice: to learn from the one is to know the other."""
+    law = Roofline(0.5, 0.1, 1.0, 1e-5)
+    seen = [
+        Observed(w.name, "eager", replace(w, batch_slots=batch, layers=w.layers * batch), time)
+        for w in family(8) for batch in (1, 2)
+        for time in [law.estimate(replace(w, layers=w.layers * batch), MACHINE).duration_s]
+    ]  # fmt: skip
+    odd = [replace(o, duration_s=10 * o.duration_s) for o in seen if o.receiver == "net 3"]
+    alone = [o for o in seen if o.receiver != "net 3"] + odd
+    together = [*alone, *(replace(o, receiver="twin of net 3") for o in odd)]
+    without, beside = (table(leave_one_out(s, MACHINE)).query("receiver == 'net 3'") for s in (alone, together))
+    pd.testing.assert_series_equal(
+        without["estimated_s"], beside["estimated_s"], check_index=False, obj="what the twin tells"
+    )
 
 
 def test_runtimes_and_phases_are_calibrated_apart() -> None:
