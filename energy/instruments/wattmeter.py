@@ -25,6 +25,8 @@ from energy.instruments.reading import Joules
 _UNITS = {"w": 1.0, "watt": 1.0, "watts": 1.0, "power_w": 1.0, "mw": 1e-3, "power_mw": 1e-3, "kw": 1e3, "power_kw": 1e3}
 _TIMES = ("time", "timestamp", "time_s", "date", "datetime")
 _LARGEST_GAP = 5  # usual intervals
+_LATEST_S = 1e11  # since 1970; milliseconds since then are more
+_MOST_W = 30e3  # of one machine; a laptop's milliwatts, taken for watts, are more
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Wattmeter:
             UserError: if the file, its columns, unit, times or values cannot be understood.
         """
         path = Path(path)
+        if utc_offset_h is not None and not -14 <= utc_offset_h <= 14:
+            raise UserError(f"utc_offset: {utc_offset_h:g} h is no time zone; give hours east of Greenwich, -14 to 14")
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 rows = list(csv.DictReader(file))
@@ -64,7 +68,7 @@ class Wattmeter:
             raise UserError(f"{path}: fewer than two samples; give a CSV file with columns time and power_w")
         time_column, power_column, factor = _columns(path, list(rows[0]))
         times = np.array([_seconds(path, i, r[time_column], utc_offset_h) for i, r in enumerate(rows, 2)])
-        watts = factor * np.array([_watts(path, i, r[power_column]) for i, r in enumerate(rows, 2)])
+        watts = np.array([_watts(path, i, r[power_column], factor) for i, r in enumerate(rows, 2)])
         steps = np.diff(times)
         if (steps <= 0).any():
             line = int(np.argmax(steps <= 0)) + 3
@@ -130,9 +134,13 @@ def _columns(path: Path, header: list[str]) -> tuple[str, str, float]:
 def _seconds(path: Path, line: int, text: str | None, utc_offset_h: float | None) -> float:
     text = (text or "").strip()
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
         pass
+    else:
+        if not 0 <= seconds < _LATEST_S:
+            raise UserError(f"{path}: line {line}: {text} are no seconds since 1970; write seconds or ISO 8601")
+        return seconds
     try:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError:
@@ -146,16 +154,16 @@ def _seconds(path: Path, line: int, text: str | None, utc_offset_h: float | None
     return moment.timestamp()
 
 
-def _watts(path: Path, line: int, text: str | None) -> float:
+def _watts(path: Path, line: int, text: str | None, factor: float) -> float:
     try:
-        value = float(text or "")
+        watts = factor * float(text or "")
     except ValueError:
         raise UserError(
-            f"{path}: line {line}: '{text}' is no power; write a number, and the unit in the header"
+            f"{path}: line {line}: '{text or ''}' is no power; write a number, and the unit in the header"
         ) from None
-    if not 0 <= value < 1e6:
-        raise UserError(f"{path}: line {line}: a power of {value:g} is not sensible; check the unit in the header")
-    return value
+    if not 0 <= watts < _MOST_W:
+        raise UserError(f"{path}: line {line}: a power of {watts:g} W is not sensible; check the unit in the header")
+    return watts
 
 
 def _words(seconds: float) -> str:
