@@ -180,7 +180,7 @@ def read_windows(path: Path) -> list[Window]:
         return [Window.from_json(json.loads(line)) for line in path.read_text().splitlines()]
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; meter first") from None
-    except (ValueError, TypeError, KeyError):
+    except ValueError:
         raise UserError(f"{path}: damaged or of another version; delete it and meter again") from None
 
 

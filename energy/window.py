@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from channels import Record, UserError
 from energy.instruments.perf import Cycles, Perf
@@ -86,10 +86,13 @@ class Window:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
-        cycles = data.get("cycles")
-        joules = tuple(Joules(**j) for j in data["joules"])
-        return cls(**{**data, "joules": joules, "cycles": Cycles(**cycles) if cycles else None})
+    def from_json(cls, data: object) -> Self:
+        """What :meth:`as_json` made.
+
+        Raises:
+            ValueError: if it is anything else.
+        """
+        return TypeAdapter(cls).validate_python(data)
 
 
 def meter_windows(
@@ -204,11 +207,9 @@ def per_call(windows: Sequence[Window], name: str, instrument: str) -> PerCall:
     gross = [sum(j.energy_j for j in part) / w.calls for w, part in zip(mine, seen, strict=True)]
     durations = [w.duration_s / w.calls for w in mine]
     calls = sum(w.calls for w in mine)
-    idle = [
-        sum(j.energy_j for j in w.joules if j.instrument == instrument and j.kind != "assumed") / w.duration_s
-        for w in windows
-        if w.name == IDLE
-    ]
+    resting = [(w, [j for j in w.joules if j.instrument == instrument and j.kind != "assumed"])
+               for w in windows if w.name == IDLE]  # fmt: skip
+    idle = [sum(j.energy_j for j in part) / w.duration_s for w, part in resting if part]
     scatter = statistics.stdev(gross) / math.sqrt(len(gross)) if len(gross) > 1 else 0.0
     steps = [
         math.hypot(*(j.resolution_j for j in part)) / math.sqrt(6) / w.calls  # two readings, each uniform in a step

@@ -51,16 +51,18 @@ def _command(*what: str) -> list[str]:
 
 
 def parse(text: str) -> Cycles:
-    """Read ``perf stat -x ,``.
+    """Read ``perf stat -x ,``; cores of several kinds count for themselves (``cpu_core/cycles/``) and are added.
 
     Raises:
         UserError: if a counter is missing.
     """
-    found = {}
+    found: dict[str, int] = {}
     for line in text.splitlines():
         parts = line.split(",")
         if len(parts) > 2 and parts[0].isdigit():
-            found[parts[2].split(":")[0]] = int(parts[0])
+            event = parts[2].split(":")[0].split("/")
+            name = event[1] if len(event) > 1 else event[0]
+            found[name] = found.get(name, 0) + int(parts[0])
     if not {"cycles", "instructions"} <= found.keys():
         reason = "not permitted" if "paranoid" in text or "permission" in text.lower() else "not supported here"
         raise UserError(

@@ -1,5 +1,6 @@
 """Subjects do the work that is counted for them, and a campaign goes on where it was."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,9 +111,11 @@ def test_a_campaign_goes_on_where_it_was(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     seconds = [w.cpu_s / w.calls / threads for w in windows if w.name == subjects[0].name]
     assert busy.duration_s == pytest.approx(sum(seconds) / 2)
-    path.write_text("{}\n")
-    with pytest.raises(UserError, match="damaged"):
-        read_windows(path)
+    wrong = json.loads(json.dumps(windows[0].as_json()).replace("1.0", '"one"'))
+    for damage in ({}, [], "x", wrong):
+        path.write_text(json.dumps(damage) + "\n")
+        with pytest.raises(UserError, match="damaged"):
+            read_windows(path)
 
 
 def test_files_that_cannot_be_run(tmp_path: Path) -> None:
