@@ -92,7 +92,7 @@ def search(run: Run, watcher: Watcher) -> Iterator[Trial]:
     evaluation = _validation(run, settings)
     found = study.done()
     yield from found
-    meter = Meter(run.config.metering.cpu_power_w) if len(found) < settings.trials else None
+    meter = Meter(run.config.metering.cpu_power_w, run.config.torch_device()) if len(found) < settings.trials else None
     for index in range(len(found), settings.trials):
         values = study.propose(index)
         try:

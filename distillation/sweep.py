@@ -58,7 +58,7 @@ def train_all(run: Run, watcher: Watcher, only: str | None = None) -> None:
             if entry not in todo:
                 watcher.skipped(entry.name)
         if todo:
-            meter = meter or Meter(run.config.metering.cpu_power_w)
+            meter = meter or Meter(run.config.metering.cpu_power_w, run.config.torch_device())
             train_cohort(run, todo, watcher, meter)
 
 

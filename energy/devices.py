@@ -113,6 +113,23 @@ def gpu_uuid(index: int = 0) -> str:
     return f"GPU-{torch.cuda.get_device_properties(index).uuid}"
 
 
+def nvml_index(index: int = 0) -> int:
+    """NVML's number of the GPU that torch calls ``cuda:<index>``.
+
+    Raises:
+        UserError: if NVML does not know it.
+    """
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetIndex(pynvml.nvmlDeviceGetHandleByUUID(gpu_uuid(index))))
+    except pynvml.NVMLError as error:
+        raise UserError(
+            f"NVML: does not know cuda:{index} ({error}); update the driver, or write device: cpu"
+        ) from None
+
+
 def gpu(index: int = 0) -> Device:
     """A CUDA device as its driver describes it: highest clock and power limit from NVML.
 
@@ -138,16 +155,13 @@ def gpu(index: int = 0) -> Device:
     sheet = next((d for d in devices().values() if d.name.split("-")[0] in called), None)
     known = sheet.model_dump(include={"peaks_flops_per_s", "memory_bytes_per_s", "caches_bytes"}) if sheet else {}
     words = f"; memory, caches and other precisions of {sheet.name}" if sheet else ""
-    return Device(
-        name=properties.name,
-        cores=properties.multi_processor_count,
-        clock_hz=clock_hz,
-        flops_per_clock=flops,
-        power_w=power_w,
-        source=f"driver: {flops} FP32 FLOP per clock and SM by compute capability, highest SM clock, "
+    data = {
+        "name": properties.name, "cores": properties.multi_processor_count, "clock_hz": clock_hz,
+        "flops_per_clock": flops, "power_w": power_w,
+        "source": f"driver: {flops} FP32 FLOP per clock and SM by compute capability, highest SM clock, "
         f"power limit{words}",
-        **known,
-    )
+    }  # fmt: skip
+    return Device.parse({**data, **known}, f"NVML: {properties.name}")
 
 
 @dataclass(frozen=True)

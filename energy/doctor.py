@@ -77,7 +77,7 @@ def _instrument(name: str, make: Callable[[], object], what: str) -> Finding:
 def _codecarbon() -> Finding:
     from energy.meter import Meter
 
-    meter = Meter()
+    meter = Meter(device="cuda:0" if torch.cuda.is_available() else "cpu")
     meter.start()
     reading = meter.stop()
     detail = f"{reading.instrument}: CPU {reading.cpu_kind}, GPU {reading.gpu_kind}, RAM {reading.ram_kind}"

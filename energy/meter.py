@@ -8,7 +8,8 @@
         +--- CodeCarbon samples CPU load (1 s) or reads counters--+
 
 What CodeCarbon knows depends on the machine. With RAPL it reads the CPU's energy counter, with NVML the GPU's:
-*measured*. Without RAPL it multiplies the CPU's TDP by this process's share of CPU time: *modelled*. Its RAM power
+*measured*. It would add all GPUs of a machine; here the one that computes is counted, and none for work on the CPU.
+Without RAPL it multiplies the CPU's TDP by this process's share of CPU time: *modelled*. Its RAM power
 is a constant: *assumed*. Every reading says which of the three each of its joules is.
 """
 
@@ -24,7 +25,7 @@ from typing import Any
 import torch
 
 from channels import UserError
-from energy.devices import cpu_power
+from energy.devices import cpu_power, nvml_index
 
 JOULES_PER_KWH = 3.6e6
 
@@ -79,19 +80,24 @@ class Meter:
     """CodeCarbon's offline tracker, one per process; windows do not overlap.
 
     Args:
-        cpu_tdp_w: power of the CPU share at full load for the load model; CodeCarbon's table if not given.
+        cpu_tdp_w: power of the CPU share at full load for the load model, where no counter can be read; CodeCarbon's
+            table if not given.
+        device: that computes, as torch calls it; of several GPUs only this one is counted.
         country: ISO 3166-1 alpha-3 code; CodeCarbon wants one, energies do not depend on it.
     """
 
-    def __init__(self, cpu_tdp_w: float | None = None, country: str = "FRA") -> None:
+    def __init__(self, cpu_tdp_w: float | None = None, device: str = "cpu", country: str = "FRA") -> None:
         os.environ.setdefault("CODECARBON_LOG_LEVEL", "error")
         from codecarbon import OfflineEmissionsTracker
+        from codecarbon.core.cpu import is_rapl_available
 
+        # given a power, CodeCarbon would take its model although there is a counter
+        self._cpu_tdp_w = None if is_rapl_available() else cpu_tdp_w
+        self._gpus = [] if device == "cpu" else [nvml_index(torch.device(device).index or 0)]
         self._tracker: Any = OfflineEmissionsTracker(
             country_iso_code=country, save_to_file=False, log_level="error", tracking_mode="process",
-            allow_multiple_runs=True, force_cpu_power=cpu_tdp_w,
+            allow_multiple_runs=True, force_cpu_power=self._cpu_tdp_w, gpu_ids=self._gpus,
         )  # fmt: skip
-        self._cpu_tdp_w = cpu_tdp_w
         self._window = 0
         self.running = False
         self.start()
@@ -135,7 +141,7 @@ class Meter:
                     "intel_rapl": "CPU: RAPL counter", "constant": f"{tdp} at a constant share",
                     "cpu_load": f"{tdp} x process CPU share",
                 }.get(part._mode, f"CPU: {part._mode}"))  # fmt: skip
-            elif name == "GPU":
+            elif name == "GPU" and self._gpus:
                 gpu_kind = "measured"
                 words.append("GPU: NVML energy counter")
             elif name == "AppleSiliconChip":

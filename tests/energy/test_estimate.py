@@ -5,7 +5,7 @@ import torch
 import yaml
 
 from channels import UserError
-from energy.devices import Device, calibration_path, device, devices, gpu, host, instruction_set
+from energy.devices import Device, calibration_path, device, devices, gpu, host, instruction_set, nvml_index
 from energy.estimate import estimates, flops_per_clock, flops_per_watt
 
 PAPER_CPU = Device(name="x", cores=4, clock_hz=2e9, flops_per_clock=16, power_w=10, source="made up")
@@ -38,6 +38,12 @@ def test_named_devices_reach_their_data_sheets() -> None:
     ids=["A100", "H200", "RTX 4090"],
 )
 def test_a_gpu_is_what_its_driver_says(monkeypatch, major, minor, sms, clock_mhz, limit_mw, peak) -> None:
+    found = a_gpu(monkeypatch, major, minor, sms, clock_mhz, limit_mw)
+    assert found.peak_flops_per_s == pytest.approx(peak, rel=0.01)
+    assert found.power_w == limit_mw / 1000
+
+
+def a_gpu(monkeypatch: pytest.MonkeyPatch, major: int, minor: int, sms: int, clock_mhz: int, limit_mw: int) -> Device:
     import pynvml
 
     properties = SimpleNamespace(name="x", major=major, minor=minor, multi_processor_count=sms, uuid="1")
@@ -46,9 +52,29 @@ def test_a_gpu_is_what_its_driver_says(monkeypatch, major, minor, sms, clock_mhz
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: uuid)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetMaxClockInfo", lambda handle, kind: clock_mhz)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerManagementLimit", lambda handle: limit_mw)
-    found = gpu()
-    assert found.peak_flops_per_s == pytest.approx(peak, rel=0.01)
-    assert found.power_w == limit_mw / 1000
+    return gpu()
+
+
+def test_a_gpu_without_a_clock_is_refused(monkeypatch) -> None:
+    with pytest.raises(UserError, match=r"NVML: x: clock_hz"):
+        a_gpu(monkeypatch, 9, 0, 132, 0, 700_000)
+
+
+def test_a_gpu_is_numbered_as_nvml_does(monkeypatch) -> None:
+    import pynvml
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid="b"))
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: uuid)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetIndex", lambda handle: ["GPU-a", "GPU-b"].index(handle))
+    assert nvml_index(0) == 1
+
+    def fail(uuid: str) -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", fail)
+    with pytest.raises(UserError, match="does not know cuda:0"):
+        nvml_index(0)
 
 
 def test_a_gpu_that_nvml_cannot_read_is_said_so(monkeypatch) -> None:

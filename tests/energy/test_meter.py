@@ -38,9 +38,10 @@ class RecordedTracker:
         return self._data
 
 
-def meter_with(monkeypatch: pytest.MonkeyPatch, tracker: RecordedTracker) -> Meter:
+def meter_with(monkeypatch: pytest.MonkeyPatch, tracker: RecordedTracker, device: str = "cpu") -> Meter:
     monkeypatch.setattr("codecarbon.OfflineEmissionsTracker", lambda **kwargs: tracker)
-    return Meter()
+    monkeypatch.setattr("energy.meter.nvml_index", lambda index: 3 + index)
+    return Meter(device=device)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,8 @@ def meter_with(monkeypatch: pytest.MonkeyPatch, tracker: RecordedTracker) -> Met
     ],
 )
 def test_every_joule_says_what_it_is(monkeypatch, hardware, gpu_kwh, kind, energy_j, words) -> None:
-    meter = meter_with(monkeypatch, RecordedTracker(hardware, gpu_kwh=gpu_kwh))
+    device = "cuda:0" if gpu_kwh else "cpu"
+    meter = meter_with(monkeypatch, RecordedTracker(hardware, gpu_kwh=gpu_kwh), device)
     meter.start()
     reading = meter.stop()
     assert reading.kind == kind
@@ -62,6 +64,42 @@ def test_every_joule_says_what_it_is(monkeypatch, hardware, gpu_kwh, kind, energ
     assert reading.ram_j == pytest.approx(1.8)
     assert reading.ram_kind == "assumed"
     assert words in reading.instrument
+
+
+@pytest.mark.parametrize(("counter", "forced_w"), [(True, None), (False, 12.0)])
+def test_a_configured_power_is_no_reason_to_leave_a_counter_unread(monkeypatch, counter: bool, forced_w) -> None:
+    """CodeCarbon takes its model as soon as it is given a power."""
+    given: list[dict] = []
+    tracker = RecordedTracker([CPU("intel_rapl" if counter else "cpu_load")])
+    monkeypatch.setattr("codecarbon.OfflineEmissionsTracker", lambda **kwargs: given.append(kwargs) or tracker)
+    monkeypatch.setattr("codecarbon.core.cpu.is_rapl_available", lambda: counter)
+    Meter(cpu_tdp_w=12.0)
+    assert given[0]["force_cpu_power"] == forced_w
+
+
+def test_of_many_gpus_the_one_that_computes_is_counted(monkeypatch) -> None:
+    """By CodeCarbon's own arithmetic over four GPUs that draw 1, 2, 3 and 4 Wh."""
+    from codecarbon.core.units import Energy
+    from codecarbon.external.hardware import GPU as Gpus
+
+    spent = [
+        {
+            "gpu_index": i,
+            "delta_energy_consumption": Energy.from_energy(1e-3 * (i + 1)),
+            "power_usage": SimpleNamespace(kW=0),
+        }
+        for i in range(4)
+    ]
+    devices = SimpleNamespace(device_count=4, get_delta=lambda time: spent, get_gpu_static_info=list, devices=[])
+    monkeypatch.setattr("codecarbon.external.hardware.AllGPUDevices", lambda: devices)
+    monkeypatch.setattr("energy.meter.nvml_index", lambda index: 2)
+    given: list[dict] = []
+    monkeypatch.setattr(
+        "codecarbon.OfflineEmissionsTracker", lambda **kwargs: given.append(kwargs) or RecordedTracker([GPU()])
+    )
+    for device, kind, kwh in (("cuda:0", "measured", 3e-3), ("cpu", "none", 0.0)):
+        assert Meter(device=device).stop().gpu_kind == kind
+        assert Gpus.from_utils(given[-1]["gpu_ids"]).measure_power_and_energy(1.0)[1].kWh == pytest.approx(kwh)
 
 
 def test_codecarbon_here_counts_time_and_work() -> None:
