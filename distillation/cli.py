@@ -227,7 +227,9 @@ def count(
             estimated = estimates(counted.flops, there)
     if as_json:
         found = {**(counted.as_json() if counted else {}), **({"work": work.as_json()} if work else {})}
-        made = [{**asdict(e), "duration_s": None if math.isnan(e.duration_s) else e.duration_s} for e in estimated]
+        made = [
+            {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(e).items()} for e in estimated
+        ]
         print(json.dumps({**found, **({"estimates": made} if device else {})}))
         return
     if counted:
@@ -236,7 +238,8 @@ def count(
         _print_work(work, layers)
     for e in estimated:
         time_ms = "" if math.isnan(e.duration_s) else f"{1e3 * e.duration_s:.3g} ms"
-        print(f"{e.method:<20} {time_ms:>16} {1e3 * e.energy_j:.3g} mJ (modelled: {e.assumption})")
+        energy_mj = "nothing" if math.isnan(e.energy_j) else f"{1e3 * e.energy_j:.3g} mJ"
+        print(f"{e.method:<20} {time_ms:>16} {energy_mj} (modelled: {e.assumption})")
 
 
 def _print_count(receiver: str, counted: Any, grid: Any, bits: int) -> None:
@@ -290,21 +293,36 @@ def energy(
     utc_offset: Annotated[
         float | None, typer.Option(help="Hours east of Greenwich of the CSV's times, if they carry no offset.")
     ] = None,
+    modelled: Annotated[
+        bool, typer.Option("--modelled", help="Go on with CodeCarbon's model where the CPU's counter cannot be read.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Meter and estimate the energy of every receiver of a run, and how well both agree; resumes where it was."""
+    from channels import UserError
     from distillation.metering import agree_all, meter_all
     from energy.instruments import Wattmeter
 
+    if utc_offset is not None and wattmeter is None:
+        raise UserError("energy: --utc-offset speaks of a wattmeter's times; give its log by --wattmeter")
     log = Wattmeter.read(wattmeter, utc_offset) if wattmeter else None
     loaded, watcher = _load(run, quiet=as_json)
     meter_all(loaded, watcher)
-    found = agree_all(loaded, watcher, rounds, compiled, log)
+    found = agree_all(loaded, watcher, rounds, compiled, log, modelled)
     table, scores, clocks = loaded.energy(), found.scores, found.clocks
     if as_json:
         rows = _rows(table.assign(energy_j_per_slot=table["energy_j"] / table["slots"]))
         answer = {"agreement": scores, "instruments": found.instruments, "flops_per_clock": clocks}
-        print(json.dumps({"rows": rows, **{name: _rows(part) for name, part in answer.items()}}))
+        print(
+            json.dumps(
+                {
+                    "rows": rows,
+                    "instrument": found.instrument,
+                    "kind": found.kind,
+                    **{name: _rows(part) for name, part in answer.items()},
+                }
+            )
+        )
         return
     shown = table[table["phase"] == "inference"].copy()
     shown["mJ per slot"] = 1e3 * shown["energy_j"] / shown["slots"]
@@ -318,8 +336,13 @@ def energy(
     percent = {c: c.removesuffix("_percent") + " [%]" for c in scores if c.endswith("_percent")}
     print(f"\nestimates against the meter, leave-one-receiver-out where fitted: {loaded.agreement_folder}")
     print(scores[scores["runtime"] == "all"].drop(columns="runtime").rename(columns=percent).to_string(index=False))
-    if not (table["kind"] == "measured").any() and log is None:
-        print("energy: no counter here; an estimate is compared with a power model times time, so only time was tested")
+    if found.kind == "measured":
+        print(f"energy: measured by {found.instrument}")
+    else:
+        print(
+            f"energy: no counter was read; by {found.instrument}, an estimate is compared with a power model times "
+            "time, so only time was tested"
+        )
 
 
 @app.command()

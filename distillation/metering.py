@@ -52,7 +52,7 @@ def meter_all(run: Run, watcher: Watcher) -> None:
     if not todo:
         return
     slots = _stream(run, device, config.metering.batch_slots).block(0)
-    meter = Meter(config.metering.cpu_power_w)
+    meter = Meter(config.metering.cpu_power_w, device)
     for index, receiver in enumerate(todo):
         watcher.metering(receiver.name, index, len(todo))
         new = inference_rows(
@@ -82,6 +82,11 @@ class Agreement:
     instrument: str
 
     @property
+    def kind(self) -> str:
+        """What the metered joules are: ``measured`` if all of them are, else ``modelled``."""
+        return "measured" if (self.rows["kind"] == "measured").all() else "modelled"
+
+    @property
     def clocks(self) -> pd.DataFrame:
         """FLOPs per clock that each call achieved, beside those that the device record assumes."""
         shown = [
@@ -99,7 +104,12 @@ class Agreement:
 
 
 def agree_all(
-    run: Run, watcher: Watcher, rounds: int = 3, compiled: bool = False, log: Wattmeter | None = None
+    run: Run,
+    watcher: Watcher,
+    rounds: int = 3,
+    compiled: bool = False,
+    log: Wattmeter | None = None,
+    modelled: bool = False,
 ) -> Agreement:
     """Meter every receiver in every runtime, for inference and a training step, and score the estimators.
 
@@ -111,6 +121,7 @@ def agree_all(
     Args:
         rounds: windows per call.
         log: of a wattmeter that saw all windows; its joules then are the measurement.
+        modelled: go on with CodeCarbon's model where the CPU's counter is there and cannot be read.
 
     Raises:
         UserError: if nothing was trained yet, a counter cannot be read, or the log does not cover the windows.
@@ -124,7 +135,7 @@ def agree_all(
         raise UserError(f"{run.folder}: no trained receiver; run: leanrx sweep on its configuration")
     classical = _classical_subjects(run, device)
     subjects = [*learned, *classical]
-    instruments = _instruments(config.metering.cpu_power_w, device)
+    instruments = _instruments(config.metering.cpu_power_w, device, modelled or log is not None)
     window_s = max(config.metering.min_duration_s, *(i.shortest_s for i in instruments))
     protocol = Protocol(min_duration_s=window_s, idle_s=window_s, cool_down_s=window_s / 5, rounds=rounds)
     path = folder / "windows.jsonl"
@@ -144,8 +155,10 @@ def agree_all(
     ])  # fmt: skip
     found = Agreement(rows, scores(rows), side_by_side(subjects, windows), instrument)
     for name, part in (
-        ("agreement", rows), ("scores", found.scores.assign(instrument=instrument)), ("instruments", found.instruments)
-    ):  # fmt: skip
+        ("agreement", rows),
+        ("scores", found.scores.assign(instrument=instrument, kind=found.kind)),
+        ("instruments", found.instruments),
+    ):
         write_atomic(folder / f"{name}.csv", part.to_csv(index=False, lineterminator="\n"))
     shown = [e for e in ("FLOPs/clock", "FLOPs/clock, fitted", "roofline, fitted") if e in set(rows["estimator"])]
     for quantity, name in (("s", "time"), ("j", "energy")):
@@ -154,9 +167,11 @@ def agree_all(
     return found
 
 
-def _instruments(cpu_power_w: float | None, device: str) -> list[Instrument]:
+def _instruments(cpu_power_w: float | None, device: str, modelled: bool) -> list[Instrument]:
     """Those that see the device; a GPU is metered by its own counter alone."""
-    return available(cpu_power_w) if device == "cpu" else [Nvml(gpu_uuid(torch.device(device).index or 0))]
+    if device != "cpu":
+        return [Nvml(gpu_uuid(torch.device(device).index or 0))]
+    return available(cpu_power_w, modelled)
 
 
 def _stream(run: Run, device: str, batch_slots: int) -> SlotStream:

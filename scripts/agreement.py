@@ -5,7 +5,8 @@ depend on them), exports each to ONNX in fp32 and in int8 (QDQ, calibrated on sl
 scores every estimator leave-one-receiver-out. What is metered is kept in ``--folder``; an interrupted run goes on where
 it was. Meter on a quiet machine; on one that is not, ``--cpu-time`` scores against the CPU time of the process, which
 its neighbours hardly disturb. Without an energy counter, energy is a power model times time: then only the time says
-something. ``--cuda`` meters torch on a GPU by NVML's energy counter: joules against joules.
+something. ``--cuda`` meters torch on a GPU by NVML's energy counter: joules against joules. ``--modelled`` goes on
+where the CPU's counter is there and cannot be read.
 
     python scripts/agreement.py [--folder runs/agreement] [--rounds 3] [--seconds 5] [--cpu-time] [--cuda] [--quick]
 """
@@ -57,6 +58,7 @@ def main() -> None:
     arguments.add_argument("--batches", type=int, nargs="+", help="slots per call: 1, and on a GPU 32")
     arguments.add_argument("--cuda", action="store_true", help="torch on the GPU: float32, bfloat16, a training step")
     arguments.add_argument("--cpu-time", action="store_true", help="CPU time per thread in place of the wall clock")
+    arguments.add_argument("--modelled", action="store_true", help="CodeCarbon's model where RAPL cannot be read")
     arguments.add_argument("--quick", action="store_true", help="one round of one second: rough")
     given = arguments.parse_args()
     rounds, seconds = (1, 1.0) if given.quick else (given.rounds, given.seconds)
@@ -66,7 +68,7 @@ def main() -> None:
     batches = given.batches or ([1, 32] if given.cuda else [1])
     subjects = _subjects(setting, given.folder, batches, given.cuda)
     # a GPU is metered by its own counter alone: CodeCarbon would add a model of the CPU to it
-    instruments: list[Instrument] = [Nvml(gpu_uuid())] if given.cuda else available()
+    instruments: list[Instrument] = [Nvml(gpu_uuid())] if given.cuda else available(modelled=given.modelled)
     shortest_s = max(seconds, *(i.shortest_s for i in instruments))
     protocol = Protocol(min_duration_s=shortest_s, idle_s=shortest_s, rounds=rounds, cool_down_s=0.2)
     path = given.folder / f"windows-{'cuda' if given.cuda else 'cpu'}.jsonl"

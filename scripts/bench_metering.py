@@ -36,7 +36,7 @@ class Counter(Protocol):
 
 def usable() -> dict[str, tuple[Counter, float]]:
     """By name, with the shortest window that each can say something about."""
-    found: dict[str, tuple[Counter, float]] = {i.name: (i, i.shortest_s) for i in available()}
+    found: dict[str, tuple[Counter, float]] = {i.name: (i, i.shortest_s) for i in available(modelled=True)}
     if torch.cuda.is_available():
         try:
             found["NVML"] = (nvml := Nvml()), nvml.shortest_s

@@ -272,6 +272,8 @@ def _score_tables(run: Run) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     scores = pd.read_csv(path)
+    if not {"instrument", "kind", "mape_energy_percent"} <= set(scores):
+        raise UserError(f"{path}: damaged or of another version; run: leanrx energy {run.folder}")
     head = ["phase", "runtime", "estimator", "calls", "MAPE of time [%]", "rank of time", "MAPE of energy [%]"]
     rows = [
         [
@@ -280,8 +282,11 @@ def _score_tables(run: Run) -> list[dict[str, Any]]:
         ]
         for r in scores.itertuples()
     ]  # fmt: skip
+    instrument, kind = scores[["instrument", "kind"]].iloc[0]
+    compared = "a measurement" if kind == "measured" else "a model, not with a measurement: only time is tested"
     note = (
-        f"Fitted estimators never saw the receiver that they are scored on. Energy by {scores['instrument'].iloc[0]}."
+        "Fitted estimators never saw the receiver that they are scored on, nor one that does the same work. Energy by "
+        f"{instrument} is {kind}: estimates are compared with {compared}."
     )
     return [table(head, rows, note)]
 

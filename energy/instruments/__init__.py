@@ -3,9 +3,8 @@
 None stands in for another: an instrument that cannot be read raises, with the remedy, and is not replaced by a model.
 """
 
-import contextlib
-
 from channels import UserError
+from energy.instruments import rapl
 from energy.instruments.codecarbon import CodeCarbon
 from energy.instruments.nvml import Nvml
 from energy.instruments.perf import Perf
@@ -16,18 +15,24 @@ from energy.instruments.wattmeter import Wattmeter
 __all__ = ["CodeCarbon", "Instrument", "Joules", "Nvml", "Perf", "Rapl", "Wattmeter", "available", "cycle_counter"]
 
 
-def available(cpu_power_w: float | None = None) -> list[Instrument]:
-    """Instruments that see the CPU here: CodeCarbon, then RAPL where it can be read.
-
-    What is missing, and what would help, is the business of ``leanrx doctor``.
+def available(cpu_power_w: float | None = None, modelled: bool = False) -> list[Instrument]:
+    """Instruments that see the CPU here: CodeCarbon, then RAPL where the machine shows it.
 
     Args:
         cpu_power_w: for CodeCarbon's load model where there is no RAPL.
+        modelled: do without RAPL, though the machine shows it, where it cannot be read.
+
+    Raises:
+        UserError: if RAPL is there and cannot be read, unless ``modelled``.
     """
-    found: list[Instrument] = [CodeCarbon(cpu_power_w)]
-    with contextlib.suppress(UserError):
-        found.append(Rapl())
-    return found
+    found: list[Instrument] = []
+    if rapl.shown():
+        try:
+            found.append(Rapl())
+        except UserError as error:
+            if not modelled:
+                raise UserError(f"{error}; or --modelled, to go on with CodeCarbon's model of the CPU") from None
+    return [CodeCarbon(cpu_power_w), *found]
 
 
 def cycle_counter() -> Perf | None:

@@ -7,12 +7,14 @@
                         intel-rapl:0:1/        name: dram         added as RAM where there is one
 
 A counter counts microjoules and begins again at ``max_energy_range_uj``; one wrap within a window is taken into
-account. It advances about every millisecond, in steps of some tens of microjoules.
+account. It advances about every millisecond, in steps of some tens of microjoules: at tens of watts, a millisecond's
+joules are the larger of the two, and what it resolves.
 """
 
 from __future__ import annotations
 
 import platform
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from energy.instruments.reading import Joules
 
 POWERCAP = Path("/sys/class/powercap")
 _STEP_J = 61e-6  # 2^-14 J, the usual energy status unit
+_UPDATE_S = 1e-3
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class _Domain:
 
     def read_j(self) -> float:
         return 1e-6 * _number(self.folder / "energy_uj")
+
+
+def shown(root: Path = POWERCAP) -> bool:
+    """Whether the machine shows a CPU energy counter, readable or not."""
+    return any(name.read_text().startswith("package") for name in root.glob("intel-rapl:*/name"))
 
 
 class Rapl:
@@ -53,23 +61,26 @@ class Rapl:
                 f"RAPL: no CPU energy counter under {root}; usual in virtual machines and on other CPUs; "
                 "run on bare metal with an Intel or AMD CPU, or read a wattmeter"
             )
-        self._before: list[float] = []
-        self._read()
+        self._before, self._begin_s = self._read(), time.perf_counter()
 
     def begin(self) -> None:
         """Read the counters."""
-        self._before = self._read()
+        self._before, self._begin_s = self._read(), time.perf_counter()
 
     def end(self) -> list[Joules]:
         """Read them again."""
         found: dict[str, float] = {}
+        duration_s = time.perf_counter() - self._begin_s
         for domain, before, after in zip(self._domains, self._before, self._read(), strict=True):
             spent_j = after - before + (domain.range_j if after < before else 0.0)
             found[domain.component] = found.get(domain.component, 0.0) + spent_j
         if found["cpu"] == 0:
             raise UserError("RAPL: the CPU counter did not advance; make the window longer (metering.min_duration_s)")
         version = f"powercap, Linux {platform.release()}"
-        return [Joules(self.name, version, part, "measured", j, _STEP_J) for part, j in found.items()]
+        return [
+            Joules(self.name, version, part, "measured", j, max(_STEP_J, j / duration_s * _UPDATE_S))
+            for part, j in found.items()
+        ]
 
     def _read(self) -> list[float]:
         return [d.read_j() for d in self._domains]

@@ -181,6 +181,8 @@ def test_answers_in_json(run: Path, capsys) -> None:
     windows = (run / "agreement" / "windows.jsonl").read_bytes()
     log = run.parent / "log.csv"
     log.write_text("time,power_w\n" + "".join(f"{i},5\n" for i in range(20)))
+    leanrx("energy", run, "--rounds", 1, "--utc-offset", 2, code=2)
+    assert "give its log by --wattmeter" in capsys.readouterr().err
     leanrx("energy", run, "--rounds", 1, "--wattmeter", log, code=2)
     assert "give the log of that time" in capsys.readouterr().err
     assert (run / "agreement" / "windows.jsonl").read_bytes() == windows, "nothing was metered again"
@@ -188,6 +190,8 @@ def test_answers_in_json(run: Path, capsys) -> None:
     capsys.readouterr()
     page = (run / "report" / "index.html").read_text()
     assert "never saw the receiver" in page
+    assert f"Energy by {answer['instrument']} is {answer['kind']}: estimates are compared with a m" in page
+    assert answer["kind"] == ("measured" if {r["kind"] for r in answer["instruments"]} == {"measured"} else "modelled")
     assert "FLOPs per clock, achieved" in page
     assert not (run / "report" / "carbon.csv").exists()
     leanrx("report", run, "--intensity", "world-2023", "--pue", 1.5, "--json")
@@ -378,6 +382,7 @@ def test_the_reports_numbers_are_those_of_the_run(run: Path) -> None:
         ("receivers/teacher/card.json", b"\xff", "report", "not a receiver's card"),
         ("config.yaml", b"", "report", "write keys and values"),
         ("ber.journal.jsonl", b"nonsense\n", "evaluate", "not a table of counts"),
+        ("agreement/scores.csv", b"phase\ninference\n", "report", "of another version; run: leanrx energy"),
         ("agreement/agreement.csv", b"receiver\nnet\n", "report", "of another version; run: leanrx energy"),
     ],
 )

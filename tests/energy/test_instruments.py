@@ -3,15 +3,17 @@
 import math
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from channels import UserError
+from energy import instruments
 from energy.devices import gpu_uuid
 from energy.doctor import examine
-from energy.instruments import Nvml, Rapl, Wattmeter
+from energy.instruments import Nvml, Rapl, Wattmeter, rapl
 from energy.instruments.perf import Cycles, parse
 from energy.instruments.reading import Joules
 from energy.window import IDLE, Protocol, Window, meter_windows, per_call, with_log
@@ -40,7 +42,36 @@ class TestRapl:
         found = {j.component: j for j in rapl.end()}
         assert {c: j.energy_j for c, j in found.items()} == pytest.approx({"cpu": 2.5, "ram": 0.25})
         assert {j.kind for j in found.values()} == {"measured"}
-        assert all(j.resolution_j > 0 and "powercap" in j.version for j in found.values())
+        assert all("powercap" in j.version for j in found.values())
+
+    def test_it_resolves_what_a_millisecond_costs(self, tmp_path: Path, monkeypatch) -> None:
+        """200 W over 5 s, updated every millisecond: 0.2 J, thousands of the counter's steps."""
+        clock = iter([0.0, 10.0, 15.0])
+        monkeypatch.setattr("energy.instruments.rapl.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+        path = domain(tmp_path, "intel-rapl:0", "package-0", 0)
+        rapl = Rapl(tmp_path)
+        rapl.begin()
+        path.write_text("1000000000")
+        assert rapl.end()[0].resolution_j == pytest.approx(0.2)
+
+    def test_a_counter_that_cannot_be_read_is_not_replaced(self, tmp_path: Path, monkeypatch) -> None:
+        domain(tmp_path, "intel-rapl:0", "package-0", 1)
+        assert rapl.shown(tmp_path)
+        assert not rapl.shown(tmp_path / "nothing")
+        monkeypatch.setattr(instruments, "CodeCarbon", lambda power_w: "model")
+        monkeypatch.setattr(rapl, "shown", lambda: True)
+
+        def forbidden() -> None:
+            raise UserError("RAPL: energy_uj is readable by root only; sudo chmod a+r")
+
+        monkeypatch.setattr(instruments, "Rapl", forbidden)
+        with pytest.raises(UserError, match=r"sudo chmod a\+r; or --modelled"):
+            instruments.available()
+        assert instruments.available(modelled=True) == ["model"]
+        monkeypatch.setattr(instruments, "Rapl", lambda: "counter")
+        assert instruments.available() == ["model", "counter"], "estimates are scored against the last"
+        monkeypatch.setattr(rapl, "shown", lambda: False)
+        assert instruments.available() == ["model"]
 
     def test_a_wrap(self, tmp_path: Path) -> None:
         path = domain(tmp_path, "intel-rapl:0", "package-0", 9_000_000, range_uj=10_000_000)
@@ -126,6 +157,11 @@ class TestNvml:
 def test_perf() -> None:
     text = "1200,,cycles:u,1,100.00,,\n3400,,instructions:u,1,100.00,2.8,insn per cycle\n"
     assert parse(text) == Cycles(1200, 3400)
+    hybrid = (
+        "1000,,cpu_core/cycles/u,1,60.00,,\n<not counted>,,cpu_atom/instructions/u,0,0.00,,\n"
+        "20,,cpu_atom/cycles/u,1,40.00,,\n3000,,cpu_core/instructions/u,1,60.00,3.0,insn per cycle\n"
+    )
+    assert parse(hybrid) == Cycles(1020, 3000)
     with pytest.raises(UserError, match="not supported"):
         parse("<not supported>,,cycles,0,100.00,,\n<not supported>,,instructions,0,100.00,,\n")
     with pytest.raises(UserError, match="sysctl"):
@@ -153,11 +189,11 @@ class TestWattmeter:
         assert found.resolution_j == pytest.approx(found.energy_j / 8.5 * 0.5)
 
     @pytest.mark.parametrize(
-        ("header", "watts"), [("time,power_mw", 5e3), ("timestamp,Power [kW]", 5e-3), ("time,W", 5)]
+        ("header", "watts"), [("time,power_mw", 5e6), ("timestamp,Power [kW]", 5), ("time,W", 5e3)]
     )
     def test_units(self, tmp_path: Path, header: str, watts: float) -> None:
         meter = Wattmeter.read(log(tmp_path / "log.csv", [(i, watts) for i in range(20)], header))
-        assert meter.between(3, 13).energy_j == pytest.approx(50)
+        assert meter.between(3, 13).energy_j == pytest.approx(50e3)
 
     def test_time_zones(self, tmp_path: Path) -> None:
         utc = [(f"2026-03-01T10:00:{i:02d}+00:00", 5) for i in range(30)]
@@ -172,6 +208,9 @@ class TestWattmeter:
         assert Wattmeter.read(path, utc_offset_h=1).between(begin, begin + 10).energy_j == pytest.approx(50)
         with pytest.raises(UserError, match=r"time zone of \+1 h would explain"):
             Wattmeter.read(path, utc_offset_h=0).between(begin, begin + 10)
+        for offset_h in (30, math.nan):
+            with pytest.raises(UserError, match=r"utc_offset: .* -14 to 14"):
+                Wattmeter.read(path, offset_h)
         with pytest.raises(UserError, match="give the log of that time"):
             meter.between(begin + 9e6, begin + 9e6 + 10)
 
@@ -192,6 +231,11 @@ class TestWattmeter:
             ([(1, 5), (2, "five")], "time,power_w", "line 3: 'five' is no power"),
             ([(1, 5), (2, -5)], "time,power_w", "check the unit"),
             ([(1, 5), (2, "nan")], "time,power_w", "not sensible"),
+            ([(1, 41_200), (2, 41_200)], "time,power_w", "41200 W is not sensible; check the unit"),
+            ([(1, 41.2), (2, 41.2)], "time,power_kw", "41200 W is not sensible; check the unit"),
+            ([(1, 5), ("nan", 5)], "time,power_w", "line 3: nan are no seconds"),
+            ([(1.7e12, 5), (1.7e12 + 500, 5)], "time,power_w", "no seconds since 1970"),
+            ([(1, 5), ("2\n3", 5)], "time,power_w", "line 3: '' is no power"),
             ([(1, 5), ("soon", 5)], "time,power_w", "line 3: 'soon' is no time"),
             ([(2, 5), (1, 5)], "time,power_w", "does not increase at line 3"),
             ([(2, 5)], "time,power_w", "fewer than two"),
@@ -317,6 +361,16 @@ def test_a_wattmeter_is_read_beside_the_others(tmp_path: Path) -> None:
     assert found.gross_j == pytest.approx(40 * found.duration_s)
     assert found.net_j == pytest.approx(0, abs=1e-6)
     assert per_call(both, "net", "bench").gross_j == per_call(windows, "net", "bench").gross_j
+
+
+def test_idle_that_an_instrument_did_not_see_is_not_taken_for_none() -> None:
+    """A counter that became readable between two sessions."""
+    fine, late = (Joules(name, "1", "cpu", "measured", 10.0, 0.0) for name in ("fine", "late"))
+    windows = [
+        Window(IDLE, 0, 0, 0.0, 5.0, 0.0, (fine,)), Window(IDLE, 1, 0, 0.0, 5.0, 0.0, (fine, late)),
+        Window("net", 1, 2, 0.0, 4.0, 4.0, (fine, replace(late, energy_j=28.0))),
+    ]  # fmt: skip
+    assert per_call(windows, "net", "late").net_j == pytest.approx((28 - 2 * 4) / 2)
 
 
 def test_windows_survive_a_file() -> None:
