@@ -184,6 +184,26 @@ def test_perf_is_opened_around_the_instruments() -> None:
     assert window.cycles == Cycles(3998765432, 7498765432)
 
 
+def test_a_gpu_has_done_its_work_when_counters_are_read(monkeypatch) -> None:
+    """Warm-up, synchronise, open, calls, synchronise, close: nothing of a queue outside, nothing foreign inside."""
+    queued: list[str] = []
+    at_begin, at_end = [], []
+    monkeypatch.setattr("energy.window._synchronise", queued.clear)
+
+    class Watched(Clock):
+        def begin(self) -> None:
+            at_begin.append(len(queued))
+
+        def end(self) -> list[Joules]:
+            at_end.append(len(queued))
+            return super().end()
+
+    protocol = Protocol(min_duration_s=0.05, idle_s=0, cool_down_s=0, rounds=4)
+    windows = list(meter_windows({"a": lambda: queued.append("call")}, [Watched()], protocol))
+    assert (at_begin, at_end) == ([0] * 4, [0] * 4)
+    assert max(w.calls for w in windows) > 1
+
+
 def test_instruments_side_by_side() -> None:
     subjects = [module_subject(build(SPEC), name, INPUTS[:1]) for name in ("a", "b")]
     windows = [

@@ -116,6 +116,18 @@ def test_codecarbon_here_counts_time_and_work() -> None:
     assert busy.reading.energy_j > 2 * idle.energy_j
 
 
+def test_a_gpu_has_done_its_work_when_the_tracker_is_read(monkeypatch) -> None:
+    queued: list[str] = []
+    at: list[int] = []
+    monkeypatch.setattr("energy.meter._synchronise", queued.clear)
+    tracker = RecordedTracker([CPU("cpu_load")])
+    monkeypatch.setattr(tracker, "start_task", lambda name: at.append(len(queued)))
+    monkeypatch.setattr(tracker, "stop_task", lambda: at.append(len(queued)) or tracker._data)
+    metered = meter_repeats(meter_with(monkeypatch, tracker), lambda: queued.append("call"), 1.0)
+    assert at == [0, 0, 0, 0]
+    assert metered.repeats > 1
+
+
 def test_windows_below_the_sampling_interval_are_refused() -> None:
     with pytest.raises(UserError, match="min_duration_s"):
         meter_repeats(Meter(), lambda: None, 0.5)
