@@ -551,14 +551,13 @@ _held: list[Any] = []  # locks of run folders, for the life of the process
 
 def _open(config: Path, root: Path, quiet: bool = False) -> Iterator[tuple[Run, ConsoleWatcher]]:
     """The runs of a configuration, one after the other; all are checked before the first begins."""
-    from distillation.plan import planned
-    from distillation.runs import lock, open_run
+    from distillation.runs import Run, lock, open_run
     from distillation.settings import Sweep
+    from distillation.sweep import check
 
     sweeps = Sweep.load_all(config)
     for sweep_config in sweeps:
-        sweep_config.torch_device()  # a device that is not there is found before anything is written
-        planned(sweep_config)
+        check(Run(root / sweep_config.label, sweep_config))
     for sweep_config in sweeps:
         _held.append(lock(root / sweep_config.label))
         yield open_run(sweep_config, root), _watcher(quiet)

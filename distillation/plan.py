@@ -12,6 +12,9 @@ from distillation.settings import Sweep
 from distillation.training import Training
 from receivers.classical import BOUNDS
 
+MAX_NAME = 200
+"""Characters in a receiver's name, which files are named after; file systems take 255."""
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -42,7 +45,7 @@ def planned(config: Sweep) -> list[Planned]:
     tells its way to distil from the others, and ``-s<seed>`` where there are several seeds.
 
     Raises:
-        UserError: if a way to distil names a teacher that is not there, or two name each other.
+        UserError: if a way to distil names a teacher that is not there, two name each other, or a name is too long.
     """
     teachers = _teachers(config)
     ways = _ways(config, [t.name for t in teachers])
@@ -59,6 +62,12 @@ def planned(config: Sweep) -> list[Planned]:
                     found.append(Planned(name + suffix, "student", spec, seed, students.training, way, heard))
                     before = name
             found.append(Planned(f"{spec}-twin{suffix}", "twin", spec, seed, students.training))
+    longest = max((p.name for p in found), key=len)
+    if len(longest) > MAX_NAME:
+        raise UserError(
+            f"students: the name {longest[:40]}... has {len(longest)} characters, above {MAX_NAME}; let fewer settings "
+            "differ in one run, or take fewer names into an ensemble"
+        )
     return _resolved(found)
 
 
@@ -80,12 +89,16 @@ def _ways(config: Sweep, teachers: list[str]) -> dict[str, Distillation]:
         for way in config.students.distillation
         for teacher in ([way.teacher] if way.teacher else teachers)
     ]
-    differ = [k for k in Distillation.model_fields if len({repr(getattr(w, k)) for w in ways}) > 1]
-    labels: list[str] = []
     for way in ways:
-        label = "".join(f"-{_short(k, getattr(way, k))}" for k in differ if k != "generations")
-        labels.append(label + (f"-{labels.count(label) + 1}" if label in labels else ""))
-    return dict(zip(labels, ways, strict=True))
+        shorter = way.model_copy(update={"generations": 1})
+        if any(w != way and w.model_copy(update={"generations": 1}) == shorter for w in ways):
+            raise UserError(
+                "distillation.generations: two ways differ in it alone; write the larger, which trains the others too"
+            )
+    differ = [k for k in Distillation.model_fields if len({repr(getattr(w, k)) for w in ways}) > 1]
+    labels = ["".join(f"-{_short(k, getattr(way, k))}" for k in differ if k != "generations") for way in ways]
+    alike = [labels[:index].count(label) for index, label in enumerate(labels)]
+    return {label + (f"-{n + 1}" if n else ""): way for label, n, way in zip(labels, alike, ways, strict=True)}
 
 
 _LETTERS = {"temperature": "T", "alpha": "a", "clip": "c"}
@@ -116,6 +129,10 @@ def _resolved(plan: list[Planned]) -> list[Planned]:
             return
         entry = entries[name]
         heard = tuple(_full_name(t, entry, entries) for t in entry.teachers)
+        if len(set(heard)) < len(heard):
+            raise UserError(
+                f"distillation.teacher: {name} would hear a receiver twice: {', '.join(heard)}; name it once"
+            )
         for teacher in heard:
             add(teacher, (*listeners, name))
         order[name] = replace(entry, teachers=heard)
@@ -178,14 +195,17 @@ def cohorts(plan: list[Planned]) -> list[Cohort]:
     """The plan in cohorts, each after those that its teachers are in.
 
     Receivers share a stream if they share role (teachers have slots of their own), seed and training. A student waits
-    for its teachers; one of a bound waits with the others, and a twin with the first of its students.
+    for its teachers; one of a bound waits with the others, and a twin that no one listens to with the first of its
+    students.
     """
+    heard = {t for entry in plan for t in entry.teachers}
     level: dict[str, int] = {}
     for entry in plan:
         level[entry.name] = 1 + max((level.get(t, 0) for t in entry.teachers), default=-1)
     groups: dict[tuple[Any, ...], list[Planned]] = {}
     for entry in plan:
         beside = [p for p in plan if p.role == "student" and (p.receiver, p.seed) == (entry.receiver, entry.seed)]
-        depth = min((level[p.name] for p in beside), default=0) if entry.role == "twin" else level[entry.name]
+        waits = entry.role == "twin" and entry.name not in heard
+        depth = min((level[p.name] for p in beside), default=0) if waits else level[entry.name]
         groups.setdefault((depth, entry.role == "teacher", entry.seed, entry.training), []).append(entry)
     return [tuple(groups[key]) for key in sorted(groups, key=lambda key: key[0])]

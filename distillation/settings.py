@@ -79,7 +79,8 @@ class Teacher(Record):
         receiver: spec strings.
         seeds: each receiver is trained once per seed; the run's ``seed`` if not given.
         training: how.
-        trained: receivers that are trained already, by spec string: folders, or names in :mod:`receivers.zoo`.
+        trained: receivers that are trained already, by spec string: folders, or names in :mod:`receivers.zoo`. They are
+            of one seed.
     """
 
     receiver: Specs = ("deeprx",)
@@ -92,6 +93,8 @@ class Teacher(Record):
         for spec in self.trained:
             if spec not in self.receiver:
                 raise ValueError(f"trained: {spec} is not among the receivers {', '.join(self.receiver)}")
+        if self.trained and len(self.seeds or ()) > 1:
+            raise ValueError("trained: one receiver would stand for several seeds; write one seed")
         return self
 
 

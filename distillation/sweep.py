@@ -12,9 +12,11 @@ from channels.dataset import RecordedStream
 from channels.records import write_atomic
 from distillation.cohort import StepState, train
 from distillation.lifecycle import Ledger
+from distillation.objective import Objective
 from distillation.plan import Planned, ancestors, cohorts, planned
 from distillation.runs import Run
-from distillation.settings import Ecal
+from distillation.settings import Ecal, Sweep
+from distillation.teachers import Teacher
 from distillation.training import Job, check_fit
 from energy.meter import Meter
 from energy.operations import OperationCount, count, count_classical
@@ -22,7 +24,8 @@ from receivers.ber import WHOLE, Evaluation, PointState, Shard, count_errors, ou
 from receivers.ber import merge as merge_counts
 from receivers.classical import BOUNDS, classical_receivers
 from receivers.protocol import Receiver
-from receivers.weights import NeuralReceiver, save
+from receivers.spec import build
+from receivers.weights import Card, NeuralReceiver, save
 from receivers.zoo import load
 
 
@@ -36,13 +39,49 @@ class Watcher(Protocol):
     def warn(self, text: str) -> None: ...
 
 
+def check(run: Run) -> None:
+    """Whether a run can be trained and tested as it is configured; nothing is written, and its folder may be missing.
+
+    Raises:
+        UserError: as :func:`distillation.plan.planned`; if the device is not there, a module to follow is not there, a
+            teacher that is trained already does not fit, or a dataset does not hold what is wanted.
+    """
+    config = run.config
+    config.torch_device()
+    plan = planned(config)
+    for entry in plan:
+        _trained(run, entry)
+    if config.recorded.train is not None:
+        for training in {entry.training for entry in plan}:
+            RecordedStream(config.recorded.train).serve(config.scenario, "train", training.batch_slots)
+    _test_stream(run, config.evaluation, "cpu")
+    bounds = {r.name: r for r in classical_receivers(config.scenario) if r.name in BOUNDS}
+    entries = {p.name: p for p in plan}
+    for entry in plan:
+        if entry.distillation and entry.distillation.transfers:
+            paths = [transfer.teacher for transfer in entry.distillation.transfers]
+            heard = [bounds[n] if n in bounds else _untrained(config, entries[n]) for n in entry.teachers]
+            Objective(entry.distillation, _untrained(config, entry).net, [Teacher(r, paths) for r in heard])
+
+
+def _untrained(config: Sweep, entry: Planned) -> NeuralReceiver:
+    """A receiver as it will be, with other weights."""
+    scenario = config.scenario
+    card = Card(
+        name=entry.name, receiver=entry.receiver, role=entry.role, num_rx=scenario.grid.num_rx,
+        num_bits=scenario.bits_per_symbol, parameters=0, scenario=scenario.name,
+        channels=tuple(scenario.channels.train), trained_sinr_db=scenario.sinr_range_db, seed=entry.seed, training={},
+    )  # fmt: skip
+    return NeuralReceiver(build(card.receiver, card.num_rx, card.num_bits), card)
+
+
 def train_all(run: Run, watcher: Watcher, only: str | None = None) -> None:
     """Train the teachers, every student and every twin, or ``only`` one of them and those it listens to.
 
     Raises:
-        UserError: if ``only`` is not in the run, a teacher that is trained already does not fit, or a training fails by
-            its settings.
+        UserError: as :func:`check`; if ``only`` is not in the run, or a training fails by its settings.
     """
+    check(run)
     plan = planned(run.config)
     if only is not None:
         if only not in [p.name for p in plan]:
@@ -95,19 +134,27 @@ def take_trained(run: Run, plan: Sequence[Planned]) -> None:
     Raises:
         UserError: if one is another receiver than its spec string says, or of another scenario.
     """
-    config = run.config
     for entry in plan:
-        folder = config.teacher.trained.get(entry.receiver)
-        if entry.role != "teacher" or folder is None or entry.name in run.receiver_names():
-            continue
+        receiver = _trained(run, entry)
+        if receiver is not None:
+            card = receiver.card.model_copy(update={"name": entry.name, "role": "teacher"})
+            save(run.receivers_folder / entry.name, receiver.net, card)
+
+
+def _trained(run: Run, entry: Planned) -> NeuralReceiver | None:
+    """A teacher that is to be taken, or none; one that the run has already stays."""
+    config = run.config
+    folder = config.teacher.trained.get(entry.receiver)
+    if entry.role != "teacher" or folder is None or entry.name in run.receiver_names():
+        return None
+    try:
         receiver = load(folder)
         if receiver.card.receiver != entry.receiver:
-            raise UserError(f"teacher.trained: {folder} is {receiver.card.receiver}, not {entry.receiver}")
+            raise UserError(f"{folder} is {receiver.card.receiver}, not {entry.receiver}")
         check_fit(receiver, config.scenario, entry.name)
-        save(
-            run.receivers_folder / entry.name, receiver.net,
-            receiver.card.model_copy(update={"name": entry.name, "role": "teacher"}),
-        )  # fmt: skip
+    except UserError as error:
+        raise UserError(f"teacher.trained: {error}") from None
+    return receiver
 
 
 def evaluate(

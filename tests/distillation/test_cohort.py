@@ -3,11 +3,13 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from channels import Scenario, SlotStream, UserError
 from distillation import cohort
+from distillation.checkpoint import Bill
 from distillation.cohort import train
 from distillation.objective import Distillation
 from distillation.training import Job, Training
@@ -147,6 +149,29 @@ def test_bills_add_up_to_the_meter(tmp_path: Path, jobs: list[Job], teacher: Neu
     assert passes[7:] == [{}, {}]
     students = [b.energy_j for b, card in zip(bills, cards, strict=True) if card.receiver.startswith("hybrid")]
     assert len(students) == 3
+
+
+def test_each_bears_its_own_steps_and_an_equal_part_of_what_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2 s of a block and 4 s of a teacher for two, then steps of 1 s and 3 s: 1 + 2 + 1 and 1 + 2 + 3 of 10 s."""
+
+    class TenJoules:
+        running = False
+
+        def start(self) -> None: ...
+
+        def stop(self) -> Reading:
+            return Reading(10.0, 10.0, 0.0, 0.0, "measured", "none", "none", "counter")
+
+    clock = iter([0.0, 2.0, 2.0, 6.0, 6.0, 7.0, 7.0, 10.0])
+    account = cohort._Account("cpu", TenJoules(), batch_slots=8)  # type: ignore[arg-type]
+    monkeypatch.setattr(account, "_now", lambda: next(clock))
+    a, b = (cast(cohort._Learner, type("Learner", (), {"bill": Bill()})()) for _ in range(2))
+    for learners, teacher in (([a, b], ""), ([a, b], "teacher"), ([a], ""), ([b], "")):
+        with account.spend(learners, teacher):
+            pass
+    account.settle()
+    assert [x.bill.reading and x.bill.reading.energy_j for x in (a, b)] == pytest.approx([4.0, 6.0])
+    assert [x.bill.teacher_slots for x in (a, b)] == [{"teacher": 4.0}] * 2
 
 
 def test_a_bill_goes_on_after_a_kill(tmp_path: Path, jobs: list[Job]) -> None:

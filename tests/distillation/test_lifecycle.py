@@ -62,10 +62,13 @@ def energy(name: str, digest: str, phase: str, source: str, slots: int, energy_j
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """A complete run with made-up joules and errors; the formula says a tenth of the meter, twins exactly equal."""
-    run = Run(tmp_path / "known", CONFIG)
-    write_atomic(run.folder / "config.yaml", CONFIG.to_yaml())
+    return recorded(Run(tmp_path / "known", CONFIG), TRAINING_J, SLOT_J, BER)
+
+
+def recorded(run: Run, training_j: dict[str, float], slot_j: dict[str, float], ber: dict[str, float]) -> Run:
+    write_atomic(run.folder / "config.yaml", run.config.to_yaml())
     digests = {"LS": "classical/ls/1"}
-    for plan in planned(CONFIG):
+    for plan in planned(run.config):
         net = build(plan.receiver)
         card = Card(
             name=plan.name, receiver=plan.receiver, role=plan.role, num_rx=2, num_bits=4, parameters=1, scenario="tiny",
@@ -76,13 +79,13 @@ def run(tmp_path: Path) -> Run:
     rows, counts = [], []
     for name, digest in digests.items():
         equal = name.replace("-twin", "-kd")
-        rows.append(energy(name, digest, "inference", METER, 1000, 1000 * SLOT_J[name]))
-        rows.append(energy(name, digest, "inference", FORMULA, 1000, 100 * SLOT_J[equal]))
-        if name in TRAINING_J:
-            rows.append(energy(name, digest, "training", METER, TRAINED, TRAINING_J[name]))
-            rows.append(energy(name, digest, "training", FORMULA, TRAINED, 0.1 * TRAINING_J[name]))
+        rows.append(energy(name, digest, "inference", METER, 1000, 1000 * slot_j[name]))
+        rows.append(energy(name, digest, "inference", FORMULA, 1000, 100 * slot_j.get(equal, slot_j[name])))
+        if name in training_j:
+            rows.append(energy(name, digest, "training", METER, TRAINED, training_j[name]))
+            rows.append(energy(name, digest, "training", FORMULA, TRAINED, 0.1 * training_j[name]))
         for sinr_db in (0.0, 10.0):
-            errors = round(BER[name] * BITS * TEST / 2) if sinr_db else BITS * TEST // 4
+            errors = round(ber[name] * BITS * TEST / 2) if sinr_db else BITS * TEST // 4
             counts.append(asdict(BlockCount(
                 receiver=name, digest=digest, stream="s", device="cpu", code_rate=0.0, interference_share=0.0,
                 sinr_db=sinr_db, block=0, slots=TEST // 2, bits=BITS * TEST // 2, bit_errors=errors, slot_errors=150,
@@ -115,6 +118,52 @@ def test_a_shared_teacher_costs_the_family_what_it_cost(run: Run) -> None:
     students = [ledger.bill(n, METER).ecal for n in ledger.students]
     assert sum(e.components_j["teacher"] for e in students) == pytest.approx(1000)
     assert students[0].development_bits == (1.5 * TRAINED + TEST) * APPLICATION_BITS
+
+
+def test_everyone_that_a_student_rests_on_is_on_its_bill_once(tmp_path: Path) -> None:
+    """Two teachers heard as one, an assistant, its student, and a bound: joules that tell who is in a sum."""
+    kd = f"{SMALL}-kd"
+    ensemble, assistant, privileged = f"{kd}-s1+s2", f"{kd}-s1", f"{kd}-perfect-CSI"
+    pupil = f"{kd}-{assistant}"
+    ways = ["teacher-s1 + teacher-s2", "teacher-s1", assistant, "perfect CSI"]
+    changes = {
+        "teacher": {"receiver": "deeprx-w0.0625-d3", "seeds": [1, 2]},
+        "students": {
+            "receivers": [SMALL],
+            "distillation": [{"teacher": w, "generations": 2 if w == assistant else 1} for w in ways],
+        },
+    }
+    config = Sweep.parse({**CONFIG.model_dump(), **changes}, "chain")
+    training_j = {
+        "teacher-s1": 1000.0, "teacher-s2": 2000.0, ensemble: 510.0, assistant: 520.0, pupil: 540.0,
+        f"{pupil}-g2": 550.0, privileged: 580.0,
+        f"{SMALL}-twin": 200.0,
+    }  # fmt: skip
+    slot_j = {**dict.fromkeys(["LS", *training_j], 1e-3), "teacher-s1": 10e-3, "teacher-s2": 20e-3, assistant: 5e-3}
+    run = recorded(Run(tmp_path / "chain", config), training_j, slot_j, dict.fromkeys(slot_j, 0.1))
+    ledger = Ledger(run)
+    charged = {name: ledger.bill(name, METER, "charged") for name in training_j}
+    assert charged[ensemble].teachers_j == {"teacher-s1": 1000, "teacher-s2": 2000}
+    assert charged[assistant].teachers_j == {"teacher-s1": 1000}
+    assert charged[pupil].teachers_j == {"teacher-s1": 1000, assistant: 520}
+    assert charged[f"{pupil}-g2"].teachers_j == {"teacher-s1": 1000, assistant: 520, pupil: 540}
+    assert charged[privileged].teachers_j == {}
+    assert charged[ensemble].ecal.components_j["distillation"] == pytest.approx(TRAINED * 30e-3)
+    assert charged[pupil].ecal.components_j["distillation"] == pytest.approx(
+        TRAINED * 5e-3
+    )  # hears the assistant alone
+    assert charged[privileged].ecal.components_j["distillation"] == 0
+    for name, energy_j in training_j.items():
+        parts = charged[name].ecal.components_j
+        told = sum(parts.get(part, 0.0) for part in ("teacher", "distillation", "training"))
+        assert told == pytest.approx(energy_j + sum(charged[name].teachers_j.values()))
+
+    shared = {name: ledger.bill(name, METER, "shared").teachers_j for name in training_j}
+    assert shared[pupil] == {"teacher-s1": pytest.approx(1000 / 4), assistant: 520}  # an assistant is no common teacher
+    for teacher in ("teacher-s1", "teacher-s2"):
+        assert sum(bill.get(teacher, 0.0) for bill in shared.values()) == pytest.approx(training_j[teacher])
+    assert ledger.root(privileged) is None
+    assert ledger.root(pupil) == "teacher-s1"
 
 
 def test_classical_receivers_and_twins_owe_the_teacher_nothing(run: Run) -> None:

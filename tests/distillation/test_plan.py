@@ -101,6 +101,43 @@ def test_unknown_teachers_and_circles_are_refused() -> None:
         planned(sweep(distillation=ways))
 
 
+def test_a_teacher_may_not_be_heard_twice() -> None:
+    twice = {"teacher": "hybrid-w8-d2-twin + hybrid-w8-d2-twin-s1"}
+    with pytest.raises(UserError, match="hear a receiver twice: hybrid-w8-d2-twin-s1, hybrid-w8-d2-twin-s1"):
+        planned(sweep(seeds=[1, 2], distillation=twice))
+
+
+def test_ways_that_are_spelt_alike_are_all_trained() -> None:
+    paths = [[{"student": f"blocks.{n}.move", "teacher": "conv_in"}] for n in range(3)]
+    plan = planned(sweep(distillation={"transfers": paths}))
+    assert [p.name for p in plan if p.role == "student"] == [
+        f"hybrid-w8-d2-kd-feature{n}" for n in ("", "-2", "-3")
+    ]  # fmt: skip
+    followed = [p.distillation.transfers[0].student for p in plan if p.distillation]
+    assert followed == ["blocks.0.move", "blocks.1.move", "blocks.2.move"]
+
+
+def test_ways_that_differ_in_generations_alone_are_refused() -> None:
+    with pytest.raises(UserError, match=r"distillation\.generations: two ways differ in it alone; write the larger"):
+        planned(sweep(distillation={"generations": [1, 2, 3]}))
+
+
+def test_names_that_no_file_can_have_are_refused() -> None:
+    with pytest.raises(UserError, match=r"has \d{3} characters, above 200"):
+        planned(sweep({"receiver": "deeprx-d3", "seeds": list(range(60))}, distillation=[
+            {"teacher": "+".join(f"teacher-s{n}" for n in range(60))}, {"teacher": "teacher-s1"}
+        ]))  # fmt: skip
+
+
+def test_a_twin_may_teach() -> None:
+    """Born again as its authors have it: the first teacher is the same net, trained from scratch."""
+    config = sweep(distillation=[{"teacher": "hybrid-w8-d2-twin"}, {"teacher": "teacher"}])
+    kd = "hybrid-w8-d2-kd"
+    assert [[p.name for p in cohort] for cohort in cohorts(planned(config))] == [
+        ["teacher"], ["hybrid-w8-d2-twin"], [f"{kd}-hybrid-w8-d2-twin", f"{kd}-teacher"]
+    ]  # fmt: skip
+
+
 def test_who_shares_a_stream() -> None:
     config = sweep(
         {"receiver": ["deeprx-d5", "deeprx-d3"]}, seeds=[1, 2],
@@ -150,6 +187,7 @@ def test_the_sweep_of_the_docs() -> None:
         ({"distillation": {"temperature": [2, 0]}}, r"students\.distillation\.1\.temperature"),
         ({"distillation": {"alpha": 1.5}}, r"students\.distillation\.0\.alpha"),
         ({"distillation": {"alpha": []}}, "is empty"),
+        ({"teacher": {"seeds": [1, 2], "trained": {"deeprx": "x"}}}, "trained: one receiver would stand for several"),
     ],
 )
 def test_mistakes_are_named(students: dict[str, Any], words: str) -> None:

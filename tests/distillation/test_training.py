@@ -70,6 +70,13 @@ def test_twin_and_student_start_alike_and_end_apart(tmp_path, small: Scenario, t
     assert run(job(small), tmp_path / "c").digest != run(job(small, **told), tmp_path / "d").digest
 
 
+def test_a_teacher_has_slots_of_its_own_and_a_twin_its_students(small: Scenario) -> None:
+    student, twin, teacher = (job(small, role=role).stream("cpu").block(0) for role in ("student", "twin", "teacher"))
+    assert student.y.equal(twin.y)
+    assert not student.y.equal(teacher.y)
+    assert not student.bits.equal(teacher.bits)
+
+
 def test_a_checkpoint_of_another_job_is_refused(tmp_path, small: Scenario) -> None:
     with pytest.raises(ZeroDivisionError):
         train([job(small)], tmp_path, on_step=lambda job, state: 1 / (5 - state.step))  # type: ignore[arg-type,return-value]

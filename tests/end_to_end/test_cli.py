@@ -55,6 +55,14 @@ def write(folder: Path, **changes: object) -> Path:
     return path
 
 
+def ways(**settings: object) -> dict[str, object]:
+    return {"students": {**SMALL["students"], "distillation": settings}}  # type: ignore[dict-item]
+
+
+def follow(student: str, teacher: str) -> list[dict[str, str]]:
+    return [{"student": student, "teacher": teacher}]
+
+
 def release() -> None:
     """Let go of the run folders that this process holds, as the end of a command's process would."""
     for file in cli._held:
@@ -308,6 +316,18 @@ def test_recorded_test_slots_give_the_same_counts(run: Path, tmp_path, capsys) -
         ({"scenario": {**SMALL["scenario"], "snr_db": [float("nan")] * 2}}, "finite"),  # type: ignore[dict-item]
         ({"scenario": {**SMALL["scenario"], "channels": {"train": ["TDL-A"]}}}, "channels.test is empty"),  # type: ignore[dict-item]
         ({"scenario": {**SMALL["scenario"], "grid": {"pilot_patterns": [list(range(14))]}}}, "no room for data"),  # type: ignore[dict-item]
+        (ways(transfers=follow("blocs.0", "blocks.0")), "student has no module 'blocs.0'; near names: blocks.0"),
+        (ways(transfers=follow("blocks.0", "blocks.99")), "teacher 'teacher' has no module 'blocks.99'; near names"),
+        (ways(transfers=follow("conv_in", "conv_in"), teacher="perfect CSI"), "'perfect CSI' has no net to follow"),
+        (ways(transfers=follow("conv_in", "conv_in"), teacher="teacher+perfect CSI"), "'perfect CSI' has no net"),
+        (ways(teacher="teecher"), "no 'teecher' for deeprx-w0.03125-d3-kd; there are: teacher"),
+        (ways(generations=[1, 2, 3]), "two ways differ in it alone; write the larger"),
+        (
+            {"teacher": {**SMALL["teacher"], "trained": {SMALL["teacher"]["receiver"]: "/no/such/folder"}}},  # type: ignore[dict-item, index]
+            "teacher.trained: /no/such/folder/card.json: missing",
+        ),
+        ({"recorded": {"train": "/no/such/folder"}}, "/no/such/folder"),
+        ({"recorded": {"test": "/no/such/folder"}}, "/no/such/folder"),
     ],
 )
 def test_wrong_configurations(tmp_path, capsys, changes: dict[str, object], words: str) -> None:
