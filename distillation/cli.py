@@ -31,6 +31,10 @@ ConfigArgument = Annotated[
 ]
 RootOption = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
 WorkersOption = Annotated[int, typer.Option(help="Processes that count side by side, one thread each.")]
+RayOption = Annotated[
+    str | None, typer.Option("--ray", metavar="HOST:PORT", help="Train and meter on the Ray cluster with this head.")
+]
+CoresOption = Annotated[int | None, typer.Option(help="With --ray: CPU cores of each task; 1 if not given.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
@@ -82,26 +86,34 @@ def train(
     config: ConfigArgument,
     receiver: Annotated[str | None, typer.Argument(help="Only this one (and the teacher it needs).")] = None,
     runs: RootOption = Path("runs"),
+    ray: RayOption = None,
+    cores: CoresOption = None,
 ) -> None:
     """Train the teacher, the students and their twins; resumes where it was."""
-    from distillation.sweep import train_all
-
+    hands = _hands(ray, cores)
     for run, watcher in _open(config, runs):
-        train_all(run, watcher, receiver)
+        hands.train_all(run, watcher, receiver)
         print(f"receivers: {run.receivers_folder}")
 
 
 @app.command()
-def sweep(config: ConfigArgument, runs: RootOption = Path("runs"), workers: WorkersOption = 1) -> None:
+def sweep(
+    config: ConfigArgument,
+    runs: RootOption = Path("runs"),
+    workers: WorkersOption = 1,
+    ray: RayOption = None,
+    cores: CoresOption = None,
+) -> None:
     """The whole job: train, evaluate, meter, eCAL, report; resumes where it was."""
     from distillation.report import write_report
-    from distillation.sweep import ecal_all, meter_all, train_all
+    from distillation.sweep import ecal_all
     from distillation.sweep import evaluate as evaluate_all
 
+    hands = _hands(ray, cores)
     for run, watcher in _open(config, runs):
-        train_all(run, watcher)
+        hands.train_all(run, watcher)
         evaluate_all(run, watcher, workers=workers)
-        meter_all(run, watcher)
+        hands.meter_all(run, watcher)
         ecal_all(run)
         print(f"report: {write_report(run)}")
 
@@ -265,16 +277,17 @@ def energy(
     utc_offset: Annotated[
         float | None, typer.Option(help="Hours east of Greenwich of the CSV's times, if they carry no offset.")
     ] = None,
+    ray: RayOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Meter and estimate the energy of every receiver of a run, and how well both agree; resumes where it was."""
-    from distillation.sweep import agree_all, meter_all
     from energy.instruments import Wattmeter
 
     log = Wattmeter.read(wattmeter, utc_offset) if wattmeter else None
+    hands = _hands(ray)
     loaded, watcher = _load(run, quiet=as_json)
-    meter_all(loaded, watcher)
-    scores = agree_all(loaded, watcher, rounds, compiled, log)
+    hands.meter_all(loaded, watcher)
+    scores = hands.agree_all(loaded, watcher, rounds, compiled, log)
     table = loaded.energy()
     if as_json:
         rows = _rows(table.assign(energy_j_per_slot=table["energy_j"] / table["slots"]))
@@ -431,6 +444,20 @@ def export(
         f"{parity.max_llr:.1f}, {parity.differing_decisions} of {parity.bits} bits decided differently, "
         f"bit errors {parity.bit_errors_original} and {parity.bit_errors_exported}"
     )
+
+
+def _hands(ray: str | None, cores: int | None = None) -> Any:
+    """Who trains and meters: this process, or a Ray cluster."""
+    if ray is None:
+        from channels import UserError
+        from distillation import sweep
+
+        if cores is not None:
+            raise UserError("cores: goes with --ray HOST:PORT; this process takes the threads of OMP_NUM_THREADS")
+        return sweep
+    from distillation.cluster import Cluster
+
+    return Cluster(ray, cores if cores is not None else 1)
 
 
 _held: list[Any] = []  # locks of run folders, for the life of the process

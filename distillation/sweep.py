@@ -17,9 +17,9 @@ from channels.dataset import RecordedStream
 from channels.records import write_atomic
 from distillation.cohort import StepState, train
 from distillation.lifecycle import Ledger
-from distillation.plan import Planned, ancestors, cohorts, planned
+from distillation.plan import Cohort, Planned, ancestors, cohorts, planned
 from distillation.runs import Run
-from distillation.settings import Ecal
+from distillation.settings import Ecal, Sweep
 from distillation.training import Job, check_fit
 from energy.account import TRAINING_FACTOR, EnergyRow, inference_rows, training_rows
 from energy.agreement import draw, leave_one_out, scores, table
@@ -62,6 +62,18 @@ def train_all(run: Run, watcher: Watcher, only: str | None = None) -> None:
         UserError: if ``only`` is not in the run, a teacher that is trained already does not fit, or a training fails by
             its settings.
     """
+    left = unfinished(run, watcher, only)
+    meter = Meter(run.config.metering.cpu_power_w) if left else None
+    for cohort in left:
+        train_cohort(run, cohort, watcher.training, meter)
+
+
+def unfinished(run: Run, watcher: Watcher, only: str | None = None) -> list[Cohort]:
+    """What is to be trained, in cohorts, each after those that it listens to; what was trained elsewhere is taken.
+
+    Raises:
+        UserError: if ``only`` is not in the run, or a teacher that is trained already does not fit.
+    """
     plan = planned(run.config)
     if only is not None:
         if only not in [p.name for p in plan]:
@@ -69,20 +81,27 @@ def train_all(run: Run, watcher: Watcher, only: str | None = None) -> None:
         wanted = {only, *(p.name for p in ancestors(only, plan))}
         plan = [p for p in plan if p.name in wanted]
     take_trained(run, plan)
-    meter: Meter | None = None
-    for cohort in cohorts(plan):
-        done = set(run.receiver_names())
-        todo = [p for p in cohort if p.name not in done]
-        for entry in cohort:
-            if entry not in todo:
-                watcher.skipped(entry.name)
-        if todo:
-            meter = meter or Meter(run.config.metering.cpu_power_w)
-            train_cohort(run, todo, watcher, meter)
+    done = set(run.receiver_names())
+    for entry in plan:
+        if entry.name in done:
+            watcher.skipped(entry.name)
+    left = [tuple(p for p in cohort if p.name not in done) for cohort in cohorts(plan)]
+    return [cohort for cohort in left if cohort]
 
 
-def train_cohort(run: Run, cohort: Sequence[Planned], watcher: Watcher, meter: Meter | None) -> None:
+def train_cohort(
+    run: Run,
+    cohort: Sequence[Planned],
+    announce: Callable[[Sequence[Job]], Callable[[Job, StepState], None]],
+    meter: Meter | None,
+) -> None:
     """Train receivers whose teachers are complete, on one stream.
+
+    Args:
+        run: its folder and configuration.
+        cohort: the receivers.
+        announce: as :meth:`Watcher.training`.
+        meter: as of :func:`distillation.cohort.train`.
 
     Raises:
         UserError: as :func:`distillation.cohort.train`.
@@ -91,15 +110,17 @@ def train_cohort(run: Run, cohort: Sequence[Planned], watcher: Watcher, meter: M
     bounds = {r.name: r for r in classical_receivers(config.scenario, device) if r.name in BOUNDS}
     names = {t for entry in cohort for t in entry.teachers}
     teachers = {n: bounds[n] if n in bounds else run.receiver(n, device) for n in names}
-    jobs = [
-        Job(
-            name=entry.name, role=entry.role, receiver=entry.receiver, scenario=config.scenario,
-            training=entry.training, seed=entry.seed, distillation=entry.distillation,
-            teachers=tuple(teachers[t] for t in entry.teachers), recorded=config.recorded.train,
-        )
-        for entry in cohort
-    ]  # fmt: skip
-    train(jobs, run.folder, device, meter, watcher.training(jobs))
+    jobs = [job(config, entry, [teachers[t] for t in entry.teachers]) for entry in cohort]
+    train(jobs, run.folder, device, meter, announce(jobs))
+
+
+def job(config: Sweep, entry: Planned, teachers: Sequence[Receiver] = ()) -> Job:
+    """What a receiver's training is to do."""
+    return Job(
+        name=entry.name, role=entry.role, receiver=entry.receiver, scenario=config.scenario,
+        training=entry.training, seed=entry.seed, distillation=entry.distillation, teachers=tuple(teachers),
+        recorded=config.recorded.train,
+    )  # fmt: skip
 
 
 def take_trained(run: Run, plan: Sequence[Planned]) -> None:

@@ -1,0 +1,193 @@
+"""A sweep on a real cluster of two nodes on this machine: lost workers and nodes, mistakes, and metering."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from distillation import cluster as cluster_module
+from distillation.cli import main
+from distillation.runs import load_run, open_run
+from distillation.settings import Sweep
+from distillation.sweep import train_all
+
+ROOT = Path(__file__).parents[2]
+TRAINING = {
+    "steps": 200, "batch_slots": 2, "optimizer": "adamw", "learning_rate": 5e-3, "warmup_steps": 4,
+    "checkpoint_steps": 4,
+}  # fmt: skip
+CONFIG = {
+    "label": "small",
+    "scenario": {"name": "tiny", "grid": {"num_prb": 1}, "channels": {"train": ["TDL-B"], "test": ["TDL-A"]}},
+    "device": "cpu",
+    "teacher": {"receiver": "deeprx-w0.03125-d3", "training": {**TRAINING, "steps": 20}},
+    "students": {"receivers": ["hybrid-w4-d2"], "seeds": [1, 2], "training": TRAINING},
+    "evaluation": {"sinr_db": [10], "block_slots": 8, "min_slots": 8, "max_slots": 8},
+    "metering": {"batch_slots": 2, "min_duration_s": 1, "cpu_power_w": 10},
+}
+KD = ["hybrid-w4-d2-kd-s1", "hybrid-w4-d2-kd-s2"]
+"""The first of the two cohorts that follow the teacher's, whose slots differ by their seeds."""
+
+
+class Silent:
+    def training(self, jobs):
+        return lambda job, state: None
+
+    def skipped(self, name: str) -> None: ...
+    def metering(self, name: str, index: int, total: int) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A head of one core; a test adds the other node."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        from ray.cluster_utils import Cluster
+
+        small = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=small)
+        try:
+            yield cluster
+        finally:
+            cluster.shutdown()
+
+
+def write(folder: Path, **changes: object) -> Path:
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump({**CONFIG, **changes}))
+    return path
+
+
+def leanrx(*arguments: object) -> subprocess.Popen[str]:
+    code = "from distillation.cli import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def until(found: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+    due = time.monotonic() + 120
+    while time.monotonic() < due and process.poll() is None:
+        value = found()
+        if value:
+            return value
+        time.sleep(0.02)
+    process.kill()
+    raise AssertionError(process.communicate())
+
+
+def diary(run: Path, name: str) -> list[dict[str, Any]]:
+    path = run / "cluster" / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_a_sweep_outlives_a_worker_and_a_node(tmp_path: Path, nodes: Any) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    alone = open_run(Sweep.parse(CONFIG, "test"), tmp_path / "embedded")
+    train_all(alone, Silent())  # type: ignore[arg-type]
+    torch.set_num_threads(threads)
+
+    second = nodes.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    nodes.wait_for_nodes()
+    command = leanrx("train", write(tmp_path), "--runs", tmp_path, "--ray", nodes.address)
+    run = tmp_path / "small"
+
+    def under_way() -> dict[str, dict[str, Any]] | None:
+        """What both cohorts did last, once both are past their checkpoints and on different nodes."""
+        last = {name: lines[-1] for name in KD if (lines := diary(run, name)) and lines[-1]["step"] >= 9}
+        kept = all((run / "checkpoints" / f"{name}.safetensors").exists() for name in KD)
+        return last if len(last) == 2 and kept and len({x["node"] for x in last.values()}) == 2 else None
+
+    last = until(under_way, command)
+    on_second = next(name for name in KD if last[name]["node"] == second.node_id)
+    on_head = next(name for name in KD if name != on_second)
+    os.kill(last[on_head]["pid"], signal.SIGKILL)
+    nodes.remove_node(second, allow_graceful=False)
+    out, err = command.communicate(timeout=120)
+    assert command.returncode == 0, err
+    assert all(f"train {name}: step 200/200" in out for name in KD)
+
+    there = load_run(run)
+    assert there.receiver_names() == alone.receiver_names()
+    for name in there.receiver_names():
+        weights = [r.receivers_folder / name / "weights.safetensors" for r in (there, alone)]
+        assert weights[0].read_bytes() == weights[1].read_bytes(), name
+        logs = [r.folder / "training" / f"{name}.jsonl" for r in (there, alone)]
+        assert logs[0].read_text() == logs[1].read_text()
+        assert there.receiver(name).card.training["energy"]["cpu_j"] > 0
+    for name in KD:
+        steps: dict[int, list[int]] = {}
+        for line in diary(run, name):
+            if line["receiver"] == name:
+                steps.setdefault(line["pid"], []).append(line["step"])
+        lost, after = steps.values()  # two workers, one after the other
+        assert lost[0] == 1
+        assert 9 <= lost[-1] < 200
+        assert after == list(range(after[0], 201))
+        assert 1 < after[0] <= lost[-1] + 1
+        assert lost[-1] - after[0] < 2 * TRAINING["checkpoint_steps"]
+
+
+def test_metering_has_a_node_to_itself(tmp_path: Path, nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None: ...
+
+
+def mistake(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
+    """The one line that a mistake is told in."""
+    monkeypatch.setattr(sys, "argv", ["leanrx", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:", "127.0.0.1:99999"])
+def test_what_is_no_address(tmp_path: Path, capsys, monkeypatch, address: str) -> None:
+    line = mistake(capsys, monkeypatch, "sweep", write(tmp_path), "--runs", tmp_path / "runs", "--ray", address)
+    assert line.startswith(f"leanrx: ray: '{address}' is not an address; write HOST:PORT")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("there", ["nobody", "mute", "other"])
+def test_an_address_that_does_not_answer(tmp_path: Path, capsys, monkeypatch, there: str) -> None:
+    monkeypatch.setattr(cluster_module, "ANSWER_S", 0.5)
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{door.getsockname()[1]}"
+        if there != "nobody":
+            door.listen()
+        if there == "other":
+            import threading
+
+            def answer() -> None:
+                with door.accept()[0] as visitor:
+                    visitor.recv(100)
+                    visitor.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+
+            threading.Thread(target=answer, daemon=True).start()
+        line = mistake(capsys, monkeypatch, "sweep", write(tmp_path), "--runs", tmp_path / "runs", "--ray", address)
+    assert f"ray: no Ray cluster answers at {address}; start one with: ray start --head" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_ray_that_is_not_installed(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    line = mistake(capsys, monkeypatch, "train", write(tmp_path), "--runs", tmp_path / "runs", "--ray", "127.0.0.1:1")
+    assert line == "leanrx: ray: not installed; run: pip install 'leanrx[cluster]'"
+
+
+def test_cores_without_a_cluster(tmp_path: Path, capsys, monkeypatch) -> None:
+    assert "cores: goes with --ray" in mistake(capsys, monkeypatch, "train", write(tmp_path), "--cores", 2)
