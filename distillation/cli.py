@@ -89,11 +89,15 @@ def train(
     ray: RayOption = None,
     cores: CoresOption = None,
 ) -> None:
-    """Train the teacher, the students and their twins; resumes where it was."""
+    """Train the teacher, the students and their twins; resumes where it was. torchrun gives a teacher several GPUs."""
+    from distillation.ranks import join
+
+    ranks = join()
     hands = _hands(ray, cores)
     for run, watcher in _open(config, runs):
         hands.train_all(run, watcher, receiver)
-        print(f"receivers: {run.receivers_folder}")
+        if ranks.rank == 0:
+            print(f"receivers: {run.receivers_folder}")
 
 
 @app.command()
@@ -466,16 +470,21 @@ _held: list[Any] = []  # locks of run folders, for the life of the process
 def _open(config: Path, root: Path) -> Iterator[tuple[Run, ConsoleWatcher]]:
     """The runs of a configuration, one after the other; all are checked before the first begins."""
     from distillation.plan import planned
-    from distillation.runs import lock, open_run
+    from distillation.ranks import current
+    from distillation.runs import load_run, lock, open_run
     from distillation.settings import Sweep
 
     sweeps = Sweep.load_all(config)
     for sweep_config in sweeps:
         sweep_config.torch_device()  # a device that is not there is found before anything is written
         planned(sweep_config)
+    ranks = current()
     for sweep_config in sweeps:
-        _held.append(lock(root / sweep_config.label))
-        yield open_run(sweep_config, root), _watcher()
+        if ranks.rank == 0:
+            _held.append(lock(root / sweep_config.label))
+            open_run(sweep_config, root)
+        ranks.wait()
+        yield load_run(root / sweep_config.label), _watcher(shown=ranks.rank == 0)
 
 
 def _load(folder: Path, shard: Shard | None = None, quiet: bool = False) -> tuple[Run, ConsoleWatcher]:
@@ -491,12 +500,12 @@ def _rows(table: Any) -> list[dict[str, Any]]:
     return list(json.loads(table.to_json(orient="records", double_precision=15)))
 
 
-def _watcher(quiet: bool = False) -> Any:
+def _watcher(quiet: bool = False, shown: bool = True) -> Any:
     from rich.console import Console
 
     from distillation.console import ConsoleWatcher
 
-    return ConsoleWatcher(Console(stderr=quiet, highlight=False, soft_wrap=True))
+    return ConsoleWatcher(Console(stderr=quiet, quiet=not shown, highlight=False, soft_wrap=True))
 
 
 def main() -> None:

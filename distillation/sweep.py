@@ -18,6 +18,7 @@ from channels.records import write_atomic
 from distillation.cohort import StepState, train
 from distillation.lifecycle import Ledger
 from distillation.plan import Cohort, Planned, ancestors, cohorts, planned
+from distillation.ranks import current
 from distillation.runs import Run
 from distillation.settings import Ecal, Sweep
 from distillation.training import Job, check_fit
@@ -63,6 +64,12 @@ def train_all(run: Run, watcher: Watcher, only: str | None = None) -> None:
             its settings.
     """
     left = unfinished(run, watcher, only)
+    listener = next((p.name for cohort in left for p in cohort if p.teachers), None)
+    if listener is not None and current().size > 1:
+        raise UserError(
+            f"torchrun: trains a teacher or a twin, and {listener} is a student; write: train CONFIG teacher, and "
+            "train the others without torchrun"
+        )
     meter = Meter(run.config.metering.cpu_power_w) if left else None
     for cohort in left:
         train_cohort(run, cohort, watcher.training, meter)
