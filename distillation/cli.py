@@ -7,6 +7,7 @@ import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from distillation.console import ConsoleWatcher
     from distillation.runs import Run
     from receivers.ber import Shard
+    from receivers.export import Int8
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -120,6 +122,29 @@ def sweep(
         hands.meter_all(run, watcher)
         ecal_all(run)
         print(f"report: {write_report(run)}")
+
+
+@app.command()
+def tune(config: ConfigArgument, runs: RootOption = Path("runs"), as_json: JsonOption = False) -> None:
+    """Search the figures of distillation that the 'search' section names; resumes where it was."""
+    from distillation.search import best, search
+
+    for run, watcher in _open(config, runs, quiet=as_json):
+        trials = []
+        for trial in search(run, watcher):
+            trials.append(trial)
+            if not as_json:
+                values = ", ".join(f"{name} {value:g}" for name, value in trial.values.items())
+                ber = "diverged" if trial.ber is None else f"mean BER {trial.ber:.4g}"
+                print(f"trial {trial.index}: {values}: {ber}")
+        found, path = best(trials), run.folder / "search" / "search.csv"
+        if as_json:
+            print(json.dumps({"path": str(path), "best": asdict(found), "trials": [asdict(t) for t in trials]}))
+        else:
+            print(
+                f"trials: {path}\nthe best is trial {found.index}, mean BER {found.ber:.4g}:\n\n{found.to_yaml()}",
+                end="",
+            )
 
 
 @app.command()
@@ -291,16 +316,22 @@ def energy(
     hands = _hands(ray)
     loaded, watcher = _load(run, quiet=as_json)
     hands.meter_all(loaded, watcher)
-    scores = hands.agree_all(loaded, watcher, rounds, compiled, log)
-    table = loaded.energy()
+    found = hands.agree_all(loaded, watcher, rounds, compiled, log)
+    table, scores, clocks = loaded.energy(), found.scores, found.clocks
     if as_json:
         rows = _rows(table.assign(energy_j_per_slot=table["energy_j"] / table["slots"]))
-        print(json.dumps({"rows": rows, "agreement": _rows(scores)}))
+        answer = {"agreement": scores, "instruments": found.instruments, "flops_per_clock": clocks}
+        print(json.dumps({"rows": rows, **{name: _rows(part) for name, part in answer.items()}}))
         return
     shown = table[table["phase"] == "inference"].copy()
     shown["mJ per slot"] = 1e3 * shown["energy_j"] / shown["slots"]
     shown["ms per slot"] = 1e3 * shown["duration_s"] / shown["slots"]
     print(shown[["receiver", "source", "kind", "mJ per slot", "ms per slot"]].to_string(index=False))
+    print("\nFLOPs per clock and core, achieved and assumed")
+    print(clocks.rename(columns=lambda c: c.replace("_flops_per_clock", "").replace("_", " ")).to_string(index=False))
+    if found.instruments["instrument"].nunique() > 1:
+        print("\njoules by every instrument, on the same windows")
+        print(found.by_instrument().to_string())
     percent = {c: c.removesuffix("_percent") + " [%]" for c in scores if c.endswith("_percent")}
     print(f"\nestimates against the meter, leave-one-receiver-out where fitted: {loaded.agreement_folder}")
     print(scores[scores["runtime"] == "all"].drop(columns="runtime").rename(columns=percent).to_string(index=False))
@@ -411,13 +442,38 @@ def _draw(figures: list[Any], folder: Path) -> None:
 
 
 @app.command()
-def report(run: RunArgument, as_json: JsonOption = False) -> None:
+def report(
+    run: RunArgument,
+    intensity: Annotated[
+        str | None, typer.Option(help="State emissions, by a named carbon intensity such as world-2023.")
+    ] = None,
+    pue: Annotated[float, typer.Option(help="Power usage effectiveness, for emissions.")] = 1.0,
+    unit: Annotated[
+        str, typer.Option(help="Emissions per 'slot', 'decoded bit' or 'correct transport block'.")
+    ] = "slot",
+    as_json: JsonOption = False,
+) -> None:
     """Write the BER / energy trade-off report: one HTML page, figures and tables."""
+    import pandas as pd
+
+    from channels import UserError
     from distillation.report import write_report
+    from distillation.report.carbon import Footing
+    from energy.carbon import Site
+    from energy.carbon import intensity as named
 
     loaded, _ = _load(run, quiet=as_json)
-    page = write_report(loaded)
-    print(json.dumps({"path": str(page)}) if as_json else f"report: {page}")
+    if intensity is None and (pue, unit) != (1.0, "slot"):
+        raise UserError("report: --pue and --unit speak of emissions; give --intensity, such as world-2023")
+    site = Site.parse({"intensity": named(intensity), "pue": pue}, "report") if intensity else None
+    page = write_report(loaded, Footing(site, unit) if site else None)
+    emissions = pd.read_csv(page.parent / "carbon.csv") if site else pd.DataFrame(columns=["receiver", "line"])
+    if as_json:
+        print(json.dumps({"path": str(page), **({"carbon": _rows(emissions)} if site else {})}))
+        return
+    for row in emissions.itertuples():
+        print(f"{row.receiver:<28} {row.line}")
+    print(f"report: {page}")
 
 
 @app.command()
@@ -425,22 +481,36 @@ def export(
     run: RunArgument,
     name: Annotated[str, typer.Argument(help="A receiver of the run, or 'smallest' for its smallest student.")],
     format: Annotated[str, typer.Option(help="File format: onnx.")] = "onnx",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Write an int8 file too, with its bit errors beside those of the first.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Export a receiver, proven equal to what was tested."""
     from channels import SlotStream, UserError
-    from receivers.export import export_onnx
+    from receivers.export import export_int8, export_onnx
 
     loaded, _ = _load(run, quiet=as_json)
     if format != "onnx":
         raise UserError(f"format: '{format}' is not available; formats: onnx")
     receiver = loaded.receiver(name)
-    evaluation = loaded.config.evaluation
-    stream = SlotStream(loaded.config.scenario, loaded.config.seed, 32, "test", purpose="export")
+    config, evaluation = loaded.config, loaded.config.evaluation
+    stream = SlotStream(config.scenario, config.seed, 32, "test", purpose="export")
     folder = loaded.folder / "exports" / receiver.name
     parity = export_onnx(receiver, folder, stream, evaluation.sinr_db, evaluation.interference_shares)
+    quantised = None
+    if int8:
+        # enough for an interval; a stop rule would count until both files have made many errors
+        counted = evaluation.model_copy(
+            update={"max_slots": evaluation.min_slots, "code_rate": None, "target_block_errors": None}
+        )
+        calibration = SlotStream(config.scenario, config.seed, 64, "train", purpose="calibration").block(0)
+        stream = SlotStream(config.scenario, config.seed, evaluation.block_slots, "test", purpose="export")
+        path, target_ber = folder / f"{receiver.name}.onnx", config.report.target_ber
+        quantised = export_int8(path, receiver.net.features(calibration), stream, counted, target_ber)
     if as_json:
-        print(json.dumps({"folder": str(folder), **parity.as_json()}))
+        beside = {"int8": _rows(quantised.rates)} if quantised else {}
+        print(json.dumps({"folder": str(folder), **parity.as_json(), **beside}))
         return
     print(
         f"export: {folder / (receiver.name + '.onnx')}\n"
@@ -448,17 +518,38 @@ def export(
         f"{parity.max_llr:.1f}, {parity.differing_decisions} of {parity.bits} bits decided differently, "
         f"bit errors {parity.bit_errors_original} and {parity.bit_errors_exported}"
     )
+    if quantised:
+        _print_int8(quantised)
+
+
+def _print_int8(found: Int8) -> None:
+    print(f"int8: {found.path}, not equal: bit errors of both files on the same slots")
+    sides = {name: rows.set_index(["interference_share", "sinr_db"]) for name, rows in found.rates.groupby("receiver")}
+    eight = sides.pop(found.path.name)
+    (whole,) = sides.values()
+    for (share, sinr_db), row in eight.iterrows():
+        before = whole.loc[(share, sinr_db)]
+        print(
+            f"{sinr_db:>6g} dB, interference share {share:g}: BER {before['ber']:.2e} ({before['ber_low']:.2e} to "
+            f"{before['ber_high']:.2e}) in float32, {row['ber']:.2e} ({row['ber_low']:.2e} to {row['ber_high']:.2e}) "
+            f"in int8, {row['slots']:.0f} slots"
+        )
+    for share, gap in found.losses.items():
+        words = "not reached by both" if math.isnan(gap.gap_db) else f"{gap.gap_db:+.2f} dB"
+        interval = "" if math.isnan(gap.low_db) else f" (95 %: {gap.low_db:+.2f} to {gap.high_db:+.2f})"
+        print(f"loss of int8 at BER {found.target_ber:g}, interference share {share:g}: {words}{interval}")
 
 
 def _hands(ray: str | None, cores: int | None = None) -> Any:
     """Who trains and meters: this process, or a Ray cluster."""
     if ray is None:
         from channels import UserError
-        from distillation import sweep
+        from distillation.metering import agree_all, meter_all
+        from distillation.sweep import train_all
 
         if cores is not None:
             raise UserError("cores: goes with --ray HOST:PORT; this process takes the threads of OMP_NUM_THREADS")
-        return sweep
+        return SimpleNamespace(train_all=train_all, meter_all=meter_all, agree_all=agree_all)
     from distillation.cluster import Cluster
 
     return Cluster(ray, cores if cores is not None else 1)
@@ -467,7 +558,7 @@ def _hands(ray: str | None, cores: int | None = None) -> Any:
 _held: list[Any] = []  # locks of run folders, for the life of the process
 
 
-def _open(config: Path, root: Path) -> Iterator[tuple[Run, ConsoleWatcher]]:
+def _open(config: Path, root: Path, quiet: bool = False) -> Iterator[tuple[Run, ConsoleWatcher]]:
     """The runs of a configuration, one after the other; all are checked before the first begins."""
     from distillation.plan import planned
     from distillation.ranks import current
@@ -484,7 +575,7 @@ def _open(config: Path, root: Path) -> Iterator[tuple[Run, ConsoleWatcher]]:
             _held.append(lock(root / sweep_config.label))
             open_run(sweep_config, root)
         ranks.wait()
-        yield load_run(root / sweep_config.label), _watcher(shown=ranks.rank == 0)
+        yield load_run(root / sweep_config.label), _watcher(quiet, shown=ranks.rank == 0)
 
 
 def _load(folder: Path, shard: Shard | None = None, quiet: bool = False) -> tuple[Run, ConsoleWatcher]:

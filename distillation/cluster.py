@@ -27,12 +27,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
-import pandas as pd
 import torch
 
 from channels import UserError
-from distillation import sweep
+from distillation import metering, sweep
 from distillation.cohort import StepState
+from distillation.metering import Agreement
 from distillation.plan import Cohort, Planned
 from distillation.runs import Run
 from distillation.sweep import Watcher
@@ -54,7 +54,7 @@ POLL_S = 0.5
 
 
 class Cluster:
-    """A running Ray cluster; does what :mod:`distillation.sweep` does in this process.
+    """A running Ray cluster; does what :mod:`distillation.sweep` and :mod:`distillation.metering` do in this process.
 
     Args:
         address: of its head, ``HOST:PORT``; this process runs on one of its nodes.
@@ -120,22 +120,22 @@ class Cluster:
                 self._ray.cancel(ref, force=True)
 
     def meter_all(self, run: Run, watcher: Watcher) -> None:
-        """As :func:`distillation.sweep.meter_all`, on a node that nothing else is given meanwhile.
+        """As :func:`distillation.metering.meter_all`, on a node that nothing else is given meanwhile.
 
         Raises:
             UserError: as there.
         """
-        self._alone(sweep.meter_all, run, watcher)
+        self._alone(metering.meter_all, run, watcher)
 
     def agree_all(
         self, run: Run, watcher: Watcher, rounds: int = 3, compiled: bool = False, log: Wattmeter | None = None
-    ) -> pd.DataFrame:
-        """As :func:`distillation.sweep.agree_all`, on a node that nothing else is given meanwhile.
+    ) -> Agreement:
+        """As :func:`distillation.metering.agree_all`, on a node that nothing else is given meanwhile.
 
         Raises:
             UserError: as there.
         """
-        return self._alone(sweep.agree_all, run, watcher, rounds, compiled, log)
+        return self._alone(metering.agree_all, run, watcher, rounds, compiled, log)
 
     def _alone(self, work: Callable[..., Any], run: Run, watcher: Watcher, *arguments: Any) -> Any:
         """Call ``work`` on one node, all cores and GPUs of which are claimed for it; another if that is lost."""

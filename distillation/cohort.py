@@ -30,14 +30,18 @@ from channels.dataset import RecordedStream
 from channels.records import write_atomic
 from distillation.checkpoint import Bill, Checkpoint
 from distillation.lamb import Lamb
-from distillation.losses import bit_loss, distillation_loss
-from distillation.objective import at
+from distillation.objective import Objective
 from distillation.ranks import Ranks, current
+from distillation.teachers import Teacher, Told
 from distillation.training import Job, Training
 from energy.meter import Meter
 from receivers.network import Network
 from receivers.spec import build
 from receivers.weights import Card, NeuralReceiver, full_precision, load, save
+
+
+class Diverged(UserError):
+    """A training whose loss is no longer finite."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +71,17 @@ def train(
         on_step: called after each logged step.
 
     Raises:
-        UserError: if a checkpoint belongs to another job, teacher and student do not fit, or a loss is not finite (the
-            others are trained all the same).
+        UserError: if a checkpoint belongs to another job, or teacher and student do not fit.
+        Diverged: if a loss is not finite (the others are trained all the same).
     """
     folder, training, ranks = Path(folder), jobs[0].training, current()
     for job in jobs:
         job.check()
         _check_ranks(job, ranks)
-    learners = [_Learner(job, folder, device, ranks) for job in jobs]
+    teachers = _teachers(jobs)
+    learners = [_Learner(job, [teachers[t.name] for t in job.teachers], folder, device, ranks) for job in jobs]
     stream = jobs[0].stream(device)
     num_blocks = stream.dataset.num_blocks if isinstance(stream, RecordedStream) else training.steps
-    teachers = {t.name: t for job in jobs for t in job.teachers}
     log_every = max(1, training.steps // 200)
     account = _Account(device, meter, training.batch_slots, ranks)
     with account:
@@ -88,7 +92,7 @@ def train(
                 features = {type(x.net): x.net.features(slots) for x in active}
             told = {}
             for name, teacher in teachers.items():
-                listeners = [x for x in active if name in x.teacher_names]
+                listeners = [x for x in active if name in x.listens_to]
                 if listeners:
                     with account.spend(listeners, name):
                         told[name] = teacher(slots)
@@ -106,46 +110,58 @@ def train(
     failed = [x.job.name for x in learners if x.failed]
     receivers = [x.finish([job.name for job in jobs]) for x in learners if not x.failed]
     if failed:
-        raise UserError(f"{', '.join(failed)}: loss is not finite; lower learning_rate, change label")
+        raise Diverged(f"{', '.join(failed)}: loss is not finite; lower learning_rate, change label")
     return receivers
+
+
+def _teachers(jobs: Sequence[Job]) -> dict[str, Teacher]:
+    """Those whom anyone listens to, with the activations that anyone follows."""
+    paths: dict[str, list[str]] = {}
+    for job in jobs:
+        for teacher in job.teachers:
+            followed = job.distillation.transfers if job.distillation else ()
+            paths.setdefault(teacher.name, []).extend(transfer.teacher for transfer in followed)
+    return {t.name: Teacher(t, paths[t.name]) for job in jobs for t in job.teachers}
 
 
 class _Learner:
     """One receiver in training."""
 
-    def __init__(self, job: Job, folder: Path, device: str, ranks: Ranks) -> None:
-        self.job, self.failed, self._ranks = job, False, ranks
-        self.teacher_names = [t.name for t in job.teachers]
-        self._device = device
+    def __init__(self, job: Job, teachers: Sequence[Teacher], folder: Path, device: str, ranks: Ranks) -> None:
+        self.job, self.failed, self._device, self._ranks = job, False, device, ranks
+        self.listens_to = [t.name for t in teachers]
         self._folder = folder / "receivers" / job.name
         self._log = folder / "training" / f"{job.name}.jsonl"
         net = build(job.receiver, job.scenario.grid.num_rx, job.scenario.bits_per_symbol, job.seed)
         if ranks.size > 1 and torch.device(device).type == "cuda":
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
         self.net: Network = net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        self._optimizer = _optimizer(self.net, job.training)
+        together = ranks.wrap(self.net)
+        self._forward = torch.compile(together) if job.training.compiled else together
+        self._objective = Objective(job.distillation, self.net, teachers, job.seed)
+        self._optimizer = _optimizer([*self.net.parameters(), *self._objective.parameters()], job.training)
         self._autocast = torch.autocast(
             torch.device(device).type, torch.bfloat16, job.training.precision == "auto" and _has_bfloat16(device)
         )
         path = folder / "checkpoints" / f"{job.name}.safetensors"
         self._checkpoint = Checkpoint(path, job.name, job.description(device, ranks.size))
         self.step, self.bill = self._checkpoint.load(self._parts(), self._optimizer)
-        self._together = ranks.wrap(self.net)
         if ranks.rank == 0:
             _cut_log(self._log, self.step)
 
     def _parts(self) -> dict[str, nn.Module]:
-        return {"net": self.net}
+        return {"net": self.net, "objective": self._objective}
 
     def learn(
-        self, slots: Slots, features: torch.Tensor, told: Mapping[str, torch.Tensor], logged: bool, weight: float
+        self, slots: Slots, features: torch.Tensor, told: Mapping[str, Told], logged: bool, weight: float
     ) -> StepState | None:
         """Take a step; its state if it is to be logged. ``weight`` is that of this rank's loss."""
         for group in self._optimizer.param_groups:
             group["lr"] = self.job.training.rate(self.step)
         with full_precision(), self._autocast:
-            llrs = self._together(features.contiguous(memory_format=torch.channels_last)).float()
-        loss = self._loss(llrs, slots, told)
+            llrs = self._forward(features.contiguous(memory_format=torch.channels_last)).float()
+        progress = self.step / self.job.training.steps
+        loss = self._objective(llrs, slots, [told[name] for name in self.listens_to], progress)
         self._optimizer.zero_grad()
         with full_precision():
             (weight * loss).backward()
@@ -164,13 +180,6 @@ class _Learner:
             lines.write(json.dumps(asdict(state)) + "\n")
         return state
 
-    def _loss(self, llrs: torch.Tensor, slots: Slots, told: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        how = self.job.distillation
-        if how is None:
-            return bit_loss(llrs, slots)
-        temperature, alpha = (at(x, self.step / self.job.training.steps) for x in (how.temperature, how.alpha))
-        return distillation_loss(llrs, told[self.teacher_names[0]], slots, temperature, alpha)
-
     def keep(self) -> None:
         """Write the checkpoint."""
         if self._ranks.rank == 0:
@@ -179,6 +188,7 @@ class _Learner:
     def finish(self, cohort: list[str]) -> NeuralReceiver:
         """Save the receiver."""
         job = self.job
+        self._objective.remove()
         if self._ranks.rank:
             self._ranks.wait()
             return load(self._folder, self._device)
@@ -270,10 +280,10 @@ def _check_ranks(job: Job, ranks: Ranks) -> None:
         )
 
 
-def _optimizer(net: nn.Module, training: Training) -> torch.optim.Optimizer:
+def _optimizer(parameters: list[nn.Parameter], training: Training) -> torch.optim.Optimizer:
     if training.optimizer == "lamb":
-        return Lamb(net.parameters(), training.learning_rate, weight_decay=training.weight_decay)
-    return torch.optim.AdamW(net.parameters(), training.learning_rate, weight_decay=training.weight_decay)
+        return Lamb(parameters, training.learning_rate, weight_decay=training.weight_decay)
+    return torch.optim.AdamW(parameters, training.learning_rate, weight_decay=training.weight_decay)
 
 
 def _has_bfloat16(device: str) -> bool:

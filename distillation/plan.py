@@ -173,12 +173,12 @@ Cohort = tuple[Planned, ...]
 def cohorts(plan: list[Planned]) -> list[Cohort]:
     """The plan in cohorts, each after those that its teachers are in.
 
-    Receivers share a stream if they share role (teachers have slots of their own), seed and training; a student waits
-    for its teachers, and a twin, which waits for none, for the first of its students.
+    Receivers share a stream if they share role (teachers have slots of their own), seed and training. A student waits
+    for its teachers; one of a bound waits with the others, and a twin with the first of its students.
     """
     level: dict[str, int] = {}
     for entry in plan:
-        level[entry.name] = 1 + max((level.get(t, -1) for t in entry.teachers), default=-1)
+        level[entry.name] = 1 + max((level.get(t, 0) for t in entry.teachers), default=-1)
     groups: dict[tuple[Any, ...], list[Planned]] = {}
     for entry in plan:
         beside = [p for p in plan if p.role == "student" and (p.receiver, p.seed) == (entry.receiver, entry.seed)]

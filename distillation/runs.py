@@ -129,15 +129,16 @@ def open_run(config: Sweep, root: str | Path = "runs") -> Run:
     """
     folder = Path(root) / config.label
     path = folder / "config.yaml"
+    kept = config.model_copy(update={"search": None})  # a search keeps its settings itself
     if path.exists():
         there = Sweep.load(path)
-        if there != config:
+        if there != kept:
             raise UserError(
-                f"{folder}: holds a run with another {_difference(there, config)}; "
+                f"{folder}: holds a run with another {_difference(there, kept)}; "
                 "change 'label' in the configuration or delete the folder"
             )
     else:
-        write_atomic(path, config.to_yaml())
+        write_atomic(path, kept.to_yaml())
     if not (folder / "environment.json").exists():
         from energy.doctor import report
 

@@ -15,7 +15,7 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from channels import Record, UserError
-from channels.records import read_yaml
+from channels.records import Range, read_yaml
 from channels.scenarios import NamedScenario
 from distillation.objective import Distillation
 from distillation.training import Training
@@ -79,7 +79,7 @@ class Teacher(Record):
         receiver: spec strings.
         seeds: each receiver is trained once per seed; the run's ``seed`` if not given.
         training: how.
-        trained: folders of receivers that are trained already, by spec string: taken as they are.
+        trained: receivers that are trained already, by spec string: folders, or names in :mod:`receivers.zoo`.
     """
 
     receiver: Specs = ("deeprx",)
@@ -110,6 +110,46 @@ class Students(Record):
     seeds: Seeds = (1,)
     training: Training = Training()
     distillation: Ways = (Distillation(),)
+
+
+class Search(Record):
+    """What ``leanrx tune`` searches: see :mod:`distillation.search`.
+
+    Attributes:
+        ranges: lowest and highest value of figures of ``distillation`` and ``training``, by name; drawn uniformly, or
+            log-uniformly where the highest is ten times the lowest or more.
+        trials: how many trainings.
+        receiver: the student, one of the run's; its first if not given. It listens as the first way to distil says, but
+            for what is searched, and has the first of the students' seeds.
+        steps: of each trial's training; as the run's students if not given.
+        sinr_db: validation points; those of the evaluation if not given.
+        slots: validation slots per point, a multiple of 32.
+    """
+
+    ranges: dict[str, Range] = Field(min_length=1)
+    trials: int = Field(20, ge=1)
+    receiver: str | None = None
+    steps: int | None = Field(None, ge=1)
+    sinr_db: tuple[float, ...] | None = Field(None, min_length=1)
+    slots: int = Field(512, ge=1, multiple_of=32)
+
+    @model_validator(mode="after")
+    def _ranges_are_of_figures(self) -> Self:
+        figures = {
+            name: record
+            for record in (Distillation, Training)
+            for name, field in record.model_fields.items()
+            if isinstance(field.default, float)
+        }
+        for name, ends in self.ranges.items():
+            if name not in figures:
+                raise ValueError(f"ranges: '{name}' cannot be searched; figures: {', '.join(figures)}")
+            for end in ends:
+                try:
+                    figures[name].parse({name: end}, "ranges")
+                except UserError as error:
+                    raise ValueError(str(error)) from None
+        return self
 
 
 class Metering(Record):
@@ -178,6 +218,7 @@ class Sweep(Record):
     teacher: Teacher = Teacher()
     students: Students
     evaluation: Evaluation
+    search: Search | None = None
     metering: Metering = Metering()
     ecal: Ecal = Ecal()
     report: Reporting = Reporting()
@@ -207,6 +248,15 @@ class Sweep(Record):
         for split in ("train", "test"):
             if not getattr(self.scenario.channels, split):
                 raise ValueError(f"scenario.channels.{split} is empty; name at least one model")
+        return self
+
+    @model_validator(mode="after")
+    def _search_has_a_student(self) -> Self:
+        if self.search and self.search.receiver not in (None, *self.students.receivers):
+            raise ValueError(
+                f"search.receiver: {self.search.receiver} is not among the students "
+                f"{', '.join(self.students.receivers)}"
+            )
         return self
 
     def torch_device(self) -> str:

@@ -1,16 +1,11 @@
-"""The main job, step by step: train, evaluate, meter, eCAL. Every step skips what is already there."""
+"""The main job, step by step: train, evaluate, eCAL (and :mod:`distillation.metering`). Steps skip what is there."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Protocol
-
-import pandas as pd
-import torch
 
 from channels import SlotStream, Stream, UserError
 from channels.dataset import RecordedStream
@@ -22,28 +17,14 @@ from distillation.ranks import current
 from distillation.runs import Run
 from distillation.settings import Ecal, Sweep
 from distillation.training import Job, check_fit
-from energy.account import TRAINING_FACTOR, EnergyRow, inference_rows, training_rows
-from energy.agreement import draw, leave_one_out, scores, table
-from energy.campaign import (
-    Subject,
-    meter_subjects,
-    module_subject,
-    observed,
-    onnx_subject,
-    read_windows,
-    training_subject,
-)
-from energy.devices import Device, gpu, host
-from energy.instruments import Instrument, Nvml, Wattmeter, available
-from energy.meter import Meter, Reading
+from energy.meter import Meter
 from energy.operations import OperationCount, count, count_classical
-from energy.window import Protocol as Metering
-from energy.window import with_log
 from receivers.ber import WHOLE, Evaluation, PointState, Shard, count_errors, out_of_range
 from receivers.ber import merge as merge_counts
 from receivers.classical import BOUNDS, classical_receivers
 from receivers.protocol import Receiver
-from receivers.weights import NeuralReceiver, load, save
+from receivers.weights import NeuralReceiver, save
+from receivers.zoo import load
 
 
 class Watcher(Protocol):
@@ -113,12 +94,18 @@ def train_cohort(
     Raises:
         UserError: as :func:`distillation.cohort.train`.
     """
-    config, device = run.config, run.config.torch_device()
+    device = run.config.torch_device()
+    jobs = jobs_of(run, cohort, device)
+    train(jobs, run.folder, device, meter, announce(jobs))
+
+
+def jobs_of(run: Run, cohort: Sequence[Planned], device: str) -> list[Job]:
+    """What there is to train, with its teachers."""
+    config = run.config
     bounds = {r.name: r for r in classical_receivers(config.scenario, device) if r.name in BOUNDS}
     names = {t for entry in cohort for t in entry.teachers}
     teachers = {n: bounds[n] if n in bounds else run.receiver(n, device) for n in names}
-    jobs = [job(config, entry, [teachers[t] for t in entry.teachers]) for entry in cohort]
-    train(jobs, run.folder, device, meter, announce(jobs))
+    return [job(config, entry, [teachers[t] for t in entry.teachers]) for entry in cohort]
 
 
 def job(config: Sweep, entry: Planned, teachers: Sequence[Receiver] = ()) -> Job:
@@ -238,132 +225,6 @@ def operations(run: Run, receivers: list[Receiver]) -> dict[str, OperationCount]
         if not c.agreed:
             raise UserError(f"{c.name}: fvcore counts {c.flops} FLOPs, torch {c.witness_flops}; see leanrx count")
     return counts
-
-
-def meter_all(run: Run, watcher: Watcher) -> None:
-    """Meter and estimate inference of every receiver that can be built, and account for training; resumes.
-
-    Perfect CSI is nothing that a receiver can have, so those that do have no energy.
-
-    Raises:
-        UserError: if nothing was trained yet, or the device's clock and power cannot be read.
-    """
-    config, device = run.config, run.config.torch_device()
-    machine = _machine(run, device)
-    receivers = [r for r in all_receivers(run, device) if r.name not in BOUNDS]
-    counts = operations(run, receivers)
-    rows = [r for r in _known_rows(run, {r.name: r.digest for r in receivers}) if r.machine == machine.name]
-    todo = [r for r in receivers if not any(row.receiver == r.name for row in rows)]
-    if not todo:
-        return
-    stream = SlotStream(config.scenario, config.seed, config.metering.batch_slots, "test", device, "metering")
-    slots = stream.block(0)
-    meter = Meter(config.metering.cpu_power_w)
-    for index, receiver in enumerate(todo):
-        watcher.metering(receiver.name, index, len(todo))
-        new = inference_rows(
-            counts[receiver.name], receiver.digest, partial(receiver, slots), len(slots), meter, machine,
-            config.metering.min_duration_s,
-        )  # fmt: skip
-        if isinstance(receiver, NeuralReceiver):
-            new += _training_rows(receiver, counts, machine)
-        rows += new
-        write_atomic(run.energy_path, pd.DataFrame([asdict(r) for r in rows]).to_parquet())
-
-
-def agree_all(
-    run: Run, watcher: Watcher, rounds: int = 3, compiled: bool = False, log: Wattmeter | None = None
-) -> pd.DataFrame:
-    """Meter every learned receiver in every runtime, for inference and a training step, and score the estimators.
-
-    Runtimes are eager, compiled if asked for, and ONNX Runtime for each exported file; one slot a call, and the run's
-    batch. Windows are kept in ``agreement/windows.jsonl``; the table, scores and figures beside it are made from them.
-
-    Args:
-        rounds: windows per call.
-        log: of a wattmeter that saw all windows; its joules then are the measurement.
-
-    Returns:
-        scores, see :func:`energy.agreement.scores`.
-
-    Raises:
-        UserError: if nothing was trained yet, a counter cannot be read, or the log does not cover the windows.
-    """
-    config, device = run.config, run.config.torch_device()
-    machine, folder = _machine(run, device), run.agreement_folder
-    subjects = [
-        s for name in run.receiver_names() for s in _subjects(run, run.receiver(name, device), device, compiled)
-    ]  # fmt: skip
-    if not subjects:
-        raise UserError(f"{run.folder}: no trained receiver; run: leanrx sweep on its configuration")
-    instruments = _instruments(config.metering.cpu_power_w, device)
-    window_s = max(config.metering.min_duration_s, *(i.shortest_s for i in instruments))
-    protocol = Metering(min_duration_s=window_s, idle_s=window_s, cool_down_s=window_s / 5, rounds=rounds)
-    path = folder / "windows.jsonl"
-    names, total = [s.name for s in subjects], len(subjects) * rounds
-    done = 0
-    for window in meter_subjects(subjects, instruments, protocol, path):
-        if window.name in names:
-            watcher.metering(window.name, done, total)
-            done += 1
-    windows = read_windows(path)
-    if log is not None:
-        windows = with_log(windows, log)
-    instrument = windows[-1].joules[-1].instrument if log is not None else instruments[-1].name
-    rows = table(leave_one_out(observed(subjects, windows, instrument), machine))
-    found = scores(rows)
-    write_atomic(folder / "agreement.csv", rows.to_csv(index=False, lineterminator="\n"))
-    write_atomic(folder / "scores.csv", found.assign(instrument=instrument).to_csv(index=False, lineterminator="\n"))
-    shown = [e for e in ("FLOPs/clock", "FLOPs/clock, fitted", "roofline, fitted") if e in set(rows["estimator"])]
-    for quantity, name in (("s", "time"), ("j", "energy")):
-        for kind, data in draw(rows, shown, quantity).items():
-            write_atomic(folder / f"agreement-{name}.{kind}", data)
-    return found
-
-
-def _instruments(cpu_power_w: float | None, device: str) -> list[Instrument]:
-    """Those that see the device; a GPU is metered by its own counter alone."""
-    return available(cpu_power_w) if device == "cpu" else [Nvml(torch.device(device).index or 0)]
-
-
-def _subjects(run: Run, receiver: NeuralReceiver, device: str, compiled: bool) -> list[Subject]:
-    config, name = run.config, receiver.name
-    stream = SlotStream(config.scenario, config.seed, config.metering.batch_slots, "test", device, "metering")
-    inputs = receiver.net.features(stream.block(0))
-    batches = [inputs[:n] for n in sorted({1, len(inputs)})]
-    exported = sorted((run.folder / "exports" / name).glob("*.onnx")) if device == "cpu" else []
-    found = [module_subject(receiver.net, name, x) for x in batches]
-    found += [module_subject(receiver.net, name, x, compiled=True) for x in batches if compiled]
-    found += [onnx_subject(path, name, x) for path in exported for x in batches]
-    return [*found, training_subject(receiver.net, name, inputs)]
-
-
-def _machine(run: Run, device: str) -> Device:
-    """The device that estimates are made for: the one that the run's receivers run on."""
-    if device != "cpu":
-        return gpu(torch.device(device).index or 0)
-    return host(run.config.metering.cpu_power_w)
-
-
-def _known_rows(run: Run, digests: dict[str, str]) -> list[EnergyRow]:
-    if not run.energy_path.exists():
-        return []
-    rows = [EnergyRow(**r) for r in run.energy().to_dict("records")]
-    return [r for r in rows if digests.get(r.receiver) == r.digest]
-
-
-def _training_rows(receiver: NeuralReceiver, counts: dict[str, OperationCount], device: Device) -> list[EnergyRow]:
-    training = receiver.card.training
-    if training.get("energy") is None:
-        return []
-    flops = TRAINING_FACTOR * counts[receiver.name].flops
-    for teacher, slots in training.get("teacher_slots", {}).items():
-        if teacher in counts:  # bounds have no operations
-            flops += round(counts[teacher].flops * slots / training["slots"])
-    return training_rows(
-        receiver.name, receiver.digest, Reading(**training["energy"]), training["steps"], training["batch_slots"],
-        flops, device,
-    )  # fmt: skip
 
 
 def ecal_all(run: Run, settings: Ecal | None = None) -> Ledger:

@@ -27,6 +27,7 @@ class Training(Record):
         warmup_steps: linear rise of the learning rate.
         decay_from: part of ``steps`` after which the rate falls.
         precision: ``auto`` uses bfloat16 autocast on CUDA devices that have it, ``float32`` never.
+        compiled: step through ``torch.compile``, for long trainings on a GPU.
         checkpoint_steps: steps between checkpoints.
     """
 
@@ -38,6 +39,7 @@ class Training(Record):
     warmup_steps: int = Field(800, ge=0)
     decay_from: float = Field(0.3, ge=0, le=1)
     precision: Literal["auto", "float32"] = "auto"
+    compiled: bool = False
     checkpoint_steps: int = Field(200, ge=1)
 
     def rate(self, step: int) -> float:

@@ -25,7 +25,9 @@ class AgreementRow:
     Attributes:
         receiver, runtime, phase, batch_slots: which call.
         estimator: its name.
-        flops, bytes, layers, flops_per_byte: of the call.
+        flops, bytes, layers, flops_per_byte: of the call; no bytes and NaN where it was counted by formula.
+        assumed_flops_per_clock: of one core, in the precision of the call.
+        achieved_flops_per_clock, cycles_from: of one core, and how its cycles are known; NaN where they are not.
         metered_s, metered_j: of the call; joules are NaN where none were metered.
         kind: measured, modelled or none: what the metered joules are.
         estimated_s, estimated_j: NaN where the estimator says nothing.
@@ -41,6 +43,9 @@ class AgreementRow:
     bytes: int
     layers: int
     flops_per_byte: float
+    assumed_flops_per_clock: float
+    achieved_flops_per_clock: float
+    cycles_from: str
     metered_s: float
     metered_j: float
     kind: str
@@ -76,7 +81,10 @@ def _row(one: Observed, estimator: Estimator, device: Device) -> AgreementRow:
         flops=one.work.flops,
         bytes=one.work.bytes,
         layers=len(one.work.layers),
-        flops_per_byte=one.work.intensity,
+        flops_per_byte=one.work.intensity or math.nan,
+        assumed_flops_per_clock=device.peak(one.work.precision) / device.cores / device.clock_hz,
+        achieved_flops_per_clock=one.flops_per_clock,
+        cycles_from=one.cycles_from,
         metered_s=one.duration_s,
         metered_j=math.nan if one.energy_j is None else one.energy_j,
         kind=one.kind,
@@ -95,11 +103,12 @@ def scores(rows: pd.DataFrame) -> pd.DataFrame:
     """Per phase, runtime (and all together) and estimator: points, MAPE and rank correlation of time and of energy.
 
     MAPE is the mean of ``|estimate / metered - 1|`` in percent; the rank correlation is Spearman's. A score is NaN
-    where an estimator says nothing, or there is no order among the calls.
+    where an estimator says nothing, or there is no order among the calls. Calls without bytes are scored by their own
+    runtime alone, since not every estimator speaks of them.
     """
     found = []
     for runtime in ["all", *rows["runtime"].unique()]:
-        part = rows if runtime == "all" else rows[rows["runtime"] == runtime]
+        part = rows[rows["flops_per_byte"].notna()] if runtime == "all" else rows[rows["runtime"] == runtime]
         for (phase, estimator), calls in part.groupby(["phase", "estimator"], sort=False):
             found.append({
                 "phase": phase, "runtime": runtime, "estimator": estimator, "calls": len(calls),
@@ -129,13 +138,16 @@ def _rank(estimated: pd.Series, metered: pd.Series) -> float:
     return float(np.corrcoef(ours.rank(), theirs.rank())[0, 1])
 
 
-def draw(rows: pd.DataFrame, estimators: Sequence[str], quantity: str = "s") -> dict[str, bytes]:
+def draw(
+    rows: pd.DataFrame, estimators: Sequence[str], quantity: str = "s", clock: str = "wall clock"
+) -> dict[str, bytes]:
     """Estimates over metered values with the identity line, one panel per estimator, coloured by FLOPs per byte.
 
     Args:
         rows: as :func:`table` makes it.
         estimators: names, one panel each.
         quantity: ``s`` for time, ``j`` for energy; per slot.
+        clock: that metered times are of.
 
     Returns:
         the figure as ``png`` and ``pdf``.
@@ -145,8 +157,8 @@ def draw(rows: pd.DataFrame, estimators: Sequence[str], quantity: str = "s") -> 
     from matplotlib.figure import Figure
 
     what = {"s": "time per slot [ms]", "j": "energy per slot [mJ]"}[quantity]
-    kinds = "/".join(sorted(set(rows["kind"]))) if quantity == "j" else "wall clock"
-    shown = rows[rows["estimator"].isin(estimators)]
+    kinds = "/".join(sorted(set(rows["kind"]))) if quantity == "j" else clock
+    shown = rows[rows["estimator"].isin(estimators)].dropna(subset=["flops_per_byte"])
     metered, estimated = f"metered_{quantity}", f"estimated_{quantity}"
     per_slot = shown.assign(
         x=1e3 * shown[metered] / shown["batch_slots"], y=1e3 * shown[estimated] / shown["batch_slots"]

@@ -106,6 +106,13 @@ _FLOPS_PER_CLOCK_OF_SM = {7: 128, 8: 128, 9: 256, 10: 256, 12: 256}  # FP32, by 
 _FLOPS_PER_CLOCK_OF_SM_8X = 256  # 8.6 to 8.9
 
 
+def gpu_uuid(index: int = 0) -> str:
+    """NVML's name of the GPU that torch calls ``cuda:<index>``; their numbers differ under CUDA_VISIBLE_DEVICES."""
+    import torch
+
+    return f"GPU-{torch.cuda.get_device_properties(index).uuid}"
+
+
 def gpu(index: int = 0) -> Device:
     """A CUDA device as its driver describes it: highest clock and power limit from NVML.
 
@@ -118,7 +125,7 @@ def gpu(index: int = 0) -> Device:
     properties = torch.cuda.get_device_properties(index)
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{properties.uuid}")
+        handle = pynvml.nvmlDeviceGetHandleByUUID(gpu_uuid(index))
         clock_hz = 1e6 * pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM)
         power_w = 1e-3 * pynvml.nvmlDeviceGetPowerManagementLimit(handle)
     except pynvml.NVMLError as error:

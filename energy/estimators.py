@@ -46,6 +46,7 @@ class Observed:
         phase: ``inference`` or ``training``.
         energy_j: of the call, none if it was not metered.
         kind: of its joules; only measured ones say anything about power.
+        cycles, cycles_from: clock cycles of all cores in the call, and in words how they are known.
     """
 
     receiver: str
@@ -55,6 +56,13 @@ class Observed:
     energy_j: float | None = None
     kind: str = "none"
     phase: str = "inference"
+    cycles: float = math.nan
+    cycles_from: str = ""
+
+    @property
+    def flops_per_clock(self) -> float:
+        """Achieved by one core; NaN where no cycles are known."""
+        return self.work.flops / self.cycles
 
 
 class Estimator(Protocol):
@@ -284,6 +292,9 @@ class PerOperation:
 
 ESTIMATORS: tuple[Estimator, ...] = (FlopsPerWatt(), FlopsPerClock(), Roofline(), PerOperation())
 """Before any fit."""
+
+FROM_FLOPS: tuple[Estimator, ...] = (FlopsPerWatt(), FlopsPerClock())
+"""Those of them that need no bytes."""
 
 
 def _some(seen: Sequence[Observed]) -> None:

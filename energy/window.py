@@ -10,10 +10,10 @@
      counters         begin             end  counters
 
 Counters are read right outside the calls, after a warm-up and a synchronisation with the GPU; nothing is read in
-between, so metering costs a few reads per window. N is as many calls as fill the window. The idle windows before the
-first and after the last round, and between rounds, say what the machine draws without the work: net energy is that of
-the window less idle power times its duration. The order of works is drawn anew in every round, so that a machine that
-warms up or a neighbour that wakes does not always meet the same one.
+between, so metering costs a few reads per window; ``perf``, where there is one, counts cycles around them. N is as many
+calls as fill the window. The idle windows before the first and after the last round, and between rounds, say what the
+machine draws without the work: net energy is that of the window less idle power times its duration. The order of works
+is drawn anew in every round, so that a machine that warms up or a neighbour that wakes does not always meet the same.
 
 The uncertainty of an energy per call joins the scatter between rounds, the resolution of the counter at both ends, and
 the drift of idle power over the session.
@@ -33,6 +33,7 @@ import torch
 from pydantic import Field
 
 from channels import Record, UserError
+from energy.instruments.perf import Cycles, Perf
 from energy.instruments.reading import Instrument, Joules
 from energy.instruments.wattmeter import Wattmeter
 
@@ -69,6 +70,7 @@ class Window:
         duration_s: wall clock.
         cpu_s: CPU time of this process, all threads.
         joules: by instrument and component.
+        cycles: of this process by ``perf``, all threads; none without it.
     """
 
     name: str
@@ -78,13 +80,16 @@ class Window:
     duration_s: float
     cpu_s: float
     joules: tuple[Joules, ...]
+    cycles: Cycles | None = None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        return cls(**{**data, "joules": tuple(Joules(**j) for j in data["joules"])})
+        cycles = data.get("cycles")
+        joules = tuple(Joules(**j) for j in data["joules"])
+        return cls(**{**data, "joules": joules, "cycles": Cycles(**cycles) if cycles else None})
 
 
 def meter_windows(
@@ -92,6 +97,7 @@ def meter_windows(
     instruments: Sequence[Instrument],
     protocol: Protocol | None = None,
     done: frozenset[tuple[str, int]] = frozenset(),
+    perf: Perf | None = None,
 ) -> Iterator[Window]:
     """Meter all works, round by round, idle windows included.
 
@@ -99,6 +105,7 @@ def meter_windows(
         works: calls by name; each is warmed up before its window.
         instruments: read at both ends of every window, in order; several can see the same window.
         done: names and rounds that were metered before; they are left out.
+        perf: counts the cycles of every window.
 
     Raises:
         UserError: if a window would be too short for an instrument, or a counter cannot be read.
@@ -116,19 +123,26 @@ def meter_windows(
         order.shuffle(names)
         todo = [name for name in names if (name, index) not in done]
         if todo and protocol.idle_s and (IDLE, index) not in done:
-            yield _window(IDLE, index, None, instruments, protocol.idle_s)
+            yield _window(IDLE, index, None, instruments, protocol.idle_s, perf)
         for name in todo:
             works[name]()
-            yield _window(name, index, works[name], instruments, protocol.min_duration_s)
+            yield _window(name, index, works[name], instruments, protocol.min_duration_s, perf)
             time.sleep(protocol.cool_down_s)
     if protocol.idle_s and (IDLE, protocol.rounds) not in done:
-        yield _window(IDLE, protocol.rounds, None, instruments, protocol.idle_s)
+        yield _window(IDLE, protocol.rounds, None, instruments, protocol.idle_s, perf)
 
 
 def _window(
-    name: str, index: int, work: Callable[[], object] | None, instruments: Sequence[Instrument], duration_s: float
+    name: str,
+    index: int,
+    work: Callable[[], object] | None,
+    instruments: Sequence[Instrument],
+    duration_s: float,
+    perf: Perf | None,
 ) -> Window:
     _synchronise()
+    if perf is not None:
+        perf.begin()
     for instrument in instruments:
         instrument.begin()
     begin_s, begin, cpu, calls = time.time(), time.perf_counter(), time.process_time(), 0
@@ -143,7 +157,8 @@ def _window(
         _synchronise()
     spent_s, cpu_s = time.perf_counter() - begin, time.process_time() - cpu
     joules = [j for instrument in reversed(instruments) for j in instrument.end()]
-    return Window(name, index, calls, begin_s, spent_s, cpu_s, tuple(joules))
+    cycles = perf.end() if perf is not None else None
+    return Window(name, index, calls, begin_s, spent_s, cpu_s, tuple(joules), cycles)
 
 
 @dataclass(frozen=True)
@@ -159,6 +174,7 @@ class PerCall:
             idle was not metered.
         uncertainty_j: standard uncertainty of both.
         cpu_s: of a call, all threads, the median over windows.
+        cycles: of a call, all threads, the median over windows; none where ``perf`` missed one.
     """
 
     name: str
@@ -172,6 +188,7 @@ class PerCall:
     net_j: float
     uncertainty_j: float
     cpu_s: float
+    cycles: float | None
 
 
 def per_call(windows: Sequence[Window], name: str, instrument: str) -> PerCall:
@@ -202,6 +219,7 @@ def per_call(windows: Sequence[Window], name: str, instrument: str) -> PerCall:
     drift = each_s * statistics.stdev(idle) / math.sqrt(len(idle)) if len(idle) > 1 else 0.0
     gross_j = statistics.median(gross)
     kinds = {j.kind for part in seen for j in part}
+    cycles = [w.cycles.cycles / w.calls for w in mine if w.cycles]
     return PerCall(
         name=name,
         instrument=instrument,
@@ -214,6 +232,7 @@ def per_call(windows: Sequence[Window], name: str, instrument: str) -> PerCall:
         net_j=gross_j - statistics.fmean(idle) * each_s if idle else math.nan,
         uncertainty_j=math.hypot(scatter, reading, drift),
         cpu_s=statistics.median(w.cpu_s / w.calls for w in mine),
+        cycles=statistics.median(cycles) if len(cycles) == len(mine) else None,
     )
 
 

@@ -5,6 +5,7 @@
 
 from receivers.protocol import Receiver
 from receivers.spec import build
-from receivers.weights import Card, NeuralReceiver, load, save
+from receivers.weights import Card, NeuralReceiver, save
+from receivers.zoo import load
 
 __all__ = ["Card", "NeuralReceiver", "Receiver", "build", "load", "save"]

@@ -85,16 +85,8 @@ def load(folder: str | Path, device: str = "cpu") -> NeuralReceiver:
     Raises:
         UserError: if a file is missing, damaged, or does not fit the card.
     """
-    folder = Path(folder)
-    weights_path, card_path = folder / "weights.safetensors", folder / "card.json"
-    for path in (card_path, weights_path):
-        if not path.is_file():
-            raise UserError(f"{path}: missing; train the receiver again or restore the file")
-    try:
-        card = Card.model_validate_json(card_path.read_text())
-    except (ValidationError, UnicodeDecodeError):
-        raise UserError(f"{card_path}: not a receiver's card; restore the file or train again") from None
-    data = weights_path.read_bytes()
+    card, weights_path = read_card(folder), Path(folder) / "weights.safetensors"
+    data = _read(weights_path)
     if hashlib.sha256(data).hexdigest() != card.weights_sha256:
         raise UserError(
             f"{weights_path}: damaged or truncated ({len(data)} bytes; its SHA-256 is not the card's); "
@@ -104,5 +96,26 @@ def load(folder: str | Path, device: str = "cpu") -> NeuralReceiver:
     try:
         net.load_state_dict(safetensors.torch.load(data))
     except RuntimeError:
-        raise UserError(f"{card_path}: describes another network than the weights; restore the file") from None
+        raise UserError(
+            f"{Path(folder) / 'card.json'}: describes another network than the weights; restore the file"
+        ) from None
     return NeuralReceiver(net, card, device)
+
+
+def read_card(folder: str | Path) -> Card:
+    """The card of a receiver.
+
+    Raises:
+        UserError: if it is missing or damaged.
+    """
+    path = Path(folder) / "card.json"
+    try:
+        return Card.model_validate_json(_read(path))
+    except ValidationError:
+        raise UserError(f"{path}: not a receiver's card; restore the file or train again") from None
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise UserError(f"{path}: missing; train the receiver again or restore the file")
+    return path.read_bytes()

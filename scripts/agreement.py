@@ -5,15 +5,14 @@ depend on them), exports each to ONNX in fp32 and in int8 (QDQ, calibrated on sl
 scores every estimator leave-one-receiver-out. What is metered is kept in ``--folder``; an interrupted run goes on where
 it was. Meter on a quiet machine; on one that is not, ``--cpu-time`` scores against the CPU time of the process, which
 its neighbours hardly disturb. Without an energy counter, energy is a power model times time: then only the time says
-something.
+something. ``--cuda`` meters torch on a GPU by NVML's energy counter: joules against joules.
 
-    python scripts/agreement.py [--folder runs/agreement] [--rounds 3] [--seconds 5] [--cpu-time] [--quick]
+    python scripts/agreement.py [--folder runs/agreement] [--rounds 3] [--seconds 5] [--cpu-time] [--cuda] [--quick]
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
 import torch
@@ -26,17 +25,18 @@ from channels.records import write_atomic
 from energy.agreement import draw, leave_one_out, scores, table
 from energy.campaign import (
     Subject,
-    achieved_flops_per_clock,
     meter_subjects,
     module_subject,
     observed,
     onnx_subject,
     read_windows,
+    training_subject,
 )
-from energy.devices import gpu, host
-from energy.instruments import Instrument, Nvml, available
+from energy.devices import gpu, gpu_uuid, host
+from energy.estimators import Observed
+from energy.instruments import Instrument, Nvml, available, cycle_counter
 from energy.window import IDLE, Protocol, Window, per_call
-from receivers.export import export_onnx
+from receivers.export import export_onnx, quantise
 from receivers.spec import build
 from receivers.weights import Card, NeuralReceiver
 
@@ -54,8 +54,8 @@ def main() -> None:
     arguments.add_argument("--folder", type=Path, default=Path("runs/agreement"))
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--seconds", type=float, default=5.0)
-    arguments.add_argument("--batches", type=int, nargs="+", default=[1])
-    arguments.add_argument("--cuda", action="store_true", help="torch on the GPU instead of ONNX Runtime on the CPU")
+    arguments.add_argument("--batches", type=int, nargs="+", help="slots per call: 1, and on a GPU 32")
+    arguments.add_argument("--cuda", action="store_true", help="torch on the GPU: float32, bfloat16, a training step")
     arguments.add_argument("--cpu-time", action="store_true", help="CPU time per thread in place of the wall clock")
     arguments.add_argument("--quick", action="store_true", help="one round of one second: rough")
     given = arguments.parse_args()
@@ -63,27 +63,34 @@ def main() -> None:
     setting = scenario("desk").model_copy(update={"grid": Grid(num_prb=26)})
     device = gpu() if given.cuda else host()
     CONSOLE.print(f"{device.name}: {device.source}")
-    subjects = _subjects(setting, given.folder, given.batches, given.cuda)
+    batches = given.batches or ([1, 32] if given.cuda else [1])
+    subjects = _subjects(setting, given.folder, batches, given.cuda)
     # a GPU is metered by its own counter alone: CodeCarbon would add a model of the CPU to it
-    instruments: list[Instrument] = [Nvml()] if given.cuda else available()
+    instruments: list[Instrument] = [Nvml(gpu_uuid())] if given.cuda else available()
     shortest_s = max(seconds, *(i.shortest_s for i in instruments))
     protocol = Protocol(min_duration_s=shortest_s, idle_s=shortest_s, rounds=rounds, cool_down_s=0.2)
     path = given.folder / f"windows-{'cuda' if given.cuda else 'cpu'}.jsonl"
     for _ in track(
-        meter_subjects(subjects, instruments, protocol, path), "metering", len(subjects) * rounds, console=CONSOLE
+        meter_subjects(subjects, instruments, protocol, path, None if given.cuda else cycle_counter()),
+        "metering",
+        len(subjects) * rounds,
+        console=CONSOLE,
     ):
         pass
     windows = read_windows(path)
     instrument = instruments[-1].name
-    seen = observed(subjects, windows, instrument, given.cpu_time)
+    seen = observed(subjects, windows, instrument, device, given.cpu_time)
     rows = table(leave_one_out(seen, device))
     found = scores(rows)
+    clock = "CPU time per thread" if given.cpu_time else "wall clock"
     for quantity in ("s", "j"):
-        for kind, data in draw(rows, ["FLOPs/clock", "FLOPs/clock, fitted", "roofline, fitted"], quantity).items():
+        for kind, data in draw(
+            rows, ["FLOPs/clock", "FLOPs/clock, fitted", "roofline, fitted"], quantity, clock
+        ).items():
             write_atomic(given.folder / f"agreement-{quantity}.{kind}", data)
     write_atomic(given.folder / "agreement.csv", rows.to_csv(index=False, lineterminator="\n"))
     write_atomic(given.folder / "scores.csv", found.to_csv(index=False, lineterminator="\n"))
-    _print(subjects, windows, found, instrument, device.clock_hz)
+    _print(subjects, seen, windows, found, instrument)
 
 
 def _subjects(setting: Scenario, folder: Path, batches: list[int], cuda: bool) -> list[Subject]:
@@ -96,7 +103,9 @@ def _subjects(setting: Scenario, folder: Path, batches: list[int], cuda: bool) -
         inputs = receiver.net.features(slots)
         for batch in batches:
             if cuda:
-                subjects.append(module_subject(receiver.net, spec, inputs[:batch].to(where)))
+                given = inputs[:batch].to(where)
+                subjects += [module_subject(receiver.net, spec, given, bf16=bf16) for bf16 in (False, True)]
+                subjects.append(training_subject(receiver.net, spec, given))
                 continue
             for path in _exported(receiver, setting, folder / "exports", inputs):
                 subjects.append(onnx_subject(path, spec, inputs[:batch]))
@@ -110,28 +119,8 @@ def _exported(receiver: NeuralReceiver, setting: Scenario, folder: Path, inputs:
         export_onnx(receiver, there.parent, SlotStream(setting, 1, 2, "test", purpose="export"), (10.0,))
     quantised = there.with_name(f"{receiver.name}-int8.onnx")
     if not quantised.exists():
-        _quantise(there, quantised, inputs)
+        quantise(there, quantised, inputs[:4])
     return there, quantised
-
-
-def _quantise(path: Path, to: Path, inputs: torch.Tensor) -> None:
-    from onnxruntime import quantization
-
-    class Slots(quantization.CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._left = [{"features": slot[None].numpy()} for slot in inputs[:4]]
-
-        def get_next(self) -> object:
-            return self._left.pop() if self._left else None
-
-    level = logging.getLogger().level
-    logging.getLogger().setLevel(logging.ERROR)  # it asks to be run after a pass that changes nothing here
-    quantization.quantize_static(
-        path, to, Slots(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
-        activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
-        op_types_to_quantize=["Conv", "Relu", "Add"],
-    )  # fmt: skip
-    logging.getLogger().setLevel(level)
 
 
 def _card(spec: str) -> Card:
@@ -141,29 +130,33 @@ def _card(spec: str) -> Card:
     )  # fmt: skip
 
 
-def _print(subjects: list[Subject], windows: list[Window], found: object, instrument: str, clock_hz: float) -> None:
-    calls = Table("receiver", "runtime", "batch", "MFLOP", "MB", "FLOP/byte", "ms per slot", "+-", "FLOP/clock")
-    for subject in subjects:
+def _print(
+    subjects: list[Subject], observations: list[Observed], windows: list[Window], found: object, instrument: str
+) -> None:
+    calls = Table(
+        "receiver", "runtime", "phase", "batch", "MFLOP", "MB", "FLOP/byte", "ms per slot", "+-", "FLOP/clock"
+    )
+    for subject, observation in zip(subjects, observations, strict=True):
         seen, work = per_call(windows, subject.name, instrument), subject.work
-        clocks = achieved_flops_per_clock(work, seen.cpu_s, clock_hz)
         calls.add_row(
-            subject.receiver, subject.runtime, f"{work.batch_slots}", f"{work.flops / 1e6:.0f}",
+            subject.receiver, subject.runtime, subject.phase, f"{work.batch_slots}", f"{work.flops / 1e6:.0f}",
             f"{work.bytes / 1e6:.1f}", f"{work.intensity:.1f}", f"{1e3 * seen.duration_s / work.batch_slots:.3g}",
-            f"{seen.duration_sd_s / seen.duration_s:.0%}", f"{clocks:.1f}",
+            f"{seen.duration_sd_s / seen.duration_s:.0%}", f"{observation.flops_per_clock:.1f}",
         )  # fmt: skip
     CONSOLE.print(calls)
+    CONSOLE.print(f"FLOP/clock by {', '.join(sorted({o.cycles_from for o in observations}))}")
     flops = [s.work.flops / s.work.batch_slots for s in subjects]
     kinds = {j.kind for w in windows if w.name != IDLE for j in w.joules if j.instrument == instrument} - {"assumed"}
     CONSOLE.print(
         f"FLOPs span {max(flops) / min(flops):.0f} times over {len({s.receiver for s in subjects})} receivers"
     )
     scored = Table(
-        "runtime", "estimator", "calls", "MAPE of time", "worst", "rank", f"MAPE of energy ({'/'.join(kinds)})"
+        "phase", "runtime", "estimator", "calls", "MAPE of time", "worst", "rank", f"MAPE of energy ({'/'.join(kinds)})"
     )
     for row in found.itertuples():  # type: ignore[attr-defined]
         if row.estimator in SHOWN:
             scored.add_row(
-                row.runtime, row.estimator, f"{row.calls}", f"{row.mape_time_percent:.1f} %",
+                row.phase, row.runtime, row.estimator, f"{row.calls}", f"{row.mape_time_percent:.1f} %",
                 f"{row.worst_time_percent:.0f} %", f"{row.rank_time:.3f}", f"{row.mape_energy_percent:.1f} %",
             )  # fmt: skip
     CONSOLE.print(scored)

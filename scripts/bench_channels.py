@@ -164,7 +164,7 @@ def main() -> None:
     quick = arguments.quick
     runs, repeats = (3, 1) if quick else (5, 3)
     table = Table("case", "leanrx slots/s", "Sionna slots/s", "ratio", "floor slots/s", "stages of leanrx")
-    cases = []
+    cases: list[dict[str, Any]] = []
     for model in ("TDL", "CDL"):
         for num_prb in (6, 26):
             for interferer in (False, True):

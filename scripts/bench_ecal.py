@@ -175,7 +175,8 @@ def installed_bytes(package: str) -> int:
         except metadata.PackageNotFoundError:  # a requirement of another platform or of an extra
             sizes[name] = 0
             continue
-        sizes[name] = sum(Path(str(f.locate())).stat().st_size for f in found.files or [] if f.locate().exists())
+        paths = [Path(str(f.locate())) for f in found.files or []]
+        sizes[name] = sum(path.stat().st_size for path in paths if path.exists())
         for requirement in found.requires or []:
             if "extra ==" not in requirement:
                 waiting.append("".join(c if c.isalnum() or c in "-_." else " " for c in requirement).split()[0])

@@ -34,7 +34,8 @@ def main() -> None:
         [*classical_receivers(desk), teacher, student], stream, evaluation, folder / "ber.parquet"
     ):
         if state.stopped:
-            print(f"{state.sinr_db:g} dB: {state.slots} slots, {state.bit_errors} errors in {state.bits} bits")
+            errors = ", ".join(f"{name} {c.bit_errors}" for name, c in state.counts.items())
+            print(f"{state.sinr_db:g} dB: {state.slots} slots, bit errors: {errors}")
     print(rates(pd.read_parquet(folder / "ber.parquet"))[["receiver", "sinr_db", "ber", "ber_low", "ber_high"]])
 
     operations = count(student.net, desk.grid, student.name)

@@ -42,7 +42,9 @@ def test_receivers_know_no_training_and_help_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    for command in ("doctor", "train", "sweep", "evaluate", "merge", "count", "energy", "ecal", "report", "export"):
+    for command in (
+        "doctor", "train", "sweep", "tune", "evaluate", "merge", "count", "energy", "ecal", "report", "export"
+    ):  # fmt: skip
         assert command in done.stdout
 
 
@@ -74,7 +76,9 @@ def test_the_wheel_holds_the_packages_and_their_data_alone(tmp_path) -> None:
     assert {n.split("/")[0] for n in names if ".dist-info" not in n} == set(ORDER)
     for data in (
         "channels/presets/desk.yaml", "energy/devices.yaml", "energy/ecal/presets/published-mlp.yaml",
-        "distillation/report/page.html.jinja",
+        "distillation/report/page.html.jinja", "receivers/zoo/__init__.py",
     ):  # fmt: skip
         assert data in names
+    shipped = [p.relative_to(ROOT) for p in (ROOT / "receivers" / "zoo").glob("*/*") if p.parent.name[0] not in "_."]
+    assert {str(p) for p in shipped} <= set(names)
     assert any(n.endswith("licenses/LICENSE") for n in names)

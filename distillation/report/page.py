@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from channels import UserError
 from channels.records import TEMPORARY
 from distillation.lifecycle import Ledger
 from distillation.plan import teacher_of
 from distillation.report import ecal
 from distillation.report.analysis import METERED, Analysis, analyse, mape
+from distillation.report.carbon import Footing, emission_table, emissions
 from distillation.report.figures import (
     Figure,
     agreement_words,
@@ -35,21 +37,29 @@ class _Section:
     tables: list[dict[str, Any]] = field(default_factory=list)
 
 
-def write_report(run: Run) -> Path:
+def write_report(run: Run, footing: Footing | None = None) -> Path:
     """Write ``report/index.html``, each figure as PNG and PDF, and each table as CSV.
+
+    Args:
+        footing: on which emissions are stated; without it there are none in the report.
 
     Returns:
         the page.
 
     Raises:
-        UserError: if the run was not evaluated or metered yet.
+        UserError: if the run was not evaluated or metered yet, or has no such functional units.
     """
     analysis, ledger = analyse(run), Ledger(run)
     drawn = [*figures(analysis), *ecal.figures(ledger)]
-    files: dict[str, bytes] = {"index.html": _page(run, analysis, ledger, drawn).encode()}
+    tables, sections = _csv(analysis, ledger), _sections(run, analysis, ledger, drawn)
+    if footing is not None:
+        found = emissions(ledger, analysis.energy, footing)
+        tables["carbon.csv"] = emission_table(found, footing.unit)
+        sections.insert(-1, _carbon_section(ledger, tables["carbon.csv"], footing))
+    files: dict[str, bytes] = {"index.html": _page(run, analysis, sections).encode()}
     for figure in drawn:
         files |= to_files(figure)
-    for name, table in _csv(analysis, ledger).items():
+    for name, table in tables.items():
         files[name] = table.to_csv(index=False, lineterminator="\n").encode()
     with tempfile.TemporaryDirectory(dir=run.folder, prefix=TEMPORARY) as work:
         complete = Path(work) / "complete"
@@ -75,7 +85,7 @@ def _csv(analysis: Analysis, ledger: Ledger) -> dict[str, pd.DataFrame]:
     }
 
 
-def _page(run: Run, analysis: Analysis, ledger: Ledger, drawn: list[Figure]) -> str:
+def _page(run: Run, analysis: Analysis, sections: list[_Section]) -> str:
     import jinja2
     from plotly.offline import get_plotlyjs
 
@@ -94,7 +104,7 @@ def _page(run: Run, analysis: Analysis, ledger: Ledger, drawn: list[Figure]) -> 
         label=run.config.label,
         subtitle=subtitle,
         findings=_findings(run, analysis),
-        sections=_sections(run, analysis, ledger, drawn),
+        sections=sections,
         plotly_js=get_plotlyjs(),
     )  # fmt: skip
 
@@ -119,7 +129,7 @@ def _sections(run: Run, analysis: Analysis, ledger: Ledger, drawn: list[Figure])
             "Estimate and meter",
             [agreement_words(analysis)],
             [rest["agreement"]],
-            [_energy_table(analysis), *_score_tables(run)],
+            [_energy_table(analysis), *_score_tables(run), *_clock_tables(run)],
         ),
         _Section("Training", [_training_words(analysis)], tables=[_training_table(analysis)]),
         _Section(
@@ -278,6 +288,43 @@ def _score_tables(run: Run) -> list[dict[str, Any]]:
         f"Fitted estimators never saw the receiver that they are scored on. Energy by {scores['instrument'].iloc[0]}."
     )
     return [{"head": head, "rows": rows, "note": note, "link": ""}]
+
+
+def _clock_tables(run: Run) -> list[dict[str, Any]]:
+    """FLOPs per clock that calls achieved, beside the assumed ones, if ``leanrx energy`` was run."""
+    path = run.agreement_folder / "agreement.csv"
+    if not path.exists():
+        return []
+    columns = [
+        "receiver", "runtime", "phase", "batch_slots", "achieved_flops_per_clock", "assumed_flops_per_clock",
+        "cycles_from",
+    ]  # fmt: skip
+    table = pd.read_csv(path)
+    if not set(columns) <= set(table):
+        raise UserError(f"{path}: damaged or of another version; run: leanrx energy {run.folder}")
+    calls = table[columns].drop_duplicates()
+    head = ["receiver", "runtime", "phase", "slots a call", "FLOPs per clock, achieved", "assumed", "cycles by"]
+    rows = [
+        [
+            str(r.receiver), str(r.runtime), str(r.phase), str(r.batch_slots),
+            _number(r.achieved_flops_per_clock, "{:.3g}"), f"{r.assumed_flops_per_clock:g}", str(r.cycles_from),
+        ]
+        for r in calls.itertuples()
+    ]  # fmt: skip
+    note = "Of one core. Threads that wait in a spin take cycles, too."
+    return [{"head": head, "rows": rows, "note": note, "link": ""}]
+
+
+def _carbon_section(ledger: Ledger, table: pd.DataFrame, footing: Footing) -> _Section:
+    text = (
+        "Software Carbon Intensity of ISO/IEC 21031, ((E x I) + M) per R: energy of inference by the meter, the "
+        f"intensity of {footing.site.intensity.place} in {footing.site.intensity.year} "
+        f"({footing.site.intensity.source}), and R one {footing.unit}, delivered at {ledger.sinr_db:g} dB SINR and "
+        f"interference share {ledger.share:g}."
+    )
+    rows = table[["receiver", "line"]].to_numpy().tolist()
+    link = '<a href="carbon.csv">CSV</a>'
+    return _Section("Carbon", [text], tables=[{"head": ["receiver", "SCI"], "rows": rows, "note": "", "link": link}])
 
 
 def _training_table(analysis: Analysis) -> dict[str, Any]:

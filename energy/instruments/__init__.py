@@ -13,7 +13,7 @@ from energy.instruments.rapl import Rapl
 from energy.instruments.reading import Instrument, Joules
 from energy.instruments.wattmeter import Wattmeter
 
-__all__ = ["CodeCarbon", "Instrument", "Joules", "Nvml", "Perf", "Rapl", "Wattmeter", "available"]
+__all__ = ["CodeCarbon", "Instrument", "Joules", "Nvml", "Perf", "Rapl", "Wattmeter", "available", "cycle_counter"]
 
 
 def available(cpu_power_w: float | None = None) -> list[Instrument]:
@@ -28,3 +28,11 @@ def available(cpu_power_w: float | None = None) -> list[Instrument]:
     with contextlib.suppress(UserError):
         found.append(Rapl())
     return found
+
+
+def cycle_counter() -> Perf | None:
+    """``perf`` where it is installed and the machine shows its counters; else ``leanrx doctor`` says why not."""
+    try:
+        return Perf()
+    except UserError:
+        return None

@@ -17,7 +17,7 @@ class Nvml:
     """One GPU.
 
     Args:
-        index: as NVML counts.
+        which: as NVML counts, or its UUID, see :func:`energy.devices.gpu_uuid`.
 
     Raises:
         UserError: if there is no driver, or the GPU has no energy counter.
@@ -25,13 +25,14 @@ class Nvml:
 
     name, shortest_s = "NVML", 20 * UPDATE_S
 
-    def __init__(self, index: int = 0) -> None:
+    def __init__(self, which: int | str = 0) -> None:
         import pynvml
 
         self._nvml = pynvml
         try:
             pynvml.nvmlInit()
-            self._handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            by = pynvml.nvmlDeviceGetHandleByUUID if isinstance(which, str) else pynvml.nvmlDeviceGetHandleByIndex
+            self._handle = by(which)
             self.gpu = str(pynvml.nvmlDeviceGetName(self._handle))
             self._driver = str(pynvml.nvmlSystemGetDriverVersion())
         except pynvml.NVMLError as error:

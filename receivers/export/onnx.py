@@ -3,7 +3,8 @@
 The graph takes the network's features of slots (:meth:`receivers.network.Network.features`), float32 ``(batch,
 features, 14, subcarriers)``, and returns LLRs ``(batch, bits, 14, subcarriers)``. Batch and subcarriers are free. The
 features are made outside, because runtimes want real numbers: DeepRx's raw channel estimate, and all of a hybrid's
-front end. The file names its receiver's spec string, and by that its features, in its metadata.
+front end. The file names its receiver's spec string, and by that its features, in its metadata. Depthwise convolutions
+are written as runtimes have them fast, see :mod:`receivers.export.depthwise`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 
 from channels import NUM_SYMBOLS, Slots, SlotStream, UserError
 from channels.records import TEMPORARY
+from receivers.export.depthwise import split_depthwise
 from receivers.export.parity import MAX_LLR_DIFFERENCE, Parity, compare
 from receivers.spec import parse_spec
 from receivers.weights import NeuralReceiver
@@ -109,8 +111,8 @@ def export_onnx(
 
 
 def _write(receiver: NeuralReceiver, path: Path, num_subcarriers: int) -> None:
-    net = copy.deepcopy(receiver.net).cpu()
-    example = torch.ones(2, net.num_features, NUM_SYMBOLS, num_subcarriers)
+    net = split_depthwise(copy.deepcopy(receiver.net).cpu())
+    example = torch.ones(2, receiver.net.num_features, NUM_SYMBOLS, num_subcarriers)
     dynamic = ({0: torch.export.Dim("batch"), 3: torch.export.Dim("subcarriers")},)
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level

@@ -1,8 +1,10 @@
 """What a sweep trains: names, teachers, order, and who shares a stream."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from channels import UserError
 from distillation.plan import ancestors, cohorts, planned, teacher_of, twin_of
@@ -102,13 +104,13 @@ def test_unknown_teachers_and_circles_are_refused() -> None:
 def test_who_shares_a_stream() -> None:
     config = sweep(
         {"receiver": ["deeprx-d5", "deeprx-d3"]}, seeds=[1, 2],
-        distillation=[{"teacher": "teacher-deeprx-d3", "generations": 2}, {"teacher": "teacher-deeprx-d5"}],
+        distillation=[{"teacher": "teacher-deeprx-d3", "generations": 2}, {"teacher": "perfect CSI"}],
     )  # fmt: skip
     kd = "hybrid-w8-d2-kd"
     assert [[p.name for p in cohort] for cohort in cohorts(planned(config))] == [
         ["teacher-deeprx-d5", "teacher-deeprx-d3"],
-        [f"{kd}-deeprx-d3-s1", f"{kd}-deeprx-d5-s1", "hybrid-w8-d2-twin-s1"],
-        [f"{kd}-deeprx-d3-s2", f"{kd}-deeprx-d5-s2", "hybrid-w8-d2-twin-s2"],
+        [f"{kd}-deeprx-d3-s1", f"{kd}-perfect-CSI-s1", "hybrid-w8-d2-twin-s1"],
+        [f"{kd}-deeprx-d3-s2", f"{kd}-perfect-CSI-s2", "hybrid-w8-d2-twin-s2"],
         [f"{kd}-deeprx-d3-g2-s1"],
         [f"{kd}-deeprx-d3-g2-s2"],
     ]
@@ -117,8 +119,6 @@ def test_who_shares_a_stream() -> None:
 def test_scenarios_are_runs_of_their_own(tmp_path) -> None:
     data = {"label": "x", "scenario": ["desk", "pusch-fr1"], "students": {"receivers": ["deeprx-d3"]}}
     path = tmp_path / "x.yaml"
-    import yaml
-
     path.write_text(yaml.safe_dump({**data, "evaluation": {"sinr_db": [0]}}))
     assert [(c.label, c.scenario.name) for c in Sweep.load_all(path)] == [
         ("x-desk", "desk"), ("x-pusch-fr1", "pusch-fr1")
@@ -128,6 +128,16 @@ def test_scenarios_are_runs_of_their_own(tmp_path) -> None:
         Sweep.load_all(path)
     path.write_text(yaml.safe_dump({**data, "scenario": "desk", "evaluation": {"sinr_db": [0]}}))
     assert [c.label for c in Sweep.load_all(path)] == ["x"]
+
+
+def test_the_sweep_of_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "receivers-and-distillation.md").read_text()
+    written = yaml.safe_load(page.split("```yaml")[1].split("```")[0])
+    plan = {p.name: p for p in planned(sweep(written["teacher"], **written["students"]))}
+    ways = 3 * 2 + 1 + 1 + 2
+    assert len(plan) == 2 * 2 + 2 * 3 * (ways + 1)
+    smaller = [p for name, p in plan.items() if name.startswith("deeprx-w0.125-d5-kd-hybrid") and p.seed == 3]
+    assert [p.teachers for p in smaller] == [("hybrid-w16-d4-kd-deeprx-w0.5-s1-T2-a0.5-s3",)]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from distillation.plan import planned, twin_of
 from distillation.report.analysis import mape, pareto, shared_points
+from distillation.report.carbon import Footing, emission_table, emissions
 from distillation.settings import Sweep
+from energy.carbon import Intensity, Site
 from receivers.crossing import gap_db
 
 CONFIG = Sweep.parse(
@@ -62,3 +66,26 @@ def test_a_student_that_needs_less_than_its_twin_has_gained() -> None:
     assert gap_db(counts, "twin", "kd", 0.02).gap_db == pytest.approx(2.0, abs=0.01)
     assert gap_db(counts, "kd", "teacher", 0.02).gap_db == pytest.approx(1.0, abs=0.01)
     assert np.isnan(gap_db(counts, "twin", "kd", 1e-4).gap_db)
+
+
+def test_emissions_of_coded_slots_by_hand() -> None:
+    """3.6 J a slot at 500 g/kWh and PUE 2 are 1 mg; 0.8 blocks of 100 bits arrive in a slot, or none."""
+    goodput = pd.DataFrame({
+        "receiver": ["good", "deaf"], "interference_share": 0.0, "sinr_db": 10.0, "transport_blocks": 50,
+        "bler": [0.2, 1.0], "bits_of_correct_slots_per_slot": [80.0, 0.0], "correct_bits_per_slot": [190.0, 100.0],
+    })  # fmt: skip
+    ledger = SimpleNamespace(goodput=goodput, interference_share=0.0, share=0.0, sinr_db=10.0)
+    energy = pd.DataFrame({
+        "receiver": ["good", "deaf"], "source": "CodeCarbon", "kind": "modelled", "energy_j_per_slot": 3.6,
+        "duration_s_per_slot": 0.1,
+    })  # fmt: skip
+    site = Site(intensity=Intensity(name="half", place="x", year=2020, g_per_kwh=500, source="made up"), pue=2)
+    for unit, per_slot in (("slot", 1.0), ("decoded bit", 80.0), ("correct transport block", 0.8)):
+        found = emissions(ledger, energy, Footing(site, unit))  # type: ignore[arg-type]
+        good = found["good"]
+        assert good is not None
+        assert good.g_per_unit == pytest.approx(1e-3 / per_slot)
+        assert (found["deaf"] is None) == (unit != "slot")
+    table = emission_table(found, "correct transport block").set_index("receiver")
+    assert table.loc["deaf", "line"] == "no correct transport block was delivered"
+    assert table.loc["good", "line"].startswith("SCI 0.00125 gCO2e per correct transport block (modelled energy; half")

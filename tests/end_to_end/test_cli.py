@@ -153,9 +153,11 @@ def test_answers_in_json(run: Path, capsys) -> None:
     assert parts["training"] + parts["distillation"] == pytest.approx(taught["deeprx-w0.03125-d3-kd"])
     assert sum(parts.values()) == pytest.approx(bill["absolute_j"])
     assert {r["against"] for r in ecal["break_even"]} >= {"running the teacher", "deeprx-w0.03125-d3-twin", "LMMSE"}
-    leanrx("export", run, "smallest", "--json")
+    leanrx("export", run, "smallest", "--int8", "--json")
     exported = json.loads(capsys.readouterr().out)
     assert exported["equal"]
+    assert {r["receiver"].removeprefix("deeprx-w0.03125-d3-kd") for r in exported["int8"]} == {".onnx", "-int8.onnx"}
+    assert {r["slots"] for r in exported["int8"]} == {16}, "as many as every point has at least"
     counted = rows[rows["receiver"] == "deeprx-w0.03125-d3-kd"]["flops"].iloc[0]
     path = run / "exports" / "deeprx-w0.03125-d3-kd" / "deeprx-w0.03125-d3-kd.onnx"
     assert forward_flops({"kind": "onnx", "path": str(path), "shape": [1, 10, 14, 12]}) == counted
@@ -169,6 +171,13 @@ def test_answers_in_json(run: Path, capsys) -> None:
     rows, scored = answer["rows"], {(s["phase"], s["runtime"], s["estimator"]) for s in answer["agreement"]}
     assert {("inference", "onnx-fp32", "roofline"), ("inference", "eager", "roofline, fitted")} <= scored
     assert ("training", "eager", "FLOPs/clock, fitted") in scored
+    assert {("inference", "onnx-int8", "roofline"), ("inference", "classical", "FLOPs/clock, fitted")} <= scored
+    assert ("inference", "classical", "roofline") not in scored, "bytes of classical receivers are not known"
+    calls = {(c["receiver"], c["runtime"], c["phase"], c["batch_slots"]): c for c in answer["flops_per_clock"]}
+    assert all(c["achieved_flops_per_clock"] > 0 < c["assumed_flops_per_clock"] for c in calls.values())
+    assert ("LMMSE-IRC", "classical", "inference", 4) in calls
+    assert {(i["receiver"], i["runtime"], i["phase"], i["batch_slots"]) for i in answer["instruments"]} == set(calls)
+    assert len(answer["instruments"]) % len(calls) == 0, "every instrument saw every call"
     windows = (run / "agreement" / "windows.jsonl").read_bytes()
     log = run.parent / "log.csv"
     log.write_text("time,power_w\n" + "".join(f"{i},5\n" for i in range(20)))
@@ -177,7 +186,22 @@ def test_answers_in_json(run: Path, capsys) -> None:
     assert (run / "agreement" / "windows.jsonl").read_bytes() == windows, "nothing was metered again"
     leanrx("report", run)
     capsys.readouterr()
-    assert "never saw the receiver" in (run / "report" / "index.html").read_text()
+    page = (run / "report" / "index.html").read_text()
+    assert "never saw the receiver" in page
+    assert "FLOPs per clock, achieved" in page
+    assert not (run / "report" / "carbon.csv").exists()
+    leanrx("report", run, "--intensity", "world-2023", "--pue", 1.5, "--json")
+    emitted = {r["receiver"]: r for r in json.loads(capsys.readouterr().out)["carbon"]}
+    spent_j = next(r["energy_j_per_slot"] for r in rows if (r["receiver"], r["source"]) == ("LMMSE", "CodeCarbon"))
+    assert emitted["LMMSE"]["g_per_unit"] == pytest.approx(spent_j / 3.6e6 * 1.5 * 481)
+    assert emitted["LMMSE"]["line"] in (run / "report" / "index.html").read_text()
+    leanrx("report", run, "--intensity", "world-2023", "--unit", "decoded bit")
+    ber = pd.read_csv(run / "report" / "ber.csv").query("sinr_db == 10 and interference_share == 0")
+    ber = ber.set_index("receiver")
+    decided = ber.loc["LMMSE", "bits"] / ber.loc["LMMSE", "slots"] * (1 - ber.loc["LMMSE", "ber"])
+    per_bit = pd.read_csv(run / "report" / "carbon.csv").set_index("receiver").loc["LMMSE"]
+    assert per_bit["units_per_slot"] == pytest.approx(decided)
+    assert per_bit["line"] in capsys.readouterr().out
     assert [r["energy_j_per_slot"] for r in rows] == pytest.approx([r["energy_j"] / r["slots"] for r in rows])
     leanrx("evaluate", run, "--json")
     assert len(json.loads(capsys.readouterr().out)["rates"]) == 8 * 6
@@ -312,6 +336,11 @@ def test_wrong_arguments(run: Path, tmp_path, capsys) -> None:
         (("ecal", "published-mlp", "--inferences", "0"), "inferences: 0"),
         (("ecal", "published-mlp", "--teacher", "shared"), "has no teacher"),
         (("ecal", run, "--teacher", "lent"), "'charged' or 'shared'"),
+        (("report", run, "--intensity", "Atlantis"), "no intensity 'Atlantis'; there are: AUT-2023"),
+        (("report", run, "--intensity", "world-2023", "--pue", 0.5), "pue"),
+        (("report", run, "--intensity", "world-2023", "--unit", "frame"), "units: slot, decoded bit"),
+        (("report", run, "--intensity", "world-2023", "--unit", "correct transport block"), "set evaluation.code_rate"),
+        (("report", run, "--pue", 1.2), "give --intensity"),
     ):
         leanrx(*arguments, code=2)
         error = capsys.readouterr().err
@@ -349,11 +378,13 @@ def test_the_reports_numbers_are_those_of_the_run(run: Path) -> None:
         ("receivers/teacher/card.json", b"\xff", "report", "not a receiver's card"),
         ("config.yaml", b"", "report", "write keys and values"),
         ("ber.journal.jsonl", b"nonsense\n", "evaluate", "not a table of counts"),
+        ("agreement/agreement.csv", b"receiver\nnet\n", "report", "of another version; run: leanrx energy"),
     ],
 )
 def test_damaged_files_are_named(run: Path, capsys, file: str, damage: bytes, command: str, words: str) -> None:
     path = run / file
     before = path.read_bytes() if path.exists() else None
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(damage)
     try:
         leanrx(command, run, code=2)

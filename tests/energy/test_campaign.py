@@ -1,28 +1,37 @@
 """Subjects do the work that is counted for them, and a campaign goes on where it was."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 
-from channels import Grid, UserError
+from channels import Grid, Scenario, SlotStream, UserError
 from energy.campaign import (
-    achieved_flops_per_clock,
+    Subject,
+    classical_subject,
     meter_subjects,
     module_subject,
     observed,
     onnx_subject,
     read_windows,
+    side_by_side,
     training_subject,
 )
+from energy.devices import Device
+from energy.instruments.perf import Cycles, parse
 from energy.instruments.reading import Joules
 from energy.layers import count_slots
-from energy.window import IDLE, Protocol
+from energy.operations import count_classical
+from energy.window import IDLE, Protocol, Window, meter_windows
+from receivers.classical import LsReceiver
 from receivers.spec import build
 
 SPEC = "deeprx-w0.0625-d3"
 INPUTS = torch.randn(3, 10, 14, 12, generator=torch.Generator().manual_seed(1))
 QUICK = Protocol(min_duration_s=0.02, idle_s=0.01, cool_down_s=0, rounds=2)
+DEVICE = Device(name="x", cores=4, clock_hz=1e9, flops_per_clock=32, power_w=2, source="made up")
 
 
 class Clock:
@@ -51,7 +60,8 @@ def test_every_runtime_computes_the_same(exported: Path) -> None:
     there = torch.from_numpy(onnx.call()[0])  # type: ignore[index]
     torch.testing.assert_close(eager.call(), there, rtol=1e-4, atol=1e-4)
     assert eager.work.macs == onnx.work.macs == count_slots(net, Grid(num_prb=1), batch_slots=3).macs
-    assert (eager.name, onnx.name) == ("net/eager/inference/3", "net/onnx-fp32/inference/3")
+    names = [s.name.split("@")[0] for s in (eager, onnx)]
+    assert names == ["net/eager/inference/3", "net/onnx-fp32/inference/3"]
 
 
 def test_a_training_step_learns_and_leaves_the_receiver_alone() -> None:
@@ -62,6 +72,20 @@ def test_a_training_step_learns_and_leaves_the_receiver_alone() -> None:
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert not net.training
     assert subject.work.macs == count_slots(net, Grid(num_prb=1), batch_slots=3, training=True).macs
+
+
+def test_windows_of_another_artefact_are_not_taken(tmp_path: Path, exported: Path) -> None:
+    """Trained again or exported again: metered again, under the same name of the receiver."""
+    path = tmp_path / "windows.jsonl"
+    list(meter_subjects([module_subject(build(SPEC, seed=1), "net", INPUTS)], [Clock()], QUICK, path))
+    again = [module_subject(build(SPEC, seed=2), "net", INPUTS)]
+    assert len([w for w in meter_subjects(again, [Clock()], QUICK, path) if w.name == again[0].name]) == 2
+    same, changed = onnx_subject(exported, "net", INPUTS), tmp_path / "changed.onnx"
+    model = onnx.load(exported)
+    model.producer_name = "another exporter"
+    onnx.save(model, changed)
+    assert onnx_subject(exported, "net", INPUTS).name == same.name
+    assert onnx_subject(changed, "net", INPUTS).name != same.name
 
 
 def test_a_campaign_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -77,12 +101,12 @@ def test_a_campaign_goes_on_where_it_was(tmp_path: Path) -> None:
         [(s.name, r) for s in subjects for r in (0, 1)] + [(IDLE, r) for r in (0, 1, 2)]
     )
     assert not list(meter_subjects(subjects, [Clock()], QUICK, path)), "nothing is metered twice"
-    one, two = observed(subjects, windows, "clock")
+    one, two = observed(subjects, windows, "clock", DEVICE)
     assert one.work is subjects[0].work
     assert one.duration_s > 0
     calls = [w.calls for w in windows if w.name == subjects[1].name]
     assert two.energy_j == pytest.approx((1 / calls[0] + 1 / calls[1]) / 2)
-    (busy, _) = observed(subjects, windows, "clock", cpu_time=True)
+    (busy, _) = observed(subjects, windows, "clock", DEVICE, cpu_time=True)
     threads = torch.get_num_threads()
     seconds = [w.cpu_s / w.calls / threads for w in windows if w.name == subjects[0].name]
     assert busy.duration_s == pytest.approx(sum(seconds) / 2)
@@ -98,6 +122,93 @@ def test_files_that_cannot_be_run(tmp_path: Path) -> None:
         onnx_subject(path, "net", INPUTS)
 
 
-def test_achieved_flops_per_clock() -> None:
-    work = module_subject(build(SPEC), "net", INPUTS).work
-    assert achieved_flops_per_clock(work, cpu_s=2.0, clock_hz=1e9) == pytest.approx(work.flops / 2e9)
+PERF = [  # recorded: perf stat -x , -e cycles,instructions, of one process
+    "4012345678,,cycles:u,5003112211,100.00,,\n7512345678,,instructions:u,5003112211,100.00,1.87,insn per cycle\n",
+    "3998765432,,cycles,4999887766,100.00,,\n7498765432,,instructions,4999887766,100.00,1.88,insn per cycle\n",
+]
+
+
+def recorded(name: str, cycles: list[Cycles | None], instruments: tuple[str, ...] = ("clock",)) -> list[Window]:
+    """Windows of two calls in 4 s, 3 s of CPU time."""
+    return [
+        Window(name, i, 2, 1e9, 4.0, 3.0, tuple(Joules(n, "1", "cpu", "measured", 6.0, 0.01) for n in instruments), c)
+        for i, c in enumerate(cycles)
+    ]
+
+
+def test_achieved_flops_per_clock_by_perf_or_by_cpu_time() -> None:
+    subject = module_subject(build(SPEC), "net", INPUTS)
+    flops, counted = subject.work.flops, [parse(text) for text in PERF]
+    (seen,) = observed([subject], recorded(subject.name, [*counted]), "clock", DEVICE)
+    cycles = (4012345678 + 3998765432) / 2 / 2  # the median of two windows of two calls
+    assert (seen.flops_per_clock, seen.cycles_from) == (pytest.approx(flops / cycles), "perf")
+    (seen,) = observed([subject], recorded(subject.name, [counted[0], None]), "clock", DEVICE)
+    nominal = 1.5 * 1e9
+    assert (seen.flops_per_clock, seen.cycles_from) == (pytest.approx(flops / nominal), "CPU time x nominal clock")
+    on_gpu = Subject(subject.receiver, subject.runtime, subject.phase, subject.work, subject.call, subject.digest, True)
+    (seen,) = observed([on_gpu], recorded(subject.name, [None]), "clock", DEVICE)
+    assert (seen.cycles, seen.cycles_from) == (pytest.approx(2.0 * 1e9 * 4), "time x highest clock")
+
+
+def test_windows_keep_their_cycles(tmp_path: Path) -> None:
+    (window,) = recorded("net", [parse(PERF[0])])
+    assert Window.from_json(window.as_json()) == window
+    assert window.cycles == Cycles(4012345678, 7512345678)
+
+
+def test_perf_is_opened_around_the_instruments() -> None:
+    events: list[str] = []
+
+    class Watched(Clock):
+        def begin(self) -> None:
+            events.append("clock begins")
+
+        def end(self) -> list[Joules]:
+            events.append("clock ends")
+            return super().end()
+
+    class Perf:
+        def begin(self) -> None:
+            events.append("perf begins")
+
+        def end(self) -> Cycles:
+            events.append("perf ends")
+            return parse(PERF[1])
+
+    protocol = Protocol(min_duration_s=0.01, idle_s=0, cool_down_s=0, rounds=1)
+    (window,) = meter_windows({"a": lambda: events.append("call")}, [Watched()], protocol, perf=Perf())  # type: ignore[arg-type]
+    assert [e for e in events[1:] if e != "call"] == ["perf begins", "clock begins", "clock ends", "perf ends"]
+    assert window.cycles == Cycles(3998765432, 7498765432)
+
+
+def test_instruments_side_by_side() -> None:
+    subjects = [module_subject(build(SPEC), name, INPUTS[:1]) for name in ("a", "b")]
+    windows = [
+        *recorded(subjects[0].name, [None, None], ("RAPL", "CodeCarbon")),
+        *recorded(subjects[1].name, [None], ("RAPL", "CodeCarbon")), *recorded(subjects[1].name, [None], ("RAPL",)),
+    ]  # fmt: skip
+    windows[0] = replace(windows[0], joules=(replace(windows[0].joules[0], energy_j=8.0), windows[0].joules[1]))
+    found = side_by_side(subjects, windows).set_index(["receiver", "instrument"])
+    assert list(found.index) == [("a", "CodeCarbon"), ("a", "RAPL"), ("b", "RAPL")], "b: CodeCarbon missed a window"
+    assert found.loc[("a", "RAPL"), "gross_j"] == pytest.approx((8 + 6) / 2 / 2)
+    assert found.loc[("a", "CodeCarbon"), "gross_j"] == pytest.approx(3.0)
+    assert set(found["duration_s"]) == {2.0}
+
+
+def test_a_classical_receiver_is_counted_without_bytes(small: Scenario) -> None:
+    slots, counted = SlotStream(small, 1, 3, "test").block(0), count_classical("LS", small.grid, 4)
+    subject = classical_subject(LsReceiver(), slots, counted)
+    assert (subject.work.macs, subject.work.bytes, subject.work.uncounted) == (3 * counted.macs, 0, ("LS",))
+    assert subject.name.startswith("LS/classical/inference/3@")
+    torch.testing.assert_close(subject.call(), LsReceiver()(slots))
+
+
+def test_bfloat16_leaves_the_receiver_alone() -> None:
+    net = build(SPEC).eval()
+    half, whole = (module_subject(net, "net", INPUTS, bf16=bf16) for bf16 in (True, False))
+    there = half.call()
+    assert there.dtype == torch.bfloat16  # type: ignore[attr-defined]
+    assert (half.runtime, half.work.precision, half.work.macs) == ("eager-bf16", "bf16", whole.work.macs)
+    assert half.work.bytes == pytest.approx(whole.work.bytes / 2, rel=0.01)
+    assert next(net.parameters()).dtype == torch.float32
+    torch.testing.assert_close(there.float(), whole.call(), rtol=0.1, atol=0.1)  # type: ignore[attr-defined]

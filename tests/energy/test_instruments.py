@@ -4,10 +4,12 @@ import math
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from channels import UserError
+from energy.devices import gpu_uuid
 from energy.doctor import examine
 from energy.instruments import Nvml, Rapl, Wattmeter
 from energy.instruments.perf import Cycles, parse
@@ -77,6 +79,7 @@ class FakeNvml:
 
         monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
         monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
+        monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: uuid)
         monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda handle: "GPU of a test")
         monkeypatch.setattr(pynvml, "nvmlSystemGetDriverVersion", lambda: "1.2")
         monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", counter)
@@ -93,6 +96,15 @@ class TestNvml:
         assert (joules.energy_j, joules.component, joules.kind) == (450.0, "gpu", "measured")
         assert joules.resolution_j == pytest.approx(450 / 0.05 * 0.1, rel=0.3)
         assert "GPU of a test" in joules.version
+
+    def test_a_gpu_is_found_by_the_name_that_torch_knows(self, monkeypatch) -> None:
+        """Under CUDA_VISIBLE_DEVICES=1, torch's first GPU is NVML's second."""
+        counters = {0: [5, 9], "GPU-second": [1000, 8000, 31_000]}
+        FakeNvml(monkeypatch, lambda handle: counters[handle].pop(0))
+        monkeypatch.setattr("torch.cuda.get_device_properties", lambda index: SimpleNamespace(uuid="second"))
+        nvml = Nvml(gpu_uuid())
+        nvml.begin()
+        assert nvml.end()[0].energy_j == pytest.approx(23.0)
 
     def test_what_stands_in_the_way(self, monkeypatch) -> None:
         import pynvml
@@ -199,7 +211,7 @@ class Bench:
 
     name, shortest_s = "bench", 0.01
 
-    def __init__(self, idle_w: float = 3.0, unit_j: float = 0.05, step_j: float = 1e-3, noise: float = 0.0) -> None:
+    def __init__(self, idle_w: float = 3.0, unit_j: float = 0.05, step_j: float = 1e-3) -> None:
         self.idle_w, self.unit_j, self.step_j, self._units = idle_w, unit_j, step_j, 0
         self._begin = self._read()
 

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from channels import Scenario, Slots, SlotStream, UserError
-from receivers.export import Parity, export_onnx
+from receivers.ber import Evaluation, count_block
+from receivers.export import Parity, export_int8, export_onnx
 from receivers.export import onnx as onnx_module
+from receivers.export.depthwise import split_depthwise
 from receivers.export.onnx import OnnxReceiver
 from receivers.spec import build
 from receivers.weights import Card, NeuralReceiver, save
@@ -76,3 +78,44 @@ def test_damaged_files_are_refused(tmp_path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"not a graph")
     with pytest.raises(UserError, match="cannot load"):
         OnnxReceiver(tmp_path / "x.onnx", "x")
+
+
+def test_split_depthwise_convolutions_compute_the_same(receiver: NeuralReceiver) -> None:
+    inputs = torch.randn(2, receiver.net.num_features, 14, 24, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        before = receiver.net(inputs)
+        split = split_depthwise(receiver.net)
+        torch.testing.assert_close(split(inputs), before, atol=1e-5, rtol=1e-5)
+    depthwise = [m for m in split.modules() if isinstance(m, torch.nn.Conv2d) and m.groups > 1]
+    assert len(depthwise) == 2 * 6, "two for each of the six separable convolutions"
+    assert all(m.out_channels == m.in_channels == m.groups for m in depthwise)
+
+
+def test_int8_is_counted_beside_float32(tmp_path, receiver, stream, small: Scenario) -> None:
+    folder = tmp_path / "exports" / "net"
+    export_onnx(receiver, folder, stream, (10.0,))
+    card, path = (folder / "card.json").read_bytes(), folder / "net.onnx"
+    evaluation = Evaluation(
+        sinr_db=(0, 10), interference_shares=(0.0, 0.5), block_slots=8, min_slots=16, max_slots=16,
+        target_slot_errors=None,
+    )  # fmt: skip
+    slots = SlotStream(small, 1, 6, "train", purpose="calibration").block(0)
+    found = export_int8(path, receiver.net.features(slots), stream, evaluation, target_ber=0.4)
+    assert sorted(p.name for p in folder.iterdir()) == ["card.json", "net-int8.json", "net-int8.onnx", "net.onnx"]
+    assert (folder / "card.json").read_bytes() == card
+    report = json.loads((folder / "net-int8.json").read_text())
+    int8 = OnnxReceiver(found.path, "net-int8.onnx")
+    assert (report["sha256"], report["of"]["sha256"]) == (int8.digest, json.loads(card)["sha256"])
+    rows = {(r["receiver"], r["interference_share"], r["sinr_db"]): r for r in report["points"]}
+    assert len(rows) == 2 * 4
+    for share, sinr_db in ((0.0, 0), (0.5, 10)):
+        counted = [count_block(receiver, stream.at_sinr(sinr_db, share).block(b)) for b in (0, 1)]
+        whole, eight = (rows[name, share, sinr_db] for name in ("net.onnx", "net-int8.onnx"))
+        assert whole["bits"] == eight["bits"] == sum(c["bits"] for c in counted)
+        assert whole["bit_errors"] == pytest.approx(sum(c["bit_errors"] for c in counted), abs=2)
+        assert eight["ber_low"] <= eight["ber"] <= eight["ber_high"]
+    fresh = stream.at_sinr(10.0, 0.0).block(5)
+    ours, theirs = receiver(fresh)[fresh.bit_mask], int8(fresh)[fresh.bit_mask]
+    assert torch.corrcoef(torch.stack([ours, theirs]))[0, 1] > 0.99
+    assert not torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4), "8 bits are not 32"
+    assert len(report["losses"]) == 2
