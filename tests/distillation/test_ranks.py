@@ -17,8 +17,8 @@ import torch
 import yaml
 from torch import distributed, multiprocessing
 
-from channels import Scenario, SlotStream
-from distillation import cohort, ranks
+from channels import Channels, Scenario, SlotStream, UserError
+from distillation import cohort, ranks, sweep
 from distillation.losses import bit_loss
 from distillation.ranks import Ranks, join
 from distillation.runs import load_run, open_run
@@ -31,9 +31,10 @@ from receivers.weights import load
 
 ROOT = Path(__file__).parents[2]
 TRAINING = Training(steps=5, batch_slots=3, optimizer="adamw", learning_rate=1e-3, warmup_steps=2, checkpoint_steps=2)
+RECEIVERS = ["hybrid-w4-d2", "deeprx-w0.03125-d3"]
 
 
-def work(rank: int, port: int, scenario: Scenario, receiver: str, folder: Path) -> None:
+def work(rank: int, port: int, scenario: Scenario, folder: Path) -> None:
     """One of two processes; leaves the weights that it holds in the end."""
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
@@ -45,37 +46,42 @@ def work(rank: int, port: int, scenario: Scenario, receiver: str, folder: Path) 
 
     def leave_and_finish(learner: Any, names: list[str]) -> Any:
         own = {k: v.detach().contiguous() for k, v in learner.net.named_parameters()}
-        safetensors.torch.save_file(own, folder / f"rank-{rank}.safetensors")
+        safetensors.torch.save_file(own, folder / f"{learner.job.name}-{rank}.safetensors")
         return finish(learner, names)
 
     cohort._Learner.finish = leave_and_finish  # type: ignore[method-assign]
-    (trained,) = cohort.train([Job("teacher", "teacher", receiver, scenario, TRAINING, 5)], folder)
-    assert trained.digest == load(folder / "receivers" / "teacher").digest
+    for receiver in RECEIVERS:
+        (trained,) = cohort.train([Job(receiver, "teacher", receiver, scenario, TRAINING, 5)], folder)
+        assert trained.digest == load(folder / "receivers" / receiver).digest
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("receiver", ["hybrid-w4-d2", "deeprx-w0.03125-d3"])
-def test_two_processes_take_the_steps_of_one(tmp_path: Path, small: Scenario, receiver: str) -> None:
+def test_two_processes_take_the_steps_of_one(tmp_path: Path, small: Scenario) -> None:
     """One slot for the first, two for the second, of unequal numbers of bits."""
+    scenario = small.model_copy(update={"channels": Channels(train=("Rayleigh",), test=("AWGN",))})
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(work, (port, small, receiver, tmp_path), nprocs=2)
-    first, second = (safetensors.torch.load_file(tmp_path / f"rank-{r}.safetensors") for r in (0, 1))
-    assert all(torch.equal(first[k], second[k]) for k in first)
-    card = load(tmp_path / "receivers" / "teacher").card
-    assert (card.training["processes"], card.training["slots"]) == (2, 15)
-    log = [json.loads(x) for x in (tmp_path / "training" / "teacher.jsonl").read_text().splitlines()]
-    assert [x["step"] for x in log] == [1, 2, 3, 4, 5]
-    if receiver.startswith("hybrid"):
-        alone = cohort.train([Job("teacher", "teacher", receiver, small, TRAINING, 5)], tmp_path / "alone")[0].net
-        begin = build(receiver, small.grid.num_rx, small.bits_per_symbol, 5).state_dict()
-        moved = max((v - begin[k]).abs().max().item() for k, v in alone.named_parameters())
-        apart = max((v - first[k]).abs().max().item() for k, v in alone.named_parameters())
-        assert apart < 1e-3 * moved
-        ours = [json.loads(x) for x in (tmp_path / "alone" / "training" / "teacher.jsonl").read_text().splitlines()]
-        assert [x["loss"] for x in log] == pytest.approx([x["loss"] for x in ours], rel=1e-5)
-        assert [x["ber"] for x in log] == pytest.approx([x["ber"] for x in ours], rel=1e-4)
+    multiprocessing.spawn(work, (port, scenario, tmp_path), nprocs=2)
+    for name in RECEIVERS:
+        first, second = (safetensors.torch.load_file(tmp_path / f"{name}-{r}.safetensors") for r in (0, 1))
+        assert all(torch.equal(first[k], second[k]) for k in first)
+        card = load(tmp_path / "receivers" / name).card
+        assert (card.training["processes"], card.training["slots"]) == (2, 15)
+    hybrid = RECEIVERS[0]
+    alone = cohort.train([Job(hybrid, "teacher", hybrid, scenario, TRAINING, 5)], tmp_path / "alone")[0].net
+    theirs = safetensors.torch.load_file(tmp_path / f"{hybrid}-0.safetensors")
+    begin = build(hybrid, small.grid.num_rx, small.bits_per_symbol, 5).state_dict()
+    moved = max((v - begin[k]).abs().max().item() for k, v in alone.named_parameters())
+    apart = max((v - theirs[k]).abs().max().item() for k, v in alone.named_parameters())
+    assert apart < 1e-3 * moved
+    there, here = (
+        [json.loads(line) for line in (folder / "training" / f"{hybrid}.jsonl").read_text().splitlines()]
+        for folder in (tmp_path, tmp_path / "alone")
+    )
+    assert [x["step"] for x in there] == [1, 2, 3, 4, 5]
+    assert [x["loss"] for x in there] == pytest.approx([x["loss"] for x in here], rel=1e-5)
+    assert [x["ber"] for x in there] == pytest.approx([x["ber"] for x in here], rel=1e-4)
 
 
 def test_weighted_gradients_of_parts_add_up(small: Scenario) -> None:
@@ -167,12 +173,18 @@ def test_torchrun_resumes_after_all_were_killed(tmp_path: Path) -> None:
     assert apart < 1e-2 * moved
 
 
-def test_torchrun_is_for_teachers(tmp_path: Path) -> None:
-    command = torchrun(tmp_path, "hybrid-w2-d2-kd")
-    _, err = command.communicate(timeout=120)
-    assert command.returncode != 0
-    assert "leanrx: torchrun: trains a teacher or a twin, and hybrid-w2-d2-kd is a student" in err
-    assert not (tmp_path / "small" / "training").exists()
+def test_torchrun_is_for_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = open_run(Sweep.parse(CONFIG, "test"), tmp_path)
+    monkeypatch.setattr(sweep, "current", lambda: Ranks(0, 2))
+    with pytest.raises(UserError, match="trains a teacher or a twin, and hybrid-w2-d2-kd is a student"):
+        train_all(run, Silent(), "hybrid-w2-d2-kd")  # type: ignore[arg-type]
+    assert not (run.folder / "training").exists()
+
+
+def test_more_processes_than_slots(tmp_path: Path, small: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cohort, "current", lambda: Ranks(0, 4))
+    with pytest.raises(UserError, match="batch_slots: 3 is too few for 4 processes"):
+        cohort.train([Job("teacher", "teacher", "hybrid-w4-d2", small, TRAINING, 5)], tmp_path)
 
 
 def test_the_energy_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,5 +212,5 @@ def test_every_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "6"
     assert began == ["cpu:gloo,cuda:nccl"]
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(ranks.UserError, match="2 processes for 2 GPUs"):
+    with pytest.raises(UserError, match="2 processes for 2 GPUs"):
         join()
