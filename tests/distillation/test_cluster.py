@@ -90,7 +90,7 @@ def leanrx(*arguments: object) -> subprocess.Popen[str]:
 
 
 def until(found: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
-    due = time.monotonic() + 120
+    due = time.monotonic() + 300
     while time.monotonic() < due and process.poll() is None:
         value = found()
         if value:
@@ -133,7 +133,7 @@ def test_a_sweep_outlives_a_worker_and_a_node(tmp_path: Path, nodes: Any) -> Non
 
     until(hit, command)
     assert sorted(hits.values()) == KD
-    out, err = command.communicate(timeout=120)
+    out, err = command.communicate(timeout=300)
     nodes.remove_node(second, allow_graceful=False)
     assert command.returncode == 0, err
     assert all(f"train {name}: step 150/150" in out for name in KD)
@@ -193,7 +193,7 @@ def test_metering_has_a_node_to_itself(tmp_path: Path, nodes: Any, driver: Any) 
         assert wait([metered], timeout=2).not_done
         assert not diary(run.folder, "metering")
         gate.touch()
-        metered.result(timeout=60)
+        metered.result(timeout=300)
     lines = diary(run.folder, "metering")
     assert {line["node"] for line in lines} == {node.node_id}
     assert [line["metering"] for line in lines] == ["LS", "LMMSE", "LMMSE-IRC", "teacher"]
