@@ -433,7 +433,7 @@ def _print_sweep(rows: list[dict[str, Any]]) -> None:
 
 def _draw(figures: list[Any], folder: Path) -> None:
     from channels.records import write_atomic
-    from distillation.report.figures import to_files
+    from distillation.report.drawing import to_files
 
     for figure in figures:
         for name, data in to_files(figure).items():

@@ -183,6 +183,8 @@ class Ledger:
         points = self.goodput[self.goodput["interference_share"] == self.share].groupby("sinr_db")["receiver"].nunique()
         shared = points.index[points == points.max()]
         self.sinr_db = float(min(shared, key=lambda s: abs(s - config.report.sinr_db)))
+        here = (self.goodput["interference_share"] == self.share) & (self.goodput["sinr_db"] == self.sinr_db)
+        self._points = {row["receiver"]: row for row in self.goodput[here].to_dict("records")}
 
     @property
     def students(self) -> list[str]:
@@ -363,14 +365,9 @@ class Ledger:
 
     def _correct(self, name: str) -> tuple[float, float]:
         """Correct bits per slot at the point of the break-evens, and their relative standard deviation."""
-        row = self._point(name)
+        row = self._points[name]
         sd = (row["ber_high"] - row["ber_low"]) / (2 * stats.norm.ppf(0.5 + _LEVEL / 2))
         return float(row["correct_bits_per_slot"]), float(sd / (1 - row["ber"]))
-
-    def _point(self, name: str) -> pd.Series:
-        table = self.goodput
-        at = (table["interference_share"] == self.share) & (table["sinr_db"] == self.sinr_db)
-        return table[at & (table["receiver"] == name)].iloc[0]
 
     def _per_correct_bit(self, cost: Cost, name: str) -> Cost:
         bits, relative_sd = self._correct(name)
@@ -466,7 +463,7 @@ class Ledger:
             return "No student repays the teacher's training and its own distillation: none saves energy per slot."
         student, n = first.student, _count(first.slots)
         never = [r.against for r in told if r.student == student and r.outcome == "never repaid"]
-        ber, teacher_ber = (f"{self._point(name)['ber']:.2g}" for name in (student, str(self.root(student))))
+        ber, teacher_ber = (f"{self._points[name]['ber']:.2g}" for name in (student, str(self.root(student))))
         return (
             f"Against running the teacher, {student} has paid back the teacher's training and its own distillation "
             f"after {_duration(first.slots * self.slot_s)} of continuous traffic ({n} slots)"

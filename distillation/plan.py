@@ -158,12 +158,16 @@ def twin_of(name: str, config: Sweep) -> str | None:
 
 
 def teacher_of(name: str, config: Sweep) -> str | None:
-    """The receiver that a student is compared with: its teacher, the first of an ensemble. A twin has its student's."""
+    """The receiver that a student is compared with: the first trained teacher that it rests on, or else the bound that
+    it hears. A twin has its student's.
+    """
     plan = planned(config)
     entry = next((p for p in plan if p.name == name), None)
     if entry is not None and entry.role == "twin":
         entry = next(p for p in plan if (p.role, p.receiver, p.seed) == ("student", entry.receiver, entry.seed))
-    return entry.teachers[0] if entry is not None and entry.teachers else None
+    if entry is None or not entry.teachers:
+        return None
+    return next((p.name for p in ancestors(entry.name, plan) if p.role == "teacher"), entry.teachers[0])
 
 
 Cohort = tuple[Planned, ...]

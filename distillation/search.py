@@ -29,7 +29,7 @@ from channels.records import write_atomic
 from distillation.cohort import Diverged, train
 from distillation.objective import Distillation
 from distillation.plan import Planned, planned
-from distillation.report.figures import Curve, Figure, to_files
+from distillation.report.drawing import Curve, Figure, to_files
 from distillation.runs import Run
 from distillation.settings import Search
 from distillation.sweep import Watcher, jobs_of, train_all

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,18 +65,32 @@ def gap_db(counts: pd.DataFrame, first: str, second: str, target: float, level: 
         target: BER.
         level: confidence level.
     """
-    keys = ["sinr_db", "block"]
-    columns = [*keys, "bit_errors", "bits"]
-    sides = [counts.loc[counts["receiver"] == name, columns] for name in (first, second)]
-    both = sides[0].merge(sides[1], on=keys, suffixes=("_first", "_second"))
-    points, point = np.unique(both["sinr_db"].to_numpy(float), return_inverse=True)
-    if len(points) < 2:
-        return NO_GAP
-    blocks, block = np.unique(both["block"].to_numpy(), return_inverse=True)
-    sums = np.zeros((4, len(blocks), len(points)))
-    for table, column in zip(sums, ("bit_errors_first", "bits_first", "bit_errors_second", "bits_second"), strict=True):
-        table[block, point] = both[column].to_numpy(float)
-    return paired_gap(points, sums[0::2], sums[1::2], target, level)
+    points, errors, bits = tabulate(counts, [first, second])
+    return paired_gap(points, errors, bits, target, level) if len(points) > 1 else NO_GAP
+
+
+def tabulate(counts: pd.DataFrame, names: Sequence[str]) -> tuple[Array, Array, Array]:
+    """Counts of receivers on the blocks that all of them have.
+
+    Args:
+        counts: as :func:`gap_db`.
+        names: receivers.
+
+    Returns:
+        increasing SINR ``(points,)``; bit errors and bits ``(names, blocks, points)``, 0 where a point has no such
+        block.
+    """
+    known = sorted(set(names))
+    rows = counts[counts["receiver"].isin(known)]
+    points, point = np.unique(rows["sinr_db"].to_numpy(float), return_inverse=True)
+    blocks, block = np.unique(rows["block"].to_numpy(), return_inverse=True)
+    sums = np.zeros((2, len(known), len(blocks), len(points)))
+    receiver = np.searchsorted(known, rows["receiver"].to_numpy(str))
+    for table, column in zip(sums, ("bit_errors", "bits"), strict=True):
+        table[receiver, block, point] = rows[column].to_numpy(float)
+    common = (sums[1] > 0).all(0)
+    sums = (sums * common)[:, [known.index(name) for name in names]][:, :, common.any(1)][..., common.any(0)]
+    return points[common.any(0)], sums[0], sums[1]
 
 
 def paired_gap(sinr_db: Array, bit_errors: Array, bits: Array, target: float, level: float = 0.95) -> Gap:
@@ -92,20 +107,66 @@ def paired_gap(sinr_db: Array, bit_errors: Array, bits: Array, target: float, le
     gap = float(needed[0] - needed[1])
     if np.isnan(gap):
         return NO_GAP
-    above = np.searchsorted(sinr_db, needed)
-    read = np.unique([above - 1, above])  # points that the crossings lie between
-    has = bits[0][:, read] > 0
+    without = needed_without(sinr_db, bit_errors, bits, target)
+    has = bits[0][:, beside(sinr_db, needed)] > 0
+    low, high = jackknife(gap, without[0] - without[1], has).interval(level)
+    return Gap(gap, low, high)
+
+
+def needed_without(sinr_db: Array, bit_errors: Array, bits: Array, target: float) -> Array:
+    """:func:`sinr_at_ber` without each block in turn.
+
+    Args:
+        sinr_db, bit_errors, bits, target: as :func:`paired_gap`, with any leading axes.
+
+    Returns:
+        ``(..., blocks)``.
+    """
+    errors, trials = (x.sum(-2, keepdims=True) - x for x in (bit_errors, bits))
+    return sinr_at_ber(sinr_db, errors, np.maximum(trials, 1), target)
+
+
+def beside(sinr_db: Array, needed: Array) -> NDArray[np.intp]:
+    """Points that crossings lie between."""
+    above = np.searchsorted(sinr_db, needed.ravel())
+    return np.unique([above - 1, above])
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with the variance that the luck of its sample leaves it, and the degrees of freedom of that variance.
+
+    The variance is NaN where it is not known.
+    """
+
+    value: float
+    variance: float
+    freedom: float
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Student's t interval."""
+        if not self.variance:
+            return self.value, self.value
+        half = float(stats.t.ppf(0.5 + level / 2, self.freedom) * np.sqrt(self.variance))
+        return self.value - half, self.value + half
+
+
+def jackknife(value: float, without: Array, has: NDArray[np.bool_]) -> Estimate:
+    """A value that rests on blocks of slots, and how much these leave to luck; see :func:`gap_db`.
+
+    Args:
+        value: on all blocks.
+        without: the value without each block in turn, ``(blocks,)``.
+        has: which blocks each point has that the value is read from, ``(blocks, points)``.
+    """
     fewest = int(has.sum(0).min())
-    left = np.maximum(trials[:, None] - bits, 1)
-    without = sinr_at_ber(sinr_db, errors[:, None] - bit_errors, left, target)
-    squares = (without[0] - without[1] - gap) ** 2
+    squares = (without - value) ** 2
     if fewest < 2 or np.isnan(squares).any():
-        return Gap(gap, np.nan, np.nan)
+        return Estimate(value, np.nan, np.nan)
     _, stratum = np.unique(has, axis=0, return_inverse=True)
     of_stratum, size = np.bincount(stratum.ravel(), squares), np.bincount(stratum.ravel())
     if not of_stratum.any():
-        return Gap(gap, gap, gap)
+        return Estimate(value, 0.0, np.inf)
     kept = 1 - 1 / fewest
     freedom = max(1.0, float(of_stratum.sum() ** 2 / (of_stratum**2 / (size * kept)).sum()))
-    half = float(stats.t.ppf(0.5 + level / 2, freedom) * np.sqrt(kept * of_stratum.sum()))
-    return Gap(gap, gap - half, gap + half)
+    return Estimate(value, float(kept * of_stratum.sum()), freedom)

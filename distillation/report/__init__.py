@@ -1,4 +1,12 @@
-"""The BER / energy trade-off of a run: one HTML page that opens offline, figures and tables."""
+"""The BER / energy trade-off of a run, and what its sweep answers: one HTML page that opens offline, figures, tables.
+
+::
+
+    counts, joules --> analysis (gains) --> figures, sweeps --> drawing --> PNG, PDF
+                           |                                       |
+                           +--> answers: sentences, tables         +--> page
+                       ledger --> ecal: life cycles ------------------> page
+"""
 
 from distillation.report.page import write_report
 

@@ -11,6 +11,18 @@ import pandas as pd
 from channels import NUM_SYMBOLS, UserError
 from distillation.lifecycle import METERED
 from distillation.plan import teacher_of, twin_of
+from distillation.report.gains import (
+    by_teacher,
+    contest,
+    floors,
+    gaps,
+    targets,
+    teacher_pairs,
+    twin_pairs,
+    variant_names,
+    variants,
+    with_teacher,
+)
 from distillation.runs import Run
 from distillation.sweep import all_receivers, operations
 from receivers.ber import rates
@@ -28,8 +40,16 @@ class Analysis:
         energy: metered and estimated energy of inference, per slot and per data bit.
         agreement: estimates beside the meter, per receiver and estimator.
         training: energy of training each learned receiver.
+        variants: one row per receiver but for its seed, see :func:`distillation.report.gains.variants`.
+        gains: dB less than the twin, by variant and BER, see :func:`distillation.report.gains.gaps`.
+        losses: dB more than the teacher, likewise, with its name and the share of its MACs.
+        floors: BER of the twin over the student's at the highest SINR, by variant.
+        seeds: ``gains`` for each seed alone; ``variant`` is the student.
+        taught: students by the size of their teacher, see :func:`distillation.report.gains.by_teacher`.
+        contest: the families at equal MACs, see :func:`distillation.report.gains.contest`.
         data_bits_per_slot: data bits that a slot carries (mean over pilot patterns, highest modulation).
         share, sinr_db, target_ber: where the trade-off is read.
+        highest_sinr_db: where error floors are read.
         metered_kind: mark of the metered joules.
     """
 
@@ -38,9 +58,17 @@ class Analysis:
     energy: pd.DataFrame
     agreement: pd.DataFrame
     training: pd.DataFrame
+    variants: pd.DataFrame
+    gains: pd.DataFrame
+    losses: pd.DataFrame
+    floors: pd.DataFrame
+    seeds: pd.DataFrame
+    taught: pd.DataFrame
+    contest: pd.DataFrame
     data_bits_per_slot: float
     share: float
     sinr_db: float
+    highest_sinr_db: float
     target_ber: float
     metered_kind: str
 
@@ -63,15 +91,28 @@ def analyse(run: Run) -> Analysis:
     bits = _data_bits_per_slot(run)
     energy = _inference(energy_rows, bits)
     sizes = _sizes(run, receivers, counts, table, energy, share, sinr_db)
+    at_share = counts[counts["interference_share"] == share]
+    names = sizes["receiver"].tolist()
+    sizes.insert(1, "variant", variant_names(names, run.config))
+    twins, teachers = twin_pairs(names, run.config), teacher_pairs(names, run.config)
+    bers, by_variant = targets(run.config), variants(sizes, run.config)
     return Analysis(
         rates=table,
         sizes=sizes,
         energy=energy,
         agreement=_agreement(energy),
         training=_training(energy_rows),
+        variants=by_variant,
+        gains=gaps(twins, at_share, bers, "gain_db"),
+        losses=with_teacher(gaps(teachers, at_share, bers, "loss_db"), teachers, sizes),
+        floors=floors(twins, at_share, float(points[-1])),
+        seeds=gaps({s: [(t, s)] for pairs in twins.values() for t, s in pairs}, at_share, bers, "gain_db"),
+        taught=by_teacher(by_variant),
+        contest=contest(by_variant),
         data_bits_per_slot=bits,
         share=share,
         sinr_db=sinr_db,
+        highest_sinr_db=float(points[-1]),
         target_ber=run.config.report.target_ber,
         metered_kind=str(energy.loc[energy["source"] == METERED, "kind"].iloc[0]),
     )
@@ -82,14 +123,6 @@ def shared_points(table: pd.DataFrame, share: float) -> list[float]:
     rows = table[table["interference_share"] == share]
     receivers = rows.groupby("sinr_db")["receiver"].nunique()
     return sorted(float(s) for s in receivers.index[receivers == rows["receiver"].nunique()])
-
-
-def pareto(energy_j: pd.Series, ber: pd.Series) -> pd.Series:
-    """Which points are on the front: no other has both less (or equal) energy and less (or equal) BER."""
-    e, b = energy_j.to_numpy()[:, None], ber.to_numpy()[:, None]
-    no_worse = (e >= e.T) & (b >= b.T)
-    better = (e > e.T) | (b > b.T)
-    return pd.Series(~(no_worse & better).any(1), index=energy_j.index)
 
 
 def mape(agreement: pd.DataFrame) -> dict[str, float]:
@@ -145,7 +178,8 @@ def _sizes(
     share: float,
     sinr_db: float,
 ) -> pd.DataFrame:
-    counted = operations(run, receivers)
+    nets = {_net(r): r for r in receivers}
+    counted = operations(run, list(nets.values()))
     metered = energy[energy["source"] == METERED].set_index("receiver")
     target = run.config.report.target_ber
     at_share = counts[counts["interference_share"] == share]
@@ -160,12 +194,13 @@ def _sizes(
         at_point = curve[curve["sinr_db"] == sinr_db].iloc[0]
         floor = curve[curve["sinr_db"] == highest_db].iloc[0]
         points, errors, bits = curve[["sinr_db", "bit_errors", "bits"]].to_numpy(float).T
+        operation = counted[nets[_net(receiver)].name]
         role = receiver.card.role if isinstance(receiver, NeuralReceiver) else "classical"
         row = {
             "receiver": name,
             "role": role,
-            "parameters": counted[name].parameters,
-            "macs_per_slot": counted[name].macs,
+            "parameters": operation.parameters,
+            "macs_per_slot": operation.macs,
             "energy_j_per_slot": _look_up(metered, name, "energy_j_per_slot"),
             "energy_kind": metered["kind"].get(name, ""),
             "energy_j_per_data_bit": _look_up(metered, name, "energy_j_per_data_bit"),
@@ -187,6 +222,11 @@ def _sizes(
             row |= {column: gap.gap_db, f"{column}_low": gap.low_db, f"{column}_high": gap.high_db}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _net(receiver: Any) -> str:
+    """What operations depend on: equal nets are counted once."""
+    return receiver.card.receiver if isinstance(receiver, NeuralReceiver) else str(receiver.name)
 
 
 def _look_up(table: pd.DataFrame, name: str, column: str) -> float:

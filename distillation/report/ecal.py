@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from distillation.lifecycle import METERED, RUNNING_TEACHER, TRAINING_TEACHER, Ledger, Repayment
-from distillation.report.figures import Curve, Figure, colours, style
+from distillation.report.drawing import Curve, Figure
+from distillation.report.gains import variant_names
+from distillation.report.style import colours, net, style
 from energy.ecal.sweep import sweep_points
 
 _COMPONENTS = {
@@ -21,22 +24,26 @@ _SLOTS = "inferences=1e3..1e8"
 
 
 def figures(ledger: Ledger) -> list[Figure]:
-    """The curve of all receivers, the components of the smallest student, and one break-even for each student net."""
+    """The curve of all nets, components of the smallest student, what training saves, and one break-even per net."""
     source = ledger.sources[0]
     points = sweep_points(_SLOTS)
     drawn = [_curves(ledger, source, points), _correct_bits(ledger, source)]
-    seen: set[str] = set()
-    for student in ledger.students:
-        net = student.split("-kd")[0]
-        if net not in seen:
-            seen.add(net)
-            drawn.append(_break_even(ledger, student, source, points))
+    drawn += _savings(ledger, source)
+    drawn += [_break_even(ledger, n, source, points) for n in _one_of_each(ledger) if ledger.roles[n] == "student"]
     if ledger.students:
         student = ledger.students[-1]
         bills = [ledger.bill(student, source, inferences=n) for n in points]
         made_of = [{"inferences": b.ecal.inferences, **b.ecal.as_json()} for b in bills]
         drawn.append(components(f"{student} ({source}, {bills[0].kind})", made_of, "slots in service"))
     return drawn
+
+
+def _one_of_each(ledger: Ledger) -> list[str]:
+    """Receivers without those that are the same net, in the same role, as one before: they cost alike."""
+    first: dict[tuple[str, str], str] = {}
+    for name, role in ledger.roles.items():
+        first.setdefault((role, net(name)), name)
+    return list(first.values())
 
 
 def curve(name: str, points: Sequence[Mapping[str, Any]]) -> Figure:
@@ -91,9 +98,10 @@ def components(name: str, points: Sequence[Mapping[str, Any]], unit: str = "infe
 
 
 def _curves(ledger: Ledger, source: str, points: list[int]) -> Figure:
-    palette = colours(list(ledger.roles))
+    names = _one_of_each(ledger)
+    palette = colours(names)
     drawn, kinds = [], set()
-    for name in ledger.roles:
+    for name in names:
         bills = [ledger.bill(name, source, inferences=n) for n in points]
         kinds.add(bills[0].kind)
         dash, marker = style(name)
@@ -103,7 +111,8 @@ def _curves(ledger: Ledger, source: str, points: list[int]) -> Figure:
     return Figure(
         name="ecal",
         caption=f"eCAL by {source} ({', '.join(sorted(kinds))}): joules per application bit, development included, "
-        f"over the slots in service; {_bars_are(ledger, source)}. The teacher is {ledger.settings.teacher}.",
+        f"over the slots in service; {_bars_are(ledger, source)}. The teacher is {ledger.settings.teacher}."
+        + _of_equal_nets(ledger),
         x_title="slots in service",
         y_title="eCAL [J per application bit]",
         curves=drawn,
@@ -143,9 +152,10 @@ def _break_even(ledger: Ledger, student: str, source: str, points: list[int]) ->
 
 
 def _correct_bits(ledger: Ledger, source: str) -> Figure:
-    palette = colours(list(ledger.roles))
+    names = _one_of_each(ledger)
+    palette = colours(names)
     drawn = []
-    for name in ledger.roles:
+    for name in names:
         rows = [
             r for r in ledger.correct_bit_rows() if (r["receiver"], r["interference_share"]) == (name, ledger.share)
         ]
@@ -158,12 +168,58 @@ def _correct_bits(ledger: Ledger, source: str) -> Figure:
     return Figure(
         name="ecal-correct-bits",
         caption=f"Energy of inference per correctly received data bit over SINR ({source}), {unwanted}; "
-        f"{_bars_are(ledger, source)}.",
+        f"{_bars_are(ledger, source)}.{_of_equal_nets(ledger)}",
         x_title="SINR per receive antenna [dB]",
         y_title="J per correctly received bit",
         curves=drawn,
         y_range=_range(drawn, room=12.0),
     )
+
+
+def _of_equal_nets(ledger: Ledger) -> str:
+    same = len(_one_of_each(ledger)) < len(ledger.roles)
+    return " Of students and of twins of one net, the first is shown." if same else ""
+
+
+_TRAFFIC_S = {"a minute": 60, "an hour": 3600, "a day": 86400, "30 days": 30 * 86400, "a year": 365 * 86400}
+
+
+def _savings(ledger: Ledger, source: str) -> list[Figure]:
+    """Energy of development against what it saves per slot, for nets of several sizes."""
+    table = savings_table(ledger)
+    table = table[(table["source"] == source) & (table["saved_j_per_slot"] > 0)]
+    if table["net"].nunique() < 2:
+        return []
+    palette = colours(table["net"].tolist())
+    curves = []
+    for spec, rows in table.groupby("net", sort=False):
+        x, y, low, high = (
+            rows[k].tolist()
+            for k in ("development_j", "saved_j_per_slot", "saved_j_per_slot_low", "saved_j_per_slot_high")
+        )
+        low = [max(v, 1e-6 * s) for v, s in zip(low, y, strict=True)]  # a logarithmic axis ends above 0
+        marker, labels = style(str(spec))[1], rows["variant"].tolist()
+        curves.append(Curve(str(spec), x, y, low, high, palette[str(spec)], "solid", marker, False, labels))
+    ends = [float(table["development_j"].min()) / 2, float(table["development_j"].max()) * 2]
+    y_range = float(table["saved_j_per_slot"].min()) / 3, float(table["saved_j_per_slot"].max()) * 3
+    for (name, traffic_s), dash in zip(_TRAFFIC_S.items(), ("dot", "dot", "dash", "dash", "solid"), strict=True):
+        y = [ledger.slot_s * e / traffic_s for e in ends]
+        if y[0] < y_range[1] and y[1] > y_range[0]:
+            curves.append(Curve(f"repaid after {name}", ends, y, colour="#bbbbbb", dash=dash, marker="none"))
+    return [
+        Figure(
+            name="savings",
+            caption=f"Energy of development, the teacher {ledger.settings.teacher}, against what a student saves per "
+            f"slot when it runs in its teacher's place ({source}, {table['kind'].iloc[0]}); "
+            f"{_bars_are(ledger, source)}. Up and left is better; on a grey line the development is repaid "
+            "after so much continuous traffic.",
+            x_title="development [J]",
+            y_title="saved [J per slot]",
+            curves=curves,
+            x_log=True,
+            y_range=y_range,
+        )
+    ]
 
 
 Bars = tuple[list[float] | None, list[float] | None]
@@ -224,6 +280,37 @@ def correct_bit_table(ledger: Ledger) -> pd.DataFrame:
         for source, energies in row["sources"].items()
     ]
     return pd.DataFrame(rows)
+
+
+def savings_table(ledger: Ledger) -> pd.DataFrame:
+    """What a student's development cost, and what it saves where its teacher ran: means over seeds.
+
+    Returns:
+        one row per variant and source: ``variant, net, source, kind, seeds, teachers_j`` (training of teachers),
+        ``development_j`` (these included), ``saved_j_per_slot`` with the ends of its interval by the meter's
+        repeatability, ``break_even_slots``, NaN if nothing is saved.
+    """
+    rows = []
+    for source in ledger.sources:
+        spread = ledger.spread_of(source)
+        for student, variant in zip(ledger.students, variant_names(ledger.students, ledger.run.config), strict=True):
+            root = ledger.root(student)
+            if root is not None:
+                bill, taught = ledger.bill(student, source), ledger.bill(root, source)
+                mine_j, other_j = (b.cost(spread).per_unit_j for b in (bill, taught))
+                rows.append({
+                    "variant": variant, "net": net(student), "source": source, "kind": bill.kind, "seeds": 1,
+                    "teachers_j": sum(bill.teachers_j.values()), "development_j": bill.cost(spread).start_j,
+                    "saved_j_per_slot": other_j - mine_j,
+                    "half_j": (spread.coverage or math.nan) * spread.relative_sd * math.hypot(mine_j, other_j),
+                })  # fmt: skip
+    columns = ["variant", "net", "source", "kind", "seeds", "teachers_j", "development_j", "saved_j_per_slot", "half_j"]
+    means = dict.fromkeys(columns[5:], "mean")
+    table = pd.DataFrame(rows, columns=columns).groupby(columns[:3], sort=False, as_index=False)
+    found = table.agg({"kind": "first", "seeds": "sum", **means})
+    half_j, saved_j = found.pop("half_j"), found["saved_j_per_slot"]
+    found = found.assign(saved_j_per_slot_low=saved_j - half_j, saved_j_per_slot_high=saved_j + half_j)
+    return found.assign(break_even_slots=(found["development_j"] / saved_j).where(saved_j > 0))
 
 
 def shown_life_cycles(ledger: Ledger) -> dict[str, Any]:

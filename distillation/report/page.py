@@ -16,16 +16,12 @@ from channels import UserError
 from channels.records import TEMPORARY
 from distillation.lifecycle import Ledger
 from distillation.plan import teacher_of
-from distillation.report import ecal
+from distillation.report import answers, ecal, sweeps
 from distillation.report.analysis import METERED, Analysis, analyse, mape
 from distillation.report.carbon import Footing, emission_table, emissions
-from distillation.report.figures import (
-    Figure,
-    agreement_words,
-    figures,
-    to_files,
-    to_plotly,
-)
+from distillation.report.cells import interval, number, table
+from distillation.report.drawing import Figure, Map, to_files, to_plotly
+from distillation.report.figures import agreement_words, figures
 from distillation.runs import Run
 
 
@@ -50,7 +46,7 @@ def write_report(run: Run, footing: Footing | None = None) -> Path:
         UserError: if the run was not evaluated or metered yet, or has no such functional units.
     """
     analysis, ledger = analyse(run), Ledger(run)
-    drawn = [*figures(analysis), *ecal.figures(ledger)]
+    drawn = [*figures(analysis), *sweeps.figures(analysis), *ecal.figures(ledger)]
     tables, sections = _csv(analysis, ledger), _sections(run, analysis, ledger, drawn)
     if footing is not None:
         found = emissions(ledger, analysis.energy, footing)
@@ -59,8 +55,8 @@ def write_report(run: Run, footing: Footing | None = None) -> Path:
     files: dict[str, bytes] = {"index.html": _page(run, analysis, sections).encode()}
     for figure in drawn:
         files |= to_files(figure)
-    for name, table in tables.items():
-        files[name] = table.to_csv(index=False, lineterminator="\n").encode()
+    for name, rows in ((n, r) for n, r in tables.items() if len(r)):
+        files[name] = rows.to_csv(index=False, lineterminator="\n").encode()
     with tempfile.TemporaryDirectory(dir=run.folder, prefix=TEMPORARY) as work:
         complete = Path(work) / "complete"
         complete.mkdir()
@@ -79,6 +75,14 @@ def _csv(analysis: Analysis, ledger: Ledger) -> dict[str, pd.DataFrame]:
         "energy.csv": analysis.energy,
         "agreement.csv": analysis.agreement,
         "training.csv": analysis.training,
+        "variants.csv": analysis.variants,
+        "gains.csv": analysis.gains,
+        "gains-by-seed.csv": analysis.seeds,
+        "losses.csv": analysis.losses,
+        "floors.csv": analysis.floors,
+        "teachers.csv": analysis.taught,
+        "families.csv": analysis.contest,
+        "savings.csv": ecal.savings_table(ledger),
         "life-cycle.csv": ecal.life_cycle_table(ledger),
         "correct-bits.csv": ecal.correct_bit_table(ledger),
         "break-even.csv": ecal.break_even_table(ledger),
@@ -109,8 +113,8 @@ def _page(run: Run, analysis: Analysis, sections: list[_Section]) -> str:
     )  # fmt: skip
 
 
-def _sections(run: Run, analysis: Analysis, ledger: Ledger, drawn: list[Figure]) -> list[_Section]:
-    ber = [_figure(f) for f in drawn if f.name.startswith("ber")]
+def _sections(run: Run, analysis: Analysis, ledger: Ledger, drawn: list[Figure | Map]) -> list[_Section]:
+    ber = [_figure(f) for f in drawn if f.name.startswith("ber-interference")]
     rest = {f.name: _figure(f) for f in drawn}
     return [
         _Section(
@@ -124,7 +128,13 @@ def _sections(run: Run, analysis: Analysis, ledger: Ledger, drawn: list[Figure])
             ],
             ber,
         ),
-        _Section("Energy against BER", [_energy_words(analysis)], [rest["trade-off"]], [_size_table(analysis)]),
+        _Section(
+            "Energy against BER",
+            [_energy_words(analysis)],
+            [rest[name] for name in ("trade-off", "ber-macs") if name in rest],
+            [_size_table(analysis)],
+        ),
+        *([_distillation_section(analysis, rest)] if len(analysis.gains) else []),
         _Section(
             "Estimate and meter",
             [agreement_words(analysis)],
@@ -135,14 +145,24 @@ def _sections(run: Run, analysis: Analysis, ledger: Ledger, drawn: list[Figure])
         _Section(
             "Life cycle",
             ecal.texts(ledger),
-            [figure for name, figure in rest.items() if name.startswith(("ecal", "break-even"))],
+            [figure for name, figure in rest.items() if name.startswith(("ecal", "savings", "break-even"))],
             [ecal.shown_break_evens(ledger), ecal.shown_life_cycles(ledger)],
         ),
         _Section("What was measured with what", tables=[_instrument_table(run, analysis)]),
     ]
 
 
-def _figure(figure: Figure) -> dict[str, str]:
+def _distillation_section(analysis: Analysis, drawn: dict[str, dict[str, str]]) -> _Section:
+    text = (
+        "A gain is how much less SINR a student needs for a BER than its twin, a loss how much more than its teacher. "
+        "Both are means over seeds of the difference within one seed, on the same slots. With several seeds the "
+        "interval covers slots and seeds together; with one, slots alone."
+    )
+    names = [name for name in drawn if name.startswith(("gain", "loss", "teachers", "map-", "ways"))]
+    return _Section("What distillation brings", [text], [drawn[n] for n in names], [answers.gain_table(analysis)])
+
+
+def _figure(figure: Figure | Map) -> dict[str, str]:
     html = to_plotly(figure).to_html(
         full_html=False, include_plotlyjs=False, div_id=f"figure-{figure.name.replace('.', '-')}",
         config={"responsive": True, "displaylogo": False, "displayModeBar": False},
@@ -171,37 +191,13 @@ def _findings(run: Run, analysis: Analysis) -> list[str]:
                 f"teacher's parameters and takes {row['energy_j_per_slot'] / teacher['energy_j_per_slot']:.0%} of its "
                 f"energy per slot ({row['energy_kind']}); BER {row['ber']:.2g} against {teacher['ber']:.2g}."
             )
-    gains = students.dropna(subset=["gain_over_twin_db"])
-    for name, row in gains.iterrows():
-        verdict = _verdict(row["gain_over_twin_db_low"], row["gain_over_twin_db_high"])
-        sentences.append(
-            f"Distillation against training from scratch, {name}: {row['gain_over_twin_db']:+.2f} dB at BER "
-            f"{analysis.target_ber:g} ({verdict})."
-        )
-    unreached = students[students["gain_over_twin_db"].isna()].index.tolist()
-    if unreached:
-        sentences.append(
-            f"No gain in dB over the twin at BER {analysis.target_ber:g} for {', '.join(unreached)}: one of the two "
-            "does not reach it within the tested SINR range. Compare the BER columns."
-        )
-    if len(run.config.students.seeds) < 3:
-        sentences.append(
-            f"Students were trained with {len(run.config.students.seeds)} seed(s): intervals cover the test slots, not "
-            "the luck of training. No claim for distillation rests on fewer than 3 seeds."
-        )
+    sentences += answers.sentences(analysis)
     for estimator, error in mape(analysis.agreement).items():
         kind = "measurement" if analysis.metered_kind == "measured" else "model"
         sentences.append(
             f"{estimator} differs from the {METERED} {kind} by {error:.0f} % on average over receivers (MAPE)."
         )
     return sentences
-
-
-def _verdict(low: float, high: float) -> str:
-    if np.isnan(low):
-        return "interval not available: some resamples do not reach that BER"
-    words = "gain" if low > 0 else "loss" if high < 0 else "no separated difference"
-    return f"95 % interval over slots {low:+.2f} to {high:+.2f} dB: {words}"
 
 
 def _energy_words(analysis: Analysis) -> str:
@@ -233,20 +229,20 @@ def _size_table(analysis: Analysis) -> dict[str, Any]:
     rows = []
     for row in analysis.sizes.itertuples():
         rows.append([
-            str(row.receiver), _number(row.parameters or np.nan, "{:,.0f}"), f"{row.macs_per_slot:,}",
-            _number(1e3 * row.energy_j_per_slot, "{:.3g}"), _number(1e6 * row.energy_j_per_data_bit, "{:.3g}"),
-            _interval(row.ber, row.ber_low, row.ber_high, "{:.2e}"),
-            _interval(row.ber_at_highest_sinr, row.ber_at_highest_sinr_low, row.ber_at_highest_sinr_high, "{:.2e}")
+            str(row.receiver), number(row.parameters or np.nan, "{:,.0f}"), f"{row.macs_per_slot:,}",
+            number(1e3 * row.energy_j_per_slot, "{:.3g}"), number(1e6 * row.energy_j_per_data_bit, "{:.3g}"),
+            interval(row.ber, row.ber_low, row.ber_high, "{:.2e}"),
+            interval(row.ber_at_highest_sinr, row.ber_at_highest_sinr_low, row.ber_at_highest_sinr_high, "{:.2e}")
             + ("" if row.highest_sinr_firm else " †"),
-            _number(row.sinr_db_at_target, "{:.1f}", "not reached"),
-            _interval(row.loss_to_teacher_db, row.loss_to_teacher_db_low, row.loss_to_teacher_db_high, "{:+.2f}"),
-            _interval(row.gain_over_twin_db, row.gain_over_twin_db_low, row.gain_over_twin_db_high, "{:+.2f}"),
+            number(row.sinr_db_at_target, "{:.1f}", "not reached"),
+            interval(row.loss_to_teacher_db, row.loss_to_teacher_db_low, row.loss_to_teacher_db_high, "{:+.2f}"),
+            interval(row.gain_over_twin_db, row.gain_over_twin_db_low, row.gain_over_twin_db_high, "{:+.2f}"),
         ])  # fmt: skip
     note = (
         "† fewer than 100 erroneous slots: says nothing about an error floor. Gaps in dB have paired bootstrap "
         "intervals over blocks of slots; no seed-to-seed spread. "
     )
-    return {"head": head, "rows": rows, "note": note, "link": '<a href="sizes.csv">CSV</a>'}
+    return table(head, rows, note, ["sizes.csv"])
 
 
 def _energy_table(analysis: Analysis) -> dict[str, Any]:
@@ -267,7 +263,7 @@ def _energy_table(analysis: Analysis) -> dict[str, Any]:
         ]
         for r in analysis.energy.itertuples()
     ]  # fmt: skip
-    return {"head": head, "rows": rows, "note": "", "link": '<a href="energy.csv">CSV</a>'}
+    return table(head, rows, files=["energy.csv"])
 
 
 def _score_tables(run: Run) -> list[dict[str, Any]]:
@@ -279,15 +275,15 @@ def _score_tables(run: Run) -> list[dict[str, Any]]:
     head = ["phase", "runtime", "estimator", "calls", "MAPE of time [%]", "rank of time", "MAPE of energy [%]"]
     rows = [
         [
-            str(r.phase), str(r.runtime), str(r.estimator), str(r.calls), _number(r.mape_time_percent, "{:.1f}"),
-            _number(r.rank_time, "{:.3f}"), _number(r.mape_energy_percent, "{:.1f}"),
+            str(r.phase), str(r.runtime), str(r.estimator), str(r.calls), number(r.mape_time_percent, "{:.1f}"),
+            number(r.rank_time, "{:.3f}"), number(r.mape_energy_percent, "{:.1f}"),
         ]
         for r in scores.itertuples()
     ]  # fmt: skip
     note = (
         f"Fitted estimators never saw the receiver that they are scored on. Energy by {scores['instrument'].iloc[0]}."
     )
-    return [{"head": head, "rows": rows, "note": note, "link": ""}]
+    return [table(head, rows, note)]
 
 
 def _clock_tables(run: Run) -> list[dict[str, Any]]:
@@ -299,32 +295,31 @@ def _clock_tables(run: Run) -> list[dict[str, Any]]:
         "receiver", "runtime", "phase", "batch_slots", "achieved_flops_per_clock", "assumed_flops_per_clock",
         "cycles_from",
     ]  # fmt: skip
-    table = pd.read_csv(path)
-    if not set(columns) <= set(table):
+    read = pd.read_csv(path)
+    if not set(columns) <= set(read):
         raise UserError(f"{path}: damaged or of another version; run: leanrx energy {run.folder}")
-    calls = table[columns].drop_duplicates()
+    calls = read[columns].drop_duplicates()
     head = ["receiver", "runtime", "phase", "slots a call", "FLOPs per clock, achieved", "assumed", "cycles by"]
     rows = [
         [
             str(r.receiver), str(r.runtime), str(r.phase), str(r.batch_slots),
-            _number(r.achieved_flops_per_clock, "{:.3g}"), f"{r.assumed_flops_per_clock:g}", str(r.cycles_from),
+            number(r.achieved_flops_per_clock, "{:.3g}"), f"{r.assumed_flops_per_clock:g}", str(r.cycles_from),
         ]
         for r in calls.itertuples()
     ]  # fmt: skip
     note = "Of one core. Threads that wait in a spin take cycles, too."
-    return [{"head": head, "rows": rows, "note": note, "link": ""}]
+    return [table(head, rows, note)]
 
 
-def _carbon_section(ledger: Ledger, table: pd.DataFrame, footing: Footing) -> _Section:
+def _carbon_section(ledger: Ledger, emitted: pd.DataFrame, footing: Footing) -> _Section:
     text = (
         "Software Carbon Intensity of ISO/IEC 21031, ((E x I) + M) per R: energy of inference by the meter, the "
         f"intensity of {footing.site.intensity.place} in {footing.site.intensity.year} "
         f"({footing.site.intensity.source}), and R one {footing.unit}, delivered at {ledger.sinr_db:g} dB SINR and "
         f"interference share {ledger.share:g}."
     )
-    rows = table[["receiver", "line"]].to_numpy().tolist()
-    link = '<a href="carbon.csv">CSV</a>'
-    return _Section("Carbon", [text], tables=[{"head": ["receiver", "SCI"], "rows": rows, "note": "", "link": link}])
+    rows = emitted[["receiver", "line"]].to_numpy().tolist()
+    return _Section("Carbon", [text], tables=[table(["receiver", "SCI"], rows, files=["carbon.csv"])])
 
 
 def _training_table(analysis: Analysis) -> dict[str, Any]:
@@ -340,7 +335,7 @@ def _training_table(analysis: Analysis) -> dict[str, Any]:
         ]
         for r in analysis.training.itertuples()
     ]
-    return {"head": head, "rows": rows, "note": "", "link": '<a href="training.csv">CSV</a>'}
+    return table(head, rows, files=["training.csv"])
 
 
 def _instrument_table(run: Run, analysis: Analysis) -> dict[str, Any]:
@@ -356,21 +351,9 @@ def _instrument_table(run: Run, analysis: Analysis) -> dict[str, Any]:
     for finding in environment["instruments"]:
         state = "usable" if finding["usable"] else "not usable"
         rows.append([finding["name"], state, f"{finding['detail']}. {finding['remedy']}".strip()])
-    return {"head": ["what", "kind", "instrument or assumption"], "rows": rows, "note": "", "link": ""}
+    return table(["what", "kind", "instrument or assumption"], rows)
 
 
 def _instruments(energy: pd.DataFrame) -> list[tuple[str, str, str]]:
     unique = energy[["source", "kind", "instrument"]].drop_duplicates()
     return [(str(s), str(k), str(i)) for s, k, i in unique.itertuples(index=False)]
-
-
-def _number(value: float, form: str, missing: str = "") -> str:
-    return missing if np.isnan(value) else form.format(value)
-
-
-def _interval(value: float, low: float, high: float, form: str) -> str:
-    if np.isnan(value):
-        return ""
-    if np.isnan(low):
-        return form.format(value)
-    return f"{form.format(value)} ({form.format(low)} to {form.format(high)})"

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from distillation.plan import planned, twin_of
-from distillation.report.analysis import mape, pareto, shared_points
+from distillation.report.analysis import mape, shared_points
 from distillation.report.carbon import Footing, emission_table, emissions
+from distillation.report.gains import pareto
 from distillation.settings import Sweep
 from energy.carbon import Intensity, Site
 from receivers.crossing import gap_db
