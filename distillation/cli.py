@@ -7,6 +7,7 @@ import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,6 +33,10 @@ ConfigArgument = Annotated[
 ]
 RootOption = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
 WorkersOption = Annotated[int, typer.Option(help="Processes that count side by side, one thread each.")]
+RayOption = Annotated[
+    str | None, typer.Option("--ray", metavar="HOST:PORT", help="Train and meter on the Ray cluster with this head.")
+]
+CoresOption = Annotated[int | None, typer.Option(help="With --ray: CPU cores of each task; 1 if not given.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
@@ -83,27 +88,38 @@ def train(
     config: ConfigArgument,
     receiver: Annotated[str | None, typer.Argument(help="Only this one (and the teacher it needs).")] = None,
     runs: RootOption = Path("runs"),
+    ray: RayOption = None,
+    cores: CoresOption = None,
 ) -> None:
-    """Train the teacher, the students and their twins; resumes where it was."""
-    from distillation.sweep import train_all
+    """Train the teacher, the students and their twins; resumes where it was. torchrun gives a teacher several GPUs."""
+    from distillation.ranks import join
 
+    ranks = join()
+    hands = _hands(ray, cores)
     for run, watcher in _open(config, runs):
-        train_all(run, watcher, receiver)
-        print(f"receivers: {run.receivers_folder}")
+        hands.train_all(run, watcher, receiver)
+        if ranks.rank == 0:
+            print(f"receivers: {run.receivers_folder}")
 
 
 @app.command()
-def sweep(config: ConfigArgument, runs: RootOption = Path("runs"), workers: WorkersOption = 1) -> None:
+def sweep(
+    config: ConfigArgument,
+    runs: RootOption = Path("runs"),
+    workers: WorkersOption = 1,
+    ray: RayOption = None,
+    cores: CoresOption = None,
+) -> None:
     """The whole job: train, evaluate, meter, eCAL, report; resumes where it was."""
-    from distillation.metering import meter_all
     from distillation.report import write_report
-    from distillation.sweep import ecal_all, train_all
+    from distillation.sweep import ecal_all
     from distillation.sweep import evaluate as evaluate_all
 
+    hands = _hands(ray, cores)
     for run, watcher in _open(config, runs):
-        train_all(run, watcher)
+        hands.train_all(run, watcher)
         evaluate_all(run, watcher, workers=workers)
-        meter_all(run, watcher)
+        hands.meter_all(run, watcher)
         ecal_all(run)
         print(f"report: {write_report(run)}")
 
@@ -296,19 +312,20 @@ def energy(
     modelled: Annotated[
         bool, typer.Option("--modelled", help="Go on with CodeCarbon's model where the CPU's counter cannot be read.")
     ] = False,
+    ray: RayOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Meter and estimate the energy of every receiver of a run, and how well both agree; resumes where it was."""
     from channels import UserError
-    from distillation.metering import agree_all, meter_all
     from energy.instruments import Wattmeter
 
     if utc_offset is not None and wattmeter is None:
         raise UserError("energy: --utc-offset speaks of a wattmeter's times; give its log by --wattmeter")
     log = Wattmeter.read(wattmeter, utc_offset) if wattmeter else None
+    hands = _hands(ray)
     loaded, watcher = _load(run, quiet=as_json)
-    meter_all(loaded, watcher)
-    found = agree_all(loaded, watcher, rounds, compiled, log, modelled)
+    hands.meter_all(loaded, watcher)
+    found = hands.agree_all(loaded, watcher, rounds, compiled, log, modelled)
     table, scores, clocks = loaded.energy(), found.scores, found.clocks
     if as_json:
         rows = _rows(table.assign(energy_j_per_slot=table["energy_j"] / table["slots"]))
@@ -546,11 +563,27 @@ def _print_int8(found: Int8) -> None:
         print(f"loss of int8 at BER {found.target_ber:g}, interference share {share:g}: {words}{interval}")
 
 
+def _hands(ray: str | None, cores: int | None = None) -> Any:
+    """Who trains and meters: this process, or a Ray cluster."""
+    if ray is None:
+        from channels import UserError
+        from distillation.metering import agree_all, meter_all
+        from distillation.sweep import train_all
+
+        if cores is not None:
+            raise UserError("cores: goes with --ray HOST:PORT; this process takes the threads of OMP_NUM_THREADS")
+        return SimpleNamespace(train_all=train_all, meter_all=meter_all, agree_all=agree_all)
+    from distillation.cluster import Cluster
+
+    return Cluster(ray, cores if cores is not None else 1)
+
+
 _held: list[Any] = []  # locks of run folders, for the life of the process
 
 
 def _open(config: Path, root: Path, quiet: bool = False) -> Iterator[tuple[Run, ConsoleWatcher]]:
     """The runs of a configuration, one after the other; all are checked before the first begins."""
+    from distillation.ranks import current
     from distillation.runs import Run, lock, open_run
     from distillation.settings import Sweep
     from distillation.sweep import check
@@ -558,9 +591,13 @@ def _open(config: Path, root: Path, quiet: bool = False) -> Iterator[tuple[Run, 
     sweeps = Sweep.load_all(config)
     for sweep_config in sweeps:
         check(Run(root / sweep_config.label, sweep_config))
+    ranks = current()
     for sweep_config in sweeps:
-        _held.append(lock(root / sweep_config.label))
-        yield open_run(sweep_config, root), _watcher(quiet)
+        if ranks.rank == 0:
+            _held.append(lock(root / sweep_config.label))
+            open_run(sweep_config, root)
+        ranks.wait()
+        yield Run(root / sweep_config.label, sweep_config), _watcher(quiet, shown=ranks.rank == 0)
 
 
 def _load(folder: Path, shard: Shard | None = None, quiet: bool = False) -> tuple[Run, ConsoleWatcher]:
@@ -576,12 +613,12 @@ def _rows(table: Any) -> list[dict[str, Any]]:
     return list(json.loads(table.to_json(orient="records", double_precision=15)))
 
 
-def _watcher(quiet: bool = False) -> Any:
+def _watcher(quiet: bool = False, shown: bool = True) -> Any:
     from rich.console import Console
 
     from distillation.console import ConsoleWatcher
 
-    return ConsoleWatcher(Console(stderr=quiet, highlight=False, soft_wrap=True))
+    return ConsoleWatcher(Console(stderr=quiet, quiet=not shown, highlight=False, soft_wrap=True))
 
 
 def main() -> None:

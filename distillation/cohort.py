@@ -14,6 +14,7 @@ blocks that it shared and of the teachers that it listened to, so that the bills
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,12 +31,13 @@ from channels.records import write_atomic
 from distillation.checkpoint import Bill, Checkpoint
 from distillation.lamb import Lamb
 from distillation.objective import Objective
+from distillation.ranks import Ranks, current
 from distillation.teachers import Teacher, Told
 from distillation.training import Job, Training
 from energy.meter import Meter
 from receivers.network import Network
 from receivers.spec import build
-from receivers.weights import Card, NeuralReceiver, full_precision, save
+from receivers.weights import Card, NeuralReceiver, full_precision, load, save
 
 
 class Diverged(UserError):
@@ -72,20 +74,21 @@ def train(
         UserError: if a checkpoint belongs to another job, or teacher and student do not fit.
         Diverged: if a loss is not finite (the others are trained all the same).
     """
-    folder, training = Path(folder), jobs[0].training
+    folder, training, ranks = Path(folder), jobs[0].training, current()
     for job in jobs:
         job.check()
+        _check_ranks(job, ranks)
     teachers = _teachers(jobs)
-    learners = [_Learner(job, [teachers[t.name] for t in job.teachers], folder, device) for job in jobs]
+    learners = [_Learner(job, [teachers[t.name] for t in job.teachers], folder, device, ranks) for job in jobs]
     stream = jobs[0].stream(device)
     num_blocks = stream.dataset.num_blocks if isinstance(stream, RecordedStream) else training.steps
     log_every = max(1, training.steps // 200)
-    account = _Account(device, meter, training.batch_slots)
+    account = _Account(device, meter, training.batch_slots, ranks)
     with account:
         for step in range(min(x.step for x in learners), training.steps):
             active = [x for x in learners if x.step == step and not x.failed]
             with account.spend(active):
-                slots = stream.block(step % num_blocks)
+                slots, weight = ranks.part(stream.block(step % num_blocks))
                 features = {type(x.net): x.net.features(slots) for x in active}
             told = {}
             for name, teacher in teachers.items():
@@ -96,7 +99,7 @@ def train(
             for learner in active:
                 with account.spend([learner]):
                     logged = (step + 1) % log_every == 0 or step + 1 == training.steps
-                    state = learner.learn(slots, features[type(learner.net)], told, logged)
+                    state = learner.learn(slots, features[type(learner.net)], told, logged, weight)
                 if state is not None:
                     on_step(learner.job, state)
             if (step + 1) % training.checkpoint_steps == 0 or step + 1 == training.steps:
@@ -124,29 +127,35 @@ def _teachers(jobs: Sequence[Job]) -> dict[str, Teacher]:
 class _Learner:
     """One receiver in training."""
 
-    def __init__(self, job: Job, teachers: Sequence[Teacher], folder: Path, device: str) -> None:
-        self.job, self.failed = job, False
+    def __init__(self, job: Job, teachers: Sequence[Teacher], folder: Path, device: str, ranks: Ranks) -> None:
+        self.job, self.failed, self._device, self._ranks = job, False, device, ranks
         self.listens_to = [t.name for t in teachers]
         self._folder = folder / "receivers" / job.name
         self._log = folder / "training" / f"{job.name}.jsonl"
         net = build(job.receiver, job.scenario.grid.num_rx, job.scenario.bits_per_symbol, job.seed)
+        if ranks.size > 1 and torch.device(device).type == "cuda":
+            net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
         self.net: Network = net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        self._forward = torch.compile(self.net) if job.training.compiled else self.net
+        together = ranks.wrap(self.net)
+        self._forward = torch.compile(together) if job.training.compiled else together
         self._objective = Objective(job.distillation, self.net, teachers, job.seed)
         self._optimizer = _optimizer([*self.net.parameters(), *self._objective.parameters()], job.training)
         self._autocast = torch.autocast(
             torch.device(device).type, torch.bfloat16, job.training.precision == "auto" and _has_bfloat16(device)
         )
         path = folder / "checkpoints" / f"{job.name}.safetensors"
-        self._checkpoint = Checkpoint(path, job.name, job.description(device))
+        self._checkpoint = Checkpoint(path, job.name, job.description(device, ranks.size))
         self.step, self.bill = self._checkpoint.load(self._parts(), self._optimizer)
-        _cut_log(self._log, self.step)
+        if ranks.rank == 0:
+            _cut_log(self._log, self.step)
 
     def _parts(self) -> dict[str, nn.Module]:
         return {"net": self.net, "objective": self._objective}
 
-    def learn(self, slots: Slots, features: torch.Tensor, told: Mapping[str, Told], logged: bool) -> StepState | None:
-        """Take a step; its state if it is to be logged."""
+    def learn(
+        self, slots: Slots, features: torch.Tensor, told: Mapping[str, Told], logged: bool, weight: float
+    ) -> StepState | None:
+        """Take a step; its state if it is to be logged. ``weight`` is that of this rank's loss."""
         for group in self._optimizer.param_groups:
             group["lr"] = self.job.training.rate(self.step)
         with full_precision(), self._autocast:
@@ -155,14 +164,17 @@ class _Learner:
         loss = self._objective(llrs, slots, [told[name] for name in self.listens_to], progress)
         self._optimizer.zero_grad()
         with full_precision():
-            loss.backward()
+            (weight * loss).backward()
         self._optimizer.step()
         self.step += 1
         if not logged:
             return None
         wrong = ((llrs > 0) != slots.bits.bool())[slots.bit_mask]
-        state = StepState(self.step, loss.item(), wrong.float().mean().item())
-        self.failed = not torch.isfinite(loss)
+        values = self._ranks.mean(weight * torch.stack([loss.detach(), wrong.float().mean()]))
+        state = StepState(self.step, *values.tolist())
+        self.failed = not math.isfinite(state.loss)
+        if self._ranks.rank:
+            return state
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("a") as lines:
             lines.write(json.dumps(asdict(state)) + "\n")
@@ -170,12 +182,16 @@ class _Learner:
 
     def keep(self) -> None:
         """Write the checkpoint."""
-        self._checkpoint.save(self._parts(), self._optimizer, self.step, self.bill)
+        if self._ranks.rank == 0:
+            self._checkpoint.save(self._parts(), self._optimizer, self.step, self.bill)
 
     def finish(self, cohort: list[str]) -> NeuralReceiver:
         """Save the receiver."""
         job = self.job
         self._objective.remove()
+        if self._ranks.rank:
+            self._ranks.wait()
+            return load(self._folder, self._device)
         card = Card(
             name=job.name,
             role=job.role,
@@ -196,17 +212,20 @@ class _Learner:
                 "energy": asdict(self.bill.reading) if self.bill.reading else None,
                 "cohort": cohort,
                 "recorded": job.recorded,
+                "processes": self._ranks.size,
             },
         )
         receiver = save(self._folder, self.net, card)
         self._checkpoint.path.unlink(missing_ok=True)
+        self._ranks.wait()
         return receiver
 
 
 class _Account:
     """Who has spent the device's time since the last settlement, and the meter that runs beside."""
 
-    def __init__(self, device: str, meter: Meter | None, batch_slots: int) -> None:
+    def __init__(self, device: str, meter: Meter | None, batch_slots: int, ranks: Ranks) -> None:
+        self._ranks = ranks
         self._cuda, self._meter, self._batch_slots = torch.device(device).type == "cuda", meter, batch_slots
         self._spans: list[tuple[str, list[_Learner], Any, Any]] = []
 
@@ -228,7 +247,7 @@ class _Account:
 
     def settle(self) -> None:
         """Bill every learner for its part of the time and of the energy."""
-        reading = self._meter.stop() if self._meter else None
+        reading = self._ranks.total(self._meter.stop()) if self._meter else None
         seconds: dict[_Learner, float] = {}
         heard: dict[_Learner, dict[str, float]] = {}
         for teacher, learners, begin, end in self._spans:
@@ -252,6 +271,13 @@ class _Account:
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
+
+
+def _check_ranks(job: Job, ranks: Ranks) -> None:
+    if ranks.size > job.training.batch_slots:
+        raise UserError(
+            f"training.batch_slots: {job.training.batch_slots} is too few for {ranks.size} processes; start fewer"
+        )
 
 
 def _optimizer(parameters: list[nn.Parameter], training: Training) -> torch.optim.Optimizer:

@@ -13,7 +13,8 @@ from channels.records import write_atomic
 from distillation.cohort import StepState, train
 from distillation.lifecycle import Ledger
 from distillation.objective import Objective
-from distillation.plan import Planned, ancestors, cohorts, planned
+from distillation.plan import Cohort, Planned, ancestors, cohorts, planned
+from distillation.ranks import current
 from distillation.runs import Run
 from distillation.settings import Ecal, Sweep
 from distillation.teachers import Teacher
@@ -81,6 +82,24 @@ def train_all(run: Run, watcher: Watcher, only: str | None = None) -> None:
     Raises:
         UserError: as :func:`check`; if ``only`` is not in the run, or a training fails by its settings.
     """
+    left = unfinished(run, watcher, only)
+    listener = next((p.name for cohort in left for p in cohort if p.teachers), None)
+    if listener is not None and current().size > 1:
+        raise UserError(
+            f"torchrun: trains a teacher or a twin, and {listener} is a student; write: train CONFIG teacher, and "
+            "train the others without torchrun"
+        )
+    meter = Meter(run.config.metering.cpu_power_w, run.config.torch_device()) if left else None
+    for cohort in left:
+        train_cohort(run, cohort, watcher.training, meter)
+
+
+def unfinished(run: Run, watcher: Watcher, only: str | None = None) -> list[Cohort]:
+    """What is to be trained, in cohorts, each after those that it listens to; what was trained elsewhere is taken.
+
+    Raises:
+        UserError: as :func:`check`, or if ``only`` is not in the run.
+    """
     check(run)
     plan = planned(run.config)
     if only is not None:
@@ -89,27 +108,34 @@ def train_all(run: Run, watcher: Watcher, only: str | None = None) -> None:
         wanted = {only, *(p.name for p in ancestors(only, plan))}
         plan = [p for p in plan if p.name in wanted]
     take_trained(run, plan)
-    meter: Meter | None = None
-    for cohort in cohorts(plan):
-        done = set(run.receiver_names())
-        todo = [p for p in cohort if p.name not in done]
-        for entry in cohort:
-            if entry not in todo:
-                watcher.skipped(entry.name)
-        if todo:
-            meter = meter or Meter(run.config.metering.cpu_power_w, run.config.torch_device())
-            train_cohort(run, todo, watcher, meter)
+    done = set(run.receiver_names())
+    for entry in plan:
+        if entry.name in done:
+            watcher.skipped(entry.name)
+    left = [tuple(p for p in cohort if p.name not in done) for cohort in cohorts(plan)]
+    return [cohort for cohort in left if cohort]
 
 
-def train_cohort(run: Run, cohort: Sequence[Planned], watcher: Watcher, meter: Meter | None) -> None:
+def train_cohort(
+    run: Run,
+    cohort: Sequence[Planned],
+    announce: Callable[[Sequence[Job]], Callable[[Job, StepState], None]],
+    meter: Meter | None,
+) -> None:
     """Train receivers whose teachers are complete, on one stream.
+
+    Args:
+        run: its folder and configuration.
+        cohort: the receivers.
+        announce: as :meth:`Watcher.training`.
+        meter: as of :func:`distillation.cohort.train`.
 
     Raises:
         UserError: as :func:`distillation.cohort.train`.
     """
     device = run.config.torch_device()
     jobs = jobs_of(run, cohort, device)
-    train(jobs, run.folder, device, meter, watcher.training(jobs))
+    train(jobs, run.folder, device, meter, announce(jobs))
 
 
 def jobs_of(run: Run, cohort: Sequence[Planned], device: str) -> list[Job]:
@@ -118,14 +144,16 @@ def jobs_of(run: Run, cohort: Sequence[Planned], device: str) -> list[Job]:
     bounds = {r.name: r for r in classical_receivers(config.scenario, device) if r.name in BOUNDS}
     names = {t for entry in cohort for t in entry.teachers}
     teachers = {n: bounds[n] if n in bounds else run.receiver(n, device) for n in names}
-    return [
-        Job(
-            name=entry.name, role=entry.role, receiver=entry.receiver, scenario=config.scenario,
-            training=entry.training, seed=entry.seed, distillation=entry.distillation,
-            teachers=tuple(teachers[t] for t in entry.teachers), recorded=config.recorded.train,
-        )
-        for entry in cohort
-    ]  # fmt: skip
+    return [job(config, entry, [teachers[t] for t in entry.teachers]) for entry in cohort]
+
+
+def job(config: Sweep, entry: Planned, teachers: Sequence[Receiver] = ()) -> Job:
+    """What a receiver's training is to do."""
+    return Job(
+        name=entry.name, role=entry.role, receiver=entry.receiver, scenario=config.scenario,
+        training=entry.training, seed=entry.seed, distillation=entry.distillation, teachers=tuple(teachers),
+        recorded=config.recorded.train,
+    )  # fmt: skip
 
 
 def take_trained(run: Run, plan: Sequence[Planned]) -> None:

@@ -98,10 +98,11 @@ class Job:
         purpose = "teacher" if self.role == "teacher" else ""
         return SlotStream(self.scenario, self.seed, self.training.batch_slots, "train", device, purpose)
 
-    def description(self, device: str) -> dict[str, Any]:
+    def description(self, device: str, processes: int = 1) -> dict[str, Any]:
         """All that determines the trained weights; a checkpoint of another description is refused."""
         return {
             "device": device_name(device),
+            "processes": processes,
             "receiver": self.receiver,
             "scenario": self.scenario.model_dump(mode="json"),
             "training": self.training.model_dump(mode="json", exclude={"checkpoint_steps"}),

@@ -1,0 +1,216 @@
+"""Two processes train one receiver: the weights of one process, the same on both, through a kill as well."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import safetensors.torch
+import torch
+import yaml
+from torch import distributed, multiprocessing
+
+from channels import Channels, Scenario, SlotStream, UserError
+from distillation import cohort, ranks, sweep
+from distillation.losses import bit_loss
+from distillation.ranks import Ranks, join
+from distillation.runs import load_run, open_run
+from distillation.settings import Sweep
+from distillation.sweep import train_all
+from distillation.training import Job, Training
+from energy.meter import Reading
+from receivers.spec import build
+from receivers.weights import load
+
+ROOT = Path(__file__).parents[2]
+TRAINING = Training(steps=5, batch_slots=3, optimizer="adamw", learning_rate=1e-3, warmup_steps=2, checkpoint_steps=2)
+RECEIVERS = ["hybrid-w4-d2", "deeprx-w0.03125-d3"]
+
+
+def work(rank: int, port: int, scenario: Scenario, folder: Path) -> None:
+    """One of two processes; leaves the weights that it holds in the end."""
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test",
+    }  # fmt: skip
+    torch.set_num_threads(1)
+    assert join() == Ranks(rank, 2, rank)
+    finish = cohort._Learner.finish
+
+    def leave_and_finish(learner: Any, names: list[str]) -> Any:
+        own = {k: v.detach().contiguous() for k, v in learner.net.named_parameters()}
+        safetensors.torch.save_file(own, folder / f"{learner.job.name}-{rank}.safetensors")
+        return finish(learner, names)
+
+    cohort._Learner.finish = leave_and_finish  # type: ignore[method-assign]
+    for receiver in RECEIVERS:
+        (trained,) = cohort.train([Job(receiver, "teacher", receiver, scenario, TRAINING, 5)], folder)
+        assert trained.digest == load(folder / "receivers" / receiver).digest
+    distributed.destroy_process_group()
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path: Path, small: Scenario) -> None:
+    """One slot for the first, two for the second, of unequal numbers of bits."""
+    scenario = small.model_copy(update={"channels": Channels(train=("Rayleigh",), test=("AWGN",))})
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(work, (port, scenario, tmp_path), nprocs=2)
+    for name in RECEIVERS:
+        first, second = (safetensors.torch.load_file(tmp_path / f"{name}-{r}.safetensors") for r in (0, 1))
+        assert all(torch.equal(first[k], second[k]) for k in first)
+        card = load(tmp_path / "receivers" / name).card
+        assert (card.training["processes"], card.training["slots"]) == (2, 15)
+    hybrid = RECEIVERS[0]
+    alone = cohort.train([Job(hybrid, "teacher", hybrid, scenario, TRAINING, 5)], tmp_path / "alone")[0].net
+    theirs = safetensors.torch.load_file(tmp_path / f"{hybrid}-0.safetensors")
+    begin = build(hybrid, small.grid.num_rx, small.bits_per_symbol, 5).state_dict()
+    moved = max((v - begin[k]).abs().max().item() for k, v in alone.named_parameters())
+    apart = max((v - theirs[k]).abs().max().item() for k, v in alone.named_parameters())
+    assert apart < 1e-3 * moved
+    there, here = (
+        [json.loads(line) for line in (folder / "training" / f"{hybrid}.jsonl").read_text().splitlines()]
+        for folder in (tmp_path, tmp_path / "alone")
+    )
+    assert [x["step"] for x in there] == [1, 2, 3, 4, 5]
+    assert [x["loss"] for x in there] == pytest.approx([x["loss"] for x in here], rel=1e-5)
+    assert [x["ber"] for x in there] == pytest.approx([x["ber"] for x in here], rel=1e-4)
+
+
+def test_weighted_gradients_of_parts_add_up(small: Scenario) -> None:
+    """In double precision, on parts of unequal numbers of slots and bits."""
+    mixed = small.model_copy(update={"modulations": ("QPSK", "64-QAM")})
+    slots = SlotStream(mixed, 3, 5).block(0)
+    llrs = torch.randn(slots.bits.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    llrs.requires_grad_()
+    (whole,) = torch.autograd.grad(bit_loss(llrs, slots), llrs)
+    found, counts = torch.zeros_like(whole), []
+    for rank in range(3):
+        own, weight = Ranks(rank, 3).part(slots)
+        first, last = 5 * rank // 3, 5 * (rank + 1) // 3
+        (part,) = torch.autograd.grad(weight * bit_loss(llrs[first:last], own), llrs)
+        found += part / 3  # DistributedDataParallel's mean
+        counts.append(len(own))
+    assert counts == [1, 2, 2]
+    torch.testing.assert_close(found, whole, rtol=1e-6, atol=0)
+
+
+CONFIG = {
+    "label": "small",
+    "scenario": {"name": "tiny", "grid": {"num_prb": 1}, "channels": {"train": ["Rayleigh"], "test": ["AWGN"]}},
+    "device": "cpu",
+    "teacher": {
+        "receiver": "hybrid-w4-d2",
+        "training": {
+            "steps": 60, "batch_slots": 4, "optimizer": "adamw", "learning_rate": 1e-3, "warmup_steps": 4,
+            "checkpoint_steps": 5,
+        },
+    },
+    "students": {"receivers": ["hybrid-w2-d2"]},
+    "evaluation": {"sinr_db": [10], "block_slots": 8, "min_slots": 8, "max_slots": 8},
+    "metering": {"cpu_power_w": 10},
+}  # fmt: skip
+
+
+def torchrun(folder: Path, *what: str) -> subprocess.Popen[str]:
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(CONFIG))
+    return subprocess.Popen(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+            "-m", "distillation.cli", "train", str(path), *what, "--runs", str(folder),
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+class Silent:
+    def training(self, jobs):
+        return lambda job, state: None
+
+
+def test_torchrun_resumes_after_all_were_killed(tmp_path: Path) -> None:
+    log, checkpoint = (tmp_path / "small" / x for x in ("training/teacher.jsonl", "checkpoints/teacher.safetensors"))
+    command, due = torchrun(tmp_path, "teacher"), time.monotonic() + 300
+    while not (checkpoint.exists() and len(log.read_text().splitlines()) > 15):
+        assert command.poll() is None, command.communicate()
+        assert time.monotonic() < due
+        time.sleep(0.01)
+    hands = psutil.Process(command.pid).children()
+    assert len(hands) == 2
+    for hand in hands:
+        os.kill(hand.pid, signal.SIGKILL)
+    command.communicate(timeout=60)
+    assert command.returncode != 0
+    with safetensors.safe_open(str(checkpoint), "pt") as file:
+        assert 10 <= int(file.metadata()["step"]) < 60
+    kept = log.read_text()
+
+    command = torchrun(tmp_path, "teacher")
+    out, err = command.communicate(timeout=300)
+    assert command.returncode == 0, err
+    assert out.count("train teacher (hybrid-w4-d2): step 60/60") == 1
+    assert out.count("receivers: ") == 1
+    assert log.read_text().startswith("\n".join(kept.splitlines()[:10]))
+    run = load_run(tmp_path / "small")
+    assert run.receiver("teacher").card.training["energy"]["cpu_j"] > 0
+
+    alone = open_run(Sweep.parse(CONFIG, "test"), tmp_path / "alone")
+    train_all(alone, Silent(), "teacher")  # type: ignore[arg-type]
+    parameters = (dict(r.receiver("teacher").net.named_parameters()) for r in (run, alone))
+    begin = build("hybrid-w4-d2", 2, 4, 1).state_dict()
+    theirs, ours = parameters
+    moved = max((ours[k] - begin[k]).abs().max().item() for k in ours)
+    apart = max((ours[k] - theirs[k]).abs().max().item() for k in ours)
+    assert apart < 1e-2 * moved
+
+
+def test_torchrun_is_for_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = open_run(Sweep.parse(CONFIG, "test"), tmp_path)
+    monkeypatch.setattr(sweep, "current", lambda: Ranks(0, 2))
+    with pytest.raises(UserError, match="trains a teacher or a twin, and hybrid-w2-d2-kd is a student"):
+        train_all(run, Silent(), "hybrid-w2-d2-kd")  # type: ignore[arg-type]
+    assert not (run.folder / "training").exists()
+
+
+def test_more_processes_than_slots(tmp_path: Path, small: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cohort, "current", lambda: Ranks(0, 4))
+    with pytest.raises(UserError, match="batch_slots: 3 is too few for 4 processes"):
+        cohort.train([Job("teacher", "teacher", "hybrid-w4-d2", small, TRAINING, 5)], tmp_path)
+
+
+def test_the_energy_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two machines of two ranks each, with CPU counters of whole machines, or models of single processes."""
+
+    def gather(found: list[Any], own: Any) -> None:
+        found[:] = [(0, own[1]), (1, own[1]), (0, own[1]), (1, own[1])]
+
+    monkeypatch.setattr(ranks.distributed, "all_gather_object", gather)
+    of_process = Reading(2.0, 1.0, 3.0, 0.5, "modelled", "measured", "assumed", "fake")
+    of_machine = Reading(2.0, 1.0, 3.0, 0.5, "measured", "measured", "assumed", "fake")
+    for reading, cpu_j in ((of_process, 4.0), (of_machine, 2.0)):
+        total = Ranks(1, 4, 1).total(reading)
+        assert (total.duration_s, total.cpu_j, total.gpu_j, total.ram_j) == (2.0, cpu_j, 12.0, 1.0)
+
+
+def test_every_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[str] = []
+    monkeypatch.setattr(ranks.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(ranks.distributed, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr(ranks.distributed, "init_process_group", began.append)
+    for key, value in {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": "4,6"}.items():
+        monkeypatch.setenv(key, value)
+    join()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "6"
+    assert began == ["cpu:gloo,cuda:nccl"]
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UserError, match="2 processes for 2 GPUs"):
+        join()
