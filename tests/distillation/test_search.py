@@ -31,7 +31,7 @@ class Killed(BaseException):
 class FakeMeter:
     """One joule per reading."""
 
-    def __init__(self, cpu_power_w: float | None) -> None:
+    def __init__(self, cpu_power_w: float | None, device: str) -> None:
         self.running = False
 
     def start(self) -> None:
