@@ -31,7 +31,7 @@ from channels.records import write_atomic
 from distillation.checkpoint import Bill, Checkpoint
 from distillation.lamb import Lamb
 from distillation.objective import Objective
-from distillation.ranks import Ranks, current
+from distillation.ranks import ALONE, Ranks, current
 from distillation.teachers import Teacher, Told
 from distillation.training import Job, Training
 from energy.meter import Meter
@@ -224,7 +224,7 @@ class _Learner:
 class _Account:
     """Who has spent the device's time since the last settlement, and the meter that runs beside."""
 
-    def __init__(self, device: str, meter: Meter | None, batch_slots: int, ranks: Ranks) -> None:
+    def __init__(self, device: str, meter: Meter | None, batch_slots: int, ranks: Ranks = ALONE) -> None:
         self._ranks = ranks
         self._cuda, self._meter, self._batch_slots = torch.device(device).type == "cuda", meter, batch_slots
         self._spans: list[tuple[str, list[_Learner], Any, Any]] = []

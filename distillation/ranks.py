@@ -79,6 +79,9 @@ class Ranks:
             distributed.barrier()
 
 
+ALONE = Ranks()
+
+
 def join() -> Ranks:
     """Join the processes that torchrun started; on CUDA each then sees one GPU, its own.
 
@@ -86,7 +89,7 @@ def join() -> Ranks:
         UserError: if there are more processes than GPUs.
     """
     if not distributed.is_torchelastic_launched():
-        return Ranks()
+        return ALONE
     local = int(os.environ["LOCAL_RANK"])
     gpus = torch.cuda.device_count()  # asks NVML, so that CUDA has not yet read what is visible
     if gpus:
@@ -101,5 +104,5 @@ def join() -> Ranks:
 def current() -> Ranks:
     """This process among those that joined."""
     if not distributed.is_initialized():
-        return Ranks()
+        return ALONE
     return Ranks(distributed.get_rank(), distributed.get_world_size(), int(os.environ["LOCAL_RANK"]))

@@ -46,6 +46,9 @@ CONFIG = {
 KD = ["hybrid-w4-d2-kd-s1", "hybrid-w4-d2-kd-s2"]
 """The first of the two cohorts that follow the teacher's, whose slots differ by their seeds."""
 
+APART = {"node_ip_address": "127.0.0.2", "object_store_memory": 80 * 2**20}
+"""Of the second node; a driver joins a node of its own address, which must not be the one that a test kills."""
+
 
 class Silent:
     def training(self, jobs):
@@ -112,7 +115,7 @@ def test_a_sweep_outlives_a_worker_and_a_node(tmp_path: Path, nodes: Any) -> Non
     train_all(alone, Silent())  # type: ignore[arg-type]
     torch.set_num_threads(threads)
 
-    second = nodes.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    second = nodes.add_node(num_cpus=1, **APART)
     nodes.wait_for_nodes()
     command = leanrx("train", write(tmp_path), "--runs", tmp_path, "--ray", nodes.address)
     run = tmp_path / "small"
@@ -170,7 +173,7 @@ def driver(nodes: Any) -> Iterator[Any]:
 def test_metering_has_a_node_to_itself(tmp_path: Path, nodes: Any, driver: Any) -> None:
     run = open_run(Sweep.parse(CONFIG, "test"), tmp_path)
     train_all(run, Silent(), "teacher")  # type: ignore[arg-type]
-    node = nodes.add_node(num_cpus=2, object_store_memory=80 * 2**20)
+    node = nodes.add_node(num_cpus=2, **APART)
     nodes.wait_for_nodes()
     cluster = Cluster(nodes.address)
     here = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
