@@ -12,6 +12,7 @@ from distillation import cohort
 from distillation.checkpoint import Bill
 from distillation.cohort import train
 from distillation.objective import Distillation
+from distillation.ranks import current
 from distillation.training import Job, Training
 from distillation.transfer import Transfer
 from energy.meter import Reading
@@ -163,7 +164,7 @@ def test_each_bears_its_own_steps_and_an_equal_part_of_what_is_shared(monkeypatc
             return Reading(10.0, 10.0, 0.0, 0.0, "measured", "none", "none", "counter")
 
     clock = iter([0.0, 2.0, 2.0, 6.0, 6.0, 7.0, 7.0, 10.0])
-    account = cohort._Account("cpu", TenJoules(), batch_slots=8)  # type: ignore[arg-type]
+    account = cohort._Account("cpu", TenJoules(), 8, current())  # type: ignore[arg-type]
     monkeypatch.setattr(account, "_now", lambda: next(clock))
     a, b = (cast(cohort._Learner, type("Learner", (), {"bill": Bill()})()) for _ in range(2))
     for learners, teacher in (([a, b], ""), ([a, b], "teacher"), ([a], ""), ([b], "")):
