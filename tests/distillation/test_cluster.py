@@ -170,6 +170,7 @@ def driver(nodes: Any) -> Iterator[Any]:
     ray.shutdown()
 
 
+@pytest.mark.slow  # its driver is this process, which Ray ends without a word if it takes the driver's node for lost
 def test_metering_has_a_node_to_itself(tmp_path: Path, nodes: Any, driver: Any) -> None:
     run = open_run(Sweep.parse(CONFIG, "test"), tmp_path)
     train_all(run, Silent(), "teacher")  # type: ignore[arg-type]
