@@ -19,12 +19,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from channels import UserError
 from distillation import cluster as cluster_module
 from distillation.cli import main
-from distillation.cluster import Cluster
 from distillation.runs import load_run, open_run
 from distillation.settings import Sweep
 from distillation.sweep import train_all
@@ -161,52 +159,74 @@ def test_a_sweep_outlives_a_worker_and_a_node(tmp_path: Path, nodes: Any) -> Non
         assert lost[-1] + 1 - after[0] in range(TRAINING["checkpoint_steps"] + 1)  # lost since its last checkpoint
 
 
-@pytest.fixture
-def driver(nodes: Any) -> Iterator[Any]:
-    """This process, which joins a cluster, and leaves it."""
-    import ray
+DRIVER = """
+import json, sys, time
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 
-    yield ray
-    ray.shutdown()
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from distillation.cluster import Cluster
+from distillation.runs import load_run
+
+address, node, folder = sys.argv[1:]
+gate, run, free = Path(folder) / "gate", load_run(Path(folder) / "small"), []
 
 
-@pytest.mark.slow  # its driver is this process, which Ray ends without a word if it takes the driver's node for lost
-def test_metering_has_a_node_to_itself(tmp_path: Path, nodes: Any, driver: Any) -> None:
+class Watcher:
+    def metering(self, name, index, total):
+        free.append(ray.state.available_resources_per_node()[node].get("CPU", 0.0))
+
+
+def neighbour():
+    while not gate.exists():
+        time.sleep(0.05)
+    return time.time()
+
+
+cluster = Cluster(address)
+here = NodeAffinitySchedulingStrategy(node, soft=False)
+before = ray.remote(num_cpus=1, scheduling_strategy=here)(neighbour).remote()
+with ThreadPoolExecutor() as pool:
+    metered = pool.submit(cluster.meter_all, run, Watcher())
+    waited = not wait([metered], timeout=2).done and not (run.folder / "cluster" / "metering.jsonl").exists()
+    gate.touch()
+    metered.result(timeout=300)
+print(json.dumps({"waited": waited, "free": free, "neighbour_left": ray.get(before)}))
+"""
+"""Meters while a neighbour is at work on the same node; a process of its own, since a driver may die with its node."""
+
+
+def test_metering_has_a_node_to_itself(tmp_path: Path, nodes: Any) -> None:
     run = open_run(Sweep.parse(CONFIG, "test"), tmp_path)
     train_all(run, Silent(), "teacher")  # type: ignore[arg-type]
     node = nodes.add_node(num_cpus=2, **APART)
     nodes.wait_for_nodes()
-    cluster = Cluster(nodes.address)
-    here = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
-    gate = tmp_path / "gate"
-
-    def neighbour() -> float:
-        while not gate.exists():
-            time.sleep(0.05)
-        return time.time()
-
-    free: list[float] = []
-
-    class Watching(Silent):
-        def metering(self, name: str, index: int, total: int) -> None:
-            free.append(driver.state.available_resources_per_node()[node.node_id].get("CPU", 0.0))
-
-    before = driver.remote(num_cpus=1, scheduling_strategy=here)(neighbour).remote()
-    with ThreadPoolExecutor() as pool:
-        metered = pool.submit(cluster.meter_all, run, Watching())  # type: ignore[arg-type]
-        assert wait([metered], timeout=2).not_done
-        assert not diary(run.folder, "metering")
-        gate.touch()
-        metered.result(timeout=300)
+    driver = subprocess.run(
+        [sys.executable, "-c", DRIVER, nodes.address, node.node_id, str(tmp_path)],
+        capture_output=True, text=True, timeout=400,
+    )  # fmt: skip
+    nodes.remove_node(node)
+    assert driver.returncode == 0, driver.stderr
+    seen = json.loads(driver.stdout.splitlines()[-1])
+    assert seen["waited"]
     lines = diary(run.folder, "metering")
     assert {line["node"] for line in lines} == {node.node_id}
     assert [line["metering"] for line in lines] == ["LS", "LMMSE", "LMMSE-IRC", "teacher"]
-    assert len(free) == 4
-    assert set(free[:-1]) == {0.0}  # the last window may be over when it is told
-    assert driver.get(before) <= os.stat(run.folder / "cluster" / "metering.jsonl").st_ctime
+    assert len(seen["free"]) == 4
+    assert set(seen["free"][:-1]) == {0.0}  # the last window may be over when it is told
+    assert seen["neighbour_left"] <= os.stat(run.folder / "cluster" / "metering.jsonl").st_ctime
     assert set(run.energy()["receiver"]) == {"LS", "LMMSE", "LMMSE-IRC", "teacher"}
-    driver.shutdown()  # a driver dies without a word with the node that it has joined
-    nodes.remove_node(node)
+
+
+@pytest.fixture
+def driver(nodes: Any) -> Iterator[None]:
+    """This process, which may join the cluster, leaves it."""
+    import ray
+
+    yield
+    ray.shutdown()
 
 
 def test_mistakes_of_users_reach_them_and_are_not_tried_again(
