@@ -135,7 +135,7 @@ class _Learner:
         net = build(job.receiver, job.scenario.grid.num_rx, job.scenario.bits_per_symbol, job.seed)
         if ranks.size > 1 and torch.device(device).type == "cuda":
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
-        self.net: Network = net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.net: Network = net.to(device, memory_format=net.memory_format).train()  # type: ignore[call-overload]
         together = ranks.wrap(self.net)
         self._forward = torch.compile(together) if job.training.compiled else together
         self._objective = Objective(job.distillation, self.net, teachers, job.seed)
@@ -159,7 +159,7 @@ class _Learner:
         for group in self._optimizer.param_groups:
             group["lr"] = self.job.training.rate(self.step)
         with full_precision(), self._autocast:
-            llrs = self._forward(features.contiguous(memory_format=torch.channels_last)).float()
+            llrs = self._forward(features.contiguous(memory_format=self.net.memory_format)).float()
         progress = self.step / self.job.training.steps
         loss = self._objective(llrs, slots, [told[name] for name in self.listens_to], progress)
         self._optimizer.zero_grad()

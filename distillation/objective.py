@@ -12,7 +12,7 @@ from torch import nn
 from channels import Record, Slots, UserError
 from distillation.losses import bit_loss, confidence_weights, distillation_loss, regression_loss, sinr_weights
 from distillation.teachers import Teacher, Told, ensemble_llrs
-from distillation.transfer import Taps, Transfer, adapter, attention_loss, channels_at, feature_loss
+from distillation.transfer import Taps, Transfer, adapter, attention_loss, channels_at, feature_loss, on_one_grid
 from receivers.network import Network
 from receivers.weights import full_precision
 
@@ -167,8 +167,9 @@ class Objective(nn.Module):
         for transfer, adapt in zip(settings.transfers, self.adapters, strict=True):
             distance = feature_loss if transfer.kind == "feature" else attention_loss
             with full_precision():
-                ours = adapt(found[transfer.student].float())  # autocast leaves bfloat16
-            loss = loss + transfer.weight * distance(ours, told[0].taps[transfer.teacher])
+                ours, theirs = on_one_grid(found[transfer.student].float(), told[0].taps[transfer.teacher])
+                ours = adapt(ours)  # in float32: autocast leaves bfloat16
+            loss = loss + transfer.weight * distance(ours, theirs)
         return loss
 
     def remove(self) -> None:

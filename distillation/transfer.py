@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import torch
 from pydantic import Field
 from torch import nn
-from torch.nn.functional import normalize
+from torch.nn.functional import avg_pool2d, normalize
 
 from channels import NUM_SYMBOLS, Record, UserError
 from receivers.network import Network
@@ -78,7 +78,8 @@ def channels_at(net: Network, paths: Iterable[str], whose: str) -> dict[str, int
         whose: named in errors, such as ``student``.
 
     Raises:
-        UserError: if a module does not exist, is not run, or does not put out one tensor over the slot's grid.
+        UserError: if a module does not exist, is not run, or does not put out one tensor over the slot's symbols and equal groups of its
+            subcarriers.
     """
     paths = list(paths)
     names = [name for name, _ in net.named_modules() if name]
@@ -93,7 +94,7 @@ def channels_at(net: Network, paths: Iterable[str], whose: str) -> dict[str, int
     kept, channels = taps.take(), {}
     for path in paths:
         found = kept.get(path)
-        if not isinstance(found, torch.Tensor) or found.dim() != 4 or found.shape[2:] != grid:
+        if not isinstance(found, torch.Tensor) or not _over_grid(found.shape, grid):
             inside = [name for name in names if name.startswith(f"{path}.")]
             hint = f"take a module inside, such as {', '.join(inside[:3])}" if inside else "take another module"
             raise UserError(
@@ -101,6 +102,20 @@ def channels_at(net: Network, paths: Iterable[str], whose: str) -> dict[str, int
             )
         channels[path] = found.shape[1]
     return channels
+
+
+def _over_grid(shape: torch.Size, grid: tuple[int, int]) -> bool:
+    return len(shape) == 4 and shape[2] == grid[0] and grid[1] % shape[3] == 0 and shape[3] > 1
+
+
+def on_one_grid(student: torch.Tensor, teacher: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both over as many groups of subcarriers as the coarser one has: means of the finer one, which a hybrid uses too.
+
+    Args:
+        student, teacher: activations, float ``(B, C, S, G)`` and ``(B, C', S, G')``.
+    """
+    columns = min(student.shape[3], teacher.shape[3])
+    return tuple(avg_pool2d(a, (1, a.shape[3] // columns)) for a in (student, teacher))  # type: ignore[return-value]
 
 
 def adapter(student_channels: int, teacher_channels: int) -> nn.Module:

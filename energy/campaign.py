@@ -28,6 +28,7 @@ from energy.layers import count_layers
 from energy.operations import OperationCount
 from energy.window import PerCall, Protocol, Window, meter_windows, per_call
 from energy.work import Layer, Work
+from receivers.network import Network
 from receivers.protocol import Receiver
 from receivers.weights import full_precision
 
@@ -61,7 +62,7 @@ class Subject:
 
 
 def module_subject(
-    net: nn.Module, receiver: str, inputs: torch.Tensor, compiled: bool = False, bf16: bool = False
+    net: Network, receiver: str, inputs: torch.Tensor, compiled: bool = False, bf16: bool = False
 ) -> Subject:
     """Inference by torch, in the memory format in which receivers run.
 
@@ -73,7 +74,7 @@ def module_subject(
     work = count_layers(net, inputs, name=receiver, precision="bf16" if bf16 else "fp32")
     if bf16:
         net, inputs = copy.deepcopy(net).bfloat16(), inputs.bfloat16()
-    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    inputs = inputs.contiguous(memory_format=net.memory_format)
     run = torch.compile(net) if compiled else net
 
     @torch.no_grad()
@@ -85,12 +86,12 @@ def module_subject(
     return Subject(receiver, runtime, "inference", work, call, digest, inputs.is_cuda)
 
 
-def training_subject(net: nn.Module, receiver: str, inputs: torch.Tensor) -> Subject:
+def training_subject(net: Network, receiver: str, inputs: torch.Tensor) -> Subject:
     """A training step: forward, binary cross-entropy against drawn bits, backward, AdamW; on a copy of the network."""
     digest = _digest(net)
     net = copy.deepcopy(net).train()
     work = count_layers(net, inputs, name=receiver, training=True)
-    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    inputs = inputs.contiguous(memory_format=net.memory_format)
     with torch.no_grad():
         bits = (net(inputs) > 0).float()
     step = torch.optim.AdamW(net.parameters(), lr=1e-4)

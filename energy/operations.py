@@ -133,18 +133,27 @@ def count(net: Network, grid: Grid, name: str = "") -> OperationCount:
 
 
 def _count_hybrid(net: Hybrid, grid: Grid) -> tuple[int, int]:
-    """MACs of a hybrid receiver outside of its convolutions, and exponentials of its front end.
+    """MACs of a hybrid receiver outside of its convolutions, and exponentials of its demapping.
 
-    To those of LMMSE come, with R antennas, L levels per axis and D blocks, in complex MACs:
+    To those of LMMSE come, with R antennas, in complex MACs, for the front end's white noise: residuals and their
+    covariance as for rejecting interference, ``10 R^3`` for the inverse square root in each resource block, ``2 R^2``
+    per RE for y and the channel. And with L levels per axis, per RE and block:
 
-    * soft symbols: ``L`` per data RE (mean and second moment of both axes), with ``2 L`` exponentials;
-    * comparing with what was received: ``4 R`` per RE for each block and the last layer (two products and a combining
-      of ``1.5 R`` as above, and a squared magnitude).
+    * combining ``1.5 R`` and soft symbols ``2 L`` (square and scale of 2 L distances; mean and second moment of both
+      axes), whose exponentials torch counts;
+    * comparing with what was received: ``3 R`` (two products, a squared magnitude, a product with the reliability);
+    * interpolating a state of ``2 R + 1`` real values between two neighbours, half a complex MAC each.
+
+    and interpolating the last layer's ``2 K`` values.
     """
     front_end = count_classical("LMMSE", grid, net.num_bits)
-    levels, data = 2 ** (net.num_bits // 2), _pilots_and_data(grid)[2]
-    comparing = 4 * grid.num_rx * NUM_SYMBOLS * grid.num_subcarriers * (len(net.blocks) + 1)
-    return front_end.macs + 4 * (levels * data + comparing), front_end.other_elements["exp"] + 2 * levels * data
+    r, levels = grid.num_rx, 2 ** (net.num_bits // 2)
+    of_block = 1.5 * r + 2 * levels + 3 * r + (2 * r + 1) / 2
+    p, q, _ = _pilots_and_data(grid)
+    whitening = r * p * q + r * r * p * q + 10 * r**3 * grid.num_prb
+    per_re = len(net.blocks) * of_block + net.num_bits + 2 * r * r
+    complex_macs = whitening + per_re * NUM_SYMBOLS * grid.num_subcarriers
+    return front_end.macs + int(4 * complex_macs), front_end.other_elements["exp"]
 
 
 def count_classical(name: str, grid: Grid, num_bits: int) -> OperationCount:

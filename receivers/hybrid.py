@@ -1,131 +1,240 @@
-"""Hybrid receivers: a classical receiver whose channel, symbols and LLRs a small network corrects.
+"""Hybrid receivers: a classical receiver that detects, and a small network that follows the channel between detections.
 
-The front end is LMMSE channel estimation with a fixed covariance (:func:`receivers.classical.robust_estimator`),
-LMMSE combining and exact demapping. It knows the channel near the pilots; farther away a moving channel has drifted.
-The network follows it with the data as further pilots: it carries an estimate of the channel and one of the symbols,
-which begin with the front end's; each block compares them with what was received and moves them. The last layer
-starts at zero, so that the untrained network returns the front end's LLRs as they are.
+The front end, LMMSE channel estimation with a fixed covariance (:func:`receivers.classical.robust_estimator`), knows the
+channel near the pilots; farther away a moving channel has drifted. The data can serve as further pilots once they are
+detected, and a better channel detects them better, as in expectation maximisation (A. P. Dempster, N. M. Laird,
+D. B. Rubin, J. Royal Statistical Society B 39(1), 1977): each block detects with the channel as it is (exact means of the
+symbols, nothing to learn), sees what these symbols say about the channel, and moves it (learned). A channel changes
+little over half a resource block, so that there the network sees means and moves the channel once.
+
+The last layers start at zero, so that the untrained network puts out the LLRs of the classical receiver.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.functional import avg_pool2d, interpolate
 
 from channels import Slots
-from receivers.classical import combine, demap, robust_estimator, soft_symbols
+from channels.grid import pam_levels
+from receivers.classical import robust_estimator
+from receivers.classical.interference import across_antennas, residual_covariance, whitener
 from receivers.network import Network
 
-_DILATIONS = ((1, 1), (2, 3), (3, 6), (1, 2))
-"""Over symbols and subcarriers; the blocks take them in turn."""
+SUBCARRIERS_PER_STATE = 6
+"""The network has one state for so many neighbouring REs of a symbol."""
+
+_DILATIONS = ((1, 1), (2, 1), (1, 2), (1, 1))
+"""Over symbols and states; the blocks take them in turn."""
+
+_LEAST_ERROR_VAR = 1e-5
+_LEAST_GAIN = 1e-4
+_LEAST_VAR = 1e-4
+"""Powers are kept above these, which are far below what matters for 256-QAM, so that no gradient explodes."""
 
 
 class Hybrid(Network):
-    """The network: features to LLRs ``(B, num_bits, S, F)``, positive meaning 1.
+    """The network: features to LLRs ``(B, num_bits, S, F)``, positive meaning 1; F is whole resource blocks.
 
     It has no batch normalisation, so that a slot's LLRs depend on that slot alone in training too.
 
     Args:
         num_rx: receive antennas R.
-        num_bits: LLRs per RE.
-        width: channels of its state.
+        num_bits: LLRs per RE, even; those beyond a slot's modulation mean nothing.
+        width: channels of a state.
         depth: blocks.
     """
 
     content: ClassVar[str] = (
-        "LLRs of the front end; received grid per antenna, real parts, then imaginary parts; its channel estimate per "
-        "antenna, likewise; its symbol, real and imaginary part (the pilot on pilots), and the symbol's error power (0 "
-        "on pilots); the mean error power of the channel estimate; noise-plus-interference power"
+        "received grid per antenna in white noise, real parts, then imaginary parts; the front end's channel estimate, "
+        "likewise; known symbol, real and imaginary part (0 on data); 1 on data, else 0; mean error power of the channel "
+        "estimate; noise-plus-interference power; bits per symbol of the slot"
     )
+    memory_format: ClassVar[torch.memory_format] = torch.contiguous_format  # most of its time goes to planes
 
     def __init__(self, num_rx: int = 2, num_bits: int = 4, width: int = 24, depth: int = 6) -> None:
-        super().__init__(num_features=num_bits + 4 * num_rx + 5, num_bits=num_bits)
-        self.num_rx = num_rx
-        self.conv_in = nn.Conv2d(self.num_features, width, 3, padding=1)
+        super().__init__(num_features=4 * num_rx + 6, num_bits=num_bits)
+        self.num_rx, self.width = num_rx, width
         self.blocks = nn.ModuleList(_Block(num_rx, width, _DILATIONS[i % len(_DILATIONS)]) for i in range(depth))
-        self.conv_out = nn.Conv2d(width + num_findings(num_rx), 2 * num_bits, 1)
+        self.conv_out = nn.Conv2d(width, 2 * num_bits, 1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
+        self.register_buffer("levels", _levels_by_order(num_bits), persistent=False)
+        self._labels = [
+            (torch.nonzero(bit == 1)[:, 0].tolist(), torch.nonzero(bit == 0)[:, 0].tolist())
+            for bit in pam_levels(num_bits // 2)[1].T
+        ]  # of the levels, by bit: those where it is 1, those where it is 0
 
     @staticmethod
     def features(slots: Slots) -> torch.Tensor:
-        """Everything that the front end finds; float32 ``(B, K + 4 R + 5, S, F)`` in the order of :attr:`content`."""
-        channel, error_var = robust_estimator(slots.y.shape[-1], str(slots.y.device)).estimate(slots)
+        """What was received, what is known of it, and the front end's channel; in the order of :attr:`content`."""
+        y, channel, error_var = front_end(slots)
         told_var = (slots.noise_var + slots.interference_var)[:, None, None]
-        z, z_var = combine(slots.y, channel, told_var + error_var[:, 0])
-        llrs = demap(z, z_var, slots.bits_per_symbol, slots.bits.shape[1])
-        symbol, symbol_var = soft_symbols(z, z_var, slots.bits_per_symbol)
-        symbol = torch.where(slots.is_data, symbol, slots.pilots)
-        planes = [symbol.real, symbol.imag, symbol_var * slots.is_data, error_var[:, 0], told_var]
+        known = torch.where(slots.is_data, 0, slots.pilots)
+        planes = [
+            known.real, known.imag, slots.is_data, error_var[:, 0], told_var, slots.bits_per_symbol[:, None, None],
+        ]  # fmt: skip
         return torch.cat(
             [
-                llrs, slots.y.real, slots.y.imag, channel.real, channel.imag,
-                torch.stack([plane.expand(symbol.shape) for plane in planes], 1),
+                y.real, y.imag, channel.real, channel.imag,
+                torch.stack([plane.float().expand(known.shape) for plane in planes], 1),
             ], 1,
         )  # fmt: skip
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        k, r = self.num_bits, self.num_rx
-        llrs, y, channel, symbol, uncertain, told_var = x.split([k, 2 * r, 2 * r, 2, 2, 1], 1)
-        state = self.conv_in(torch.cat([torch.tanh(llrs / 2), y, channel, symbol, uncertain, told_var.log()], 1))
+        r = self.num_rx
+        y, channel, known, is_data, error_var, told_var, order = x.split([2 * r, 2 * r, 2, 1, 1, 1, 1], 1)
+        levels = self.levels[order[:, 0, 0, 0].long() // 2 - 1][..., None, None]
+        received = Received(y, told_var, known, is_data, levels)
+        log_error = error_var.clamp_min(_LEAST_ERROR_VAR).log()
+        state = x.new_zeros(x.shape[0], self.width, x.shape[2], x.shape[3] // SUBCARRIERS_PER_STATE)
         for block in self.blocks:
-            state, channel, symbol = block(state, channel, symbol, y, told_var)
-        found = findings(channel, symbol, y, told_var)
-        scale, shift = self.conv_out(torch.cat([torch.relu(state), found], 1)).chunk(2, 1)
+            found = findings(received, channel, log_error)
+            steps = block(state, avg_pool2d(found, (1, SUBCARRIERS_PER_STATE)))
+            state = state + steps[0]
+            channel = channel + _over_subcarriers(steps[1])
+            log_error = log_error + _over_subcarriers(steps[2])
+        scale, shift = _over_subcarriers(self.conv_out(torch.relu(state))).chunk(2, 1)
+        llrs = self._demap(*combine(received, channel, log_error), levels)
         return llrs + scale * llrs + shift
+
+    def _demap(self, z: torch.Tensor, var: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+        """Exact LLRs ``(B, K, S, F)`` of symbol estimates, bits of both axes in turn (TS 38.211, 5.1)."""
+        axes = [-(part - levels).square() / var for part in z.split(1, 1)]
+        return torch.cat(
+            [
+                torch.logsumexp(metric[:, ones], 1, keepdim=True) - torch.logsumexp(metric[:, zeros], 1, keepdim=True)
+                for ones, zeros in self._labels
+                for metric in axes
+            ], 1,
+        )  # fmt: skip
+
+
+def front_end(slots: Slots) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The classical part: a channel estimate, and antennas turned so that interference is white noise.
+
+    The covariance of noise and interference comes from the residuals at the pilots of each resource block, as that of
+    LMMSE-IRC, and ``y`` and the channel are multiplied by its inverse square root.
+
+    Returns:
+        y and channel, complex64 ``(B, R, S, F)``, in white noise of the power that was told, and the mean error power
+        of the channel, float32 ``(B, 1, S, 1)``.
+    """
+    estimator = robust_estimator(slots.y.shape[-1], str(slots.y.device))
+    channel, error_var = estimator.estimate(slots)
+    sample = residual_covariance(slots, channel)
+    weights = whitener(sample, estimator.split_error(slots), slots.noise_var + slots.interference_var)
+    return across_antennas(weights, slots.y), across_antennas(weights, channel), error_var
 
 
 class _Block(nn.Module):
-    """Compare the estimates with what was received, look around, move the estimates."""
+    """Compare what was found with the state, look around, and say by how much to move state, channel and its error."""
 
     def __init__(self, num_rx: int, width: int, dilation: tuple[int, int]) -> None:
         super().__init__()
-        self.sizes = [width, 2 * num_rx, 2]
+        self.sizes = [width, 2 * num_rx, 1]
         self.compare = nn.Conv2d(width + num_findings(num_rx), width, 1)
         self.look_around = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, groups=width)
         self.move = nn.Conv2d(width, sum(self.sizes), 1)
-        with torch.no_grad():  # the estimates stay the front end's until there is a reason to move them
+        with torch.no_grad():  # the channel stays the front end's until there is a reason to move it
             self.move.weight[width:] = 0
             self.move.bias[width:] = 0  # type: ignore[index]
 
-    def forward(
-        self, state: torch.Tensor, channel: torch.Tensor, symbol: torch.Tensor, y: torch.Tensor, var: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        x = torch.relu(self.compare(torch.cat([state, findings(channel, symbol, y, var)], 1)))
-        steps = self.move(torch.relu(self.look_around(x))).split(self.sizes, 1)
-        return state + steps[0], channel + steps[1], symbol + steps[2]
+    def forward(self, state: torch.Tensor, found: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x = torch.relu(self.compare(torch.cat([state, found], 1)))
+        return self.move(torch.relu(self.look_around(x))).split(self.sizes, 1)
+
+
+class Received(NamedTuple):
+    """What does not change from block to block, in real numbers.
+
+    Attributes:
+        y: received grid, real parts of the R antennas, then imaginary parts, float32 ``(B, 2 R, S, F)``.
+        told_var: noise-plus-interference power, float32 ``(B, 1, S, F)``.
+        known: known symbols, real and imaginary part, 0 on data, float32 ``(B, 2, S, F)``.
+        is_data: 1 on data, else 0, float32 ``(B, 1, S, F)``.
+        levels: of each slot's PAM in the order of labels, float32 ``(B, L, 1, 1)``.
+    """
+
+    y: torch.Tensor
+    told_var: torch.Tensor
+    known: torch.Tensor
+    is_data: torch.Tensor
+    levels: torch.Tensor
+
+
+def combine(received: Received, channel: torch.Tensor, log_error: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """:func:`receivers.classical.combine` in real numbers.
+
+    Args:
+        received: what was received.
+        channel: estimate h, laid out as ``received.y``.
+        log_error: logarithm of the estimate's error power, float32 ``(B, 1, S, F)``.
+
+    Returns:
+        symbol estimates, real and imaginary part, float32 ``(B, 2, S, F)``, and their error power ``(B, 1, S, F)``.
+    """
+    (y_re, y_im), (h_re, h_im) = received.y.chunk(2, 1), channel.chunk(2, 1)
+    gain = (h_re.square() + h_im.square()).sum(1, keepdim=True).clamp_min(_LEAST_GAIN)
+    z_re = (h_re * y_re + h_im * y_im).sum(1, keepdim=True)
+    z_im = (h_re * y_im - h_im * y_re).sum(1, keepdim=True)
+    var = (received.told_var + log_error.clamp(-12, 3).exp()) / gain
+    return torch.cat([z_re, z_im], 1) / gain, var.clamp_min(_LEAST_VAR)
 
 
 def num_findings(num_rx: int) -> int:
     """Channels of :func:`findings` for ``num_rx`` receive antennas."""
-    return 2 * num_rx + 6
+    return 4 * num_rx + 6
 
 
-def findings(channel: torch.Tensor, symbol: torch.Tensor, y: torch.Tensor, var: torch.Tensor) -> torch.Tensor:
-    """What a channel h and symbols x say about the received grid, in real numbers.
+def findings(received: Received, channel: torch.Tensor, log_error: torch.Tensor) -> torch.Tensor:
+    """What a channel h says about the symbols, and these about the channel.
+
+    With the mean x and the variance v of each symbol given ``y`` and h (the known symbol and 0 off data) and the error
+    ``e_r = y_r - h_r x`` of each antenna:
 
     Args:
-        channel, y: real parts of the R antennas, then imaginary parts, float32 ``(B, 2 R, S, F)``.
-        symbol: real and imaginary part, float32 ``(B, 2, S, F)``.
-        var: noise-plus-interference power, float32 ``(B, 1, S, F)``.
+        received: what was received.
+        channel, log_error: as those of :func:`combine`.
 
     Returns:
-        float32 ``(B, 2 R + 6, S, F)``: the error ``e_r = y_r - h_r x`` times ``x*`` of each antenna, which is the way
-        that least squares would move h; the symbol that LMMSE combining finds, ``sum_r h_r* y_r / (sum_r |h_r|^2 +
-        var)``; x; ``var / (sum_r |h_r|^2 + var)``; and ``log sum_r |e_r|^2``, with a floor of -30 dB.
+        float32 ``(B, 4 R + 6, S, F)``: ``e_r x*``, which is the way that least squares would move h, real parts, then
+        imaginary parts; the same times the reliability ``exp(-20 v)``, which is 1 for a symbol that is certain; that
+        reliability; ``v``; ``|x|^2``; and logarithms of the error powers of the symbol estimate, of ``y`` as a multiple
+        of what was told, and of the channel.
     """
-    (y_re, y_im), (h_re, h_im), (x_re, x_im) = y.chunk(2, 1), channel.chunk(2, 1), symbol.chunk(2, 1)
+    z, var = combine(received, channel, log_error)
+    levels = received.levels
+    shares = [torch.softmax(-(part - levels).square() / var, 1) for part in z.split(1, 1)]
+    mean = torch.cat([(share * levels).sum(1, keepdim=True) for share in shares], 1)
+    square = ((shares[0] + shares[1]) * levels.square()).sum(1, keepdim=True)
+    x = received.is_data * mean + received.known
+    v = received.is_data * (square - mean.square().sum(1, keepdim=True))
+    (y_re, y_im), (h_re, h_im), (x_re, x_im) = received.y.chunk(2, 1), channel.chunk(2, 1), x.chunk(2, 1)
     e_re = y_re - h_re * x_re + h_im * x_im
     e_im = y_im - h_re * x_im - h_im * x_re
-    power = (h_re.square() + h_im.square()).sum(1, keepdim=True) + var
-    error_power = (e_re.square() + e_im.square()).sum(1, keepdim=True)
-    return torch.cat(
-        [
-            e_re * x_re + e_im * x_im, e_im * x_re - e_re * x_im,
-            (h_re * y_re + h_im * y_im).sum(1, keepdim=True) / power,
-            (h_re * y_im - h_im * y_re).sum(1, keepdim=True) / power,
-            symbol, var / power, torch.log(error_power + 1e-3),
-        ], 1,
-    )  # fmt: skip
+    towards = torch.cat([e_re * x_re + e_im * x_im, e_im * x_re - e_re * x_im], 1)
+    reliability = torch.exp(-20 * v)
+    error = (e_re.square() + e_im.square()).sum(1, keepdim=True)
+    excess = (error + 1e-3) / received.told_var.clamp_min(1e-3)
+    logs = 0.3 * torch.cat([var.log(), excess.log(), log_error], 1)
+    return torch.cat([towards, towards * reliability, reliability, v, x.square().sum(1, keepdim=True), logs], 1)
+
+
+def _over_subcarriers(states: torch.Tensor) -> torch.Tensor:
+    """From states to REs, by linear interpolation."""
+    return interpolate(states, scale_factor=(1.0, float(SUBCARRIERS_PER_STATE)), mode="bilinear", align_corners=False)
+
+
+def _levels_by_order(num_bits: int) -> torch.Tensor:
+    """Levels of one axis by label, float32 ``(K / 2, L)``: row i is for i + 1 bits, whose labels repeat each level.
+
+    So one detector serves all modulations up to K bits: equal levels share their probability, and a bit that
+    distinguishes none has an LLR of 0.
+    """
+    most = num_bits // 2
+    labels = torch.arange(2**most)
+    return torch.stack([pam_levels(bits)[0][labels >> (most - bits)] for bits in range(1, most + 1)])

@@ -18,9 +18,11 @@ class Network(nn.Module, ABC):
         num_features: C.
         num_bits: K.
         content: what the features are, in words, in their order.
+        memory_format: of weights and features in which it runs fastest.
     """
 
     content: ClassVar[str]
+    memory_format: ClassVar[torch.memory_format] = torch.channels_last
 
     def __init__(self, num_features: int, num_bits: int) -> None:
         super().__init__()

@@ -58,13 +58,13 @@ class NeuralReceiver:
     """A network and its card: a :class:`receivers.protocol.Receiver`."""
 
     def __init__(self, net: Network, card: Card, device: str = "cpu") -> None:
-        self.net = net.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.net = net.to(device, memory_format=net.memory_format).eval()  # type: ignore[call-overload]
         self.card, self.name = card, card.name
         self.digest = card.weights_sha256
 
     @torch.no_grad()
     def __call__(self, slots: Slots) -> torch.Tensor:
-        inputs = self.net.features(slots).contiguous(memory_format=torch.channels_last)
+        inputs = self.net.features(slots).contiguous(memory_format=self.net.memory_format)
         with full_precision():
             return self.net(inputs).float().contiguous()
 

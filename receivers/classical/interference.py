@@ -51,9 +51,37 @@ def unbiased(sample: torch.Tensor, parts: ErrorParts) -> torch.Tensor:
 
     Each eigenvalue is corrected for what :class:`ErrorParts` says of the residuals, and never made smaller.
     """
+    values, vectors = _unbiased(sample, parts)
+    return _assemble(values, vectors)
+
+
+def whitener(sample: torch.Tensor, parts: ErrorParts, var: torch.Tensor) -> torch.Tensor:
+    """``sqrt(var) C^-1/2`` with the C of :func:`unbiased`: turns noise and interference into white noise of power var.
+
+    Args:
+        sample, parts: as those of :func:`unbiased`.
+        var: float32 ``(B,)``.
+
+    Returns:
+        complex64 ``(B, num_prb, R, R)``.
+    """
+    values, vectors = _unbiased(sample, parts)
+    return _assemble((var[:, None, None] / values.clamp_min(1e-6)).sqrt(), vectors)
+
+
+def across_antennas(weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """A matrix per resource block, complex64 ``(B, num_prb, R, R)``, times a grid, complex64 ``(B, R, S, F)``."""
+    blocks = x.unflatten(-1, (-1, SUBCARRIERS_PER_ESTIMATE))
+    return torch.einsum("bprq,bqspk->brspk", weights, blocks).flatten(-2)
+
+
+def _unbiased(sample: torch.Tensor, parts: ErrorParts) -> tuple[torch.Tensor, torch.Tensor]:
     values, vectors = torch.linalg.eigh(sample)
     own, gain = parts.residual_own[:, None, None], parts.residual_gain[:, None, None]
-    values = torch.maximum((values - own) / gain, values)
+    return torch.maximum((values - own) / gain, values), vectors
+
+
+def _assemble(values: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
     return (vectors * values[..., None, :].to(vectors.dtype)) @ vectors.mH
 
 

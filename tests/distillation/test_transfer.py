@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from channels import Scenario, Slots, SlotStream, UserError
-from distillation.transfer import Taps, adapter, attention_loss, channels_at, feature_loss
+from distillation.transfer import Taps, adapter, attention_loss, channels_at, feature_loss, on_one_grid
 from receivers.network import Network
 from receivers.spec import build
 
 SPECS = {
     "deeprx-w0.0625-d3": ["conv_in", "blocks.1.conv2.0", "norm_out"],
-    "hybrid-w4-d2": ["conv_in", "blocks.1.look_around"],
+    "hybrid-w4-d2": ["blocks.0.compare", "blocks.1.look_around"],
 }
 
 
@@ -29,7 +29,7 @@ def test_taps_change_nothing_and_go(small: Scenario, spec: str) -> None:
         kept = taps.take()
         assert taps.take() == {}
     assert list(kept) == SPECS[spec]
-    assert kept["conv_in"].requires_grad
+    assert kept[SPECS[spec][0]].requires_grad
     assert not any(module._forward_hooks for module in net.modules())
     net(x)
     assert taps.take() == {}
@@ -88,6 +88,15 @@ def test_a_tensor_that_is_not_over_the_grid_is_refused() -> None:
 
     with pytest.raises(UserError, match=r"'pool' of teacher does not put out a tensor .*; take another module"):
         channels_at(Pooled(), ["out", "pool"], "teacher")
+
+
+def test_the_finer_grid_is_averaged_to_the_coarser() -> None:
+    fine, coarse = planes([1.0, 3.0, 5.0, 9.0]), planes([2.0, 7.0], [0.0, 1.0])
+    for student, teacher in ((fine, coarse), (coarse, fine)):
+        ours, theirs = on_one_grid(student, teacher)
+        assert ours.shape[2:] == theirs.shape[2:] == (1, 2)
+        assert torch.equal(ours if student is fine else theirs, planes([2.0, 7.0]))
+        assert torch.equal(theirs if student is fine else ours, coarse)
 
 
 def test_adapters_stand_only_between_unequal_channels() -> None:
