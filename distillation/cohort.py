@@ -139,7 +139,8 @@ class _Learner:
         together = ranks.wrap(self.net)
         self._forward = torch.compile(together) if job.training.compiled else together
         self._objective = Objective(job.distillation, self.net, teachers, job.seed)
-        self._optimizer = _optimizer([*self.net.parameters(), *self._objective.parameters()], job.training)
+        self._parameters = [*self.net.parameters(), *self._objective.parameters()]
+        self._optimizer = _optimizer(self._parameters, job.training)
         self._autocast = torch.autocast(
             torch.device(device).type, torch.bfloat16, job.training.precision == "auto" and _has_bfloat16(device)
         )
@@ -165,6 +166,8 @@ class _Learner:
         self._optimizer.zero_grad()
         with full_precision():
             (weight * loss).backward()
+        if self.job.training.max_gradient_norm is not None:
+            nn.utils.clip_grad_norm_(self._parameters, self.job.training.max_gradient_norm)
         self._optimizer.step()
         self.step += 1
         if not logged:

@@ -25,6 +25,7 @@ class Training(Record):
         learning_rate: after warm-up; held, then falling linearly to 0.
         weight_decay: decoupled.
         warmup_steps: linear rise of the learning rate.
+        max_gradient_norm: longer gradients are shortened to it; none are if not given.
         decay_from: part of ``steps`` after which the rate falls.
         precision: ``auto`` uses bfloat16 autocast on CUDA devices that have it, ``float32`` never.
         compiled: step through ``torch.compile``, for long trainings on a GPU.
@@ -38,6 +39,7 @@ class Training(Record):
     weight_decay: float = Field(1e-4, ge=0)
     warmup_steps: int = Field(800, ge=0)
     decay_from: float = Field(0.3, ge=0, le=1)
+    max_gradient_norm: float | None = Field(None, gt=0)
     precision: Literal["auto", "float32"] = "auto"
     compiled: bool = False
     checkpoint_steps: int = Field(200, ge=1)

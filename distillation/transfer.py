@@ -78,8 +78,8 @@ def channels_at(net: Network, paths: Iterable[str], whose: str) -> dict[str, int
         whose: named in errors, such as ``student``.
 
     Raises:
-        UserError: if a module does not exist, is not run, or does not put out one tensor over the slot's symbols and equal groups of its
-            subcarriers.
+        UserError: if a module does not exist, is not run, or does not put out one tensor over the slot's symbols and
+            equal groups of its subcarriers.
     """
     paths = list(paths)
     names = [name for name, _ in net.named_modules() if name]

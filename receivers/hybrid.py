@@ -1,10 +1,10 @@
 """Hybrid receivers: a classical receiver that detects, and a small network that follows the channel between detections.
 
-The front end, LMMSE channel estimation with a fixed covariance (:func:`receivers.classical.robust_estimator`), knows the
-channel near the pilots; farther away a moving channel has drifted. The data can serve as further pilots once they are
-detected, and a better channel detects them better, as in expectation maximisation (A. P. Dempster, N. M. Laird,
-D. B. Rubin, J. Royal Statistical Society B 39(1), 1977): each block detects with the channel as it is (exact means of the
-symbols, nothing to learn), sees what these symbols say about the channel, and moves it (learned). A channel changes
+The front end, LMMSE channel estimation with a fixed covariance (:func:`receivers.classical.robust_estimator`), knows
+the channel near the pilots; farther away a moving channel has drifted. The data can serve as further pilots once they
+are detected, and a better channel detects them better, as in expectation maximisation (A. P. Dempster, N. M. Laird,
+D. B. Rubin, J. Royal Statistical Society B 39(1), 1977): each block detects with the channel as it is (exact means of
+the symbols, nothing to learn), sees what these symbols say about the channel, and moves it (learned). A channel changes
 little over half a resource block, so that there the network sees means and moves the channel once.
 
 The last layers start at zero, so that the untrained network puts out the LLRs of the classical receiver.
@@ -27,7 +27,7 @@ from receivers.network import Network
 SUBCARRIERS_PER_STATE = 6
 """The network has one state for so many neighbouring REs of a symbol."""
 
-_DILATIONS = ((1, 1), (2, 1), (1, 2), (1, 1))
+_DILATIONS = ((1, 1), (3, 1), (6, 2), (2, 1))
 """Over symbols and states; the blocks take them in turn."""
 
 _LEAST_ERROR_VAR = 1e-5
@@ -49,10 +49,11 @@ class Hybrid(Network):
     """
 
     content: ClassVar[str] = (
-        "received grid per antenna in white noise, real parts, then imaginary parts; the front end's channel estimate, "
-        "likewise; known symbol, real and imaginary part (0 on data); 1 on data, else 0; mean error power of the channel "
-        "estimate; noise-plus-interference power; bits per symbol of the slot"
+        "received grid per antenna in white noise, real parts, then imaginary parts; the front end's channel "
+        "estimate, likewise; known symbol, real and imaginary part (0 on data); 1 on data, else 0; mean error power of "
+        "the channel estimate; noise-plus-interference power; bits per symbol of the slot"
     )
+    levels: torch.Tensor
     memory_format: ClassVar[torch.memory_format] = torch.contiguous_format  # most of its time goes to planes
 
     def __init__(self, num_rx: int = 2, num_bits: int = 4, width: int = 24, depth: int = 6) -> None:

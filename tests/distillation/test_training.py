@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from channels import Channels, Grid, Scenario, SlotStream, UserError
 from channels.dataset import Dataset, write_dataset
@@ -53,6 +54,26 @@ def test_resuming_gives_the_same_weights(tmp_path, small: Scenario, stop_at: int
     logs = [(tmp_path / d / "training" / "x.jsonl").read_text() for d in ("whole", "resumed")]
     assert logs[0] == logs[1]
     assert [json.loads(line)["step"] for line in logs[0].splitlines()] == list(range(1, 9))
+
+
+def test_long_gradients_are_shortened(tmp_path, small: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def seen(self: torch.optim.AdamW) -> None:
+        gradients = [p.grad.norm() for group in self.param_groups for p in group["params"]]
+        norms.append(float(torch.stack(gradients).norm()))
+        step(self)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", seen)
+    free = run(job(small), tmp_path / "free")
+    longest, median = max(norms), sorted(norms)[4]
+    assert median < longest
+    norms.clear()
+    clipped = run(job(small, training=TRAINING.model_copy(update={"max_gradient_norm": median})), tmp_path / "clipped")
+    assert max(norms) == pytest.approx(median, rel=1e-4)
+    assert min(norms) < 0.999 * median
+    assert clipped.digest != free.digest
 
 
 def test_a_student_resumes_too(tmp_path, small: Scenario, teacher: NeuralReceiver) -> None:
@@ -122,9 +143,10 @@ def test_a_hybrid_resumes_too(tmp_path, small: Scenario) -> None:
 
 def test_a_short_training_takes_a_hybrid_below_its_front_end(tmp_path, small: Scenario) -> None:
     one_pilot = small.model_copy(update={"grid": Grid(num_prb=2, pilot_patterns=((2,),)), "interferers": ()})
-    training = TRAINING.model_copy(update={"steps": 300, "batch_slots": 16, "learning_rate": 6e-3, "warmup_steps": 20})
-    trained = run(job(one_pilot, receiver="hybrid-w8-d3", training=training), tmp_path)
-    front_end = NeuralReceiver(build("hybrid-w8-d3"), trained.card)
+    changes = {"steps": 500, "batch_slots": 16, "learning_rate": 5e-3, "max_gradient_norm": 1.0, "warmup_steps": 20}
+    training = TRAINING.model_copy(update=changes)
+    trained = run(job(one_pilot, receiver="hybrid-w8-d6", training=training), tmp_path)
+    front_end = NeuralReceiver(build("hybrid-w8-d6"), trained.card)
     for num_prb in (2, 10):  # it learned on two resource blocks
         wide = one_pilot.model_copy(update={"grid": Grid(num_prb=num_prb, pilot_patterns=((2,),))})
         unseen = SlotStream(wide, 7, 256, "test").block(0)
