@@ -25,7 +25,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-SIZES = ("hybrid-w8-d4", "hybrid-w16-d4", "deeprx-w0.0625-d5", "deeprx-w0.125-d5")
+from channels import Grid, scenario
+from distillation import cohort
+from distillation.objective import Distillation
+from distillation.training import Job, Training
+from receivers.spec import build
+from receivers.weights import Card, NeuralReceiver
+
+SIZES = ("hybrid-w8-d5", "hybrid-w20-d8", "deeprx-w0.0625-d5", "deeprx-w0.125-d5")
 TEACHER = "deeprx"
 TEMPERATURES = (1.0, 4.0)
 CONSOLE = Console(width=120)
@@ -83,13 +90,6 @@ def _run(members: list[int], steps: int) -> dict:
 
 
 def _train(members: list[int], steps: int) -> dict:
-    from channels import Grid, scenario
-    from distillation import cohort
-    from distillation.objective import Distillation
-    from distillation.training import Job, Training
-    from receivers.spec import build
-    from receivers.weights import Card, NeuralReceiver
-
     wide = scenario("desk").model_copy(update={"grid": Grid(num_prb=26, pilot_patterns=((2,),))})
     training = Training(
         steps=steps, batch_slots=16, optimizer="adamw", learning_rate=1e-3, warmup_steps=0, checkpoint_steps=steps
@@ -111,7 +111,15 @@ def _train(members: list[int], steps: int) -> dict:
             chosen, Path(folder), on_step=lambda job, state: ends.update({state.step: time.perf_counter()})
         )
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    stream = chosen[0].stream("cpu")
+    return {
+        "seconds": ends[steps] - ends[1], "peak_mib": peak_mib, "digests": {r.name: r.digest for r in receivers},
+        **(_parts(chosen[0], teacher, steps - 1) if len(chosen) > 1 else {}),
+    }  # fmt: skip
+
+
+def _parts(job: Job, teacher: NeuralReceiver, steps: int) -> dict[str, float]:
+    """What the steps spend on what is shared."""
+    stream = job.stream("cpu")
     begin = time.perf_counter()
     blocks = [stream.block(i) for i in range(4)]
     block_s = (time.perf_counter() - begin) / len(blocks)
@@ -119,10 +127,7 @@ def _train(members: list[int], steps: int) -> dict:
     for slots in blocks:
         teacher(slots)
     teacher_s = (time.perf_counter() - begin) / len(blocks)
-    return {
-        "seconds": ends[steps] - ends[1], "peak_mib": peak_mib, "digests": {r.name: r.digest for r in receivers},
-        "blocks_s": (steps - 1) * block_s, "teacher_s": (steps - 1) * teacher_s,
-    }  # fmt: skip
+    return {"blocks_s": steps * block_s, "teacher_s": steps * teacher_s}
 
 
 if __name__ == "__main__":

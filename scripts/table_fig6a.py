@@ -1,4 +1,4 @@
-"""Classical receivers beside a public rerun of DeepRx's figure 6(a): BER of 16-QAM without interference.
+"""Receivers beside a public rerun of DeepRx's figure 6(a): BER of 16-QAM without interference.
 
 Here SINR is per receive antenna. The rerun's definition is not stated; the last columns show its known-channel curve
 beside ours 3 dB further up, as a definition by the power of both antennas together would have it.
@@ -7,39 +7,47 @@ The rerun (github.com/Tonyerwite/DeepRX, MATLAB's 5G Toolbox) has 1000 slots per
 ``deeprx-2021`` with its test channels, one or two pilot symbols, and all receivers on the same slots. Counts go to
 ``runs/fig6a``, and a second call goes on.
 
-    python scripts/table_fig6a.py [--slots 2048] [--workers 2]
+    python scripts/table_fig6a.py [--receiver NAME] [--slots 2048] [--workers 2]
+
+``--receiver`` is one of the zoo, which is shown 3 dB further up beside the rerun's DeepRx.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from channels import SlotStream, scenario
+from channels import SlotStream, UserError, scenario
+from receivers import zoo
 from receivers.ber import Evaluation, count_errors, rates
 from receivers.classical import LmmseReceiver, LsReceiver, PerfectCsiReceiver
+from receivers.protocol import Receiver
 
 SINR_DB = (0.0, 6.0, 12.0, 18.0)
 SHIFT_DB = 3.0  # of a power convention that sums both antennas
 PILOTS = {1: ((2,), (3,)), 2: ((2, 11), (3, 11))}
+DEEPRX = {0.0: (0.1981, 0.1658), 6.0: (0.0533, 0.0461), 12.0: (0.004064, 0.002817), 18.0: (0.000539, 0.000188)}
+"""Of the rerun, with 1 pilot and with 2."""
 RERUN = {  # LMMSE with 1 pilot, with 2 pilots, with the channel known
     0.0: (0.2669, 0.2210, 0.1745), 6.0: (0.1882, 0.0591, 0.0488),
     12.0: (0.1545, 0.007657, 0.003289), 18.0: (0.1482, 0.002431, 0.000233),
 }  # fmt: skip
 
 
-def count(pilots: int, slots: int, workers: int) -> pd.DataFrame:
+def count(pilots: int, receiver: str | None, slots: int, workers: int) -> pd.DataFrame:
     base = scenario("deeprx-2021")
     grid = base.grid.model_copy(update={"pilot_patterns": PILOTS[pilots]})
     quiet = base.model_copy(update={"grid": grid, "interferers": ()})
     points = tuple(s + d for s in SINR_DB for d in (0.0, SHIFT_DB))
     evaluation = Evaluation(sinr_db=points, block_slots=64, min_slots=slots, max_slots=slots, target_slot_errors=None)
     path = Path("runs/fig6a") / f"pilots-{pilots}.parquet"
-    receivers = [LsReceiver(), LmmseReceiver(quiet), PerfectCsiReceiver()]
+    receivers: list[Receiver] = [LsReceiver(), LmmseReceiver(quiet), PerfectCsiReceiver()]
+    receivers += [zoo.load(receiver)] if receiver else []
     stream = SlotStream(quiet, 1, evaluation.block_slots, "test")
     for state in count_errors(receivers, stream, evaluation, path, workers):
         if state.stopped:
@@ -49,23 +57,38 @@ def count(pilots: int, slots: int, workers: int) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--receiver", help="a receiver of the zoo")
     parser.add_argument("--slots", type=int, default=2048, help="slots per point, a multiple of 64")
     parser.add_argument("--workers", type=int, default=1)
-    arguments = parser.parse_args()
-    found = {pilots: count(pilots, arguments.slots, arguments.workers) for pilots in PILOTS}
-    table = Table("SINR dB", "LS 1", "LMMSE 1", "rerun", "LS 2", "LMMSE 2", "rerun", "known", "known, 3 dB up", "rerun")
-    for sinr_db in SINR_DB:
+    given = parser.parse_args()
+    try:
+        found = {pilots: count(pilots, given.receiver, given.slots, given.workers) for pilots in PILOTS}
+    except UserError as error:
+        sys.exit(f"table_fig6a: {error}")
 
-        def cell(receiver: str, pilots: int, at: float = sinr_db) -> str:
-            row = found[pilots].loc[(receiver, at)]
-            return f"{row['ber']:.3g} ({row['ber_low']:.3g}..{row['ber_high']:.3g})"
+    def cell(receiver: str, pilots: int, at: float) -> str:
+        row = found[pilots].loc[(receiver, at)]
+        return f"{row['ber']:.3g} ({row['ber_low']:.3g}..{row['ber_high']:.3g})"
 
-        one, two, known = (f"{ber:.3g}" for ber in RERUN[sinr_db])
-        table.add_row(
-            f"{sinr_db:g}", cell("LS", 1), cell("LMMSE", 1), one, cell("LS", 2), cell("LMMSE", 2), two,
-            cell("perfect CSI", 2), cell("perfect CSI", 2, sinr_db + SHIFT_DB), known,
+    classical = Table(
+        "SINR dB", "LS 1", "LMMSE 1", "rerun", "LS 2", "LMMSE 2", "rerun", "known", "known, 3 dB up", "rerun"
+    )
+    names = (given.receiver, "rerun's DeepRx")
+    learned = Table("SINR dB, ours 3 dB up", *(f"{name} {p}" for p in PILOTS for name in names))
+    for at in SINR_DB:
+        up = at + SHIFT_DB
+        one, two, known = (f"{ber:.3g}" for ber in RERUN[at])
+        classical.add_row(
+            f"{at:g}", cell("LS", 1, at), cell("LMMSE", 1, at), one, cell("LS", 2, at), cell("LMMSE", 2, at), two,
+            cell("perfect CSI", 2, at), cell("perfect CSI", 2, up), known,
         )  # fmt: skip
-    Console(width=190).print(table)
+        if given.receiver:
+            pairs = zip(PILOTS, DEEPRX[at], strict=True)
+            learned.add_row(f"{at:g}", *(x for p, ber in pairs for x in (cell(given.receiver, p, up), f"{ber:.3g}")))
+    console = Console(width=190)
+    console.print(classical)
+    if given.receiver:
+        console.print(learned)
 
 
 if __name__ == "__main__":
