@@ -1,6 +1,8 @@
-"""Receivers of the zoo on another number of resource blocks than they were trained on, beside classical ones.
+"""Receivers of the zoo on another number of resource blocks, beside classical ones and the hybrids' own front end.
 
-    python scripts/evaluate_zoo.py --prb 26 [NAME...] [--slots 256] [--sinr-db 9 15] [--workers 2]
+    python scripts/evaluate_zoo.py --prb 26 [NAME...] [--slots 256] [--sinr-db 9 15] [--shares 0 0.8] [--workers 2]
+
+The front end is what an untrained hybrid computes.
 
 Receivers that share a scenario see the same test slots, of the seed that they were tested with. Counts go to
 ``runs/zoo``, and a second call goes on. The column "of record" is the BER on their own grid, from ``results.json``.
@@ -21,6 +23,8 @@ from channels import Scenario, SlotStream, UserError
 from receivers import zoo
 from receivers.ber import Evaluation, count_errors, rates
 from receivers.classical import classical_receivers
+from receivers.spec import build
+from receivers.weights import NeuralReceiver
 
 BLOCK_SLOTS = 32
 
@@ -40,13 +44,25 @@ def evaluate(names: Sequence[str], num_prb: int, evaluation: Evaluation, workers
     record = zoo.results(names[0])
     scenario = on_grid(record.scenario, num_prb)
     stream = SlotStream(scenario, record.test_seed, evaluation.block_slots, "test")
-    receivers = [*classical_receivers(scenario), *(zoo.load(name) for name in names)]
+    shipped = [zoo.load(name) for name in names]
+    receivers = [*classical_receivers(scenario), *_front_end(shipped), *shipped]
     path = Path("runs/zoo") / f"{scenario.name}-{num_prb}-prb.parquet"
     for state in count_errors(receivers, stream, evaluation, path, workers):
         if state.stopped:
-            print(f"{scenario.name}, {num_prb} PRB, {state.sinr_db:g} dB: {state.slots} slots", flush=True)
+            at = f"share {state.interference_share:g}, {state.sinr_db:g} dB"
+            print(f"{scenario.name}, {num_prb} PRB, {at}: {state.slots} slots", flush=True)
     found = rates(pd.read_parquet(path))
-    return found[found["sinr_db"].isin(evaluation.sinr_db) & found["receiver"].isin([r.name for r in receivers])]
+    asked = found["sinr_db"].isin(evaluation.sinr_db) & found["interference_share"].isin(evaluation.interference_shares)
+    return found[asked & found["receiver"].isin([r.name for r in receivers])]
+
+
+def _front_end(shipped: Sequence[NeuralReceiver]) -> list[NeuralReceiver]:
+    for receiver in shipped:
+        card = receiver.card
+        if card.receiver.startswith("hybrid"):
+            own = card.model_copy(update={"name": "front end", "weights_sha256": f"untrained/{card.receiver}"})
+            return [NeuralReceiver(build(card.receiver, card.num_rx, card.num_bits), own)]
+    return []
 
 
 def main() -> None:
@@ -55,11 +71,20 @@ def main() -> None:
     parser.add_argument("--prb", type=int, default=26, help="resource blocks")
     parser.add_argument("--slots", type=int, default=256, help=f"slots per point, a multiple of {BLOCK_SLOTS}")
     parser.add_argument("--sinr-db", type=float, nargs="+", default=[3.0, 9.0, 15.0, 21.0])
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.0], help="interference shares")
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     try:
         slots = {"block_slots": BLOCK_SLOTS, "min_slots": arguments.slots, "max_slots": arguments.slots}
-        evaluation = Evaluation.parse({"sinr_db": arguments.sinr_db, "target_slot_errors": None, **slots}, "evaluate")
+        evaluation = Evaluation.parse(
+            {
+                "sinr_db": arguments.sinr_db,
+                "interference_shares": arguments.shares,
+                "target_slot_errors": None,
+                **slots,
+            },
+            "evaluate",
+        )
         groups: dict[tuple[str, int], list[str]] = {}
         for name in arguments.names or zoo.names():
             record = zoo.results(name)
@@ -71,12 +96,17 @@ def main() -> None:
 
 
 def _print(found: pd.DataFrame, num_prb: int) -> None:
-    table = Table("SINR dB", "receiver", f"BER on {num_prb} PRB", "interval", "of record")
-    for row in found.sort_values(["sinr_db", "receiver"]).to_dict("records"):
+    table = Table("share", "SINR dB", "receiver", f"BER on {num_prb} PRB", "interval", "of record")
+    for row in found.sort_values(["interference_share", "sinr_db", "receiver"]).to_dict("records"):
         points = zoo.results(row["receiver"]).points if row["receiver"] in zoo.names() else ()
-        own = [p.counts.ber for p in points if (p.interference_share, p.sinr_db) == (0.0, row["sinr_db"])]
+        own = [
+            p.counts.ber
+            for p in points
+            if (p.interference_share, p.sinr_db) == (row["interference_share"], row["sinr_db"])
+        ]
         table.add_row(
-            f"{row['sinr_db']:g}", row["receiver"], f"{row['ber']:.2e}", f"{row['ber_low']:.2e}..{row['ber_high']:.2e}",
+            f"{row['interference_share']:g}", f"{row['sinr_db']:g}", row["receiver"], f"{row['ber']:.2e}",
+            f"{row['ber_low']:.2e}..{row['ber_high']:.2e}",
             f"{own[0]:.2e}" if own else "",
         )  # fmt: skip
     Console(width=140).print(table)

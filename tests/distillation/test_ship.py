@@ -188,7 +188,7 @@ def test_a_shipped_receiver_teaches_and_is_tested_on_another_grid(
     monkeypatch.setattr("sys.argv", ["evaluate_zoo", "--prb", "3", "--slots", "32", "--sinr-db", "10"])
     script("evaluate_zoo").main()
     counted = pd.read_parquet("runs/zoo/small-3-prb.parquet")
-    assert set(counted["receiver"]) >= {"LMMSE", "small-hybrid-w4-d1"}
+    assert set(counted["receiver"]) >= {"LMMSE", "front end", "small-hybrid-w4-d1"}
     assert set(counted["bits"]) & set(range(32 * 3 * 12 * 12 * 4, 32 * 3 * 12 * 13 * 4 + 1))
     shown = capsys.readouterr().out
     assert f"{next(p for p in zoo.results('small-hybrid-w4-d1').points if p.sinr_db == 10).counts.ber:.2e}" in shown
