@@ -2,10 +2,10 @@
 
 The front end, LMMSE channel estimation with a fixed covariance (:func:`receivers.classical.robust_estimator`), knows
 the channel near the pilots; farther away a moving channel has drifted. The data can serve as further pilots once they
-are detected, and a better channel detects them better, as in expectation maximisation (A. P. Dempster, N. M. Laird,
-D. B. Rubin, J. Royal Statistical Society B 39(1), 1977): each block detects with the channel as it is (exact means of
-the symbols, nothing to learn), sees what these symbols say about the channel, and moves it (learned). A channel changes
-little over half a resource block, so that there the network sees means and moves the channel once.
+are detected, and a better channel detects them better, after the manner of expectation maximisation (A. P. Dempster,
+N. M. Laird, D. B. Rubin, J. Royal Statistical Society B 39(1), 1977): each block detects with the channel as it is
+(exact means of the symbols, nothing to learn), sees what these symbols say about the channel, and moves it (learned). A
+channel changes little over half a resource block, so that there the network sees means and moves the channel once.
 
 The last layers start at zero, so that the untrained network puts out the LLRs of the classical receiver.
 """
@@ -33,7 +33,9 @@ _DILATIONS = ((1, 1), (3, 1), (6, 2), (2, 1))
 _LEAST_ERROR_VAR = 1e-5
 _LEAST_GAIN = 1e-4
 _LEAST_VAR = 1e-4
-"""Powers are kept above these, which are far below what matters for 256-QAM, so that no gradient explodes."""
+_LEAST_EXCESS = 1e-3
+"""Powers are kept above these so that no logarithm or quotient explodes; the last one bites above 30 dB of SINR, but
+only in what the network sees."""
 
 
 class Hybrid(Network):
@@ -121,13 +123,14 @@ def front_end(slots: Slots) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     LMMSE-IRC, and ``y`` and the channel are multiplied by its inverse square root.
 
     Returns:
-        y and channel, complex64 ``(B, R, S, F)``, in white noise of the power that was told, and the mean error power
-        of the channel, float32 ``(B, 1, S, 1)``.
+        y and channel, complex64 ``(B, R, S, F)``, in white noise of the power that was told as far as the pilots tell
+        its covariance, and the mean error power of the channel, float32 ``(B, 1, S, 1)``: that of the LMMSE estimate
+        before the antennas are turned, which is too small where interference is strong; the blocks move it.
     """
     estimator = robust_estimator(slots.y.shape[-1], str(slots.y.device))
     channel, error_var = estimator.estimate(slots)
     sample = residual_covariance(slots, channel)
-    weights = whitener(sample, estimator.split_error(slots), slots.noise_var + slots.interference_var)
+    weights = whitener(sample, estimator.split_error(slots, error_var), slots.noise_var + slots.interference_var)
     return across_antennas(weights, slots.y), across_antennas(weights, channel), error_var
 
 
@@ -195,7 +198,8 @@ def findings(received: Received, channel: torch.Tensor, log_error: torch.Tensor)
     """What a channel h says about the symbols, and these about the channel.
 
     With the mean x and the variance v of each symbol given ``y`` and h (the known symbol and 0 off data) and the error
-    ``e_r = y_r - h_r x`` of each antenna:
+    ``e_r = y_r - h_r x`` of each antenna. Least squares on soft decisions, as here, leans towards larger channels where
+    v is large (expectation maximisation would subtract ``h_r v``); v is told beside it.
 
     Args:
         received: what was received.
@@ -203,9 +207,9 @@ def findings(received: Received, channel: torch.Tensor, log_error: torch.Tensor)
 
     Returns:
         float32 ``(B, 4 R + 6, S, F)``: ``e_r x*``, which is the way that least squares would move h, real parts, then
-        imaginary parts; the same times the reliability ``exp(-20 v)``, which is 1 for a symbol that is certain; that
-        reliability; ``v``; ``|x|^2``; and logarithms of the error powers of the symbol estimate, of ``y`` as a multiple
-        of what was told, and of the channel.
+        imaginary parts; the same times the reliability ``exp(-20 v)``, 1 for a symbol that is certain, made for the
+        distances of 16-QAM; that reliability; ``v``; ``|x|^2``; and logarithms of the error powers of the symbol
+        estimate, of ``y`` as a multiple of what was told, and of the channel.
     """
     z, var = combine(received, channel, log_error)
     levels = received.levels
@@ -220,7 +224,7 @@ def findings(received: Received, channel: torch.Tensor, log_error: torch.Tensor)
     towards = torch.cat([e_re * x_re + e_im * x_im, e_im * x_re - e_re * x_im], 1)
     reliability = torch.exp(-20 * v)
     error = (e_re.square() + e_im.square()).sum(1, keepdim=True)
-    excess = (error + 1e-3) / received.told_var.clamp_min(1e-3)
+    excess = (error + _LEAST_EXCESS) / received.told_var.clamp_min(_LEAST_EXCESS)
     logs = 0.3 * torch.cat([var.log(), excess.log(), log_error], 1)
     return torch.cat([towards, towards * reliability, reliability, v, x.square().sum(1, keepdim=True), logs], 1)
 

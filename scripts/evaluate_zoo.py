@@ -60,7 +60,7 @@ def _front_end(shipped: Sequence[NeuralReceiver]) -> list[NeuralReceiver]:
     for receiver in shipped:
         card = receiver.card
         if card.receiver.startswith("hybrid"):
-            own = card.model_copy(update={"name": "front end", "weights_sha256": f"untrained/{card.receiver}"})
+            own = card.model_copy(update={"name": "front end", "weights_sha256": "front-end/1"})
             return [NeuralReceiver(build(card.receiver, card.num_rx, card.num_bits), own)]
     return []
 

@@ -88,12 +88,16 @@ class LmmseEstimator:
             error[group.chosen] = (prior - explained)[:, None, :, None].clamp_min(0)
         return h, error
 
-    def split_error(self, slots: Slots) -> ErrorParts:
-        """How much of the noise the estimate lets through, and what it adds of its own; see :class:`ErrorParts`."""
+    def split_error(self, slots: Slots, error: torch.Tensor) -> ErrorParts:
+        """How much of the noise the estimate lets through, and what it adds of its own; see :class:`ErrorParts`.
+
+        Args:
+            slots: received slots.
+            error: the estimate's mean error power, as :meth:`estimate` tells it.
+        """
         shape = (len(slots), slots.y.shape[2])
         gain, own = torch.empty(2, *shape, device=slots.y.device)
         residual_gain, residual_own = torch.empty(2, len(slots), device=slots.y.device)
-        _, error = self.estimate(slots)
         for group in pilot_groups(slots):
             _, power = group.raw_estimates(slots)
             unwanted = (slots.noise_var + slots.interference_var)[group.chosen]

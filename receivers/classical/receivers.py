@@ -82,8 +82,8 @@ class LmmseIrcReceiver(ClassicalReceiver):
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
         estimator = _test_covariance(self._scenario, self._device)
-        h, _ = estimator.estimate(slots)
-        parts = estimator.split_error(slots)
+        h, error = estimator.estimate(slots)
+        parts = estimator.split_error(slots, error)
         covariance = unbiased(residual_covariance(slots, h), parts)
         more = (1 + parts.gain)[..., None]  # at a data RE: (1 + gain) C + own I
         z, error_var = combine_rejecting(slots.y, h, covariance, parts.own[..., None] / more)

@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from channels import Channels, Grid, Interferer, Scenario, Slots, SlotStream, UserError, scenario
+from distillation.losses import bit_loss
+from receivers.ber import Evaluation
 from receivers.classical import combine as classical_combine
 from receivers.classical import demap, robust_estimator, soft_symbols
 from receivers.classical.interference import residual_covariance, unbiased
 from receivers.deeprx import DeepRx
-from receivers.export import export_onnx
+from receivers.export import export_int8, export_onnx
 from receivers.hybrid import Hybrid, Received, findings, num_findings
 from receivers.spec import build, parse_spec
 from receivers.weights import Card, NeuralReceiver, load, save
@@ -26,7 +28,7 @@ def front_end(slots: Slots) -> torch.Tensor:
     """The classical receiver that a hybrid begins with, built from its parts."""
     estimator = robust_estimator(slots.y.shape[-1])
     h, error_var = estimator.estimate(slots)
-    covariance = unbiased(residual_covariance(slots, h), estimator.split_error(slots))
+    covariance = unbiased(residual_covariance(slots, h), estimator.split_error(slots, error_var))
     told_var = (slots.noise_var + slots.interference_var)[:, None, None, None]
     values, vectors = torch.linalg.eigh(covariance.to(torch.complex128) / told_var)
     turn = (vectors * values[..., None, :] ** -0.5) @ vectors.mH
@@ -135,6 +137,22 @@ def test_findings_are_those_of_complex_arithmetic(small: Scenario) -> None:
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("modulation", "sinr_db", "share"), [("256-QAM", 50, 0.0), ("QPSK", -20, 0.99), ("QPSK", 30, 0.999)]
+)
+def test_extremes_leave_gradients_finite(modulation: str, sinr_db: float, share: float) -> None:
+    made = Scenario(
+        name="extreme", grid=Grid(num_prb=1), modulations=(modulation,), channels=Channels(test=("TDL-A",)),
+        interferers=(Interferer(),),
+    )  # fmt: skip
+    slots = SlotStream(made, 1, 16, "test").at_sinr(sinr_db, share).block(0)
+    net = moved("hybrid-w4-d4", num_bits=made.bits_per_symbol).train()
+    loss = bit_loss(net(net.features(slots)), slots)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() and p.grad.abs().max() < 1e3 for p in net.parameters())
+
+
 def test_nothing_is_known_that_a_receiver_cannot_know(small: Scenario) -> None:
     slots = SlotStream(small, 1, 8).block(0)
     receiver = NeuralReceiver(moved(), card())
@@ -186,6 +204,12 @@ def test_the_exported_file_computes_the_same_llrs(tmp_path, small: Scenario) -> 
     parity = export_onnx(receiver, tmp_path / "out", SlotStream(small, 1, 8, "test"), (0.0, 10.0), (0.0, 0.5))
     assert parity.equal
     assert parity.max_llr > 1
+    evaluation = Evaluation(sinr_db=(10,), block_slots=8, min_slots=8, max_slots=8, target_slot_errors=None)
+    calibration = receiver.net.features(SlotStream(small, 1, 8, "train", purpose="calibration").block(0))
+    found = export_int8(tmp_path / "out" / "net.onnx", calibration, SlotStream(small, 1, 8, "test"), evaluation, 0.4)
+    fresh = SlotStream(small, 1, 8, "test").at_sinr(10.0).block(5)
+    both = torch.stack([r(fresh)[fresh.bit_mask] for r in (receiver, OnnxReceiver(found.path, "int8"))])
+    assert torch.corrcoef(both)[0, 1] > 0.99
     wide = SlotStream(small.model_copy(update={"grid": Grid(num_prb=5)}), 1, 3, "test").block(0)
     exported = OnnxReceiver(tmp_path / "out" / "net.onnx", "x")
     torch.testing.assert_close(exported(wide), receiver(wide), atol=1e-3, rtol=1e-3)
