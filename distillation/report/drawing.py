@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -179,7 +180,9 @@ def to_files(figure: Figure | Map) -> dict[str, bytes]:
     files = {}
     for kind in ("png", "pdf"):
         buffer = io.BytesIO()
-        drawn.savefig(buffer, format=kind, dpi=160, metadata={"CreationDate": None} if kind == "pdf" else None)
+        with warnings.catch_warnings():  # a busy machine takes long to place a legend, and matplotlib would say so
+            warnings.filterwarnings("ignore", 'Creating legend with loc="best" can be slow')
+            drawn.savefig(buffer, format=kind, dpi=160, metadata={"CreationDate": None} if kind == "pdf" else None)
         files[f"{figure.name}.{kind}"] = buffer.getvalue()
     plt.close(drawn)
     return files
