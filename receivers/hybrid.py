@@ -52,8 +52,8 @@ class Hybrid(Network):
 
     content: ClassVar[str] = (
         "received grid per antenna in white noise, real parts, then imaginary parts; the front end's channel "
-        "estimate, likewise; known symbol, real and imaginary part (0 on data); 1 on data, else 0; mean error power of "
-        "the channel estimate; noise-plus-interference power; bits per symbol of the slot"
+        "estimate, likewise; known symbol, real and imaginary part (0 on data); 1 on data, else 0; error power of the "
+        "channel estimate in its own direction; noise-plus-interference power; bits per symbol of the slot"
     )
     levels: torch.Tensor
     memory_format: ClassVar[torch.memory_format] = torch.contiguous_format  # most of its time goes to planes
@@ -91,7 +91,9 @@ class Hybrid(Network):
         r = self.num_rx
         y, channel, known, is_data, error_var, told_var, order = x.split([2 * r, 2 * r, 2, 1, 1, 1, 1], 1)
         levels = self.levels[order[:, 0, 0, 0].long() // 2 - 1][..., None, None]
-        received = Received(y, told_var, known, is_data, levels)
+        apart = (levels.amax(1, keepdim=True) - levels.amin(1, keepdim=True)) / (2 ** (order[:, :, :1, :1] / 2) - 1)
+        occupied = is_data + (known != 0).any(1, keepdim=True)
+        received = Received(y, told_var, known, is_data, occupied, levels, apart.square())
         log_error = error_var.clamp_min(_LEAST_ERROR_VAR).log()
         state = x.new_zeros(x.shape[0], self.width, x.shape[2], x.shape[3] // SUBCARRIERS_PER_STATE)
         for block in self.blocks:
@@ -124,14 +126,19 @@ def front_end(slots: Slots) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
     Returns:
         y and channel, complex64 ``(B, R, S, F)``, in white noise of the power that was told as far as the pilots tell
-        its covariance, and the mean error power of the channel, float32 ``(B, 1, S, 1)``: that of the LMMSE estimate
-        before the antennas are turned, which is too small where interference is strong; the blocks move it.
+        its covariance, and the error power of the channel in its own direction, by which combining is hurt, float32
+        ``(B, 1, S, F)``.
     """
+    told_var = slots.noise_var + slots.interference_var
     estimator = robust_estimator(slots.y.shape[-1], str(slots.y.device))
     channel, error_var = estimator.estimate(slots)
-    sample = residual_covariance(slots, channel)
-    weights = whitener(sample, estimator.split_error(slots, error_var), slots.noise_var + slots.interference_var)
-    return across_antennas(weights, slots.y), across_antennas(weights, channel), error_var
+    parts = estimator.split_error(slots, error_var)
+    weights = whitener(residual_covariance(slots, channel), parts, told_var)
+    channel = across_antennas(weights, channel)
+    gain = channel.abs().square().sum(1).clamp_min(_LEAST_GAIN)
+    stretch = across_antennas(weights, channel).abs().square().sum(1) / gain  # what white power became
+    error_var = (parts.gain * told_var[:, None])[..., None] + parts.own[..., None] * stretch
+    return across_antennas(weights, slots.y), channel, error_var[:, None]
 
 
 class _Block(nn.Module):
@@ -160,14 +167,18 @@ class Received(NamedTuple):
         told_var: noise-plus-interference power, float32 ``(B, 1, S, F)``.
         known: known symbols, real and imaginary part, 0 on data, float32 ``(B, 2, S, F)``.
         is_data: 1 on data, else 0, float32 ``(B, 1, S, F)``.
+        occupied: 1 where a symbol was sent, else 0, float32 ``(B, 1, S, F)``.
         levels: of each slot's PAM in the order of labels, float32 ``(B, L, 1, 1)``.
+        square_distance: of neighbouring levels, float32 ``(B, 1, 1, 1)``.
     """
 
     y: torch.Tensor
     told_var: torch.Tensor
     known: torch.Tensor
     is_data: torch.Tensor
+    occupied: torch.Tensor
     levels: torch.Tensor
+    square_distance: torch.Tensor
 
 
 def combine(received: Received, channel: torch.Tensor, log_error: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -198,18 +209,18 @@ def findings(received: Received, channel: torch.Tensor, log_error: torch.Tensor)
     """What a channel h says about the symbols, and these about the channel.
 
     With the mean x and the variance v of each symbol given ``y`` and h (the known symbol and 0 off data) and the error
-    ``e_r = y_r - h_r x`` of each antenna. Least squares on soft decisions, as here, leans towards larger channels where
-    v is large (expectation maximisation would subtract ``h_r v``); v is told beside it.
+    ``e_r = y_r - h_r x`` of each antenna.
 
     Args:
         received: what was received.
         channel, log_error: as those of :func:`combine`.
 
     Returns:
-        float32 ``(B, 4 R + 6, S, F)``: ``e_r x*``, which is the way that least squares would move h, real parts, then
-        imaginary parts; the same times the reliability ``exp(-20 v)``, 1 for a symbol that is certain, made for the
-        distances of 16-QAM; that reliability; ``v``; ``|x|^2``; and logarithms of the error powers of the symbol
-        estimate, of ``y`` as a multiple of what was told, and of the channel.
+        float32 ``(B, 4 R + 6, S, F)``: ``e_r x* - h_r v``, which is the way that expectation maximisation would move h,
+        real parts, then imaginary parts; the same times the reliability, 1 for a symbol that is certain and falling with
+        v over the squared distance of neighbouring symbols, 0 for an RE without one; that reliability; ``v``;
+        ``|x|^2``; and logarithms of the error powers of the symbol estimate, of ``y`` as a multiple of what was told,
+        and of the channel.
     """
     z, var = combine(received, channel, log_error)
     levels = received.levels
@@ -221,8 +232,8 @@ def findings(received: Received, channel: torch.Tensor, log_error: torch.Tensor)
     (y_re, y_im), (h_re, h_im), (x_re, x_im) = received.y.chunk(2, 1), channel.chunk(2, 1), x.chunk(2, 1)
     e_re = y_re - h_re * x_re + h_im * x_im
     e_im = y_im - h_re * x_im - h_im * x_re
-    towards = torch.cat([e_re * x_re + e_im * x_im, e_im * x_re - e_re * x_im], 1)
-    reliability = torch.exp(-20 * v)
+    towards = torch.cat([e_re * x_re + e_im * x_im - h_re * v, e_im * x_re - e_re * x_im - h_im * v], 1)
+    reliability = received.occupied * torch.exp(-8 * v / received.square_distance)
     error = (e_re.square() + e_im.square()).sum(1, keepdim=True)
     excess = (error + _LEAST_EXCESS) / received.told_var.clamp_min(_LEAST_EXCESS)
     logs = 0.3 * torch.cat([var.log(), excess.log(), log_error], 1)

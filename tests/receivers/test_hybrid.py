@@ -28,13 +28,17 @@ def front_end(slots: Slots) -> torch.Tensor:
     """The classical receiver that a hybrid begins with, built from its parts."""
     estimator = robust_estimator(slots.y.shape[-1])
     h, error_var = estimator.estimate(slots)
-    covariance = unbiased(residual_covariance(slots, h), estimator.split_error(slots, error_var))
+    parts = estimator.split_error(slots, error_var)
+    covariance = unbiased(residual_covariance(slots, h), parts)
     told_var = (slots.noise_var + slots.interference_var)[:, None, None, None]
     values, vectors = torch.linalg.eigh(covariance.to(torch.complex128) / told_var)
     turn = (vectors * values[..., None, :] ** -0.5) @ vectors.mH
     turn = turn.to(torch.complex64).repeat_interleave(12, 1)
     y, h = (torch.einsum("bfrq,bqsf->brsf", turn, x) for x in (slots.y, h))
-    z, var = classical_combine(y, h, (slots.noise_var + slots.interference_var)[:, None, None] + error_var[:, 0])
+    # z = h^H y / |h|^2 with y's error told_var I + turn (gain C + own I) turn^H and turn C turn^H = told_var I
+    white = told_var[..., 0] * (1 + parts.gain[..., None])
+    own = (turn.mH @ h.permute(0, 3, 1, 2)).abs().square().sum(2).mT / h.abs().square().sum(1) * parts.own[..., None]
+    z, var = classical_combine(y, h, white + own)
     return demap(z, var, slots.bits_per_symbol, slots.bits.shape[1])
 
 
@@ -108,6 +112,9 @@ def test_soft_symbols_are_the_mean_and_variance_over_the_constellation(small: Sc
 def test_findings_are_those_of_complex_arithmetic(small: Scenario) -> None:
     mixed = small.model_copy(update={"modulations": ("QPSK", "64-QAM")})
     slots = SlotStream(mixed, 1, 6).block(0)
+    pilots = slots.pilots.clone()
+    pilots[..., 1::4] = 0  # on a symbol with pilots, nothing is sent there
+    slots = replace(slots, pilots=pilots)
     order, data = slots.bits_per_symbol, slots.is_data
     assert len(order.unique()) == 2
     generator = torch.Generator().manual_seed(2)
@@ -116,9 +123,12 @@ def test_findings_are_those_of_complex_arithmetic(small: Scenario) -> None:
     told_var = 0.1 * torch.rand(6, 1, 1, 1, generator=generator).expand(6, 1, 14, 24)
     known = torch.where(data, 0, slots.pilots)
     levels = Hybrid(num_bits=6).levels[order // 2 - 1][..., None, None]
+    occupied = data | (slots.pilots != 0)
+    assert not occupied.all()
+    square_distance = torch.tensor([2.0 if bits == 2 else 4 / 42 for bits in order])[:, None, None, None]
     received = Received(
         torch.cat([slots.y.real, slots.y.imag], 1), told_var, torch.stack([known.real, known.imag], 1),
-        data[:, None].float(), levels,
+        data[:, None].float(), occupied[:, None].float(), levels, square_distance,
     )  # fmt: skip
     found = findings(received, torch.cat([h.real, h.imag], 1), log_error)
     assert found.shape[1] == num_findings(2)
@@ -127,8 +137,8 @@ def test_findings_are_those_of_complex_arithmetic(small: Scenario) -> None:
     mean, spread = soft_symbols(z, var, order)
     x, v = torch.where(data, mean, slots.pilots), spread * data
     error = slots.y - h * x[:, None]
-    towards = error * x.conj()[:, None]
-    reliability = torch.exp(-20 * v)[:, None]
+    towards = error * x.conj()[:, None] - h * v[:, None]
+    reliability = torch.where(occupied, torch.exp(-8 * v / square_distance[:, 0]), 0)[:, None]
     excess = (error.abs().square().sum(1) + 1e-3) / told_var[:, 0].clamp_min(1e-3)
     expected = torch.cat([
         towards.real, towards.imag, towards.real * reliability, towards.imag * reliability, reliability,
