@@ -30,6 +30,7 @@ from channels.dataset import RecordedStream
 from channels.records import write_atomic
 from distillation.checkpoint import Bill, Checkpoint
 from distillation.lamb import Lamb
+from distillation.losses import bit_loss
 from distillation.objective import Objective
 from distillation.ranks import ALONE, Ranks, current
 from distillation.teachers import Teacher, Told
@@ -138,6 +139,7 @@ class _Learner:
         self.net: Network = net.to(device, memory_format=net.memory_format).train()  # type: ignore[call-overload]
         together = ranks.wrap(self.net)
         self._forward = torch.compile(together) if job.training.compiled else together
+        self._asked = {"early": True} if job.training.early_weight > 0 and net.detects_early else {}
         self._objective = Objective(job.distillation, self.net, teachers, job.seed)
         self._parameters = [*self.net.parameters(), *self._objective.parameters()]
         self._optimizer = _optimizer(self._parameters, job.training)
@@ -160,9 +162,12 @@ class _Learner:
         for group in self._optimizer.param_groups:
             group["lr"] = self.job.training.rate(self.step)
         with full_precision(), self._autocast:
-            llrs = self._forward(features.contiguous(memory_format=self.net.memory_format)).float()
+            out = self._forward(features.contiguous(memory_format=self.net.memory_format), **self._asked)
+        llrs, *early = (x.float() for x in (out if self._asked else [out]))
         progress = self.step / self.job.training.steps
         loss = self._objective(llrs, slots, [told[name] for name in self.listens_to], progress)
+        if early:
+            loss = loss + self.job.training.early_weight * sum(bit_loss(x, slots) for x in early) / len(early)
         self._optimizer.zero_grad()
         with full_precision():
             (weight * loss).backward()

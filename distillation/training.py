@@ -26,6 +26,8 @@ class Training(Record):
         weight_decay: decoupled.
         warmup_steps: linear rise of the learning rate.
         max_gradient_norm: longer gradients are shortened to it; none are if not given.
+        early_weight: of the true bits' mean loss over the LLRs that a hybrid has before its last block, beside the loss
+            of those that it puts out (deep supervision, 1409.5185); other nets have none such.
         decay_from: part of ``steps`` after which the rate falls.
         precision: ``auto`` uses bfloat16 autocast on CUDA devices that have it, ``float32`` never.
         compiled: step through ``torch.compile``, for long trainings on a GPU.
@@ -40,6 +42,7 @@ class Training(Record):
     warmup_steps: int = Field(800, ge=0)
     decay_from: float = Field(0.3, ge=0, le=1)
     max_gradient_norm: float | None = Field(None, gt=0)
+    early_weight: float = Field(0.0, ge=0)
     precision: Literal["auto", "float32"] = "auto"
     compiled: bool = False
     checkpoint_steps: int = Field(200, ge=1)

@@ -27,8 +27,11 @@ from receivers.network import Network
 SUBCARRIERS_PER_STATE = 6
 """The network has one state for so many neighbouring REs of a symbol."""
 
-_DILATIONS = ((1, 1), (3, 1), (6, 2), (2, 1))
-"""Over symbols and states; the blocks take them in turn."""
+EXPANSION = 3
+"""Channels inside a block for each channel of the state (inverted bottleneck, 1801.04381)."""
+
+_DILATIONS = ((1, 1), (2, 1), (3, 2), (1, 1))
+"""Over symbols and states; the blocks take the dilations in turn."""
 
 _LEAST_ERROR_VAR = 1e-5
 _LEAST_GAIN = 1e-4
@@ -48,6 +51,8 @@ class Hybrid(Network):
         num_bits: LLRs per RE, even; those beyond a slot's modulation mean nothing.
         width: channels of a state.
         depth: blocks.
+
+    ``net(x, early=True)`` gives the LLRs, and those of each detection before the last one, which training can use.
     """
 
     content: ClassVar[str] = (
@@ -57,8 +62,9 @@ class Hybrid(Network):
     )
     levels: torch.Tensor
     memory_format: ClassVar[torch.memory_format] = torch.contiguous_format  # most of its time goes to planes
+    detects_early: ClassVar[bool] = True
 
-    def __init__(self, num_rx: int = 2, num_bits: int = 4, width: int = 24, depth: int = 6) -> None:
+    def __init__(self, num_rx: int = 2, num_bits: int = 4, width: int = 16, depth: int = 6) -> None:
         super().__init__(num_features=4 * num_rx + 6, num_bits=num_bits)
         self.num_rx, self.width = num_rx, width
         self.blocks = nn.ModuleList(_Block(num_rx, width, _DILATIONS[i % len(_DILATIONS)]) for i in range(depth))
@@ -87,7 +93,7 @@ class Hybrid(Network):
             ], 1,
         )  # fmt: skip
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, early: bool = False) -> torch.Tensor | tuple[torch.Tensor, ...]:
         r = self.num_rx
         y, channel, known, is_data, error_var, told_var, order = x.split([2 * r, 2 * r, 2, 1, 1, 1, 1], 1)
         levels = self.levels[order[:, 0, 0, 0].long() // 2 - 1][..., None, None]
@@ -96,24 +102,28 @@ class Hybrid(Network):
         received = Received(y, told_var, known, is_data, occupied, levels, apart.square())
         log_error = error_var.clamp_min(_LEAST_ERROR_VAR).log()
         state = x.new_zeros(x.shape[0], self.width, x.shape[2], x.shape[3] // SUBCARRIERS_PER_STATE)
+        detected = detect(received, channel, log_error)
+        before = []
         for block in self.blocks:
-            found = findings(received, channel, log_error)
+            found = findings(received, channel, log_error, detected)
             steps = block(state, avg_pool2d(found, (1, SUBCARRIERS_PER_STATE)))
             state = state + steps[0]
             channel = channel + _over_subcarriers(steps[1])
             log_error = log_error + _over_subcarriers(steps[2])
+            detected = detect(received, channel, log_error)
+            before.append(detected)
         scale, shift = _over_subcarriers(self.conv_out(torch.relu(state))).chunk(2, 1)
-        llrs = self._demap(*combine(received, channel, log_error), levels)
-        return llrs + scale * llrs + shift
+        llrs = self._llrs(detected)
+        llrs = llrs + scale * llrs + shift
+        return (llrs, *(self._llrs(detected) for detected in before[:-1])) if early else llrs
 
-    def _demap(self, z: torch.Tensor, var: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
-        """Exact LLRs ``(B, K, S, F)`` of symbol estimates, bits of both axes in turn (TS 38.211, 5.1)."""
-        axes = [-(part - levels).square() / var for part in z.split(1, 1)]
+    def _llrs(self, detected: Detected) -> torch.Tensor:
+        """Exact LLRs ``(B, K, S, F)``, bits of both axes in turn (TS 38.211, 5.1)."""
         return torch.cat(
             [
                 torch.logsumexp(metric[:, ones], 1, keepdim=True) - torch.logsumexp(metric[:, zeros], 1, keepdim=True)
                 for ones, zeros in self._labels
-                for metric in axes
+                for metric in detected.metrics
             ], 1,
         )  # fmt: skip
 
@@ -147,9 +157,11 @@ class _Block(nn.Module):
     def __init__(self, num_rx: int, width: int, dilation: tuple[int, int]) -> None:
         super().__init__()
         self.sizes = [width, 2 * num_rx, 1]
-        self.compare = nn.Conv2d(width + num_findings(num_rx), width, 1)
-        self.look_around = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, groups=width)
-        self.move = nn.Conv2d(width, sum(self.sizes), 1)
+        inner = EXPANSION * width
+        padding = (2 * dilation[0], dilation[1])
+        self.compare = nn.Conv2d(width + num_findings(num_rx), inner, 1)
+        self.look_around = nn.Conv2d(inner, inner, (5, 3), padding=padding, dilation=dilation, groups=inner)
+        self.move = nn.Conv2d(inner, sum(self.sizes), 1)
         with torch.no_grad():  # the channel stays the front end's until there is a reason to move it
             self.move.weight[width:] = 0
             self.move.bias[width:] = 0  # type: ignore[index]
@@ -181,23 +193,32 @@ class Received(NamedTuple):
     square_distance: torch.Tensor
 
 
-def combine(received: Received, channel: torch.Tensor, log_error: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """:func:`receivers.classical.combine` in real numbers.
+class Detected(NamedTuple):
+    """What a channel says about the symbols.
+
+    Attributes:
+        var: error power of the symbol estimate, float32 ``(B, 1, S, F)``.
+        metrics: log-probabilities of the levels of both axes, up to a constant each, float32 ``(B, L, S, F)``.
+    """
+
+    var: torch.Tensor
+    metrics: tuple[torch.Tensor, torch.Tensor]
+
+
+def detect(received: Received, channel: torch.Tensor, log_error: torch.Tensor) -> Detected:
+    """:func:`receivers.classical.combine` in real numbers, and the distances to the levels.
 
     Args:
         received: what was received.
         channel: estimate h, laid out as ``received.y``.
         log_error: logarithm of the estimate's error power, float32 ``(B, 1, S, F)``.
-
-    Returns:
-        symbol estimates, real and imaginary part, float32 ``(B, 2, S, F)``, and their error power ``(B, 1, S, F)``.
     """
     (y_re, y_im), (h_re, h_im) = received.y.chunk(2, 1), channel.chunk(2, 1)
     gain = (h_re.square() + h_im.square()).sum(1, keepdim=True).clamp_min(_LEAST_GAIN)
-    z_re = (h_re * y_re + h_im * y_im).sum(1, keepdim=True)
-    z_im = (h_re * y_im - h_im * y_re).sum(1, keepdim=True)
-    var = (received.told_var + log_error.clamp(-12, 3).exp()) / gain
-    return torch.cat([z_re, z_im], 1) / gain, var.clamp_min(_LEAST_VAR)
+    z_re = (h_re * y_re + h_im * y_im).sum(1, keepdim=True) / gain
+    z_im = (h_re * y_im - h_im * y_re).sum(1, keepdim=True) / gain
+    var = ((received.told_var + log_error.clamp(-12, 3).exp()) / gain).clamp_min(_LEAST_VAR)
+    return Detected(var, (-(z_re - received.levels).square() / var, -(z_im - received.levels).square() / var))
 
 
 def num_findings(num_rx: int) -> int:
@@ -205,26 +226,26 @@ def num_findings(num_rx: int) -> int:
     return 4 * num_rx + 6
 
 
-def findings(received: Received, channel: torch.Tensor, log_error: torch.Tensor) -> torch.Tensor:
-    """What a channel h says about the symbols, and these about the channel.
+def findings(received: Received, channel: torch.Tensor, log_error: torch.Tensor, detected: Detected) -> torch.Tensor:
+    """What the symbols that were detected with a channel h say about it.
 
     With the mean x and the variance v of each symbol given ``y`` and h (the known symbol and 0 off data) and the error
     ``e_r = y_r - h_r x`` of each antenna.
 
     Args:
         received: what was received.
-        channel, log_error: as those of :func:`combine`.
+        channel, log_error: as those of :func:`detect`.
+        detected: with them.
 
     Returns:
-        float32 ``(B, 4 R + 6, S, F)``: ``e_r x* - h_r v``, which is the way that expectation maximisation would move h,
-        real parts, then imaginary parts; the same times the reliability, 1 for a symbol that is certain and falling with
-        v over the squared distance of neighbouring symbols, 0 for an RE without one; that reliability; ``v``;
-        ``|x|^2``; and logarithms of the error powers of the symbol estimate, of ``y`` as a multiple of what was told,
-        and of the channel.
+        float32 ``(B, 4 R + 6, S, F)``: ``e_r x* - h_r v``, which is the way that expectation maximisation would move
+        h, real parts, then imaginary parts; the same times the reliability, 1 for a symbol that is certain, less with
+        more v over the squared distance of neighbouring symbols, 0 for an RE without a symbol; that reliability;
+        ``v``; ``|x|^2``; and logarithms of the error powers of the symbol estimate, of ``y`` as a multiple of what was
+        told, and of the channel.
     """
-    z, var = combine(received, channel, log_error)
     levels = received.levels
-    shares = [torch.softmax(-(part - levels).square() / var, 1) for part in z.split(1, 1)]
+    shares = [torch.softmax(metric, 1) for metric in detected.metrics]
     mean = torch.cat([(share * levels).sum(1, keepdim=True) for share in shares], 1)
     square = ((shares[0] + shares[1]) * levels.square()).sum(1, keepdim=True)
     x = received.is_data * mean + received.known
@@ -236,7 +257,7 @@ def findings(received: Received, channel: torch.Tensor, log_error: torch.Tensor)
     reliability = received.occupied * torch.exp(-8 * v / received.square_distance)
     error = (e_re.square() + e_im.square()).sum(1, keepdim=True)
     excess = (error + _LEAST_EXCESS) / received.told_var.clamp_min(_LEAST_EXCESS)
-    logs = 0.3 * torch.cat([var.log(), excess.log(), log_error], 1)
+    logs = 0.3 * torch.cat([detected.var.log(), excess.log(), log_error], 1)
     return torch.cat([towards, towards * reliability, reliability, v, x.square().sum(1, keepdim=True), logs], 1)
 
 

@@ -19,10 +19,12 @@ class Network(nn.Module, ABC):
         num_bits: K.
         content: what the features are, in words, in their order.
         memory_format: of weights and features in which it runs fastest.
+        detects_early: whether ``net(x, early=True)`` gives a tuple, its LLRs and those that it had on the way to them.
     """
 
     content: ClassVar[str]
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
+    detects_early: ClassVar[bool] = False
 
     def __init__(self, num_features: int, num_bits: int) -> None:
         super().__init__()

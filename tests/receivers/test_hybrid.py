@@ -11,7 +11,7 @@ from receivers.classical import demap, robust_estimator, soft_symbols
 from receivers.classical.interference import residual_covariance, unbiased
 from receivers.deeprx import DeepRx
 from receivers.export import export_int8, export_onnx
-from receivers.hybrid import Hybrid, Received, findings, num_findings
+from receivers.hybrid import Hybrid, Received, detect, findings, num_findings
 from receivers.spec import build, parse_spec
 from receivers.weights import Card, NeuralReceiver, load, save
 
@@ -130,7 +130,8 @@ def test_findings_are_those_of_complex_arithmetic(small: Scenario) -> None:
         torch.cat([slots.y.real, slots.y.imag], 1), told_var, torch.stack([known.real, known.imag], 1),
         data[:, None].float(), occupied[:, None].float(), levels, square_distance,
     )  # fmt: skip
-    found = findings(received, torch.cat([h.real, h.imag], 1), log_error)
+    planes = torch.cat([h.real, h.imag], 1)
+    found = findings(received, planes, log_error, detect(received, planes, log_error))
     assert found.shape[1] == num_findings(2)
 
     z, var = classical_combine(slots.y, h, told_var[:, 0] + log_error[:, 0].exp())
