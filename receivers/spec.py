@@ -54,7 +54,7 @@ def _deeprx(spec: str, w: str | None, d: str | None) -> Spec:
 
 
 def _hybrid(spec: str, w: str | None, d: str | None) -> Spec:
-    width, depth = float(w or 24), int(d or 6)
+    width, depth = float(w or 16), int(d or 6)
     if not 2 <= width <= 128 or not width.is_integer():
         raise UserError(f"receiver: width {width:g} of '{spec}' is not a whole number of channels in 2..128")
     if not 1 <= depth <= 32:
