@@ -32,7 +32,7 @@ from distillation.training import Job, Training
 from receivers.spec import build
 from receivers.weights import Card, NeuralReceiver
 
-SIZES = ("hybrid-w8-d5", "hybrid-w20-d8", "deeprx-w0.0625-d5", "deeprx-w0.125-d5")
+SIZES = ("hybrid-w5-d5", "hybrid-w13-d8", "deeprx-w0.0625-d5", "deeprx-w0.125-d5")
 TEACHER = "deeprx"
 TEMPERATURES = (1.0, 4.0)
 CONSOLE = Console(width=120)

@@ -1,8 +1,8 @@
 """Take receivers of a run into the zoo, with their counts, operations and energy, and write docs/zoo.md anew.
 
-    python scripts/ship.py runs/desk-family teacher hybrid-w20-d8-kd-s1=hybrid-w20-d8-kd --as desk
+    python scripts/ship.py runs/desk-family teacher hybrid-w13-d8-kd-s1=hybrid-w13-d8-kd --as desk
 
-takes the teacher as ``desk-<its spec string>`` and the student as ``desk-hybrid-w20-d8-kd``. Only receivers that the
+takes the teacher as ``desk-<its spec string>`` and the student as ``desk-hybrid-w13-d8-kd``. Only receivers that the
 run has evaluated and metered are taken, and their weights as they are, byte for byte. Without a run, the page alone is
 written.
 """

@@ -1,4 +1,4 @@
-"""Trained receivers that come with leanrx, by name: ``receivers.load("desk-hybrid-w96-d8")``.
+"""Trained receivers that come with leanrx, by name: ``receivers.load("desk-hybrid-w64-d8")``.
 
 One folder each: ``weights.safetensors`` and ``card.json`` as every learned receiver has them, and ``results.json``,
 what it was found to do and to cost (:class:`receivers.zoo.results.Results`). ``docs/zoo.md`` shows them as tables.

@@ -76,6 +76,22 @@ def test_long_gradients_are_shortened(tmp_path, small: Scenario, monkeypatch: py
     assert clipped.digest != free.digest
 
 
+def test_early_llrs_count_with_their_weight(tmp_path, small: Scenario) -> None:
+    """An untrained hybrid has the same LLRs after each block."""
+    both = {}
+    for weight in (0.0, 0.5):
+        training = TRAINING.model_copy(update={"early_weight": weight})
+        made = job(small, receiver="hybrid-w4-d3", training=training)
+        both[weight] = run(made, tmp_path / f"{weight}").digest
+        assert run(made, tmp_path / f"{weight}-resumed", 4).digest == both[weight]
+    first = [json.loads((tmp_path / d / "training" / "x.jsonl").read_text().splitlines()[0]) for d in ("0.0", "0.5")]
+    assert first[1]["loss"] == pytest.approx(1.5 * first[0]["loss"], rel=1e-5)
+    assert first[1]["ber"] == first[0]["ber"]
+    assert both[0.0] != both[0.5]
+    training = TRAINING.model_copy(update={"early_weight": 0.5})
+    assert run(job(small, training=training), tmp_path / "a").digest == run(job(small), tmp_path / "b").digest
+
+
 def test_a_student_resumes_too(tmp_path, small: Scenario, teacher: NeuralReceiver) -> None:
     made = job(small, role="student", teachers=(teacher,), distillation=Distillation())
     assert run(made, tmp_path / "a").digest == run(made, tmp_path / "b", 4).digest

@@ -148,6 +148,20 @@ def test_findings_are_those_of_complex_arithmetic(small: Scenario) -> None:
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
 
 
+def test_early_llrs_are_those_of_a_net_that_ends_earlier(small: Scenario) -> None:
+    net = moved("hybrid-w4-d3").eval()
+    x = net.features(SlotStream(small, 1, 4).block(0))
+    llrs, *early = net(x, early=True)
+    assert torch.equal(llrs, net(x))
+    assert len(early) == 2
+    for depth, found in enumerate(early, 1):
+        shorter = build(f"hybrid-w4-d{depth}")
+        own = shorter.state_dict()
+        shorter.load_state_dict({k: v if k.startswith("conv_out") else net.state_dict()[k] for k, v in own.items()})
+        torch.testing.assert_close(found, shorter(x))
+    assert not torch.allclose(early[0], early[1], atol=0.1)
+
+
 @pytest.mark.parametrize(
     ("modulation", "sinr_db", "share"), [("256-QAM", 50, 0.0), ("QPSK", -20, 0.99), ("QPSK", 30, 0.999)]
 )
@@ -227,7 +241,7 @@ def test_the_exported_file_computes_the_same_llrs(tmp_path, small: Scenario) -> 
 
 
 def test_specs() -> None:
-    assert parse_spec("hybrid") == (Hybrid, 24, 6)
+    assert parse_spec("hybrid") == (Hybrid, 16, 6)
     assert parse_spec("hybrid-w16-d4") == (Hybrid, 16, 4)
     assert parse_spec("deeprx-w0.5-d5") == (DeepRx, 0.5, 5)
     for wrong in ("hybrid-w0.5", "hybrid-w1", "hybrid-w200", "hybrid-d0", "hybrid-d33", "hybrid-d4-w16", "hybridx"):
@@ -236,5 +250,5 @@ def test_specs() -> None:
 
 
 def test_sizes_are_those_of_a_compact_receiver() -> None:
-    sizes = [sum(p.numel() for p in build(spec).parameters()) for spec in ("hybrid-w8-d3", "hybrid", "hybrid-w64-d8")]
+    sizes = [sum(p.numel() for p in build(spec).parameters()) for spec in ("hybrid-w4-d5", "hybrid", "hybrid-w32-d8")]
     assert 1_000 < sizes[0] < sizes[1] < 30_000 < sizes[2] < 100_000
