@@ -86,7 +86,13 @@ class Checkpoint:
             raise UserError(f"{self.path}: checkpoint of another configuration; delete it or use another label")
         for part, module in modules.items():
             own = {k.removeprefix(f"{part}."): v for k, v in tensors.items() if k.startswith(f"{part}.")}
-            module.load_state_dict(own)
+            try:
+                module.load_state_dict(own)
+            except RuntimeError:
+                raise UserError(
+                    f"{self.path}: checkpoint of another network, as of another version of leanrx; "
+                    f"delete it to train {self.name} from the start"
+                ) from None
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in tensors.items():

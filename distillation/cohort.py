@@ -47,7 +47,8 @@ class Diverged(UserError):
 
 @dataclass(frozen=True)
 class StepState:
-    """Progress of a training: the step just taken (counted from 1), and its loss and bit error rate."""
+    """Progress of a training: the step just taken (counted from 1), the loss that it lowered, all terms together, and
+    the bit error rate."""
 
     step: int
     loss: float
@@ -139,7 +140,7 @@ class _Learner:
         self.net: Network = net.to(device, memory_format=net.memory_format).train()  # type: ignore[call-overload]
         together = ranks.wrap(self.net)
         self._forward = torch.compile(together) if job.training.compiled else together
-        self._asked = {"early": True} if job.training.early_weight > 0 and net.detects_early else {}
+        self._early_weight = job.training.early_weight if net.detects_early else 0.0
         self._objective = Objective(job.distillation, self.net, teachers, job.seed)
         self._parameters = [*self.net.parameters(), *self._objective.parameters()]
         self._optimizer = _optimizer(self._parameters, job.training)
@@ -162,12 +163,13 @@ class _Learner:
         for group in self._optimizer.param_groups:
             group["lr"] = self.job.training.rate(self.step)
         with full_precision(), self._autocast:
-            out = self._forward(features.contiguous(memory_format=self.net.memory_format), **self._asked)
-        llrs, *early = (x.float() for x in (out if self._asked else [out]))
+            asked = {"early": True} if self._early_weight else {}
+            out = self._forward(features.contiguous(memory_format=self.net.memory_format), **asked)
+        llrs, *early = (x.float() for x in (out if asked else [out]))
         progress = self.step / self.job.training.steps
         loss = self._objective(llrs, slots, [told[name] for name in self.listens_to], progress)
         if early:
-            loss = loss + self.job.training.early_weight * sum(bit_loss(x, slots) for x in early) / len(early)
+            loss = loss + self._early_weight * sum(bit_loss(x, slots) for x in early) / len(early)
         self._optimizer.zero_grad()
         with full_precision():
             (weight * loss).backward()
@@ -213,6 +215,7 @@ class _Learner:
             seed=job.seed,
             training={
                 **job.training.model_dump(mode="json"),
+                "early_weight": self._early_weight,
                 "slots": job.training.steps * job.training.batch_slots,
                 "distillation": job.distillation.model_dump(mode="json") if job.distillation else None,
                 "teachers": {t.name: t.digest for t in job.teachers},

@@ -26,8 +26,9 @@ class Training(Record):
         weight_decay: decoupled.
         warmup_steps: linear rise of the learning rate.
         max_gradient_norm: longer gradients are shortened to it; none are if not given.
-        early_weight: of the true bits' mean loss over the LLRs that a hybrid has before its last block, beside the loss
-            of those that it puts out (deep supervision, 1409.5185); other nets have none such.
+        early_weight: of the true bits' mean loss over the LLRs that a hybrid has after each block but the last, beside
+            the loss of those that it puts out (deep supervision, 1409.5185); other nets have none such, and their
+            cards say 0.
         decay_from: part of ``steps`` after which the rate falls.
         precision: ``auto`` uses bfloat16 autocast on CUDA devices that have it, ``float32`` never.
         compiled: step through ``torch.compile``, for long trainings on a GPU.

@@ -138,24 +138,24 @@ def _count_hybrid(net: Hybrid, grid: Grid) -> tuple[int, int]:
     To those of LMMSE come, with R antennas, in complex MACs, for the front end's white noise: residuals and their
     covariance as for rejecting interference, ``10 R^3`` for the inverse square root in each resource block (``9 R^3``
     for eigenvalues and vectors, G. H. Golub, C. F. Van Loan, Matrix Computations, section 8.3, and a product),
-    ``3 R^2`` per RE for y, the channel and what turning does to it. And with L levels per axis, per RE and block:
+    ``3 R^2 + R`` per RE for y, the channel and what turning does to its power. And with L levels per axis, per RE and
+    block:
 
-    * combining ``1.5 R`` and soft symbols ``2 L`` (square and scale of 2 L distances; mean and second moment of both
-      axes), whose exponentials torch counts;
+    * combining ``1.5 R`` and soft symbols ``1.75 L + 1`` (square and scale of 2 L distances, mean and second moment of
+      both axes, two squared magnitudes), whose exponentials torch counts;
     * comparing with what was received: ``3.5 R`` (two products, one with a real number, a squared magnitude, a product
       with the reliability);
     * interpolating a state of ``2 R + 1`` real values between two neighbours, half a complex MAC each.
 
-    and interpolating the last layer's ``2 K`` values. Squares of magnitudes of single planes and the scale of LLRs are
-    left out, below 3 % of the formula; elementwise operators are listed apart as torch counts them, those of these
-    products too.
+    and, per RE, interpolating the last layer's ``2 K`` values and scaling K LLRs. Elementwise operators are listed
+    apart as torch counts them, those of these products too.
     """
     front_end = count_classical("LMMSE", grid, net.num_bits)
     r, levels = grid.num_rx, 2 ** (net.num_bits // 2)
-    of_block = 1.5 * r + 2 * levels + 3.5 * r + (2 * r + 1) / 2
+    of_block = 1.5 * r + 1.75 * levels + 1 + 3.5 * r + (2 * r + 1) / 2
     p, q, _ = _pilots_and_data(grid)
     whitening = r * p * q + r * r * p * q + 10 * r**3 * grid.num_prb
-    per_re = len(net.blocks) * of_block + net.num_bits + 3 * r * r
+    per_re = len(net.blocks) * of_block + 1.25 * net.num_bits + 3 * r * r + r
     complex_macs = whitening + per_re * NUM_SYMBOLS * grid.num_subcarriers
     return front_end.macs + int(4 * complex_macs), front_end.other_elements["exp"]
 

@@ -52,7 +52,8 @@ class Hybrid(Network):
         width: channels of a state.
         depth: blocks.
 
-    ``net(x, early=True)`` gives the LLRs, and those of each detection before the last one, which training can use.
+    ``net(x, early=True)`` gives the LLRs, and then the exact ones of the detections after each block but the last,
+    which training can use.
     """
 
     content: ClassVar[str] = (

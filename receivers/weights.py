@@ -97,7 +97,8 @@ def load(folder: str | Path, device: str = "cpu") -> NeuralReceiver:
         net.load_state_dict(safetensors.torch.load(data))
     except RuntimeError:
         raise UserError(
-            f"{Path(folder) / 'card.json'}: describes another network than the weights; restore the file"
+            f"{Path(folder) / 'card.json'}: describes another network than the weights; "
+            "restore the file, or use the version of leanrx that made it"
         ) from None
     return NeuralReceiver(net, card, device)
 

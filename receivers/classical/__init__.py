@@ -4,7 +4,7 @@ All of them are told the mean noise-plus-interference power of the slot. All but
 interference as white noise.
 """
 
-from receivers.classical.demapper import Demapper, combine, demap, soft_symbols
+from receivers.classical.demapper import Demapper, combine, demap
 from receivers.classical.estimation import Covariance, LmmseEstimator, ls_estimate, robust_estimator
 from receivers.classical.interference import combine_rejecting, residual_covariance, whiten
 from receivers.classical.receivers import (
@@ -34,6 +34,5 @@ __all__ = [
     "ls_estimate",
     "residual_covariance",
     "robust_estimator",
-    "soft_symbols",
     "whiten",
 ]

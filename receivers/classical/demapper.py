@@ -55,32 +55,3 @@ def demap(
                 one = labels[:, i] == 1
                 llrs[chosen, 2 * i + axis] = over_levels(metric[:, one], 1) - over_levels(metric[:, ~one], 1)
     return llrs
-
-
-def soft_symbols(
-    z: torch.Tensor, error_var: torch.Tensor, bits_per_symbol: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance of the sent QAM symbols, given their estimates.
-
-    Args:
-        z: symbol estimates, complex64 ``(B, S, F)``.
-        error_var: their complex error power, float32 ``(B, S, F)``.
-        bits_per_symbol: the modulation of each slot, int64 ``(B,)``.
-
-    Returns:
-        complex64 and float32, both ``(B, S, F)``.
-    """
-    mean, var = torch.empty_like(z), torch.empty_like(error_var)
-    for order in bits_per_symbol.unique().tolist():
-        chosen = torch.nonzero(bits_per_symbol == order)[:, 0]
-        levels, _ = pam_levels(order // 2, z.device)
-        levels = levels[:, None, None]
-        axes = torch.view_as_real(z[chosen]).unbind(-1)
-        shares = [
-            torch.softmax(-(part[:, None] - levels).square() / error_var[chosen, None], 1) for part in axes
-        ]  # fmt: skip
-        means = [(share * levels).sum(1) for share in shares]
-        mean[chosen] = torch.complex(*means)
-        squares = sum((share * levels.square()).sum(1) for share in shares)
-        var[chosen] = (squares - mean[chosen].abs().square()).clamp_min(0)
-    return mean, var

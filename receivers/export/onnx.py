@@ -3,8 +3,8 @@
 The graph takes the network's features of slots (:meth:`receivers.network.Network.features`), float32 ``(batch,
 features, 14, subcarriers)``, and returns LLRs ``(batch, bits, 14, subcarriers)``. Batch and subcarriers are free. The
 features are made outside, because runtimes want real numbers: DeepRx's raw channel estimate, and all of a hybrid's
-front end. The file names its receiver's spec string, and by that its features, in its metadata. Depthwise convolutions
-are written as runtimes have them fast, see :mod:`receivers.export.depthwise`.
+front end. The file's metadata name its receiver's spec string and its features. Depthwise convolutions are written as
+runtimes have them fast, see :mod:`receivers.export.depthwise`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ class OnnxReceiver:
         spec = self._session.get_modelmeta().custom_metadata_map.get("receiver")
         if spec is None:
             raise UserError(f"{path}: does not name its receiver; export again")
-        self._features = parse_spec(spec).family.features
+        family = parse_spec(spec).family
+        if self._session.get_modelmeta().custom_metadata_map.get("features") != family.content:
+            raise UserError(f"{path}: made for other features than those of this version of leanrx; export again")
+        self._features = family.features
         self.digest = hashlib.sha256(data).hexdigest()
 
     def __call__(self, slots: Slots) -> torch.Tensor:
@@ -125,7 +128,7 @@ def _write(receiver: NeuralReceiver, path: Path, num_subcarriers: int) -> None:
                 input_names=["features"], output_names=["llrs"], dynamic_shapes=dynamic,
             )  # fmt: skip
             assert program is not None
-            program.model.metadata_props["receiver"] = receiver.card.receiver
+            program.model.metadata_props.update(receiver=receiver.card.receiver, features=receiver.net.content)
             program.save(str(path), external_data=False)
     finally:
         quiet.setLevel(level)

@@ -182,8 +182,10 @@ def test_mixed_modulations_mask_unused_bits(small: Scenario) -> None:
 
 
 def test_presets_are_what_they_are_named_after() -> None:
-    assert presets() == ["deeprx-2021", "desk", "pusch-fr1"]
-    full = scenario("deeprx-2021")
+    assert presets() == ["deeprx-2021", "deeprx-6prb", "desk", "pusch-fr1"]
+    full, small = scenario("deeprx-2021"), scenario("deeprx-6prb")
+    assert small.grid == full.grid.model_copy(update={"num_prb": 6})
+    assert small == full.model_copy(update={"name": "deeprx-6prb", "grid": small.grid})
     assert full.grid.num_subcarriers == 312
     assert set(full.channels.test) == {"CDL-A", "CDL-E", "TDL-A", "TDL-E"}
     assert full.delay_spread_s == (10e-9, 300e-9)

@@ -20,7 +20,7 @@ from receivers.classical import PerfectCsiReceiver
 from receivers.weights import NeuralReceiver, load
 
 TRAINING = Training(
-    steps=7, batch_slots=4, optimizer="adamw", learning_rate=1e-2, warmup_steps=2, checkpoint_steps=2
+    steps=7, batch_slots=4, optimizer="adamw", learning_rate=1e-2, warmup_steps=2, checkpoint_steps=2, early_weight=0.5
 )  # fmt: skip
 
 

@@ -30,7 +30,9 @@ from receivers.spec import build
 from receivers.weights import load
 
 ROOT = Path(__file__).parents[2]
-TRAINING = Training(steps=5, batch_slots=3, optimizer="adamw", learning_rate=1e-3, warmup_steps=2, checkpoint_steps=2)
+TRAINING = Training(
+    steps=5, batch_slots=3, optimizer="adamw", learning_rate=1e-3, warmup_steps=2, checkpoint_steps=2, early_weight=0.5
+)
 RECEIVERS = ["hybrid-w4-d2", "deeprx-w0.03125-d3"]
 
 

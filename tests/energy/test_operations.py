@@ -52,9 +52,9 @@ def test_a_hybrid_is_counted_with_its_front_end() -> None:
     positions, data, found = 14 * 12, 13 * 12, 14
     inner = 3 * width
     of_state = depth * ((width + found) * inner + 15 * inner + inner * (width + 5)) + width * 8
-    of_block = 3 + 2 * 4 + 7 + 2.5  # combining, soft symbols, comparing, interpolating
-    whitening = 2 * 12 + 4 * 12 + 10 * 8 + 3 * 4 * positions
-    by_formula = count_classical("LMMSE", grid, 4).macs + 4 * int((depth * of_block + 4) * positions + whitening)
+    of_block = 3 + 7 + 1 + 7 + 2.5  # combining, soft symbols, comparing, interpolating
+    whitening = 2 * 12 + 4 * 12 + 10 * 8 + 3 * 4 * positions + 2 * positions
+    by_formula = count_classical("LMMSE", grid, 4).macs + 4 * int((depth * of_block + 5) * positions + whitening)
     assert counted.formula_macs == by_formula
     assert counted.macs == positions // 6 * of_state + by_formula
     assert counted.agreed

@@ -1,5 +1,6 @@
 import json
 
+import onnx
 import pytest
 import torch
 
@@ -48,6 +49,13 @@ def test_the_file_computes_the_same_llrs(tmp_path, receiver, stream, small: Scen
     wide = SlotStream(small.model_copy(update={"grid": small.grid.model_copy(update={"num_prb": 5})}), 1, 3, "test")
     slots = wide.block(0)
     torch.testing.assert_close(exported(slots), receiver(slots), atol=1e-3, rtol=1e-3)
+    graph = onnx.load(folder / card["file"])
+    for entry in graph.metadata_props:
+        if entry.key == "features":
+            entry.value = "those of another version"
+    onnx.save(graph, folder / "other.onnx")
+    with pytest.raises(UserError, match="other features"):
+        OnnxReceiver(folder / "other.onnx", "x")
 
 
 def test_a_file_that_differs_is_refused(tmp_path, receiver, stream, monkeypatch) -> None:
