@@ -7,15 +7,16 @@ The rerun (github.com/Tonyerwite/DeepRX, MATLAB's 5G Toolbox) has 1000 slots per
 ``deeprx-2021`` with its test channels, one or two pilot symbols, and all receivers on the same slots. Counts go to
 ``runs/fig6a``, and a second call goes on.
 
-    python scripts/table_fig6a.py [--receiver NAME] [--slots 2048] [--workers 2]
+    python scripts/table_fig6a.py [--receivers NAME...] [--slots 2048] [--workers 2]
 
-``--receiver`` is one of the zoo, which is shown 3 dB further up beside the rerun's DeepRx.
+``--receivers`` are some of the zoo, which are shown 3 dB further up beside the rerun's DeepRx.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -39,7 +40,7 @@ RERUN = {  # LMMSE with 1 pilot, with 2 pilots, with the channel known
 }  # fmt: skip
 
 
-def count(pilots: int, receiver: str | None, slots: int, workers: int) -> pd.DataFrame:
+def count(pilots: int, names: Sequence[str], slots: int, workers: int) -> pd.DataFrame:
     base = scenario("deeprx-2021")
     grid = base.grid.model_copy(update={"pilot_patterns": PILOTS[pilots]})
     quiet = base.model_copy(update={"grid": grid, "interferers": ()})
@@ -47,7 +48,7 @@ def count(pilots: int, receiver: str | None, slots: int, workers: int) -> pd.Dat
     evaluation = Evaluation(sinr_db=points, block_slots=64, min_slots=slots, max_slots=slots, target_slot_errors=None)
     path = Path("runs/fig6a") / f"pilots-{pilots}.parquet"
     receivers: list[Receiver] = [LsReceiver(), LmmseReceiver(quiet), PerfectCsiReceiver()]
-    receivers += [zoo.load(receiver)] if receiver else []
+    receivers += [zoo.load(name) for name in names]
     stream = SlotStream(quiet, 1, evaluation.block_slots, "test")
     for state in count_errors(receivers, stream, evaluation, path, workers):
         if state.stopped:
@@ -57,12 +58,12 @@ def count(pilots: int, receiver: str | None, slots: int, workers: int) -> pd.Dat
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--receiver", help="a receiver of the zoo")
+    parser.add_argument("--receivers", nargs="+", default=[], metavar="NAME", help="receivers of the zoo")
     parser.add_argument("--slots", type=int, default=2048, help="slots per point, a multiple of 64")
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
     try:
-        found = {pilots: count(pilots, given.receiver, given.slots, given.workers) for pilots in PILOTS}
+        found = {pilots: count(pilots, given.receivers, given.slots, given.workers) for pilots in PILOTS}
     except UserError as error:
         sys.exit(f"table_fig6a: {error}")
 
@@ -73,7 +74,7 @@ def main() -> None:
     classical = Table(
         "SINR dB", "LS 1", "LMMSE 1", "rerun", "LS 2", "LMMSE 2", "rerun", "known", "known, 3 dB up", "rerun"
     )
-    names = (given.receiver, "rerun's DeepRx")
+    names = [*given.receivers, "rerun's DeepRx"]
     learned = Table("SINR dB, ours 3 dB up", *(f"{name} {p}" for p in PILOTS for name in names))
     for at in SINR_DB:
         up = at + SHIFT_DB
@@ -82,12 +83,13 @@ def main() -> None:
             f"{at:g}", cell("LS", 1, at), cell("LMMSE", 1, at), one, cell("LS", 2, at), cell("LMMSE", 2, at), two,
             cell("perfect CSI", 2, at), cell("perfect CSI", 2, up), known,
         )  # fmt: skip
-        if given.receiver:
-            pairs = zip(PILOTS, DEEPRX[at], strict=True)
-            learned.add_row(f"{at:g}", *(x for p, ber in pairs for x in (cell(given.receiver, p, up), f"{ber:.3g}")))
+        pairs = zip(PILOTS, DEEPRX[at], strict=True)
+        learned.add_row(
+            f"{at:g}", *(x for p, ber in pairs for x in (*(cell(n, p, up) for n in given.receivers), f"{ber:.3g}"))
+        )
     console = Console(width=190)
     console.print(classical)
-    if given.receiver:
+    if given.receivers:
         console.print(learned)
 
 
