@@ -112,7 +112,8 @@ class Hybrid(Network):
             channel = channel + _over_subcarriers(steps[1])
             log_error = log_error + _over_subcarriers(steps[2])
             detected = detect(received, channel, log_error)
-            before.append(detected)
+            if early:
+                before.append(detected)
         scale, shift = _over_subcarriers(self.conv_out(torch.relu(state))).chunk(2, 1)
         llrs = self._llrs(detected)
         llrs = llrs + scale * llrs + shift
