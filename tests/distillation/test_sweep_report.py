@@ -34,7 +34,7 @@ SINR_DB = (0.0, 6.0, 12.0, 18.0, 24.0, 30.0)
 
 
 def config(**changes: Any) -> Sweep:
-    students = {"receivers": ["deeprx-w0.015625-d3", "hybrid-w4-d1"], "seeds": [1, 2], **changes.pop("students", {})}
+    students = {"receivers": ["deeprx-w0.015625-d5", "hybrid-w4-d1"], "seeds": [1, 2], **changes.pop("students", {})}
     return Sweep.parse(
         {
             "label": "made-up",
@@ -111,7 +111,7 @@ def made_up(folder: Path, config: Sweep) -> Run:
 
 GRID = {"distillation": {"temperature": [1, 4], "alpha": [0.5, 0.9]}}
 LARGE, LESS = "teacher-deeprx-w0.0625-d3", "teacher-deeprx-w0.03125-d3"
-DEEPRX, HYBRID = "deeprx-w0.015625-d3", "hybrid-w4-d1"
+DEEPRX, HYBRID = "deeprx-w0.015625-d5", "hybrid-w4-d1"
 
 
 @pytest.fixture(scope="module")
