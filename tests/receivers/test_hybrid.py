@@ -85,8 +85,8 @@ def test_the_front_end_beats_least_squares_and_loses_to_the_scenarios_own_covari
     assert errors(LmmseReceiver(desk)(slots)) < errors(front_end(slots)) < 0.9 * errors(LsReceiver()(slots))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.9])
-def test_the_front_end_tells_the_error_of_its_channel(share: float) -> None:
+@pytest.mark.parametrize(("share", "most"), [(0.0, 1.4), (0.9, 1.2)])
+def test_the_front_end_tells_the_error_of_its_channel(share: float, most: float) -> None:
     """In the channel's own direction, where combining is hurt; the pilot symbol itself left out."""
     made = scenario("desk")
     made = made.model_copy(update={"channels": Channels(test=made.channels.train)})
@@ -94,7 +94,7 @@ def test_the_front_end_tells_the_error_of_its_channel(share: float) -> None:
     _, found, told = hybrid.front_end(slots)
     true = torch.einsum("bfrq,bqsf->brsf", whitening(slots), slots.h)
     along = (found.conj() * (found - true)).sum(1).abs().square() / found.abs().square().sum(1)
-    assert 0.9 < float(along[:, 3:].mean() / told[:, 0, 3:].mean()) < 1.4
+    assert 0.9 < float(along[:, 3:].mean() / told[:, 0, 3:].mean()) < most
 
 
 def test_the_fixed_covariance_is_that_of_its_channel() -> None:
@@ -153,6 +153,11 @@ def test_the_network_computes_what_it_says_it_does() -> None:
     assert slots.pilots.abs().max() > 1.5
     assert not (slots.is_data | (slots.pilots != 0)).all()
     net = moved("hybrid-w4-d2", num_rx=3, num_bits=8).eval()
+    seen: list[torch.Tensor] = []
+    for block in net.blocks:
+        block.register_forward_pre_hook(lambda _, given: seen.append(given[1]))
+    llrs_found = net(net.features(slots))
+    of_blocks = iter(list(seen))
     y, h, error = hybrid.front_end(slots)
     told = (slots.noise_var + slots.interference_var)[:, None, None].expand(error[:, 0].shape)
     error, state = error[:, 0].clamp_min(1e-5), torch.zeros(12, 4, 14, 4)
@@ -161,7 +166,9 @@ def test_the_network_computes_what_it_says_it_does() -> None:
     ).float()
     for block in net.blocks:
         found, _, _ = expected_findings(slots, y, h, told, error)
-        moved_state, moved_h, moved_error = block(state, found.unflatten(-1, (4, 6)).mean(-1))
+        pooled = found.unflatten(-1, (4, 6)).mean(-1)
+        torch.testing.assert_close(next(of_blocks), pooled, atol=1e-4, rtol=1e-3)
+        moved_state, moved_h, moved_error = block(state, pooled)
         state = state + moved_state
         h = h + torch.complex(*(moved_h @ at).chunk(2, 1))
         error = error * (moved_error @ at)[:, 0].exp()
@@ -169,9 +176,8 @@ def test_the_network_computes_what_it_says_it_does() -> None:
     llrs = demap(z, var, slots.bits_per_symbol, 8)
     scale, shift = (net.conv_out(torch.relu(state)) @ at).chunk(2, 1)
     expected = llrs * (1 + scale) + shift
-    found = net(net.features(slots))
     mask = slots.bit_mask
-    torch.testing.assert_close(found[mask], expected[mask], atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(llrs_found[mask], expected[mask], atol=2e-3, rtol=1e-3)
 
 
 def test_early_llrs_are_those_of_a_net_that_ends_earlier(small: Scenario) -> None:
