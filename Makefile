@@ -2,7 +2,7 @@
 # make test   install into .venv and pass the tests
 # make check  lint, format and types
 PYTHON ?= python3
-CONFIG ?= configs/desk.yaml
+CONFIG ?= configs/quickstart.yaml
 RUNS ?= runs
 BIN := .venv/bin
 

@@ -24,10 +24,12 @@ import h5py
 import torch
 from pydantic import Field, model_validator
 
-from channels.blocks import SlotStream
-from channels.records import Record, UserError, write_atomic
 from channels.scenarios import NamedScenario, Scenario, Split
 from channels.slots import Slots
+from channels.stream import SlotStream
+from leanrx_core.errors import UserError
+from leanrx_core.files import write_atomic
+from leanrx_core.records import Record
 
 VERSION: Literal[1] = 1
 SUMS = "SHA256SUMS"
@@ -57,9 +59,9 @@ class Dataset(Record):
         label: name of its folder.
         scenario: a preset's name or a scenario.
         split: which of the scenario's channel models.
-        seed, purpose: as those of :class:`channels.blocks.SlotStream`; the same slots as a stream of these.
+        seed, purpose: as those of :class:`channels.stream.SlotStream`; the same slots as a stream of these.
         block_slots, num_blocks: slots in a block, blocks (numbered from 0) per test point.
-        sinr_db, interference_shares: test points; without ``sinr_db`` slots are as the scenario draws them.
+        sinr_db, interference_fractions: test points; without ``sinr_db`` slots are as the scenario draws them.
     """
 
     label: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -70,21 +72,23 @@ class Dataset(Record):
     block_slots: int = Field(64, ge=1, le=2**16)
     num_blocks: int = Field(ge=1, le=10**6)
     sinr_db: tuple[float, ...] = ()
-    interference_shares: tuple[float, ...] = Field((0.0,), min_length=1)
+    interference_fractions: tuple[float, ...] = Field((0.0,), min_length=1)
     version: Literal[1] = VERSION
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> Self:
         if not getattr(self.scenario.channels, self.split):
             raise ValueError(f"scenario.channels.{self.split} is empty; name at least one model")
-        if not self.sinr_db and self.interference_shares != (0.0,):
-            raise ValueError("interference_shares: needs sinr_db; without test points the scenario draws its own SIR")
+        if not self.sinr_db and self.interference_fractions != (0.0,):
+            raise ValueError(
+                "interference_fractions: needs sinr_db; without test points the scenario draws its own SIR"
+            )
         if len(set(self.points)) < len(self.points):
-            raise ValueError("sinr_db, interference_shares: two test points are less than 0.01 dB or 0.001 apart")
+            raise ValueError("sinr_db, interference_fractions: two test points are less than 0.01 dB or 0.001 apart")
         for sinr_db in self.sinr_db:
             if not -50 <= sinr_db <= 100:
                 raise ValueError(f"sinr_db: {sinr_db} is outside -50..100 dB")
-            for share in self.interference_shares:
+            for share in self.interference_fractions:
                 try:
                     self.scenario.at_sinr(sinr_db, share)
                 except UserError as error:
@@ -96,7 +100,7 @@ class Dataset(Record):
         """Names of the folders that hold blocks."""
         if not self.sinr_db:
             return ["drawn"]
-        return [_point(sinr_db, share) for share in self.interference_shares for sinr_db in self.sinr_db]
+        return [_point(sinr_db, share) for share in self.interference_fractions for sinr_db in self.sinr_db]
 
 
 def _point(sinr_db: float, share: float) -> str:
@@ -114,13 +118,11 @@ def write_dataset(dataset: Dataset, root: str | Path, device: str = "cpu") -> It
     if record.exists() and Dataset.load(record) != dataset:
         raise UserError(f"{folder}: holds another dataset; change 'label' or delete the folder")
     write_atomic(record, dataset.to_yaml())
-    stream = SlotStream(
-        dataset.scenario, dataset.seed, dataset.block_slots, dataset.split, device, dataset.purpose
-    )  # fmt: skip
+    stream = SlotStream(dataset.scenario, dataset.seed, dataset.block_slots, dataset.split, device, dataset.purpose)
     done = _read_sums(folder)
     total, count = len(dataset.points) * dataset.num_blocks, 0
     with (folder / SUMS).open("a") as sums:
-        for share in dataset.interference_shares if dataset.sinr_db else (0.0,):
+        for share in dataset.interference_fractions if dataset.sinr_db else (0.0,):
             for sinr_db in dataset.sinr_db or (None,):
                 at_point = stream if sinr_db is None else stream.at_sinr(sinr_db, share)
                 point = "drawn" if sinr_db is None else _point(sinr_db, share)
@@ -135,8 +137,8 @@ def write_dataset(dataset: Dataset, root: str | Path, device: str = "cpu") -> It
                     yield count, total
 
 
-class RecordedStream:
-    """The blocks of a dataset, with the face of the :class:`channels.blocks.SlotStream` that they came from.
+class DatasetStream:
+    """The blocks of a dataset, with the face of the :class:`channels.stream.SlotStream` that they came from.
 
     Args:
         folder: a dataset's folder.
@@ -162,7 +164,7 @@ class RecordedStream:
         """Fingerprint of all blocks."""
         return hashlib.sha256("".join(f"{k}{v}" for k, v in sorted(self._sums.items())).encode()).hexdigest()
 
-    def serve(self, scenario: Scenario, split: Split, block_slots: int) -> RecordedStream:
+    def serve(self, scenario: Scenario, split: Split, block_slots: int) -> DatasetStream:
         """This stream, if it holds what is wanted.
 
         Raises:
@@ -176,22 +178,22 @@ class RecordedStream:
                 raise UserError(f"{self._folder}: {field} {told}; write a dataset for this configuration")
         return self
 
-    def at_sinr(self, sinr_db: float, interference_share: float = 0.0) -> RecordedStream:
+    def at_sinr(self, sinr_db: float, interference_fraction: float = 0.0) -> DatasetStream:
         """The blocks of one test point.
 
         Raises:
             UserError: if the dataset has no such point.
         """
-        point = _point(sinr_db, interference_share)
+        point = _point(sinr_db, interference_fraction)
         if point not in self.dataset.points:
             raise UserError(
-                f"{self._folder}: has no test point {sinr_db:g} dB with interference share {interference_share:g}; "
+                f"{self._folder}: has no test point {sinr_db:g} dB with interference share {interference_fraction:g}; "
                 f"it has {', '.join(self.dataset.points)}"
             )
-        other = object.__new__(RecordedStream)
+        other = object.__new__(DatasetStream)
         other.__dict__.update(
-            self.__dict__, _point=point, scenario=self.dataset.scenario.at_sinr(sinr_db, interference_share)
-        )  # fmt: skip
+            self.__dict__, _point=point, scenario=self.dataset.scenario.at_sinr(sinr_db, interference_fraction)
+        )
         return other
 
     def block(self, number: int) -> Slots:
@@ -226,10 +228,16 @@ class RecordedStream:
 def _pack(slots: Slots, dataset: Dataset, number: int) -> bytes:
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
-        file.attrs.update({
-            "format": "leanrx slots", "version": VERSION, "block": number, "seed": dataset.seed,
-            "split": dataset.split, "scenario": dataset.scenario.to_yaml(),
-        })  # fmt: skip
+        file.attrs.update(
+            {
+                "format": "leanrx slots",
+                "version": VERSION,
+                "block": number,
+                "seed": dataset.seed,
+                "split": dataset.split,
+                "scenario": dataset.scenario.to_yaml(),
+            }
+        )
         for field in fields(Slots):
             axes, unit, description = _FIELDS[field.name]
             values = getattr(slots, field.name).cpu().numpy()

@@ -10,7 +10,7 @@ import math
 import torch
 
 from channels.grid import Grid
-from channels.profiles import Cdl, Flat, Model, Paths, Tdl
+from channels.link_level import Cdl, Flat, Model, Paths, Tdl
 from channels.scenarios import ChannelModel, Mixture
 from channels.system_level import Drop
 

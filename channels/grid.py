@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 import torch
 from pydantic import Field, field_validator, model_validator
 
-from channels.records import Record
+from leanrx_core.records import Record
 
 NUM_SYMBOLS = 14
 """OFDM symbols in a slot with normal cyclic prefix (TS 38.211, table 4.3.2-1)."""

@@ -7,13 +7,13 @@ from functools import cached_property
 
 import torch
 
-from channels import timedomain
+from channels import time_domain
+from channels.asynchronous import windows_of_late_signal
 from channels.fading import frequency_response
 from channels.grid import NUM_SYMBOLS, Grid, constellation
 from channels.impairments import amplify
-from channels.interference import windows_of_late_signal
+from channels.link_level import Paths
 from channels.ofdm import to_subcarriers, to_windows
-from channels.profiles import Paths
 from channels.scenarios import PowerAmplifier
 
 
@@ -65,7 +65,7 @@ class WantedLink:
     """The wanted transmitter's draw.
 
     Attributes:
-        paths: per symbol, or as :mod:`channels.timedomain` wants them; with the timing offset.
+        paths: per symbol, or as :mod:`channels.time_domain` wants them; with the timing offset.
         phasor: of the oscillator over the FFT windows, or none if it is ideal.
         amplifier: or none.
         neighbours: data of the symbols before and after the slot, in the time domain.
@@ -81,7 +81,7 @@ class WantedLink:
         """The paths of some slots in each of their 14 symbols, with the oscillator's mean rotation in each window."""
         paths = Paths(self.paths.gains[part], self.paths.delays_s[part])
         if self.neighbours is not None:
-            paths = timedomain.at_windows(paths, self.grid)
+            paths = time_domain.at_windows(paths, self.grid)
         if self.phasor is not None:
             paths = Paths(paths.gains * self.phasor[part].mean(-1)[:, None, :, None], paths.delays_s)
         return paths
@@ -100,7 +100,7 @@ class WantedLink:
             before, after = self.neighbours
             stream = torch.cat([before.symbols(part), sent, after.symbols(part)], dim=1)
             paths = Paths(self.paths.gains[part], self.paths.delays_s[part])
-            windows = timedomain.windows_through(stream, paths, self.grid)
+            windows = time_domain.windows_through(stream, paths, self.grid)
         elif self.phasor is not None or self.amplifier is not None:
             response = frequency_response(Paths(self.paths.gains[part], self.paths.delays_s[part]), self.grid)
             windows = to_windows(response * sent[:, None], self.grid)
@@ -144,8 +144,8 @@ class InterferingLink:
         if self.band is not None:
             symbols *= self.band[part, None]
         if self.in_time:
-            windows = timedomain.windows_through(symbols, paths, self.grid)
-            frequency_response(timedomain.at_windows(paths, self.grid), self.grid, out)
+            windows = time_domain.windows_through(symbols, paths, self.grid)
+            frequency_response(time_domain.at_windows(paths, self.grid), self.grid, out)
         else:
             frequency_response(paths, self.grid, out)
             windows = windows_of_late_signal(out * symbols[:, None], self.late_samples[part], self.grid)

@@ -31,7 +31,7 @@ def _whole_symbols(grid: Grid, batch: int, generator: torch.Generator) -> tuple[
     most = max(len(p) for p in grid.pilot_patterns)
     labels = torch.randint(
         4, (batch, most, grid.num_subcarriers), dtype=torch.uint8, device=device, generator=generator
-    )  # fmt: skip
+    )
     values = constellation(2, device)[labels.int()]
     pilots = values.new_zeros(batch, NUM_SYMBOLS, grid.num_subcarriers)
     is_data = torch.ones(pilots.shape, dtype=torch.bool, device=device)
@@ -85,11 +85,14 @@ def dmrs_layouts(dmrs: Dmrs) -> list[tuple[list[int], list[bool], list[bool]]]:
         config = PUSCHConfig(
             carrier_config=CarrierConfig(n_size_grid=1),
             pusch_dmrs_config=PUSCHDMRSConfig(
-                config_type=dmrs.config_type, length=dmrs.length, additional_position=additional,
-                type_a_position=position, num_cdm_groups_without_data=dmrs.cdm_groups_without_data,
+                config_type=dmrs.config_type,
+                length=dmrs.length,
+                additional_position=additional,
+                type_a_position=position,
+                num_cdm_groups_without_data=dmrs.cdm_groups_without_data,
             ),
             mapping_type=dmrs.mapping_type,
-        )  # fmt: skip
+        )
         symbols = [int(s) for s in config.dmrs_symbol_indices]
         occupied = (config.dmrs_grid[0, :, symbols[0]] != 0).tolist()
         free = (~config.dmrs_mask[:, symbols[0]].astype(bool)).tolist()

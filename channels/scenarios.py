@@ -9,16 +9,30 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from channels.grid import BITS_PER_SYMBOL, Grid, Modulation
-from channels.records import Range, Record, UserError, read_yaml
+from leanrx_core.errors import UserError
+from leanrx_core.records import Range, Record, read_yaml
 
 Split = Literal["train", "test"]
 ChannelModel = Literal[
-    "AWGN", "Rayleigh",
-    "TDL-A", "TDL-B", "TDL-C", "TDL-D", "TDL-E",
-    "TDLA30", "TDLB100", "TDLC300",
-    "CDL-A", "CDL-B", "CDL-C", "CDL-D", "CDL-E",
-    "UMi", "UMa", "RMa",
-]  # fmt: skip
+    "AWGN",
+    "Rayleigh",
+    "TDL-A",
+    "TDL-B",
+    "TDL-C",
+    "TDL-D",
+    "TDL-E",
+    "TDLA30",
+    "TDLB100",
+    "TDLC300",
+    "CDL-A",
+    "CDL-B",
+    "CDL-C",
+    "CDL-D",
+    "CDL-E",
+    "UMi",
+    "UMa",
+    "RMa",
+]
 
 _OWN_DELAY_SPREAD_S = {"TDLA30": 30e-9, "TDLB100": 100e-9, "TDLC300": 300e-9}
 _FLAT = ("AWGN", "Rayleigh")
@@ -77,7 +91,7 @@ class Interferer(Record):
         timing_offset_symbols: how late its OFDM symbols arrive, in symbol durations; within the cyclic prefix
             (0.066) it stays orthogonal, beyond it smears over symbols and subcarriers.
         frequency_offset_hz: its carrier frequency relative to the receiver's.
-        bandwidth_share: part of the grid's resource blocks that it occupies, side by side from a random one on;
+        bandwidth_fraction: part of the grid's resource blocks that it occupies, side by side from a random one on;
             a narrow one of the same SIR is stronger where it is.
         modulations: drawn with equal probability per slot; the scenario's if not given.
         channels: its channel models; the scenario's if not given.
@@ -87,7 +101,7 @@ class Interferer(Record):
     sir_db: Annotated[Range, _within(-50, 100, "dB")] = (0.0, 36.0)
     timing_offset_symbols: Annotated[Range, _within(0, 1, "symbol durations")] = (0.0, 1.0)
     frequency_offset_hz: Annotated[Range, _within(-1e5, 1e5, "Hz")] = (0.0, 0.0)
-    bandwidth_share: Annotated[Range, _within(0, 1, "of the grid")] = (1.0, 1.0)
+    bandwidth_fraction: Annotated[Range, _within(0, 1, "of the grid")] = (1.0, 1.0)
     modulations: tuple[Modulation, ...] | None = Field(None, min_length=1)
     channels: Channels | None = None
 
@@ -226,33 +240,35 @@ class Scenario(Record):
                 high += 10 ** (-interferer.sir_db[1] / 10)
         return -10 * math.log10(low), -10 * math.log10(high)
 
-    def at_sinr(self, sinr_db: float, interference_share: float = 0.0) -> Scenario:
+    def at_sinr(self, sinr_db: float, interference_fraction: float = 0.0) -> Scenario:
         """The same scenario at one SINR (mean powers), for a test point.
 
         Args:
             sinr_db: mean wanted power over mean interference-plus-noise power, per receive antenna.
-            interference_share: part of the interference-plus-noise power that the interferers bring, 0 to 1 (excl.).
+            interference_fraction: part of the interference-plus-noise power that the interferers bring, 0 to 1 (excl.).
                 Several share it as the middles of their ``sir_db`` relate. They are present in every slot; one of
                 probability 0 stays away.
 
         Raises:
             UserError: if the share is outside its range, or not 0 in a scenario without interferers.
         """
-        if not 0 <= interference_share < 1:
-            raise UserError(f"interference_share: {interference_share} is outside 0..1 (1 excluded: noise remains)")
-        snr_db = sinr_db - 10 * math.log10(1 - interference_share)
+        if not 0 <= interference_fraction < 1:
+            raise UserError(
+                f"interference_fraction: {interference_fraction} is outside 0..1 (1 excluded: noise remains)"
+            )
+        snr_db = sinr_db - 10 * math.log10(1 - interference_fraction)
         update: dict[str, Any] = {"snr_db": (snr_db, snr_db), "interferers": ()}
-        if interference_share > 0:
+        if interference_fraction > 0:
             powers = [10 ** (-sum(i.sir_db) / 20) * (i.probability > 0) for i in self.interferers]
             if not any(powers):
                 raise UserError(
-                    f"interference_share: {interference_share} needs an interferer, and scenario {self.name} has none; "
+                    f"interference_fraction: {interference_fraction} needs an interferer, and scenario {self.name} has none; "
                     "add one under 'interferers' or write 0"
                 )
             interferers = []
             for interferer, power in zip(self.interferers, powers, strict=True):
                 if power > 0:
-                    sir_db = sinr_db - 10 * math.log10(interference_share * power / sum(powers))
+                    sir_db = sinr_db - 10 * math.log10(interference_fraction * power / sum(powers))
                     interferer = interferer.model_copy(update={"probability": 1.0, "sir_db": (sir_db, sir_db)})
                 interferers.append(interferer)
             update["interferers"] = tuple(interferers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from channels.grid import Grid
-from channels.profiles import SPEED_OF_LIGHT_M_S, Paths
+from channels.link_level import SPEED_OF_LIGHT_M_S, Paths
 
 NO_PATH_S = 0.5
 """Sionna pads drops of fewer paths with paths of no power that are late by a second."""
@@ -30,9 +30,14 @@ class Drop:
 
         def array(columns: int) -> tr38901.PanelArray:
             return tr38901.PanelArray(
-                num_rows_per_panel=1, num_cols_per_panel=columns, polarization="single", polarization_type="V",
-                antenna_pattern="omni", carrier_frequency=grid.carrier_frequency_hz, device=device,
-            )  # fmt: skip
+                num_rows_per_panel=1,
+                num_cols_per_panel=columns,
+                polarization="single",
+                polarization_type="V",
+                antenna_pattern="omni",
+                carrier_frequency=grid.carrier_frequency_hz,
+                device=device,
+            )
 
         options = {"direction": "uplink", "enable_pathloss": False, "enable_shadow_fading": False, "device": device}
         if name != "RMa":
@@ -55,9 +60,13 @@ class Drop:
         try:
             self._sionna.reset_topology()  # else it keeps indoor distances and batch size of the draw before
             topology = gen_single_sector_topology(
-                len(delay_spread_s), 1, self._name, min_ut_velocity=self._speeds_m_s[0],
-                max_ut_velocity=self._speeds_m_s[1], device=self._device,
-            )  # fmt: skip
+                len(delay_spread_s),
+                1,
+                self._name,
+                min_ut_velocity=self._speeds_m_s[0],
+                max_ut_velocity=self._speeds_m_s[1],
+                device=self._device,
+            )
             terminal, base, turned, base_turned, velocity, indoors = topology
             self._sionna.set_topology(terminal, base, torch.zeros_like(turned), base_turned, velocity, indoors)
             gains, delays_s = self._sionna(num_instants, 1 / interval_s)

@@ -17,9 +17,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from channels import UserError
-from channels.records import write_atomic
-from energy.meter import Reading
+from energy.metering.meter import Reading
+from leanrx_core.errors import UserError
+from leanrx_core.files import write_atomic
 
 
 @dataclass(frozen=True)

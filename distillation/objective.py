@@ -9,12 +9,22 @@ import torch
 from pydantic import Discriminator, Field, Tag, field_validator
 from torch import nn
 
-from channels import Record, Slots, UserError
+from channels import Slots
+from distillation.feature_transfer import (
+    Taps,
+    Transfer,
+    adapter,
+    attention_loss,
+    channels_at,
+    feature_loss,
+    on_one_grid,
+)
 from distillation.losses import bit_loss, confidence_weights, distillation_loss, regression_loss, sinr_weights
-from distillation.teachers import Teacher, Told, ensemble_llrs
-from distillation.transfer import Taps, Transfer, adapter, attention_loss, channels_at, feature_loss, on_one_grid
-from receivers.network import Network
-from receivers.weights import full_precision
+from distillation.teachers import Teacher, TeacherOutput, ensemble_llrs
+from leanrx_core.errors import UserError
+from leanrx_core.records import Record
+from receivers.neural.network import Network
+from receivers.neural.weights import full_precision
 
 
 class Schedule(Record):
@@ -34,9 +44,7 @@ def _kind(value: object) -> str:
     return "schedule" if isinstance(value, dict | Schedule) else "number"
 
 
-Scheduled = Annotated[
-    Annotated[float, Tag("number")] | Annotated[Schedule, Tag("schedule")], Discriminator(_kind)
-]  # fmt: skip
+Scheduled = Annotated[Annotated[float, Tag("number")] | Annotated[Schedule, Tag("schedule")], Discriminator(_kind)]
 """A constant or a schedule; a mistake is told of the one that was written."""
 
 
@@ -140,7 +148,7 @@ class Objective(nn.Module):
             )
         self.to(next(net.parameters()).device)
 
-    def forward(self, llrs: torch.Tensor, slots: Slots, told: Sequence[Told], progress: float) -> torch.Tensor:
+    def forward(self, llrs: torch.Tensor, slots: Slots, told: Sequence[TeacherOutput], progress: float) -> torch.Tensor:
         """The loss of the forward pass just made, a scalar.
 
         Args:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import logsigmoid
 
-from channels import Slots, UserError
-from distillation.transfer import Taps, channels_at
-from receivers.protocol import Receiver
-from receivers.weights import NeuralReceiver
+from channels import Slots
+from distillation.feature_transfer import Taps, channels_at
+from leanrx_core.errors import UserError
+from receivers.base import Receiver
+from receivers.neural.weights import NeuralReceiver
 
 MAX_LLR = 1e4
 """LLRs of teachers are cut to this magnitude in nats. Those of perfect CSI grow with the SINR without end, and a
@@ -22,7 +23,7 @@ difference of infinite ones is no number; at temperatures up to 500, sigmoid is 
 
 
 @dataclass(frozen=True)
-class Told:
+class TeacherOutput:
     """What a teacher says about a block of slots.
 
     Attributes:
@@ -58,7 +59,7 @@ class Teacher:
                 raise UserError(f"transfers: '{self.name}' has no net to follow; name a learned teacher")
             self.channels = channels_at(receiver.net, self._paths, f"teacher '{self.name}'")
 
-    def __call__(self, slots: Slots) -> Told:
+    def __call__(self, slots: Slots) -> TeacherOutput:
         taps: dict[str, torch.Tensor] = {}
         if self._paths and isinstance(self._receiver, NeuralReceiver):
             with Taps(self._receiver.net, self._paths) as tapped:
@@ -66,10 +67,10 @@ class Teacher:
                 taps = tapped.take()
         else:
             llrs = self._receiver(slots)
-        return Told(llrs.clamp(-MAX_LLR, MAX_LLR), taps)
+        return TeacherOutput(llrs.clamp(-MAX_LLR, MAX_LLR), taps)
 
 
-def ensemble_llrs(told: Sequence[Told]) -> torch.Tensor:
+def ensemble_llrs(told: Sequence[TeacherOutput]) -> torch.Tensor:
     """What teachers say together: the LLR of the mean of their probabilities.
 
     It is the arithmetic mean of distributions that 1503.02531 names for ensembles, as

@@ -1,11 +1,9 @@
-"""What turns a slot into LLRs: classical receivers, DeepRx and its compact kin, error counting, export.
+"""Receivers, from slots to LLRs: classical receivers, DeepRx, hybrids, evaluation, export and trained receivers.
 
-``receivers`` knows no training. A receiver is any callable from slots to LLRs, see :mod:`receivers.protocol`.
+This package knows no training. A receiver is any callable from slots to LLRs, see :class:`Receiver`. Names are loaded at
+their first use.
 """
 
-from receivers.protocol import Receiver
-from receivers.spec import build
-from receivers.weights import Card, NeuralReceiver, save
-from receivers.zoo import load
+import lazy_loader
 
-__all__ = ["Card", "NeuralReceiver", "Receiver", "build", "load", "save"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

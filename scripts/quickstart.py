@@ -8,37 +8,41 @@ from pathlib import Path
 import pandas as pd
 
 from channels import SlotStream, scenario
-from distillation.cohort import train
+from distillation.job import Job, Training
 from distillation.objective import Distillation
-from distillation.training import Job, Training
-from energy.devices import host
-from energy.estimate import estimates
-from energy.meter import Meter, meter_repeats
-from energy.operations import count
-from receivers.ber import Evaluation, count_errors, rates
+from distillation.trainer import train
+from energy.counting.operations import count
+from energy.estimation.flops import estimates
+from energy.hardware.detect import host
+from energy.metering.meter import Meter, meter_repeats
 from receivers.classical import classical_receivers
+from receivers.evaluation.monte_carlo import count_errors
+from receivers.evaluation.rates import rates
+from receivers.evaluation.stopping import Evaluation
 
 
 def main() -> None:
-    desk = scenario("desk")
+    tdl_6prb = scenario("tdl-6prb")
     folder = Path(tempfile.mkdtemp(prefix="leanrx-"))
     training = Training(steps=300, batch_slots=16, optimizer="adamw", learning_rate=1e-2, warmup_steps=20)
 
-    (teacher,) = train([Job("teacher", "teacher", "deeprx-w0.125-d5", desk, training, seed=1)], folder)
+    (teacher,) = train([Job("teacher", "teacher", "deeprx-w0.125-d5", tdl_6prb, training, seed=1)], folder)
     told = Distillation(temperature=2.0, alpha=0.5)
-    (student,) = train([Job("student", "student", "deeprx-w0.0625-d5", desk, training, 1, told, (teacher,))], folder)
+    (student,) = train(
+        [Job("student", "student", "deeprx-w0.0625-d5", tdl_6prb, training, 1, told, (teacher,))], folder
+    )
 
-    stream = SlotStream(desk, seed=1, block_slots=64, split="test")
+    stream = SlotStream(tdl_6prb, seed=1, block_slots=64, split="test")
     evaluation = Evaluation(sinr_db=(0, 10, 20), min_slots=128, max_slots=128, block_slots=64)
     for state in count_errors(
-        [*classical_receivers(desk), teacher, student], stream, evaluation, folder / "ber.parquet"
+        [*classical_receivers(tdl_6prb), teacher, student], stream, evaluation, folder / "ber.parquet"
     ):
         if state.stopped:
             errors = ", ".join(f"{name} {c.bit_errors}" for name, c in state.counts.items())
             print(f"{state.sinr_db:g} dB: {state.slots} slots, bit errors: {errors}")
     print(rates(pd.read_parquet(folder / "ber.parquet"))[["receiver", "sinr_db", "ber", "ber_low", "ber_high"]])
 
-    operations = count(student.net, desk.grid, student.name)
+    operations = count(student.net, tdl_6prb.grid, student.name)
     slots = stream.block(0)
     window = meter_repeats(Meter(), lambda: student(slots))
     per_slot = window.reading.energy_j / (window.repeats * len(slots))

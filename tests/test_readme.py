@@ -15,7 +15,7 @@ def test_python_blocks_run(capsys) -> None:
 
 
 def test_commands_exist() -> None:
-    from distillation.cli import app
+    from leanrx.cli.main import app
 
     known = {c.callback.__name__ for c in app.registered_commands if c.callback}
     named = set(re.findall(r"^    leanrx ([a-z]+)", README, re.MULTILINE))

@@ -1,12 +1,13 @@
 """eCAL: joules per application bit over the life cycle of a model, from collected data to the last inference.
 
 Importing this imports neither torch nor pandas nor pydantic: the metric is arithmetic. Start with :class:`LifeCycle`,
-or with the YAML of :mod:`energy.ecal.config`, which brings pydantic.
+or with the YAML of :mod:`energy.ecal.life_cycle_config`, which brings pydantic.
 """
 
-from energy.ecal.breakeven import BreakEven, Cost, break_even, correct_bits
 from energy.ecal.metric import PROCESSORS, STAGES, Ecal, HoldOut, KFold, LifeCycle, Processor, on, preprocessing_flops
-from energy.ecal.network import (
+from energy.ecal.payback import BreakEven, Cost, break_even, correct_bits
+from energy.ecal.storage import Storage
+from energy.ecal.transport import (
     EQUATION,
     LAYERS,
     PROTOCOLS,
@@ -15,11 +16,10 @@ from energy.ecal.network import (
     Hop,
     Protocol,
     Reading,
-    carry_j,
     hop,
     layer_bits,
+    transport_energy_j,
 )
-from energy.ecal.storage import Storage
 
 __all__ = [
     "EQUATION",
@@ -41,10 +41,10 @@ __all__ = [
     "Reading",
     "Storage",
     "break_even",
-    "carry_j",
     "correct_bits",
     "hop",
     "layer_bits",
     "on",
     "preprocessing_flops",
+    "transport_energy_j",
 ]

@@ -19,10 +19,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from channels.errors import UserError
-from energy.ecal.checks import choice, number, positive, share, whole
-from energy.ecal.network import TOOL, Hop, Reading, carry_j
 from energy.ecal.storage import Storage
+from energy.ecal.transport import TOOL, Hop, Reading, transport_energy_j
+from leanrx_core.checks import choice, number, positive, share, whole
+from leanrx_core.errors import UserError
 
 STAGES = ("preprocessing", "training", "evaluation", "inference_preprocessing", "inference")
 """Stages that compute; each runs on a processor of its own."""
@@ -158,7 +158,7 @@ class Ecal:
         return self.absolute_j / self.bits
 
     @property
-    def limit_j_per_bit(self) -> float:
+    def asymptotic_j_per_bit(self) -> float:
         """What eCAL tends to with ever more inferences: its inference term."""
         return (1 + self.virtualisation) * sum(self.inference.values()) / self.inference_bits
 
@@ -180,7 +180,7 @@ class Ecal:
             "inferences": self.inferences,
             "development_bits": self.development_bits,
             "inference_bits": self.inference_bits,
-            "limit_j_per_bit": self.limit_j_per_bit,
+            "asymptotic_j_per_bit": self.asymptotic_j_per_bit,
         }
 
 
@@ -189,7 +189,7 @@ class LifeCycle:
     """A life cycle described by figures.
 
     Attributes:
-        forward_flops: FLOPs of the model on one sample, see :mod:`energy.ecal.flops`.
+        forward_flops: FLOPs of the model on one sample, see :mod:`energy.ecal.closed_forms`.
         processors: by stage of :data:`STAGES`; see :func:`on`.
         samples: N_S, collected for development.
         values_per_sample, bits_per_value: IS and f.
@@ -248,14 +248,14 @@ class LifeCycle:
         evaluated = self.forward_flops * self.split.evaluation_samples(self.samples)
         return Ecal(
             development={
-                "collection": carry_j(self.samples * per_sample, self.hops, self.reading),
+                "collection": transport_energy_j(self.samples * per_sample, self.hops, self.reading),
                 "storage": self._stored_j(self.samples * per_sample),
                 "preprocessing": energy_j["preprocessing"](prepared),
                 "training": energy_j["training"](trained),
                 "evaluation": energy_j["evaluation"](evaluated),
             },
             inference={
-                "inference_collection": carry_j(used * per_sample, self.inference_hops, self.reading),
+                "inference_collection": transport_energy_j(used * per_sample, self.inference_hops, self.reading),
                 "inference_storage": self._stored_j(used * per_sample),
                 "inference_preprocessing": energy_j["inference_preprocessing"](prepared_later),
                 "inference": energy_j["inference"](self.forward_flops * used),

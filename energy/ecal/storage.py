@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from channels.errors import UserError
-from energy.ecal.checks import choice, whole
+from leanrx_core.checks import choice, whole
+from leanrx_core.errors import UserError
 
 J_PER_BIT = {"SSD": 5.4e-10, "HDD": 2.92e-10}
 _LEAST_DISKS = {"none": 1, "RAID0": 1, "RAID1": 2, "RAID5": 3, "RAID6": 4, "RAID10": 4}
@@ -40,9 +40,13 @@ class Storage:
         """Bits on disks per bit stored."""
         n = self.disks
         return {
-            "none": 1.0, "RAID0": 1.0, "RAID1": 2.0, "RAID10": 2.0, "RAID5": n / max(n - 1, 1),
+            "none": 1.0,
+            "RAID0": 1.0,
+            "RAID1": 2.0,
+            "RAID10": 2.0,
+            "RAID5": n / max(n - 1, 1),
             "RAID6": 2.0 if n <= 4 else n / (n - 2),
-        }[self.raid]  # fmt: skip
+        }[self.raid]
 
     def energy_j(self, bits: float) -> float:
         return bits * self.stored_per_bit * J_PER_BIT[self.medium]

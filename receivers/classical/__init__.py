@@ -4,11 +4,8 @@ All of them are told the mean noise-plus-interference power of the slot. All but
 interference as white noise.
 """
 
-from receivers.classical.demapper import Demapper, combine, demap
-from receivers.classical.estimation import Covariance, LmmseEstimator, ls_estimate, robust_estimator
-from receivers.classical.interference import combine_rejecting, residual_covariance, whiten
-from receivers.classical.receivers import (
-    BOUNDS,
+from receivers.classical.baselines import (
+    GENIE_AIDED,
     LmmseIrcReceiver,
     LmmseReceiver,
     LsReceiver,
@@ -16,9 +13,12 @@ from receivers.classical.receivers import (
     PerfectCsiReceiver,
     classical_receivers,
 )
+from receivers.classical.channel_estimation import Covariance, LmmseEstimator, ls_estimate, robust_estimator
+from receivers.classical.combining import combine, combine_rejecting, residual_covariance, whiten
+from receivers.classical.demapping import Demapper, demap
 
 __all__ = [
-    "BOUNDS",
+    "GENIE_AIDED",
     "Covariance",
     "Demapper",
     "LmmseEstimator",

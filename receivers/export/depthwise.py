@@ -19,9 +19,15 @@ class _Side(nn.Module):
         self.parts = nn.ModuleList()
         for i in range(multiplier):
             part = nn.Conv2d(
-                channels, channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation, channels,  # type: ignore[arg-type]
+                channels,
+                channels,
+                conv.kernel_size,
+                conv.stride,
+                conv.padding,
+                conv.dilation,
+                channels,  # type: ignore[arg-type]
                 conv.bias is not None,
-            )  # fmt: skip
+            )
             part.load_state_dict({name: value[i::multiplier] for name, value in conv.state_dict().items()})
             self.parts.append(part)
 

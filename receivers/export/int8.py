@@ -22,9 +22,11 @@ import pandas as pd
 import torch
 
 from channels import Stream
-from channels.records import TEMPORARY, write_atomic
-from receivers.ber import Evaluation, count_errors, rates
-from receivers.crossing import Gap, gap_db
+from leanrx_core.files import TEMPORARY, write_atomic
+from receivers.evaluation.monte_carlo import count_errors
+from receivers.evaluation.rates import rates
+from receivers.evaluation.required_sinr import Gap, gap_db
+from receivers.evaluation.stopping import Evaluation
 from receivers.export.onnx import OnnxReceiver
 
 
@@ -49,10 +51,16 @@ def quantise(path: Path, to: Path, features: torch.Tensor) -> None:
     logging.getLogger().setLevel(logging.ERROR)  # it asks to be run after a pass that changes nothing here
     try:
         quantization.quantize_static(
-            path, to, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True, reduce_range=True,
-            activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+            path,
+            to,
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
             nodes_to_quantize=_in_integers(onnx.load(path).graph.node),
-        )  # fmt: skip
+        )
     finally:
         logging.getLogger().setLevel(level)
 
@@ -73,7 +81,7 @@ class Int8:
 
     Attributes:
         path: of the int8 file.
-        rates: of both on the same slots, see :func:`receivers.ber.rates`; ``receiver`` is the name of the file.
+        rates: of both on the same slots, see :func:`receivers.evaluation.rates.rates`; ``receiver`` is the name of the file.
         target_ber: BER of the losses.
         losses: SINR that the int8 file needs more, by interference share; NaN where a curve does not reach the BER.
     """
@@ -108,8 +116,8 @@ def export_int8(
             pass
         counts = pd.read_parquet(counts_path)
         losses = {
-            share: gap_db(counts[counts["interference_share"] == share], to.name, path.name, target_ber)
-            for share in evaluation.interference_shares
+            share: gap_db(counts[counts["interference_fraction"] == share], to.name, path.name, target_ber)
+            for share in evaluation.interference_fractions
         }
         made.rename(to)
     found = Int8(to, rates(counts), target_ber, losses)
@@ -119,8 +127,18 @@ def export_int8(
 
 def _report(found: Int8, both: list[OnnxReceiver], slots: int) -> dict[str, object]:
     float32, int8 = both
-    losses = [{"interference_share": share, **asdict(gap)} for share, gap in found.losses.items()]
-    shown = ["receiver", "interference_share", "sinr_db", "slots", "bits", "bit_errors", "ber", "ber_low", "ber_high"]
+    losses = [{"interference_fraction": share, **asdict(gap)} for share, gap in found.losses.items()]
+    shown = [
+        "receiver",
+        "interference_fraction",
+        "sinr_db",
+        "slots",
+        "bits",
+        "bit_errors",
+        "ber",
+        "ber_low",
+        "ber_high",
+    ]
     return {
         "format": "onnx, convolutions in int8 in QDQ form: weights of 7 bits per channel, activations of 8 per tensor",
         "file": int8.name,

@@ -1,6 +1,6 @@
 """Export of a learned receiver to ONNX, with proof that the file computes the same LLRs.
 
-The graph takes the network's features of slots (:meth:`receivers.network.Network.features`), float32 ``(batch,
+The graph takes the network's features of slots (:meth:`receivers.neural.network.Network.features`), float32 ``(batch,
 features, 14, subcarriers)``, and returns LLRs ``(batch, bits, 14, subcarriers)``. Batch and subcarriers are free. The
 features are made outside, because runtimes want real numbers: DeepRx's raw channel estimate, and all of a hybrid's
 front end. The file's metadata name its receiver's spec string and its features. Depthwise convolutions are written as
@@ -22,16 +22,17 @@ from typing import Any
 
 import torch
 
-from channels import NUM_SYMBOLS, Slots, SlotStream, UserError
-from channels.records import TEMPORARY
+from channels import NUM_SYMBOLS, Slots, SlotStream
+from leanrx_core.errors import UserError
+from leanrx_core.files import TEMPORARY
 from receivers.export.depthwise import split_depthwise
 from receivers.export.parity import MAX_LLR_DIFFERENCE, Parity, compare
-from receivers.spec import parse_spec
-from receivers.weights import NeuralReceiver
+from receivers.neural.registry import parse_spec
+from receivers.neural.weights import NeuralReceiver
 
 
 class OnnxReceiver:
-    """An exported file in ONNX Runtime on the CPU: a :class:`receivers.protocol.Receiver`.
+    """An exported file in ONNX Runtime on the CPU: a :class:`receivers.base.Receiver`.
 
     Args:
         path: the ONNX file.
@@ -71,7 +72,7 @@ def export_onnx(
     folder: str | Path,
     stream: SlotStream,
     sinr_db: tuple[float, ...],
-    interference_shares: tuple[float, ...] = (0.0,),
+    interference_fractions: tuple[float, ...] = (0.0,),
 ) -> Parity:
     """Write ``<name>.onnx`` and ``card.json`` into ``folder``, if the file proves equal on fresh slots.
 
@@ -79,7 +80,7 @@ def export_onnx(
         receiver: what to export.
         folder: replaced as a whole, and only on success.
         stream: slots for the proof, one block per point.
-        sinr_db, interference_shares: points of the proof.
+        sinr_db, interference_fractions: points of the proof.
 
     Raises:
         UserError: if LLRs or decisions differ; nothing is written then.
@@ -92,7 +93,7 @@ def export_onnx(
         path = complete / f"{receiver.name}.onnx"
         _write(receiver, path, stream.scenario.grid.num_subcarriers)
         exported = OnnxReceiver(path, f"{receiver.name} (ONNX)")
-        points = [(share, s) for share in interference_shares for s in sinr_db]
+        points = [(share, s) for share in interference_fractions for s in sinr_db]
         proofs = {
             f"{s:g} dB, interference share {share:g}": compare(receiver, exported, stream.at_sinr(s, share).block(i))
             for i, (share, s) in enumerate(points)
@@ -124,9 +125,14 @@ def _write(receiver: NeuralReceiver, path: Path, num_subcarriers: int) -> None:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                net, (example,), dynamo=True, verbose=False,
-                input_names=["features"], output_names=["llrs"], dynamic_shapes=dynamic,
-            )  # fmt: skip
+                net,
+                (example,),
+                dynamo=True,
+                verbose=False,
+                input_names=["features"],
+                output_names=["llrs"],
+                dynamic_shapes=dynamic,
+            )
             assert program is not None
             program.model.metadata_props.update(receiver=receiver.card.receiver, features=receiver.net.content)
             program.save(str(path), external_data=False)
@@ -156,12 +162,15 @@ def _card(
         "bytes": path.stat().st_size,
         "sha256": digest,
         "input": {
-            "name": "features", "dtype": "float32",
+            "name": "features",
+            "dtype": "float32",
             "shape": ["batch", receiver.net.num_features, NUM_SYMBOLS, "subcarriers"],
             "content": receiver.net.content,
         },
         "output": {
-            "name": "llrs", "dtype": "float32", "shape": ["batch", card.num_bits, NUM_SYMBOLS, "subcarriers"],
+            "name": "llrs",
+            "dtype": "float32",
+            "shape": ["batch", card.num_bits, NUM_SYMBOLS, "subcarriers"],
             "content": "log P(bit = 1) / P(bit = 0); positive means 1; negate for decoders of log P(0) / P(1)",
         },
         "receiver": card.model_dump(mode="json"),
@@ -170,4 +179,4 @@ def _card(
             **total.as_json(),
             "points": {name: proof.as_json() for name, proof in proofs.items()},
         },
-    }  # fmt: skip
+    }

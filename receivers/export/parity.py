@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from channels import Slots
-from receivers.protocol import Receiver
+from receivers.base import Receiver
 
 MAX_LLR_DIFFERENCE = 1e-4
 """Largest allowed difference of an LLR, relative to the largest LLR of the slots."""

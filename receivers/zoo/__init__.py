@@ -1,4 +1,4 @@
-"""Trained receivers that come with leanrx, by name: ``receivers.load("desk-hybrid-w64-d8")``.
+"""Trained receivers that come with leanrx, by name: ``receivers.load("tdl-6prb-hybrid-w64-d8")``.
 
 One folder each: ``weights.safetensors`` and ``card.json`` as every learned receiver has them, and ``results.json``,
 what it was found to do and to cost (:class:`receivers.zoo.results.Results`). ``docs/zoo.md`` shows them as tables.
@@ -10,9 +10,9 @@ import difflib
 import os
 from pathlib import Path
 
-from channels import UserError
-from receivers import weights
-from receivers.weights import Card, NeuralReceiver, read_card
+from leanrx_core.errors import UserError
+from receivers.neural import weights
+from receivers.neural.weights import Card, NeuralReceiver, read_card
 from receivers.zoo.results import Results
 
 SHIPPED = Path(__file__).parent

@@ -8,23 +8,25 @@ from typing import Literal, Self
 
 from pydantic import ValidationError
 
-from channels import Record, Scenario, UserError
-from channels.records import write_atomic
-from receivers.counting import Counts
+from channels import Scenario
+from leanrx_core.errors import UserError
+from leanrx_core.files import write_atomic
+from leanrx_core.records import Record
+from receivers.evaluation.error_counts import Counts
 
 
 class Point(Record):
     """Errors at one test point.
 
     Attributes:
-        interference_share: part of interference in the interference-plus-noise power.
+        interference_fraction: part of interference in the interference-plus-noise power.
         sinr_db: mean powers, per receive antenna.
         realised_sinr_db: mean over the slots that were counted.
         counts: of the receiver; rates and intervals follow from them.
         classical: of classical receivers on the same slots, by name.
     """
 
-    interference_share: float
+    interference_fraction: float
     sinr_db: float
     realised_sinr_db: float
     counts: Counts
@@ -62,7 +64,7 @@ class Results(Record):
         weights_sha256: of the weights that all of this is about.
         scenario: what it was trained and tested on.
         test_seed, block_slots: of the test slots.
-        stream: fingerprint of the test slots, see :func:`receivers.ber.stream_digest`.
+        stream: fingerprint of the test slots, see :func:`receivers.evaluation.monte_carlo.stream_digest`.
         device: what drew and detected them.
         points: errors, by interference share and SINR.
         macs: multiply-accumulates per slot of the scenario's grid; a MAC is two FLOPs.

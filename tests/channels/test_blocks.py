@@ -6,9 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from channels import Channels, Grid, Interferer, Scenario, Slots, SlotStream, UserError, presets, scenario
+from channels import Channels, Grid, Interferer, Scenario, Slots, SlotStream, presets, scenario
 from channels.fading import frequency_response
 from channels.grid import modulate
+from leanrx_core.errors import UserError
 
 
 def same(a: Slots, b: Slots) -> bool:
@@ -27,9 +28,13 @@ def test_a_block_does_not_depend_on_what_was_asked_before(small: Scenario) -> No
 @pytest.mark.parametrize("models", [["UMi"], ["UMa", "TDL-A"], ["RMa", "CDL-A", "UMi"]])
 def test_drops_do_not_depend_on_what_was_drawn_before(models: list[str]) -> None:
     made = Scenario(
-        name="drops", grid=Grid(num_prb=1), channels=Channels.model_validate({"train": models}), domain="time",
-        max_doppler_hz=(0, 50), interferers=(Interferer(),),
-    )  # fmt: skip
+        name="drops",
+        grid=Grid(num_prb=1),
+        channels=Channels.model_validate({"train": models}),
+        domain="time",
+        max_doppler_hz=(0, 50),
+        interferers=(Interferer(),),
+    )
     stream = SlotStream(made, 3, 6)
     blocks = [stream.block(n) for n in (0, 1, 2, 1)]
     assert same(blocks[1], blocks[3])
@@ -52,7 +57,7 @@ def test_noise_is_unit_white_and_nowhere_the_same() -> None:
     """Over all parts that have generators of their own, and over slots with an SNR of their own."""
     made = Scenario(
         name="noise", grid=Grid(num_prb=6), channels=Channels.model_validate({"train": ["AWGN"]}), snr_db=(-10, 30)
-    )  # fmt: skip
+    )
     slots = SlotStream(made, 1, 256).block(0)
     noise = (slots.y - slots.h * sent(slots)[:, None]) / slots.noise_var.sqrt()[:, None, None, None]
     torch.testing.assert_close(noise.abs().square().mean((1, 2, 3)), torch.ones(256), atol=0.15, rtol=0)
@@ -64,10 +69,15 @@ def test_noise_is_unit_white_and_nowhere_the_same() -> None:
 
 @pytest.mark.parametrize("domain", ["frequency", "time"])
 def test_the_channel_alone_is_that_of_the_block(domain: str) -> None:
-    made = Scenario.model_validate({
-        "name": "x", "grid": {"num_prb": 2}, "channels": {"train": ["TDL-A", "CDL-D"]}, "domain": domain,
-        "impairments": {"carrier_frequency_offset_hz": [-500, 500], "timing_offset_s": [0, 1e-6]},
-    })  # fmt: skip
+    made = Scenario.model_validate(
+        {
+            "name": "x",
+            "grid": {"num_prb": 2},
+            "channels": {"train": ["TDL-A", "CDL-D"]},
+            "domain": domain,
+            "impairments": {"carrier_frequency_offset_hz": [-500, 500], "timing_offset_s": [0, 1e-6]},
+        }
+    )
     stream = SlotStream(made, 3, 8)
     torch.testing.assert_close(frequency_response(stream.channel(2), made.grid), stream.block(2).h)
 
@@ -125,7 +135,7 @@ def test_realised_ratios_equal_their_definition(small: Scenario) -> None:
 @settings(max_examples=8, deadline=None)
 @given(st.floats(-5, 25), st.sampled_from([0.0, 0.3, 0.9]))
 def test_mean_powers_at_a_sinr(sinr_db: float, share: float) -> None:
-    stream = SlotStream(scenario("desk"), 1, 200, "test").at_sinr(sinr_db, share)
+    stream = SlotStream(scenario("tdl-6prb"), 1, 200, "test").at_sinr(sinr_db, share)
     slots = stream.block(0)
     unwanted = slots.noise_var + slots.interference_var
     torch.testing.assert_close(unwanted, torch.full_like(unwanted, 10 ** (-sinr_db / 10)), rtol=1e-4, atol=0)
@@ -182,7 +192,7 @@ def test_mixed_modulations_mask_unused_bits(small: Scenario) -> None:
 
 
 def test_presets_are_what_they_are_named_after() -> None:
-    assert presets() == ["deeprx-2021", "deeprx-6prb", "desk", "pusch-fr1"]
+    assert presets() == ["deeprx-2021", "deeprx-6prb", "tdl-6prb", "pusch-fr1"]
     full, small = scenario("deeprx-2021"), scenario("deeprx-6prb")
     assert small.grid == full.grid.model_copy(update={"num_prb": 6})
     assert small == full.model_copy(update={"name": "deeprx-6prb", "grid": small.grid})
@@ -263,7 +273,7 @@ def test_mistakes_name_the_field_and_the_remedy(tmp_path, text: str, words: str)
 
 
 def test_interference_without_an_interferer_is_refused(flat: Scenario) -> None:
-    with pytest.raises(UserError, match=r"interference_share: 0\.5 needs an interferer, and scenario flat has none"):
+    with pytest.raises(UserError, match=r"interference_fraction: 0\.5 needs an interferer, and scenario flat has none"):
         SlotStream(flat, 1, 1).at_sinr(3, 0.5)
 
 
@@ -288,9 +298,11 @@ def test_several_interferers_share_the_power_as_their_sirs_relate(small: Scenari
 
 def test_weights_of_a_mixture_are_the_shares_of_its_models() -> None:
     made = Scenario(
-        name="mix", grid=Grid(num_prb=1, num_rx=1), snr_db=(90, 90),
+        name="mix",
+        grid=Grid(num_prb=1, num_rx=1),
+        snr_db=(90, 90),
         channels=Channels.model_validate({"train": {"AWGN": 3, "Rayleigh": 1}}),
-    )  # fmt: skip
+    )
     slots = SlotStream(made, 1, 2000).block(0)
     share = float((slots.h[:, 0, 0, 0] == 1).float().mean())
     assert share == pytest.approx(0.75, abs=4 * math.sqrt(0.75 * 0.25 / 2000))
@@ -302,9 +314,14 @@ def test_weights_of_a_mixture_are_the_shares_of_its_models() -> None:
 def test_grids_of_all_sizes(num_prb: int, num_rx: int, spacing_hz: float) -> None:
     grid = Grid.model_validate({"num_prb": num_prb, "num_rx": num_rx, "subcarrier_spacing_hz": spacing_hz})
     made = Scenario(
-        name="x", grid=grid, modulations=("256-QAM",), channels=Channels.model_validate({"train": ["TDL-A", "CDL-A"]}),
-        delay_spread_s=(10e-9, 100e-9), snr_db=(10, 10), interferers=(Interferer(sir_db=(3, 3)),),
-    )  # fmt: skip
+        name="x",
+        grid=grid,
+        modulations=("256-QAM",),
+        channels=Channels.model_validate({"train": ["TDL-A", "CDL-A"]}),
+        delay_spread_s=(10e-9, 100e-9),
+        snr_db=(10, 10),
+        interferers=(Interferer(sir_db=(3, 3)),),
+    )
     slots = SlotStream(made, 1, 2).block(0)
     assert slots.y.shape == (2, num_rx, 14, 12 * num_prb)
     assert slots.bits.shape == (2, 8, 14, 12 * num_prb)

@@ -7,16 +7,23 @@ import h5py
 import pytest
 import torch
 
-from channels import Scenario, Slots, SlotStream, UserError
-from channels.dataset import Dataset, RecordedStream, write_dataset
+from channels import Scenario, Slots, SlotStream
+from channels.dataset import Dataset, DatasetStream, write_dataset
+from leanrx_core.errors import UserError
 
 
 @pytest.fixture
 def points(small: Scenario) -> Dataset:
     return Dataset(
-        label="points", scenario=small, split="test", seed=3, block_slots=4, num_blocks=2,
-        sinr_db=(0.0, 10.0), interference_shares=(0.0, 0.5),
-    )  # fmt: skip
+        label="points",
+        scenario=small,
+        split="test",
+        seed=3,
+        block_slots=4,
+        num_blocks=2,
+        sinr_db=(0.0, 10.0),
+        interference_fractions=(0.0, 0.5),
+    )
 
 
 def same(a: Slots, b: Slots) -> bool:
@@ -25,14 +32,16 @@ def same(a: Slots, b: Slots) -> bool:
 
 def test_what_is_read_is_what_the_stream_makes(tmp_path: Path, points: Dataset, small: Scenario) -> None:
     assert list(write_dataset(points, tmp_path))[-1] == (8, 8)
-    recorded, stream = RecordedStream(tmp_path / "points"), SlotStream(small, 3, 4, "test")
+    recorded, stream = DatasetStream(tmp_path / "points"), SlotStream(small, 3, 4, "test")
     for sinr_db, share in ((0.0, 0.0), (10.0, 0.5)):
         there = recorded.at_sinr(sinr_db, share)
         assert same(there.block(1), stream.at_sinr(sinr_db, share).block(1))
         assert there.scenario == stream.at_sinr(sinr_db, share).scenario
-    drawn = points.model_copy(update={"label": "drawn", "sinr_db": (), "interference_shares": (0.0,), "split": "train"})
+    drawn = points.model_copy(
+        update={"label": "drawn", "sinr_db": (), "interference_fractions": (0.0,), "split": "train"}
+    )
     list(write_dataset(drawn, tmp_path))
-    assert same(RecordedStream(tmp_path / "drawn").block(0), SlotStream(small, 3, 4, "train").block(0))
+    assert same(DatasetStream(tmp_path / "drawn").block(0), SlotStream(small, 3, 4, "train").block(0))
 
 
 def test_files_speak_for_themselves(tmp_path: Path, points: Dataset) -> None:
@@ -70,7 +79,7 @@ def test_writing_goes_on_where_it_was(tmp_path: Path, points: Dataset) -> None:
 def test_damage_is_found_and_named(tmp_path: Path, points: Dataset) -> None:
     list(write_dataset(points, tmp_path))
     folder = tmp_path / "points"
-    stream = RecordedStream(folder).at_sinr(0.0)
+    stream = DatasetStream(folder).at_sinr(0.0)
     path = folder / "sinr+00.00-share0.000" / "block-000000.h5"
     data = path.read_bytes()
     path.write_bytes(data[:1000])
@@ -90,7 +99,7 @@ def test_mistakes_are_named(tmp_path: Path, points: Dataset) -> None:
     folder = tmp_path / "points"
     with pytest.raises(UserError, match="holds another dataset"):
         list(write_dataset(points.model_copy(update={"seed": 4}), tmp_path))
-    stream = RecordedStream(folder)
+    stream = DatasetStream(folder)
     with pytest.raises(UserError, match="has no test point 5 dB"):
         stream.at_sinr(5.0)
     with pytest.raises(UserError, match="block 2 was asked for, num_blocks is 2"):
@@ -98,11 +107,11 @@ def test_mistakes_are_named(tmp_path: Path, points: Dataset) -> None:
     with pytest.raises(UserError, match="holds test points alone"):
         stream.block(0)
     with pytest.raises(UserError, match="not a dataset"):
-        RecordedStream(tmp_path)
+        DatasetStream(tmp_path)
     record = folder / "dataset.yaml"
     record.write_text(record.read_text().replace("version: 1", "version: 2"))
     with pytest.raises(UserError, match="version"):
-        RecordedStream(folder)
+        DatasetStream(folder)
     quiet = points.scenario.model_copy(update={"interferers": ()})
     with pytest.raises(UserError, match="needs an interferer"):
         Dataset.parse({**points.model_dump(), "scenario": quiet.model_dump()}, "x")

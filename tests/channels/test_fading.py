@@ -7,7 +7,7 @@ from scipy.special import j0
 
 from channels.fading import Fading, frequency_response
 from channels.grid import Grid
-from channels.profiles import Paths
+from channels.link_level import Paths
 from channels.scenarios import ChannelModel
 
 GRID = Grid(num_prb=6)
@@ -29,29 +29,51 @@ def sionna_paths(model: ChannelModel, spread_s: float, doppler_hz: float, slots:
 
     config.seed = 1
     options: dict[str, Any] = {
-        "carrier_frequency": GRID.carrier_frequency_hz, "device": "cpu",
+        "carrier_frequency": GRID.carrier_frequency_hz,
+        "device": "cpu",
         "min_speed": doppler_hz * 299792458 / GRID.carrier_frequency_hz,
         "max_speed": doppler_hz * 299792458 / GRID.carrier_frequency_hz,
-    }  # fmt: skip
+    }
     if model.startswith("TDL"):
         theirs: Any = TDL(model[-1], spread_s, num_rx_ant=2, **options)
     else:
         arrays = [
             PanelArray(
-                num_rows_per_panel=1, num_cols_per_panel=n, polarization="single", polarization_type="V",
-                antenna_pattern="omni", carrier_frequency=GRID.carrier_frequency_hz, device="cpu",
+                num_rows_per_panel=1,
+                num_cols_per_panel=n,
+                polarization="single",
+                polarization_type="V",
+                antenna_pattern="omni",
+                carrier_frequency=GRID.carrier_frequency_hz,
+                device="cpu",
             )
             for n in (1, 2)
-        ]  # fmt: skip
+        ]
         theirs = CDL(model[-1], spread_s, ut_array=arrays[0], bs_array=arrays[1], direction="uplink", **options)
     gains, delays = theirs(slots, 14, 1 / GRID.symbol_duration_s)
     return Paths(gains[:, 0, :, 0, 0].transpose(2, 3), delays[:, 0, 0])
 
 
 @pytest.mark.parametrize(
-    "model", ["TDL-A", "TDL-B", "TDL-C", "TDL-D", "TDL-E", "CDL-A", "CDL-D", "TDLA30", "TDLB100", "TDLC300",
-              "UMi", "UMa", "RMa", "Rayleigh", "AWGN"]
-)  # fmt: skip
+    "model",
+    [
+        "TDL-A",
+        "TDL-B",
+        "TDL-C",
+        "TDL-D",
+        "TDL-E",
+        "CDL-A",
+        "CDL-D",
+        "TDLA30",
+        "TDLB100",
+        "TDLC300",
+        "UMi",
+        "UMa",
+        "RMa",
+        "Rayleigh",
+        "AWGN",
+    ],
+)
 def test_unit_mean_power(model: ChannelModel) -> None:
     power = draw(model, 100e-9, 100.0, 2000).abs().square().mean((1, 2, 3))
     deviation = float(power.std() / math.sqrt(len(power)))
@@ -73,9 +95,8 @@ def test_paths_have_the_statistics_of_sionna(model: ChannelModel) -> None:
         assert float((found - expected).abs().max()) < 0.02
     if model.startswith("CDL"):  # magnitude per cluster: our bearing is drawn, so the phase is not comparable
         magnitudes = [
-            (g[:, 0] * g[:, 1].conj()).mean(1).abs().mean(0)
-            for g in (ours.gains[..., 1:], theirs.gains[..., 1:])
-        ]  # fmt: skip
+            (g[:, 0] * g[:, 1].conj()).mean(1).abs().mean(0) for g in (ours.gains[..., 1:], theirs.gains[..., 1:])
+        ]
         torch.testing.assert_close(*magnitudes, atol=0.01, rtol=0.05)
 
 
@@ -99,21 +120,161 @@ def test_no_draw_shares_phase_or_bearing(model: ChannelModel) -> None:
 
 # TR 38.901, tables 7.7.2-1 to 7.7.2-3, typed in here.
 DELAYS = {
-    "TDL-A": [0.0, 0.3819, 0.4025, 0.5868, 0.4610, 0.5375, 0.6708, 0.5750, 0.7618, 1.5375, 1.8978, 2.2242, 2.1718,
-              2.4942, 2.5119, 3.0582, 4.0810, 4.4579, 4.5695, 4.7966, 5.0066, 5.3043, 9.6586],
-    "TDL-B": [0.0, 0.1072, 0.2155, 0.2095, 0.2870, 0.2986, 0.3752, 0.5055, 0.3681, 0.3697, 0.5700, 0.5283, 1.1021,
-              1.2756, 1.5474, 1.7842, 2.0169, 2.8294, 3.0219, 3.6187, 4.1067, 4.2790, 4.7834],
-    "TDL-C": [0.0, 0.2099, 0.2219, 0.2329, 0.2176, 0.6366, 0.6448, 0.6560, 0.6584, 0.7935, 0.8213, 0.9336, 1.2285,
-              1.3083, 2.1704, 2.7105, 4.2589, 4.6003, 5.4902, 5.6077, 6.3065, 6.6374, 7.0427, 8.6523],
-}  # fmt: skip
+    "TDL-A": [
+        0.0,
+        0.3819,
+        0.4025,
+        0.5868,
+        0.4610,
+        0.5375,
+        0.6708,
+        0.5750,
+        0.7618,
+        1.5375,
+        1.8978,
+        2.2242,
+        2.1718,
+        2.4942,
+        2.5119,
+        3.0582,
+        4.0810,
+        4.4579,
+        4.5695,
+        4.7966,
+        5.0066,
+        5.3043,
+        9.6586,
+    ],
+    "TDL-B": [
+        0.0,
+        0.1072,
+        0.2155,
+        0.2095,
+        0.2870,
+        0.2986,
+        0.3752,
+        0.5055,
+        0.3681,
+        0.3697,
+        0.5700,
+        0.5283,
+        1.1021,
+        1.2756,
+        1.5474,
+        1.7842,
+        2.0169,
+        2.8294,
+        3.0219,
+        3.6187,
+        4.1067,
+        4.2790,
+        4.7834,
+    ],
+    "TDL-C": [
+        0.0,
+        0.2099,
+        0.2219,
+        0.2329,
+        0.2176,
+        0.6366,
+        0.6448,
+        0.6560,
+        0.6584,
+        0.7935,
+        0.8213,
+        0.9336,
+        1.2285,
+        1.3083,
+        2.1704,
+        2.7105,
+        4.2589,
+        4.6003,
+        5.4902,
+        5.6077,
+        6.3065,
+        6.6374,
+        7.0427,
+        8.6523,
+    ],
+}
 POWERS_DB = {
-    "TDL-A": [-13.4, 0, -2.2, -4, -6, -8.2, -9.9, -10.5, -7.5, -15.9, -6.6, -16.7, -12.4, -15.2, -10.8, -11.3, -12.7,
-              -16.2, -18.3, -18.9, -16.6, -19.9, -29.7],
-    "TDL-B": [0, -2.2, -4, -3.2, -9.8, -1.2, -3.4, -5.2, -7.6, -3, -8.9, -9, -4.8, -5.7, -7.5, -1.9, -7.6, -12.2, -9.8,
-              -11.4, -14.9, -9.2, -11.3],
-    "TDL-C": [-4.4, -1.2, -3.5, -5.2, -2.5, 0, -2.2, -3.9, -7.4, -7.1, -10.7, -11.1, -5.1, -6.8, -8.7, -13.2, -13.9,
-              -13.9, -15.8, -17.1, -16, -15.7, -21.6, -22.8],
-}  # fmt: skip
+    "TDL-A": [
+        -13.4,
+        0,
+        -2.2,
+        -4,
+        -6,
+        -8.2,
+        -9.9,
+        -10.5,
+        -7.5,
+        -15.9,
+        -6.6,
+        -16.7,
+        -12.4,
+        -15.2,
+        -10.8,
+        -11.3,
+        -12.7,
+        -16.2,
+        -18.3,
+        -18.9,
+        -16.6,
+        -19.9,
+        -29.7,
+    ],
+    "TDL-B": [
+        0,
+        -2.2,
+        -4,
+        -3.2,
+        -9.8,
+        -1.2,
+        -3.4,
+        -5.2,
+        -7.6,
+        -3,
+        -8.9,
+        -9,
+        -4.8,
+        -5.7,
+        -7.5,
+        -1.9,
+        -7.6,
+        -12.2,
+        -9.8,
+        -11.4,
+        -14.9,
+        -9.2,
+        -11.3,
+    ],
+    "TDL-C": [
+        -4.4,
+        -1.2,
+        -3.5,
+        -5.2,
+        -2.5,
+        0,
+        -2.2,
+        -3.9,
+        -7.4,
+        -7.1,
+        -10.7,
+        -11.1,
+        -5.1,
+        -6.8,
+        -8.7,
+        -13.2,
+        -13.9,
+        -13.9,
+        -15.8,
+        -17.1,
+        -16,
+        -15.7,
+        -21.6,
+        -22.8,
+    ],
+}
 
 
 @pytest.mark.parametrize("model", ["TDL-A", "TDL-B", "TDL-C"])

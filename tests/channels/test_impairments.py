@@ -14,9 +14,15 @@ GRID = Grid(num_prb=6, num_rx=1, pilot_patterns=((2,),))
 
 
 def block(model: str = "AWGN", slots: int = 64, **settings: object) -> Slots:
-    made = Scenario.model_validate({
-        "name": "x", "grid": GRID, "channels": {"train": [model]}, "snr_db": (90, 90), **settings,
-    })  # fmt: skip
+    made = Scenario.model_validate(
+        {
+            "name": "x",
+            "grid": GRID,
+            "channels": {"train": [model]},
+            "snr_db": (90, 90),
+            **settings,
+        }
+    )
     return SlotStream(made, 1, slots).block(0)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from channels import Channels, Grid, Interferer, Scenario, SlotStream
-from channels.interference import windows_of_late_signal
+from channels.asynchronous import windows_of_late_signal
 from channels.ofdm import frequency_shift, to_subcarriers
 
 GRID = Grid(num_prb=6)
@@ -76,13 +76,13 @@ def interference(interferer: Interferer, slots: int = 64) -> torch.Tensor:
     """The interferer alone at the receiver: the difference of two streams."""
     made = Scenario(
         name="x", grid=GRID, channels=Channels.model_validate({"train": ["TDL-A"]}), interferers=(interferer,)
-    )  # fmt: skip
+    )
     loud = SlotStream(made, 1, slots).block(0)
     return loud.y - SlotStream(made.model_copy(update={"interferers": ()}), 1, slots).block(0).y
 
 
 def test_a_narrow_interferer_is_strong_where_it_is() -> None:
-    narrow = interference(Interferer(sir_db=(0, 0), bandwidth_share=(0.5, 0.5), timing_offset_symbols=(0, 0)), 400)
+    narrow = interference(Interferer(sir_db=(0, 0), bandwidth_fraction=(0.5, 0.5), timing_offset_symbols=(0, 0)), 400)
     of_prb = narrow.abs().square().unflatten(-1, (6, 12)).mean((1, 2, 4))
     occupied = of_prb > 1e-6
     assert (occupied.sum(1) == 3).all()
@@ -95,10 +95,13 @@ def alone(*interferers: Interferer, domain: str = "frequency", slots: int = 16) 
     """Flat interferers of QPSK at the receiver, and their channels."""
     aloft = Channels.model_validate({"train": ["AWGN"]})
     made = Scenario(
-        name="x", grid=Grid(num_prb=2, num_rx=1), channels=Channels.model_validate({"train": ["Rayleigh"]}),
-        snr_db=(90, 90), domain=domain,
+        name="x",
+        grid=Grid(num_prb=2, num_rx=1),
+        channels=Channels.model_validate({"train": ["Rayleigh"]}),
+        snr_db=(90, 90),
+        domain=domain,
         interferers=tuple(i.model_copy(update={"modulations": ("QPSK",), "channels": aloft}) for i in interferers),
-    )  # fmt: skip
+    )
     loud = SlotStream(made, 1, slots).block(0)
     quiet = SlotStream(made.model_copy(update={"interferers": ()}), 1, slots).block(0)
     return loud.y - quiet.y, loud.h_interference
@@ -114,7 +117,7 @@ def test_offsets_of_an_interferer_reach_the_receiver(domain: str) -> None:
     assert float((late.abs() - 1).abs().mean()) > 0.2
     off, _ = alone(
         Interferer(sir_db=(0, 0), timing_offset_symbols=(0, 0), frequency_offset_hz=(15e3, 15e3)), domain=domain
-    )  # fmt: skip
+    )
     torch.testing.assert_close(off[..., 1:].abs(), torch.ones_like(off[..., 1:].abs()), atol=1e-2, rtol=0)
     assert float(off[..., 0].abs().max()) < 1e-2
 
@@ -128,17 +131,20 @@ def test_interferers_send_data_of_their_own() -> None:
 
 
 def test_the_channel_of_a_narrow_interferer_is_narrow() -> None:
-    seen, h = alone(Interferer(sir_db=(0, 0), timing_offset_symbols=(0, 0), bandwidth_share=(0.5, 0.5)))
+    seen, h = alone(Interferer(sir_db=(0, 0), timing_offset_symbols=(0, 0), bandwidth_fraction=(0.5, 0.5)))
     assert torch.equal(h[:, 0].abs() > 1e-6, seen.abs() > 1e-3)
     assert 0 < float((h == 0).float().mean()) < 1
 
 
 def test_an_interferer_may_carry_more_bits_than_the_wanted_signal() -> None:
     made = Scenario(
-        name="x", grid=Grid(num_prb=1, num_rx=1), modulations=("QPSK",), snr_db=(90, 90),
+        name="x",
+        grid=Grid(num_prb=1, num_rx=1),
+        modulations=("QPSK",),
+        snr_db=(90, 90),
         channels=Channels.model_validate({"train": ["AWGN"]}),
         interferers=(Interferer(sir_db=(0, 0), timing_offset_symbols=(0, 0), modulations=("256-QAM",)),),
-    )  # fmt: skip
+    )
     loud = SlotStream(made, 1, 8).block(0)
     quiet = SlotStream(made.model_copy(update={"interferers": ()}), 1, 8).block(0)
     assert loud.bits.shape[1] == 2
@@ -149,10 +155,12 @@ def test_an_interferer_may_carry_more_bits_than_the_wanted_signal() -> None:
 def test_its_modulation_is_its_own() -> None:
     """On a flat, orthogonal link the QPSK of an interferer to 16-QAM shows four points."""
     made = Scenario(
-        name="x", grid=Grid(num_prb=1, num_rx=1), channels=Channels.model_validate({"train": ["AWGN"]}),
+        name="x",
+        grid=Grid(num_prb=1, num_rx=1),
+        channels=Channels.model_validate({"train": ["AWGN"]}),
         snr_db=(90, 90),
         interferers=(Interferer(sir_db=(0, 0), timing_offset_symbols=(0, 0), modulations=("QPSK",)),),
-    )  # fmt: skip
+    )
     loud = SlotStream(made, 1, 2).block(0)
     alone = loud.y - SlotStream(made.model_copy(update={"interferers": ()}), 1, 2).block(0).y
     torch.testing.assert_close(alone.real.abs(), torch.full_like(alone.real, math.sqrt(0.5)), atol=1e-3, rtol=0)
@@ -161,9 +169,11 @@ def test_its_modulation_is_its_own() -> None:
 def test_its_channels_are_its_own() -> None:
     """An AWGN interferer in a Rayleigh scenario always has the power that it is given."""
     made = Scenario(
-        name="x", grid=Grid(num_prb=2, num_rx=1), channels=Channels.model_validate({"train": ["Rayleigh"]}),
+        name="x",
+        grid=Grid(num_prb=2, num_rx=1),
+        channels=Channels.model_validate({"train": ["Rayleigh"]}),
         interferers=(Interferer(sir_db=(0, 0), channels=Channels.model_validate({"train": ["AWGN"]})),),
-    )  # fmt: skip
+    )
     slots = SlotStream(made, 1, 32).block(0)
     torch.testing.assert_close(slots.h_interference.abs(), torch.ones(32, 1, 1, 14, 24))
     assert float(slots.h.abs().std()) > 0.3

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels import Channels, Dmrs, Grid, Scenario, SlotStream, UserError
+from channels import Channels, Dmrs, Grid, Scenario, SlotStream
 from channels.pilots import dmrs_layouts, dmrs_sequence, dmrs_start, draw_pilots, gold_sequence
+from leanrx_core.errors import UserError
 
 
 def gold_bit_by_bit(c_init: int, length: int) -> list[int]:
@@ -44,10 +45,15 @@ def test_dmrs_equal_an_independent_computation_and_sionna(mapping: str, length: 
     num_prb = 3
     for additional, symbols in SYMBOLS[mapping, length].items():
         for groups in range(1, 2 + config_type):
-            dmrs = Dmrs.model_validate({
-                "mapping_type": mapping, "length": length, "config_type": config_type,
-                "additional_positions": [additional], "cdm_groups_without_data": groups,
-            })  # fmt: skip
+            dmrs = Dmrs.model_validate(
+                {
+                    "mapping_type": mapping,
+                    "length": length,
+                    "config_type": config_type,
+                    "additional_positions": [additional],
+                    "cdm_groups_without_data": groups,
+                }
+            )
             ((found_symbols, occupied, free),) = dmrs_layouts(dmrs)
             assert found_symbols == symbols
             for slot, identity, scid in ((0, 0, 0), (7, 501, 1), (3, 65535, 0)):
@@ -75,11 +81,15 @@ def test_dmrs_equal_an_independent_computation_and_sionna(mapping: str, length: 
                     sionna = PUSCHConfig(
                         carrier_config=CarrierConfig(n_size_grid=num_prb, slot_number=slot),
                         pusch_dmrs_config=PUSCHDMRSConfig(
-                            config_type=config_type, length=length, additional_position=additional,
-                            num_cdm_groups_without_data=groups, n_id=[identity, identity], n_scid=scid,
+                            config_type=config_type,
+                            length=length,
+                            additional_position=additional,
+                            num_cdm_groups_without_data=groups,
+                            n_id=[identity, identity],
+                            n_scid=scid,
                         ),
                         mapping_type=mapping,
-                    )  # fmt: skip
+                    )
                     np.testing.assert_allclose(ours, sionna.dmrs_grid[0, :, symbol], atol=1e-6)
 
 
@@ -105,9 +115,11 @@ def test_mean_power_of_a_pilot_symbol_is_that_of_data() -> None:
 
 def test_empty_elements_receive_noise_alone() -> None:
     made = Scenario(
-        name="x", grid=Grid(num_prb=2, dmrs=Dmrs()), channels=Channels.model_validate({"train": ["TDL-A"]}),
+        name="x",
+        grid=Grid(num_prb=2, dmrs=Dmrs()),
+        channels=Channels.model_validate({"train": ["TDL-A"]}),
         snr_db=(60, 60),
-    )  # fmt: skip
+    )
     slots = SlotStream(made, 1, 8).block(0)
     empty = (slots.pilots == 0) & ~slots.is_data
     power = slots.y.abs().square().mean(1)[empty].mean()

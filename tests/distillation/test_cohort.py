@@ -7,21 +7,28 @@ from typing import cast
 
 import pytest
 
-from channels import Scenario, SlotStream, UserError
-from distillation import cohort
+from channels import Scenario, SlotStream
+from distillation import trainer
 from distillation.checkpoint import Bill
-from distillation.cohort import train
+from distillation.distributed import current
+from distillation.feature_transfer import Transfer
+from distillation.job import Job, Training
 from distillation.objective import Distillation
-from distillation.ranks import current
-from distillation.training import Job, Training
-from distillation.transfer import Transfer
-from energy.meter import Reading
+from distillation.trainer import train
+from energy.metering.meter import Reading
+from leanrx_core.errors import UserError
 from receivers.classical import PerfectCsiReceiver
-from receivers.weights import NeuralReceiver, load
+from receivers.neural.weights import NeuralReceiver, load
 
 TRAINING = Training(
-    steps=7, batch_slots=4, optimizer="adamw", learning_rate=1e-2, warmup_steps=2, checkpoint_steps=2, early_weight=0.5
-)  # fmt: skip
+    steps=7,
+    batch_slots=4,
+    optimizer="adamw",
+    learning_rate=1e-2,
+    warmup_steps=2,
+    checkpoint_steps=2,
+    deep_supervision_weight=0.5,
+)
 
 
 class Killed(BaseException):
@@ -36,7 +43,7 @@ def teacher(small: Scenario, tmp_path_factory) -> NeuralReceiver:
 @pytest.fixture(scope="module")
 def jobs(small: Scenario, teacher: NeuralReceiver) -> list[Job]:
     """Two families, two temperatures, a teacher that knows the channel, one that is followed inside, two, and twins."""
-    twins = [Job(f"{s}-twin", "twin", s, small, TRAINING, 1) for s in ("deeprx-w0.03125-d3", "hybrid-w4-d2")]
+    twins = [Job(f"{s}-scratch", "scratch", s, small, TRAINING, 1) for s in ("deeprx-w0.03125-d3", "hybrid-w4-d2")]
     students = [
         replace(t, name=f"{t.receiver}-T{way.temperature:g}", role="student", distillation=way, teachers=(teacher,))
         for t in twins
@@ -83,7 +90,7 @@ def test_a_kill_between_checkpoints_changes_nothing(
     tmp_path: Path, jobs: list[Job], separate: dict[str, str], monkeypatch: pytest.MonkeyPatch, keeps: int
 ) -> None:
     """Killed after so many checkpoints, so that some learners are ahead of others."""
-    keep, left = cohort._Learner.keep, [keeps]
+    keep, left = trainer._Learner.keep, [keeps]
 
     def keep_or_die(learner) -> None:
         if not left[0]:
@@ -92,7 +99,7 @@ def test_a_kill_between_checkpoints_changes_nothing(
         keep(learner)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cohort._Learner, "keep", keep_or_die)
+        patch.setattr(trainer._Learner, "keep", keep_or_die)
         with pytest.raises(Killed):
             train(jobs, tmp_path)
     train(jobs, tmp_path)
@@ -164,9 +171,9 @@ def test_each_bears_its_own_steps_and_an_equal_part_of_what_is_shared(monkeypatc
             return Reading(10.0, 10.0, 0.0, 0.0, "measured", "none", "none", "counter")
 
     clock = iter([0.0, 2.0, 2.0, 6.0, 6.0, 7.0, 7.0, 10.0])
-    account = cohort._Account("cpu", TenJoules(), 8, current())  # type: ignore[arg-type]
+    account = trainer._Account("cpu", TenJoules(), 8, current())  # type: ignore[arg-type]
     monkeypatch.setattr(account, "_now", lambda: next(clock))
-    a, b = (cast(cohort._Learner, type("Learner", (), {"bill": Bill()})()) for _ in range(2))
+    a, b = (cast(trainer._Learner, type("Learner", (), {"bill": Bill()})()) for _ in range(2))
     for learners, teacher in (([a, b], ""), ([a, b], "teacher"), ([a], ""), ([b], "")):
         with account.spend(learners, teacher):
             pass
@@ -191,13 +198,13 @@ def test_a_bill_goes_on_after_a_kill(tmp_path: Path, jobs: list[Job]) -> None:
 def test_one_that_diverges_leaves_the_others_alone(
     tmp_path: Path, jobs: list[Job], separate: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = cohort.Objective.forward
+    forward = trainer.Objective.forward
 
     def poisoned(objective, llrs, slots, told, progress):
         loss = forward(objective, llrs, slots, told, progress)
         return loss * float("nan") if objective._distillation == jobs[1].distillation and progress == 3 / 7 else loss
 
-    monkeypatch.setattr(cohort.Objective, "forward", poisoned)
+    monkeypatch.setattr(trainer.Objective, "forward", poisoned)
     with pytest.raises(UserError, match=f"{jobs[1].name}, {jobs[3].name}: loss is not finite"):
         train(jobs, tmp_path)
     others = [job for job in jobs if job.distillation != jobs[1].distillation]

@@ -7,8 +7,8 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, kl_div, logsigmoid
 
 from channels import Scenario, Slots, SlotStream
-from distillation.lamb import Lamb
 from distillation.losses import bit_loss, confidence_weights, distillation_loss, regression_loss, sinr_weights
+from distillation.optim import Lamb
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,33 @@
 import pytest
 import torch
 
-from channels import Scenario, Slots, SlotStream, UserError
+from channels import Scenario, Slots, SlotStream
+from distillation.feature_transfer import Transfer, attention_loss, feature_loss
 from distillation.losses import bit_loss, confidence_weights, distillation_loss, regression_loss, sinr_weights
 from distillation.objective import Distillation, Objective, Schedule
 from distillation.teachers import Teacher, ensemble_llrs
-from distillation.transfer import Transfer, attention_loss, feature_loss
-from receivers.network import Network
-from receivers.spec import build
-from receivers.weights import Card, NeuralReceiver
+from leanrx_core.errors import UserError
+from receivers.neural.network import Network
+from receivers.neural.registry import build
+from receivers.neural.weights import Card, NeuralReceiver
 
 SMALL, LARGE = "deeprx-w0.0625-d3", "deeprx-w0.125-d3"
 
 
 def receiver(spec: str = LARGE, seed: int = 9) -> NeuralReceiver:
     card = Card(
-        name="teacher", receiver=spec, role="teacher", num_rx=2, num_bits=4, parameters=1, scenario="small",
-        channels=("TDL-B",), trained_sinr_db=(0, 20), seed=seed, training={},
-    )  # fmt: skip
+        name="teacher",
+        receiver=spec,
+        role="teacher",
+        num_rx=2,
+        num_bits=4,
+        parameters=1,
+        scenario="small",
+        channels=("TDL-B",),
+        trained_sinr_db=(0, 20),
+        seed=seed,
+        training={},
+    )
     return NeuralReceiver(build(spec, seed=seed), card)
 
 
@@ -127,10 +137,12 @@ def test_settings_survive_the_file(tmp_path) -> None:
 
 
 def test_transfers_are_added_with_their_weights(slots: Slots) -> None:
-    settings = Distillation(transfers=(
-        Transfer(student="blocks.1", teacher="blocks.1", weight=0.25),
-        Transfer(student="norm_out", teacher="blocks.0", kind="attention", weight=3.0),
-    ))  # fmt: skip
+    settings = Distillation(
+        transfers=(
+            Transfer(student="blocks.1", teacher="blocks.1", weight=0.25),
+            Transfer(student="norm_out", teacher="blocks.0", kind="attention", weight=3.0),
+        )
+    )
     net, teach = build(SMALL, seed=1).eval(), teacher_of(settings)
     told = teach(slots)
     with Objective(settings, net, [teach], seed=4) as objective:
@@ -148,10 +160,12 @@ def test_transfers_are_added_with_their_weights(slots: Slots) -> None:
 
 
 def test_a_student_at_the_teachers_weights_has_nothing_to_follow(slots: Slots) -> None:
-    settings = Distillation(transfers=(
-        Transfer(student="blocks.1", teacher="blocks.1"),
-        Transfer(student="conv_in", teacher="conv_in", kind="attention"),
-    ))  # fmt: skip
+    settings = Distillation(
+        transfers=(
+            Transfer(student="blocks.1", teacher="blocks.1"),
+            Transfer(student="conv_in", teacher="conv_in", kind="attention"),
+        )
+    )
     net, teach = build(LARGE, seed=9).eval(), teacher_of(settings)
     with Objective(settings, net, [teach]) as objective:
         llrs = run(net, slots)

@@ -17,21 +17,30 @@ import torch
 import yaml
 from torch import distributed, multiprocessing
 
-from channels import Channels, Scenario, SlotStream, UserError
-from distillation import cohort, ranks, sweep
+from channels import Channels, Scenario, SlotStream
+from distillation import distributed as process_group
+from distillation import trainer
+from distillation.distributed import ProcessGroup, join
+from distillation.job import Job, Training
 from distillation.losses import bit_loss
-from distillation.ranks import Ranks, join
-from distillation.runs import load_run, open_run
-from distillation.settings import Sweep
-from distillation.sweep import train_all
-from distillation.training import Job, Training
-from energy.meter import Reading
-from receivers.spec import build
-from receivers.weights import load
+from energy.metering.meter import Reading
+from leanrx.experiment import workflow
+from leanrx.experiment.run import load_run, open_run
+from leanrx.experiment.sweep_config import Sweep
+from leanrx.experiment.workflow import train_all
+from leanrx_core.errors import UserError
+from receivers.neural.registry import build
+from receivers.neural.weights import load
 
 ROOT = Path(__file__).parents[2]
 TRAINING = Training(
-    steps=5, batch_slots=3, optimizer="adamw", learning_rate=1e-3, warmup_steps=2, checkpoint_steps=2, early_weight=0.5
+    steps=5,
+    batch_slots=3,
+    optimizer="adamw",
+    learning_rate=1e-3,
+    warmup_steps=2,
+    checkpoint_steps=2,
+    deep_supervision_weight=0.5,
 )
 RECEIVERS = ["hybrid-w4-d2", "deeprx-w0.03125-d3"]
 
@@ -39,21 +48,26 @@ RECEIVERS = ["hybrid-w4-d2", "deeprx-w0.03125-d3"]
 def work(rank: int, port: int, scenario: Scenario, folder: Path) -> None:
     """One of two processes; leaves the weights that it holds in the end."""
     os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test",
-    }  # fmt: skip
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "test",
+    }
     torch.set_num_threads(1)
-    assert join() == Ranks(rank, 2, rank)
-    finish = cohort._Learner.finish
+    assert join() == ProcessGroup(rank, 2, rank)
+    finish = trainer._Learner.finish
 
     def leave_and_finish(learner: Any, names: list[str]) -> Any:
         own = {k: v.detach().contiguous() for k, v in learner.net.named_parameters()}
         safetensors.torch.save_file(own, folder / f"{learner.job.name}-{rank}.safetensors")
         return finish(learner, names)
 
-    cohort._Learner.finish = leave_and_finish  # type: ignore[method-assign]
+    trainer._Learner.finish = leave_and_finish  # type: ignore[method-assign]
     for receiver in RECEIVERS:
-        (trained,) = cohort.train([Job(receiver, "teacher", receiver, scenario, TRAINING, 5)], folder)
+        (trained,) = trainer.train([Job(receiver, "teacher", receiver, scenario, TRAINING, 5)], folder)
         assert trained.digest == load(folder / "receivers" / receiver).digest
     distributed.destroy_process_group()
 
@@ -71,7 +85,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path, small: Scenario) ->
         card = load(tmp_path / "receivers" / name).card
         assert (card.training["processes"], card.training["slots"]) == (2, 15)
     hybrid = RECEIVERS[0]
-    alone = cohort.train([Job(hybrid, "teacher", hybrid, scenario, TRAINING, 5)], tmp_path / "alone")[0].net
+    alone = trainer.train([Job(hybrid, "teacher", hybrid, scenario, TRAINING, 5)], tmp_path / "alone")[0].net
     theirs = safetensors.torch.load_file(tmp_path / f"{hybrid}-0.safetensors")
     begin = build(hybrid, small.grid.num_rx, small.bits_per_symbol, 5).state_dict()
     moved = max((v - begin[k]).abs().max().item() for k, v in alone.named_parameters())
@@ -95,7 +109,7 @@ def test_weighted_gradients_of_parts_add_up(small: Scenario) -> None:
     (whole,) = torch.autograd.grad(bit_loss(llrs, slots), llrs)
     found, counts = torch.zeros_like(whole), []
     for rank in range(3):
-        own, weight = Ranks(rank, 3).part(slots)
+        own, weight = ProcessGroup(rank, 3).part(slots)
         first, last = 5 * rank // 3, 5 * (rank + 1) // 3
         (part,) = torch.autograd.grad(weight * bit_loss(llrs[first:last], own), llrs)
         found += part / 3  # DistributedDataParallel's mean
@@ -111,14 +125,18 @@ CONFIG = {
     "teacher": {
         "receiver": "hybrid-w4-d2",
         "training": {
-            "steps": 60, "batch_slots": 4, "optimizer": "adamw", "learning_rate": 1e-3, "warmup_steps": 4,
+            "steps": 60,
+            "batch_slots": 4,
+            "optimizer": "adamw",
+            "learning_rate": 1e-3,
+            "warmup_steps": 4,
             "checkpoint_steps": 5,
         },
     },
     "students": {"receivers": ["hybrid-w2-d2"]},
     "evaluation": {"sinr_db": [10], "block_slots": 8, "min_slots": 8, "max_slots": 8},
     "metering": {"cpu_power_w": 10},
-}  # fmt: skip
+}
 
 
 def torchrun(folder: Path, *what: str) -> subprocess.Popen[str]:
@@ -126,12 +144,25 @@ def torchrun(folder: Path, *what: str) -> subprocess.Popen[str]:
     path.write_text(yaml.safe_dump(CONFIG))
     return subprocess.Popen(
         [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-            "-m", "distillation.cli", "train", str(path), *what, "--runs", str(folder),
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node=2",
+            "-m",
+            "leanrx.cli.main",
+            "train",
+            str(path),
+            *what,
+            "--runs",
+            str(folder),
         ],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
 
 
 class Silent:
@@ -177,16 +208,16 @@ def test_torchrun_resumes_after_all_were_killed(tmp_path: Path) -> None:
 
 def test_torchrun_is_for_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = open_run(Sweep.parse(CONFIG, "test"), tmp_path)
-    monkeypatch.setattr(sweep, "current", lambda: Ranks(0, 2))
+    monkeypatch.setattr(workflow, "current", lambda: ProcessGroup(0, 2))
     with pytest.raises(UserError, match="trains a teacher or a twin, and hybrid-w2-d2-kd is a student"):
         train_all(run, Silent(), "hybrid-w2-d2-kd")  # type: ignore[arg-type]
     assert not (run.folder / "training").exists()
 
 
 def test_more_processes_than_slots(tmp_path: Path, small: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cohort, "current", lambda: Ranks(0, 4))
+    monkeypatch.setattr(trainer, "current", lambda: ProcessGroup(0, 4))
     with pytest.raises(UserError, match="batch_slots: 3 is too few for 4 processes"):
-        cohort.train([Job("teacher", "teacher", "hybrid-w4-d2", small, TRAINING, 5)], tmp_path)
+        trainer.train([Job("teacher", "teacher", "hybrid-w4-d2", small, TRAINING, 5)], tmp_path)
 
 
 def test_the_energy_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,19 +226,19 @@ def test_the_energy_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     def gather(found: list[Any], own: Any) -> None:
         found[:] = [(0, own[1]), (1, own[1]), (0, own[1]), (1, own[1])]
 
-    monkeypatch.setattr(ranks.distributed, "all_gather_object", gather)
+    monkeypatch.setattr(process_group.distributed, "all_gather_object", gather)
     of_process = Reading(2.0, 1.0, 3.0, 0.5, "modelled", "measured", "assumed", "fake")
     of_machine = Reading(2.0, 1.0, 3.0, 0.5, "measured", "measured", "assumed", "fake")
     for reading, cpu_j in ((of_process, 4.0), (of_machine, 2.0)):
-        total = Ranks(1, 4, 1).total(reading)
+        total = ProcessGroup(1, 4, 1).total(reading)
         assert (total.duration_s, total.cpu_j, total.gpu_j, total.ram_j) == (2.0, cpu_j, 12.0, 1.0)
 
 
 def test_every_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     began: list[str] = []
-    monkeypatch.setattr(ranks.torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(ranks.distributed, "is_torchelastic_launched", lambda: True)
-    monkeypatch.setattr(ranks.distributed, "init_process_group", began.append)
+    monkeypatch.setattr(process_group.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(process_group.distributed, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr(process_group.distributed, "init_process_group", began.append)
     for key, value in {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": "4,6"}.items():
         monkeypatch.setenv(key, value)
     join()

@@ -3,19 +3,30 @@ import math
 import pytest
 import torch
 
-from channels import Scenario, Slots, SlotStream, UserError
+from channels import Scenario, Slots, SlotStream
 from distillation.losses import regression_loss
-from distillation.teachers import MAX_LLR, Teacher, Told, ensemble_llrs
+from distillation.teachers import MAX_LLR, Teacher, TeacherOutput, ensemble_llrs
+from leanrx_core.errors import UserError
 from receivers.classical import LsReceiver, PerfectCsiReceiver
-from receivers.spec import build
-from receivers.weights import Card, NeuralReceiver
+from receivers.neural.registry import build
+from receivers.neural.weights import Card, NeuralReceiver
 
 
 def receiver(name: str, seed: int, spec: str = "deeprx-w0.0625-d3") -> NeuralReceiver:
     card = Card(
-        name=name, receiver=spec, role="teacher", num_rx=2, num_bits=4, parameters=1, scenario="small",
-        channels=("TDL-B",), trained_sinr_db=(0, 20), seed=seed, training={}, weights_sha256=f"sha-{seed}",
-    )  # fmt: skip
+        name=name,
+        receiver=spec,
+        role="teacher",
+        num_rx=2,
+        num_bits=4,
+        parameters=1,
+        scenario="small",
+        channels=("TDL-B",),
+        trained_sinr_db=(0, 20),
+        seed=seed,
+        training={},
+        weights_sha256=f"sha-{seed}",
+    )
     return NeuralReceiver(build(spec, seed=seed), card)
 
 
@@ -45,7 +56,7 @@ def test_mean_of_probabilities_by_hand() -> None:
     first = torch.tensor([math.log(9), inf, inf, inf, -inf, 50.0, -50.0])
     second = torch.tensor([0.0, 0.0, -inf, inf, -inf, 50.0, 50.0])
     expected = torch.tensor([math.log(7 / 3), math.log(3), 0.0, inf, -inf, 50.0, 0.0])
-    torch.testing.assert_close(ensemble_llrs([Told(first, {}), Told(second, {})]), expected)
+    torch.testing.assert_close(ensemble_llrs([TeacherOutput(first, {}), TeacherOutput(second, {})]), expected)
 
 
 def test_an_ensemble_of_equals_is_one_of_them(slots: Slots) -> None:

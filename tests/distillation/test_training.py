@@ -4,24 +4,23 @@ from dataclasses import replace
 import pytest
 import torch
 
-from channels import Channels, Grid, Scenario, SlotStream, UserError
+from channels import Channels, Grid, Scenario, SlotStream
 from channels.dataset import Dataset, write_dataset
-from distillation import cohort
-from distillation.cohort import train
+from distillation import trainer
+from distillation.feature_transfer import Transfer
+from distillation.job import Job, Training
 from distillation.losses import bit_loss, distillation_loss
 from distillation.objective import Distillation
-from distillation.training import Job, Training
-from distillation.transfer import Transfer
-from receivers.spec import build
-from receivers.weights import NeuralReceiver
+from distillation.trainer import train
+from leanrx_core.errors import UserError
+from receivers.neural.registry import build
+from receivers.neural.weights import NeuralReceiver
 
-TRAINING = Training(
-    steps=8, batch_slots=4, optimizer="adamw", learning_rate=1e-2, warmup_steps=2, checkpoint_steps=3
-)  # fmt: skip
+TRAINING = Training(steps=8, batch_slots=4, optimizer="adamw", learning_rate=1e-2, warmup_steps=2, checkpoint_steps=3)
 
 
 def job(small: Scenario, **changes: object) -> Job:
-    return replace(Job("x", "twin", "deeprx-w0.03125-d3", small, TRAINING, seed=1), **changes)
+    return replace(Job("x", "scratch", "deeprx-w0.03125-d3", small, TRAINING, seed=1), **changes)
 
 
 def run(made: Job, folder, stop_at: int | None = None) -> NeuralReceiver:
@@ -88,8 +87,10 @@ def test_early_llrs_count_with_their_weight(tmp_path, small: Scenario, monkeypat
                 p.add_(0.05 * torch.randn(p.shape, generator=generator))
         return net
 
-    monkeypatch.setattr(cohort, "build", moved)
-    training = TRAINING.model_copy(update={"steps": 1, "warmup_steps": 0, "decay_from": 1.0, "early_weight": 0.5})
+    monkeypatch.setattr(trainer, "build", moved)
+    training = TRAINING.model_copy(
+        update={"steps": 1, "warmup_steps": 0, "decay_start": 1.0, "deep_supervision_weight": 0.5}
+    )
     made = job(small, receiver="hybrid-w4-d4", training=training)
     trained = run(made, tmp_path)
     net, slots = moved(made.receiver, 2, small.bits_per_symbol, made.seed), made.stream("cpu").block(0)
@@ -109,9 +110,9 @@ def test_early_llrs_count_with_their_weight(tmp_path, small: Scenario, monkeypat
 
 
 def test_nets_without_early_llrs_train_as_ever(tmp_path, small: Scenario) -> None:
-    weighted = run(job(small, training=TRAINING.model_copy(update={"early_weight": 0.5})), tmp_path / "a")
+    weighted = run(job(small, training=TRAINING.model_copy(update={"deep_supervision_weight": 0.5})), tmp_path / "a")
     assert weighted.digest == run(job(small), tmp_path / "b").digest
-    assert weighted.card.training["early_weight"] == 0
+    assert weighted.card.training["deep_supervision_weight"] == 0
 
 
 def test_a_student_resumes_too(tmp_path, small: Scenario, teacher: NeuralReceiver) -> None:
@@ -130,7 +131,9 @@ def test_twin_and_student_start_alike_and_end_apart(tmp_path, small: Scenario, t
 
 
 def test_a_teacher_has_slots_of_its_own_and_a_twin_its_students(small: Scenario) -> None:
-    student, twin, teacher = (job(small, role=role).stream("cpu").block(0) for role in ("student", "twin", "teacher"))
+    student, twin, teacher = (
+        job(small, role=role).stream("cpu").block(0) for role in ("student", "scratch", "teacher")
+    )
     assert student.y.equal(twin.y)
     assert not student.y.equal(teacher.y)
     assert not student.bits.equal(teacher.bits)
@@ -175,7 +178,7 @@ def test_a_teacher_of_either_family_teaches_either(tmp_path, small: Scenario, of
 
 
 def test_a_hybrid_resumes_too(tmp_path, small: Scenario) -> None:
-    made = job(small, receiver="hybrid-w4-d2", training=TRAINING.model_copy(update={"early_weight": 0.5}))
+    made = job(small, receiver="hybrid-w4-d2", training=TRAINING.model_copy(update={"deep_supervision_weight": 0.5}))
     assert run(made, tmp_path / "a").digest == run(made, tmp_path / "b", 4).digest
 
 
@@ -195,19 +198,22 @@ def test_a_short_training_takes_a_hybrid_below_its_front_end(tmp_path, small: Sc
 def test_training_learns_to_use_the_pilots(tmp_path) -> None:
     """Flat Rayleigh channels of unknown phase: without the pilots' values the BER of QPSK stays at one half."""
     flat = Scenario(
-        name="flat", grid=Grid(num_prb=2, pilot_patterns=((2,),)), channels=Channels(train=("Rayleigh",)),
-        modulations=("QPSK",), snr_db=(20.0, 20.0),
-    )  # fmt: skip
+        name="flat",
+        grid=Grid(num_prb=2, pilot_patterns=((2,),)),
+        channels=Channels(train=("Rayleigh",)),
+        modulations=("QPSK",),
+        snr_db=(20.0, 20.0),
+    )
     training = Training(
         steps=150, batch_slots=16, optimizer="adamw", learning_rate=1e-2, warmup_steps=10, checkpoint_steps=1000
-    )  # fmt: skip
+    )
     run(job(flat, receiver="deeprx-w0.25-d3", training=training), tmp_path)
     last = [json.loads(line)["ber"] for line in (tmp_path / "training" / "x.jsonl").read_text().splitlines()][-10:]
     assert sum(last) / len(last) < 0.25
 
 
 def test_learning_rate_rises_holds_and_falls() -> None:
-    schedule = Training(steps=100, learning_rate=1.0, warmup_steps=10, decay_from=0.3)
+    schedule = Training(steps=100, learning_rate=1.0, warmup_steps=10, decay_start=0.3)
     assert schedule.rate(0) == pytest.approx(0.1)
     assert schedule.rate(9) == schedule.rate(29) == 1.0
     assert schedule.rate(65) == pytest.approx(0.5)

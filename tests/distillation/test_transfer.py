@@ -3,10 +3,11 @@ import math
 import pytest
 import torch
 
-from channels import Scenario, Slots, SlotStream, UserError
-from distillation.transfer import Taps, adapter, attention_loss, channels_at, feature_loss, on_one_grid
-from receivers.network import Network
-from receivers.spec import build
+from channels import Scenario, Slots, SlotStream
+from distillation.feature_transfer import Taps, adapter, attention_loss, channels_at, feature_loss, on_one_grid
+from leanrx_core.errors import UserError
+from receivers.neural.network import Network
+from receivers.neural.registry import build
 
 SPECS = {
     "deeprx-w0.0625-d3": ["conv_in", "blocks.1.conv2.0", "norm_out"],

@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from distillation import cli
-from distillation.cli import main
-from energy.ecal.config import forward_flops
-from receivers.spec import build
+from energy.ecal.life_cycle_config import forward_flops
+from leanrx.cli import main as main_module
+from leanrx.cli.main import main
+from receivers.neural.registry import build
 
 SMALL = {
     "label": "small",
@@ -32,7 +32,11 @@ SMALL = {
     "teacher": {
         "receiver": "deeprx-w0.0625-d3",
         "training": {
-            "steps": 40, "batch_slots": 4, "optimizer": "adamw", "learning_rate": 5e-3, "warmup_steps": 4,
+            "steps": 40,
+            "batch_slots": 4,
+            "optimizer": "adamw",
+            "learning_rate": 5e-3,
+            "warmup_steps": 4,
             "checkpoint_steps": 5,
         },
     },
@@ -41,12 +45,16 @@ SMALL = {
         "training": {"steps": 8, "batch_slots": 4, "learning_rate": 1e-2, "warmup_steps": 2, "checkpoint_steps": 3},
     },
     "evaluation": {
-        "sinr_db": [0, 10, 30], "interference_shares": [0, 0.5], "block_slots": 8, "min_slots": 16, "max_slots": 64,
+        "sinr_db": [0, 10, 30],
+        "interference_fractions": [0, 0.5],
+        "block_slots": 8,
+        "min_slots": 16,
+        "max_slots": 64,
         "target_slot_errors": 16,
     },
     "metering": {"batch_slots": 4, "min_duration_s": 1},
     "report": {"sinr_db": 10, "target_ber": 0.3},
-}  # fmt: skip
+}
 
 
 def write(folder: Path, **changes: object) -> Path:
@@ -65,9 +73,9 @@ def follow(student: str, teacher: str) -> list[dict[str, str]]:
 
 def release() -> None:
     """Let go of the run folders that this process holds, as the end of a command's process would."""
-    for file in cli._held:
+    for file in main_module._held:
         file.close()
-    cli._held.clear()
+    main_module._held.clear()
 
 
 def leanrx(*arguments: object, code: int = 0) -> None:
@@ -94,7 +102,7 @@ def run(tmp_path_factory) -> Path:
 
 
 def test_a_sweep_leaves_a_whole_run(run: Path) -> None:
-    for name in ("teacher", "deeprx-w0.03125-d3-kd", "deeprx-w0.03125-d3-twin"):
+    for name in ("teacher", "deeprx-w0.03125-d3-kd", "deeprx-w0.03125-d3-scratch"):
         assert {p.name for p in (run / "receivers" / name).iterdir()} == {"weights.safetensors", "card.json"}
         assert (run / "training" / f"{name}.jsonl").exists()
         card = json.loads((run / "receivers" / name / "card.json").read_text())
@@ -102,10 +110,16 @@ def test_a_sweep_leaves_a_whole_run(run: Path) -> None:
     assert not list((run / "checkpoints").iterdir())
     counts = pd.read_parquet(run / "ber.parquet")
     assert set(counts["receiver"]) == {
-        "LS", "LMMSE", "LMMSE-IRC", "perfect CSI", "perfect CSI-IRC", "teacher",
-        "deeprx-w0.03125-d3-kd", "deeprx-w0.03125-d3-twin"
-    }  # fmt: skip
-    slots = counts.groupby(["interference_share", "sinr_db", "receiver"])["slots"].sum().unstack()
+        "LS",
+        "LMMSE",
+        "LMMSE-IRC",
+        "perfect CSI",
+        "perfect CSI-IRC",
+        "teacher",
+        "deeprx-w0.03125-d3-kd",
+        "deeprx-w0.03125-d3-scratch",
+    }
+    slots = counts.groupby(["interference_fraction", "sinr_db", "receiver"])["slots"].sum().unstack()
     assert (slots.nunique(axis=1) == 1).all(), "all receivers see the same slots"
     energy = pd.read_parquet(run / "energy.parquet")
     assert set(energy["kind"]) <= {"measured", "modelled", "assumed"}
@@ -123,9 +137,14 @@ def test_the_report_is_one_page_that_needs_no_network(run: Path) -> None:
     names = {p.name for p in (run / "report").iterdir()}
     assert "Against running the teacher" in page or "No student repays" in page
     for figure in (
-        "ber-interference-0", "ber-interference-0.5", "trade-off", "agreement", "ecal", "ecal-components",
+        "ber-interference-0",
+        "ber-interference-0.5",
+        "trade-off",
+        "agreement",
+        "ecal",
+        "ecal-components",
         "break-even-deeprx-w0.03125-d3-kd",
-    ):  # fmt: skip
+    ):
         assert {f"{figure}.png", f"{figure}.pdf"} <= names
     sizes = pd.read_csv(run / "report" / "sizes.csv").set_index("receiver")
     teacher = build("deeprx-w0.0625-d3")
@@ -160,7 +179,7 @@ def test_answers_in_json(run: Path, capsys) -> None:
     assert parts["teacher"] == taught["teacher"]
     assert parts["training"] + parts["distillation"] == pytest.approx(taught["deeprx-w0.03125-d3-kd"])
     assert sum(parts.values()) == pytest.approx(bill["absolute_j"])
-    assert {r["against"] for r in ecal["break_even"]} >= {"running the teacher", "deeprx-w0.03125-d3-twin", "LMMSE"}
+    assert {r["against"] for r in ecal["break_even"]} >= {"running the teacher", "deeprx-w0.03125-d3-scratch", "LMMSE"}
     leanrx("export", run, "smallest", "--int8", "--json")
     exported = json.loads(capsys.readouterr().out)
     assert exported["equal"]
@@ -208,7 +227,7 @@ def test_answers_in_json(run: Path, capsys) -> None:
     assert emitted["LMMSE"]["g_per_unit"] == pytest.approx(spent_j / 3.6e6 * 1.5 * 481)
     assert emitted["LMMSE"]["line"] in (run / "report" / "index.html").read_text()
     leanrx("report", run, "--intensity", "world-2023", "--unit", "decoded bit")
-    ber = pd.read_csv(run / "report" / "ber.csv").query("sinr_db == 10 and interference_share == 0")
+    ber = pd.read_csv(run / "report" / "ber.csv").query("sinr_db == 10 and interference_fraction == 0")
     ber = ber.set_index("receiver")
     decided = ber.loc["LMMSE", "bits"] / ber.loc["LMMSE", "slots"] * (1 - ber.loc["LMMSE", "ber"])
     per_bit = pd.read_csv(run / "report" / "carbon.csv").set_index("receiver").loc["LMMSE"]
@@ -232,8 +251,13 @@ def test_a_life_cycle_by_hand(run: Path, tmp_path, capsys) -> None:
     leanrx("ecal", path, "--json", "--sweep", "inferences=1e2..1e8", "--figures", tmp_path / "figures")
     found = json.loads(capsys.readouterr().out)
     assert list(found)[1:7] == [
-        "ecal_j_per_bit", "absolute_j", "development_j", "inference_j_per_inference", "components_j", "bits"
-    ]  # fmt: skip
+        "ecal_j_per_bit",
+        "absolute_j",
+        "development_j",
+        "inference_j_per_inference",
+        "components_j",
+        "bits",
+    ]
     flops = 81_440
     parts = found["components_j"]
     assert parts["collection"] == parts["inference_collection"] == 0
@@ -251,7 +275,7 @@ def test_a_life_cycle_by_hand(run: Path, tmp_path, capsys) -> None:
     told = json.loads(capsys.readouterr().out)
     assert told["settings"]["teacher"] == "shared"
     points = told["sweep"]["teacher"]
-    assert points[0]["ecal_j_per_bit"] > points[-1]["ecal_j_per_bit"] > points[-1]["limit_j_per_bit"]
+    assert points[0]["ecal_j_per_bit"] > points[-1]["ecal_j_per_bit"] > points[-1]["asymptotic_j_per_bit"]
     leanrx("ecal", run)
     assert "note: uncertainty" in capsys.readouterr().out
 
@@ -265,11 +289,20 @@ def test_a_new_point_outside_the_trained_range_is_warned_about(run: Path, capsys
 
 def test_recorded_test_slots_give_the_same_counts(run: Path, tmp_path, capsys) -> None:
     made = yaml.safe_load((run / "config.yaml").read_text())
-    points = {key: made["evaluation"][key] for key in ("sinr_db", "interference_shares")}
+    points = {key: made["evaluation"][key] for key in ("sinr_db", "interference_fractions")}
     config = tmp_path / "data.yaml"
-    config.write_text(yaml.safe_dump({
-        "label": "slots", "scenario": made["scenario"], "split": "test", "block_slots": 8, "num_blocks": 8, **points
-    }))  # fmt: skip
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "label": "slots",
+                "scenario": made["scenario"],
+                "split": "test",
+                "block_slots": 8,
+                "num_blocks": 8,
+                **points,
+            }
+        )
+    )
     leanrx("data", config, "--data", tmp_path)
     assert capsys.readouterr().out == f"dataset: {tmp_path / 'slots'}\n"
     copy = tmp_path / "small"
@@ -380,7 +413,7 @@ def test_a_run_of_another_configuration_is_not_touched(run: Path, tmp_path, caps
 
 def test_the_reports_numbers_are_those_of_the_run(run: Path) -> None:
     counts, energy = pd.read_parquet(run / "ber.parquet"), pd.read_parquet(run / "energy.parquet")
-    keys = ["receiver", "interference_share", "sinr_db"]
+    keys = ["receiver", "interference_fraction", "sinr_db"]
     sums = counts.groupby(keys)[["bit_errors", "bits"]].sum()
     shown = pd.read_csv(run / "report" / "ber.csv").set_index(keys)
     expected = (sums["bit_errors"] / sums["bits"]).reindex(shown.index)
@@ -427,7 +460,7 @@ def test_a_run_is_held_by_one_process(run: Path, capsys) -> None:
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(run / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )  # fmt: skip
+    )
     try:
         assert holder.stdout is not None
         release()
@@ -449,10 +482,12 @@ def test_what_a_killed_process_left_is_cleared(run: Path) -> None:
 def test_ctrl_c_is_one_line_and_resumable(tmp_path) -> None:
     config, log = write(tmp_path), tmp_path / "small" / "training" / "teacher.jsonl"
     process = subprocess.Popen(
-        [sys.executable, "-m", "distillation.cli", "train", str(config), "--runs", str(tmp_path)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "leanrx.cli.main", "train", str(config), "--runs", str(tmp_path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell would have it ignored
-    )  # fmt: skip
+    )
     wait_for(process, log, 7)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
@@ -487,7 +522,7 @@ def wait_for(process: subprocess.Popen, path: Path, lines: int) -> None:
 
 def killed(arguments: list[str], when: Path, progress: int) -> None:
     """Start the command and kill -9 it as soon as ``when`` has ``progress`` lines."""
-    process = subprocess.Popen([sys.executable, "-m", "distillation.cli", *arguments], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "leanrx.cli.main", *arguments], stdout=subprocess.DEVNULL)
     wait_for(process, when, progress)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -500,7 +535,7 @@ def test_kill_9_in_training_and_in_evaluation(run: Path, tmp_path) -> None:
     assert not (folder / "receivers" / "teacher").exists()
     assert (folder / "checkpoints" / "teacher.safetensors").exists()
     leanrx("train", config, "--runs", tmp_path)
-    for name in ("teacher", "deeprx-w0.03125-d3-kd", "deeprx-w0.03125-d3-twin"):
+    for name in ("teacher", "deeprx-w0.03125-d3-kd", "deeprx-w0.03125-d3-scratch"):
         weights = Path("receivers") / name / "weights.safetensors"
         assert (folder / weights).read_bytes() == (run / weights).read_bytes()
     killed(["evaluate", str(folder)], folder / "ber.journal.jsonl", 20)
@@ -528,7 +563,7 @@ def test_shards_from_two_machines_merge_to_the_same_counts(run: Path, tmp_path, 
     leanrx("merge", here, there / "shards" / "2-of-2", "--json")
     answer = json.loads(capsys.readouterr().out)
     assert answer["unfinished"] == []
-    assert len(answer["rates"]) == len(whole.groupby(["receiver", "interference_share", "sinr_db"]))
+    assert len(answer["rates"]) == len(whole.groupby(["receiver", "interference_fraction", "sinr_db"]))
     pd.testing.assert_frame_equal(pd.read_parquet(here / "ber.parquet"), whole)
     assert not (here / "ber.journal.jsonl").exists()
     leanrx("merge", there, run / "ber.parquet", "--json")  # a whole table is a shard too

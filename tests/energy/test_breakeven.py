@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels import UserError
 from energy.ecal import Cost, break_even, correct_bits
+from leanrx_core.errors import UserError
 
 joules = st.floats(1e-3, 1e6)
 

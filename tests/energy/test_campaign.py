@@ -8,8 +8,14 @@ import onnx
 import pytest
 import torch
 
-from channels import Grid, Scenario, SlotStream, UserError
-from energy.campaign import (
+from channels import Grid, Scenario, SlotStream
+from energy.counting.operations import count_classical
+from energy.counting.torch_net import count_slots
+from energy.hardware.devices import Device
+from energy.metering.measurement import Joules
+from energy.metering.perf import Cycles, parse
+from energy.metering.session import IDLE, Protocol, Window, meter_windows
+from energy.metering.workloads import (
     Subject,
     classical_subject,
     meter_subjects,
@@ -20,14 +26,9 @@ from energy.campaign import (
     side_by_side,
     training_subject,
 )
-from energy.devices import Device
-from energy.instruments.perf import Cycles, parse
-from energy.instruments.reading import Joules
-from energy.layers import count_slots
-from energy.operations import count_classical
-from energy.window import IDLE, Protocol, Window, meter_windows
+from leanrx_core.errors import UserError
 from receivers.classical import LsReceiver
-from receivers.spec import build
+from receivers.neural.registry import build
 
 SPEC = "deeprx-w0.0625-d3"
 INPUTS = torch.randn(3, 10, 14, 12, generator=torch.Generator().manual_seed(1))
@@ -50,8 +51,14 @@ class Clock:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "net.onnx"
-    torch.onnx.export(build(SPEC).eval(), (INPUTS[:1],), str(path), dynamo=False, input_names=["features"],
-                      dynamic_axes={"features": {0: "batch"}})  # fmt: skip
+    torch.onnx.export(
+        build(SPEC).eval(),
+        (INPUTS[:1],),
+        str(path),
+        dynamo=False,
+        input_names=["features"],
+        dynamic_axes={"features": {0: "batch"}},
+    )
     return path
 
 
@@ -188,7 +195,7 @@ def test_a_gpu_has_done_its_work_when_counters_are_read(monkeypatch) -> None:
     """Warm-up, synchronise, open, calls, synchronise, close: nothing of a queue outside, nothing foreign inside."""
     queued: list[str] = []
     at_begin, at_end = [], []
-    monkeypatch.setattr("energy.window._synchronise", queued.clear)
+    monkeypatch.setattr("energy.metering.session._synchronise", queued.clear)
 
     class Watched(Clock):
         def begin(self) -> None:
@@ -208,8 +215,9 @@ def test_instruments_side_by_side() -> None:
     subjects = [module_subject(build(SPEC), name, INPUTS[:1]) for name in ("a", "b")]
     windows = [
         *recorded(subjects[0].name, [None, None], ("RAPL", "CodeCarbon")),
-        *recorded(subjects[1].name, [None], ("RAPL", "CodeCarbon")), *recorded(subjects[1].name, [None], ("RAPL",)),
-    ]  # fmt: skip
+        *recorded(subjects[1].name, [None], ("RAPL", "CodeCarbon")),
+        *recorded(subjects[1].name, [None], ("RAPL",)),
+    ]
     windows[0] = replace(windows[0], joules=(replace(windows[0].joules[0], energy_j=8.0), windows[0].joules[1]))
     found = side_by_side(subjects, windows).set_index(["receiver", "instrument"])
     assert list(found.index) == [("a", "CodeCarbon"), ("a", "RAPL"), ("b", "RAPL")], "b: CodeCarbon missed a window"

@@ -10,9 +10,9 @@ from onnx import TensorProto, helper
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from channels import UserError
-from energy.ecal.config import forward_flops
-from energy.ecal.counting import onnx_flops, receiver_flops
+from energy.ecal.counted_flops import onnx_flops, receiver_flops
+from energy.ecal.life_cycle_config import forward_flops
+from leanrx_core.errors import UserError
 
 Sizes = dict[str, list]
 

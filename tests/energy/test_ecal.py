@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels import UserError
 from energy.ecal import (
     EQUATION,
     LAYERS,
@@ -30,14 +29,15 @@ from energy.ecal import (
     Protocol,
     Reading,
     Storage,
-    carry_j,
     hop,
     layer_bits,
     on,
     preprocessing_flops,
+    transport_energy_j,
 )
-from energy.ecal.config import Config, presets
-from energy.ecal.flops import cnn, kan, layers, mlp, transformer
+from energy.ecal.closed_forms import cnn, kan, layers, mlp, transformer
+from energy.ecal.life_cycle_config import Config, presets
+from leanrx_core.errors import UserError
 
 ROOT = Path(__file__).parent.parent.parent
 CASES = json.loads((ROOT / "tests" / "reference" / "ecal_cases.json").read_text())
@@ -59,17 +59,22 @@ def test_the_protocol_table() -> None:
         assert set(PROTOCOLS[layer]) == set(protocols)
         for name, p in protocols.items():
             ours = PROTOCOLS[layer][name]
-            assert dataclasses.astuple(ours) == close((
-                p["data_plane_overhead"], p["control_plane_overhead"], p["e_tx_j_per_bit"], p["e_rx_j_per_bit"],
-                p["cycles_per_bit_device"] * p["j_per_cycle_device"],
-                p["cycles_per_bit_gateway"] * p["j_per_cycle_gateway"],
-            ))  # fmt: skip
+            assert dataclasses.astuple(ours) == close(
+                (
+                    p["data_plane_overhead"],
+                    p["control_plane_overhead"],
+                    p["e_tx_j_per_bit"],
+                    p["e_rx_j_per_bit"],
+                    p["cycles_per_bit_device"] * p["j_per_cycle_device"],
+                    p["cycles_per_bit_gateway"] * p["j_per_cycle_gateway"],
+                )
+            )
 
 
 @pytest.mark.parametrize("case", CASES["transmission"]["cases"], ids=lambda c: f"{c['stack_name']}-{c['payload_bits']}")
 def test_carrying_equals_the_calculator(case: dict[str, Any]) -> None:
     one = hop(failure_rate=case["failure_rate"], protocols=case["stack"])
-    assert carry_j(case["payload_bits"], (one,)) == close(case["total_energy_j"])
+    assert transport_energy_j(case["payload_bits"], (one,)) == close(case["total_energy_j"])
     assert one.transmissions == close(case["expected_transmissions"])
     bits = layer_bits(case["payload_bits"], one)
     assert bits[-1] == case["wire_bits"]
@@ -79,8 +84,10 @@ def test_carrying_equals_the_calculator(case: dict[str, Any]) -> None:
 
 def test_the_other_reading_of_the_sum_over_layers() -> None:
     limits, generic = CASES["transmission"]["untruncated"], (hop("generic"),)
-    assert carry_j(1.0, generic, Reading("exact", "all-layers")) == close(limits["generic_j_per_payload_bit_p0"])
-    assert carry_j(1.0, generic, EQUATION) == close(limits["generic_paper_eq3_reading_j_per_payload_bit"])
+    assert transport_energy_j(1.0, generic, Reading("exact", "all-layers")) == close(
+        limits["generic_j_per_payload_bit_p0"]
+    )
+    assert transport_energy_j(1.0, generic, EQUATION) == close(limits["generic_paper_eq3_reading_j_per_payload_bit"])
     assert sum(layer_bits(1.0, generic[0], "exact")) == close(limits["generic_sum_layer_bits_per_payload_bit"])
     assert layer_bits(1.0, generic[0], "exact")[-1] == close(limits["generic_wire_bits_per_payload_bit"])
 
@@ -107,19 +114,26 @@ def test_closed_forms_equal_the_calculator(case: dict[str, Any]) -> None:
             p["context_length"], p["embedding_size"], p["num_heads"], p["num_decoder_blocks"], p["feed_forward_size"]
         ),
         "CNN": lambda: cnn(
-            p["num_cnv_layers"], p["num_pool_layers"], p["i_r"], p["i_c"], (p["k_r"], p["k_c"]), p["c_in"],
-            (p["s_r"], p["s_c"]), p["N_f"],
+            p["num_cnv_layers"],
+            p["num_pool_layers"],
+            p["i_r"],
+            p["i_c"],
+            (p["k_r"], p["k_c"]),
+            p["c_in"],
+            (p["s_r"], p["s_c"]),
+            p["N_f"],
         ),
-    }  # fmt: skip
+    }
     assert form[case["calculator"]]() == case["total_flops"]
 
 
 WIDE = (64, 14, 72)
 BLOCK = [
-    {"kind": "batch_norm"}, {"kind": "relu"},
+    {"kind": "batch_norm"},
+    {"kind": "relu"},
     {"kind": "conv", "out": 64, "kernel": 3, "padding": 1, "groups": 64, "bias": False},
     {"kind": "conv", "out": 64, "kernel": 1, "bias": False},
-]  # fmt: skip
+]
 CALFLOPS = [
     ((10,), [{"kind": "linear", "out": 10}, {"kind": "relu"}] * 3 + [{"kind": "linear", "out": 2}]),
     ((4, 14, 72), [{"kind": "conv", "out": 64, "kernel": 3, "padding": 1}]),
@@ -139,10 +153,12 @@ def test_layers_equal_calflops() -> None:
 def test_training_and_evaluation_equal_the_calculator(case: dict[str, Any]) -> None:
     held_out = case["strategy"] == "train_test_split"
     bill = cycle(
-        forward_flops=case["forward_flops"], samples=case["num_samples"], epochs=case["epochs"],
+        forward_flops=case["forward_flops"],
+        samples=case["num_samples"],
+        epochs=case["epochs"],
         split=HoldOut(case["split_ratio"]) if held_out else KFold(case["k_folds"]),
         processors=on(Processor(case["flops_per_second"], case["power_w"])),
-    ).evaluate()  # fmt: skip
+    ).evaluate()
     assert bill.development["training"] == close(case["training_energy"])
     assert bill.development["evaluation"] == close(case["evaluation_energy"])
 
@@ -157,9 +173,11 @@ def test_storage_equals_what_the_calculator_once_had(case: dict[str, Any]) -> No
 def as_the_calculator(arguments: dict[str, Any]) -> LifeCycle:
     """A life cycle with the calculator's defaults and its ways, inference data over the last hop only among them."""
     forms = {
-        "MLP": mlp(3, 10), "CNN": cnn(3, 3, 10, 1, (3, 1)), "KAN": kan(3, 10, 10),
+        "MLP": mlp(3, 10),
+        "CNN": cnn(3, 3, 10, 1, (3, 1)),
+        "KAN": kan(3, 10, 10),
         "Transformer": transformer(10, 16, 2, 3, 32),
-    }  # fmt: skip
+    }
     if "hardware" in arguments:
         processors = on(PROCESSORS[arguments["hardware"]])
     elif "processor_flops_per_second" in arguments:
@@ -228,7 +246,7 @@ def test_the_published_curve(preset: str) -> None:
     assert curve[100] / curve[1000] == close(published["ratio_100_over_1000"])
     assert curve[100] / curve[10_000] == close(published["ratio_100_over_10000"])
     once = dataclasses.replace(described, inferences=1).evaluate()
-    assert once.limit_j_per_bit / 1.1 == close(published["single_inference_j_per_bit"])
+    assert once.asymptotic_j_per_bit / 1.1 == close(published["single_inference_j_per_bit"])
 
 
 def test_the_ratio_of_the_abstract_is_that_of_ten_thousand_inferences() -> None:
@@ -265,10 +283,19 @@ def test_kan_and_transformer_by_the_one_line_formula() -> None:
 def cycle(**changes: Any) -> LifeCycle:
     generic = (hop("generic"),)
     settings: dict[str, Any] = {
-        "forward_flops": 670, "processors": on(CASE_STUDY), "samples": 256, "values_per_sample": 10,
-        "bits_per_value": 64, "epochs": 50, "split": HoldOut(0.8), "preprocessing": "normalization", "inferences": 100,
-        "hops": generic, "inference_hops": generic, "virtualisation": 0.1,
-    }  # fmt: skip
+        "forward_flops": 670,
+        "processors": on(CASE_STUDY),
+        "samples": 256,
+        "values_per_sample": 10,
+        "bits_per_value": 64,
+        "epochs": 50,
+        "split": HoldOut(0.8),
+        "preprocessing": "normalization",
+        "inferences": 100,
+        "hops": generic,
+        "inference_hops": generic,
+        "virtualisation": 0.1,
+    }
     return LifeCycle(**{**settings, **changes})
 
 
@@ -284,14 +311,20 @@ cycles = st.builds(
     cycle,
     forward_flops=st.integers(0, 10**12),
     processors=st.builds(on, machines, training=machines, inference=machines),
-    samples=st.integers(1, 10**5), values_per_sample=st.integers(1, 10**4), bits_per_value=st.integers(1, 64),
+    samples=st.integers(1, 10**5),
+    values_per_sample=st.integers(1, 10**4),
+    bits_per_value=st.integers(1, 64),
     epochs=st.integers(0, 1000),
     split=st.one_of(st.builds(HoldOut, st.floats(0, 1)), st.builds(KFold, st.integers(2, 20))),
     preprocessing=st.sampled_from(("none", "normalization", "min-max", "GADF")),
-    inferences=st.integers(1, 10**9), samples_per_inference=st.integers(1, 8),
-    hops=hop_lists, inference_hops=hop_lists, virtualisation=st.floats(0, 1), reading=readings,
+    inferences=st.integers(1, 10**9),
+    samples_per_inference=st.integers(1, 8),
+    hops=hop_lists,
+    inference_hops=hop_lists,
+    virtualisation=st.floats(0, 1),
+    reading=readings,
     storage=st.sampled_from((None, Storage("SSD"), Storage("HDD", "RAID5", 4))),
-)  # fmt: skip
+)
 
 
 @given(cycles)
@@ -300,9 +333,11 @@ def test_parts_add_up_to_the_whole(described: LifeCycle) -> None:
     assert sum(bill.components_j.values()) == pytest.approx(bill.absolute_j, rel=1e-12)
     told = bill.as_json()
     assert told["absolute_j"] == pytest.approx(
-        told["development_j"] + told["inferences"] * told["inference_j_per_inference"]
-        + told["components_j"]["virtualisation"], rel=1e-12,
-    )  # fmt: skip
+        told["development_j"]
+        + told["inferences"] * told["inference_j_per_inference"]
+        + told["components_j"]["virtualisation"],
+        rel=1e-12,
+    )
     assert told["ecal_j_per_bit"] == pytest.approx(told["absolute_j"] / told["bits"], rel=1e-12)
 
 
@@ -330,8 +365,8 @@ def test_ecal_falls_to_its_limit(described: LifeCycle, more: int) -> None:
     """In the exact reading, and where a bit of development costs more than a bit of inference; else it rises to it."""
     described = dataclasses.replace(described, reading=Reading("exact", described.reading.radio), preprocessing="none")
     few, many = described.evaluate(), dataclasses.replace(described, inferences=described.inferences + more).evaluate()
-    limit = few.limit_j_per_bit
-    assert many.limit_j_per_bit == pytest.approx(limit, rel=1e-9)
+    limit = few.asymptotic_j_per_bit
+    assert many.asymptotic_j_per_bit == pytest.approx(limit, rel=1e-9)
     alone = (1 + few.virtualisation) * few.development_j / few.development_bits
     if alone >= limit:
         assert few.ecal_j_per_bit >= many.ecal_j_per_bit * (1 - 1e-9) >= limit * (1 - 2e-9)
@@ -404,7 +439,7 @@ def test_no_hops_are_no_network() -> None:
         (lambda: layers((1, 10), [{"kind": "conv", "out": 4, "kernel": 30}]), "larger than its padded input"),
         (lambda: layers((3, 10), [{"kind": "conv", "out": 4, "kernel": 1, "groups": 2}]), "must divide 3"),
     ],
-)  # fmt: skip
+)
 def test_impossible_figures_are_refused(make: Any, words: str) -> None:
     with pytest.raises(UserError) as refused:
         make()
@@ -456,14 +491,14 @@ def test_evaluating_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"
         "from energy.ecal import *\n"
-        "from energy.ecal.flops import mlp\n"
+        "from energy.ecal.closed_forms import mlp\n"
         "g = (hop('generic'),)\n"
         "LifeCycle(forward_flops=mlp(3, 10), processors=on(PROCESSORS['generic_cpu']), samples=9, values_per_sample=9,"
         " bits_per_value=9, epochs=9, split=KFold(3), preprocessing='none', inferences=9, hops=g, inference_hops=g"
         ").evaluate().ecal_j_per_bit\n"
         "heavy = {'torch', 'sionna', 'pandas', 'numpy', 'scipy', 'pydantic', 'yaml'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
-        "from energy.ecal.config import Config\n"
+        "from energy.ecal.life_cycle_config import Config\n"
         "Config.parse({**Config.read('published-mlp').model_dump(), 'device': 'raspberry-pi-4'}, 'x').life_cycle()\n"
         "heavy = {'torch', 'sionna', 'pandas', 'numpy', 'scipy'} & set(sys.modules)\n"
         "assert not heavy, heavy"
@@ -479,7 +514,7 @@ def test_the_default_is_the_calculators_reading() -> None:
 def test_the_benchmark_says_when_there_is_nothing_to_compare_with() -> None:
     if importlib.util.find_spec("ecal"):
         pytest.skip("the calculator is installed here")
-    command = [sys.executable, "scripts/bench_ecal.py", "--quick"]
+    command = [sys.executable, "scripts/benchmarks/bench_ecal.py", "--quick"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     words, last = done.stdout.splitlines()
     assert words.startswith("skipped: ecal-energy is not installed")

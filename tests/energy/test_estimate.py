@@ -4,9 +4,11 @@ import pytest
 import torch
 import yaml
 
-from channels import UserError
-from energy.devices import Device, calibration_path, device, devices, gpu, host, instruction_set, nvml_index
-from energy.estimate import estimates, flops_per_clock, flops_per_watt
+from energy.estimation.flops import estimates, flops_per_clock, flops_per_watt
+from energy.hardware.calibration import calibration_path
+from energy.hardware.detect import device, gpu, host, instruction_set, nvml_index
+from energy.hardware.devices import Device, devices
+from leanrx_core.errors import UserError
 
 PAPER_CPU = Device(name="x", cores=4, clock_hz=2e9, flops_per_clock=16, power_w=10, source="made up")
 
@@ -130,11 +132,15 @@ def test_instruction_sets(info: dict, name: str, fp32: int, int8: int) -> None:
 @pytest.mark.parametrize(
     ("name", "precision", "peak"),
     [
-        ("rtx4090", "fp32", 82.6e12), ("jetson-agx-orin-64gb", "fp32", 5.3e12), ("h200-sxm", "bf16", 989e12),
-        ("server-xeon-8380", "fp32", 40 * 2.3e9 * 64), ("raspberry-pi-4", "fp32", 48e9), ("edge-tpu", "int8", 4e12),
+        ("rtx4090", "fp32", 82.6e12),
+        ("jetson-agx-orin-64gb", "fp32", 5.3e12),
+        ("h200-sxm", "bf16", 989e12),
+        ("server-xeon-8380", "fp32", 40 * 2.3e9 * 64),
+        ("raspberry-pi-4", "fp32", 48e9),
+        ("edge-tpu", "int8", 4e12),
         ("server-epyc-7763", "fp16", 64 * 2.45e9 * 32),
     ],
-)  # fmt: skip
+)
 def test_peaks_by_precision(name: str, precision: str, peak: float) -> None:
     assert device(name).peak(precision) == pytest.approx(peak, rel=0.01)
 

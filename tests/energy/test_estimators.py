@@ -9,16 +9,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from channels import UserError
-from energy.agreement import draw, leave_one_out, scores, table
-from energy.devices import Device, device
-from energy.estimators import ESTIMATORS, FlopsPerClock, FlopsPerWatt, Observed, PerOperation, Roofline
-from energy.work import Layer, Work
+from energy.counting.profile import Layer, Work
+from energy.estimation.estimators import ESTIMATORS, FlopsPerClock, FlopsPerWatt, Observed, PerOperation, Roofline
+from energy.estimation.validation import draw, leave_one_out, scores, table
+from energy.hardware.detect import device
+from energy.hardware.devices import Device
+from leanrx_core.errors import UserError
 
 MACHINE = Device(
-    name="machine", cores=2, clock_hz=1e9, flops_per_clock=10, power_w=30, idle_w=5, memory_bytes_per_s=4e9,
+    name="machine",
+    cores=2,
+    clock_hz=1e9,
+    flops_per_clock=10,
+    power_w=30,
+    idle_w=5,
+    memory_bytes_per_s=4e9,
     source="made up",
-)  # fmt: skip
+)
 
 
 def work(*layers: tuple[str, int, int], name: str = "net", precision: str = "fp32") -> Work:
@@ -147,9 +154,14 @@ def test_no_estimator_is_scored_on_what_it_was_fitted_to() -> None:
     assert odd["estimated_s"] / odd["metered_s"] == pytest.approx(0.1, rel=0.05)
     both = rows[rows["receiver"] == "net 2"]["estimator"]
     assert set(both) == {
-        "FLOPs/W", "FLOPs/W, fitted", "FLOPs/clock", "FLOPs/clock, fitted", "roofline", "roofline, fitted",
+        "FLOPs/W",
+        "FLOPs/W, fitted",
+        "FLOPs/clock",
+        "FLOPs/clock, fitted",
+        "roofline",
+        "roofline, fitted",
         "per operation",
-    }  # fmt: skip
+    }
 
 
 def test_twins_are_left_out_together() -> None:
@@ -157,9 +169,10 @@ def test_twins_are_left_out_together() -> None:
     law = Roofline(0.5, 0.1, 1.0, 1e-5)
     seen = [
         Observed(w.name, "eager", replace(w, batch_slots=batch, layers=w.layers * batch), time)
-        for w in family(8) for batch in (1, 2)
+        for w in family(8)
+        for batch in (1, 2)
         for time in [law.estimate(replace(w, layers=w.layers * batch), MACHINE).duration_s]
-    ]  # fmt: skip
+    ]
     odd = [replace(o, duration_s=10 * o.duration_s) for o in seen if o.receiver == "net 3"]
     alone = [o for o in seen if o.receiver != "net 3"] + odd
     together = [*alone, *(replace(o, receiver="twin of net 3") for o in odd)]

@@ -9,14 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from channels import UserError
-from energy import instruments
-from energy.devices import gpu_uuid
-from energy.doctor import examine
-from energy.instruments import Nvml, Rapl, Wattmeter, rapl
-from energy.instruments.perf import Cycles, parse
-from energy.instruments.reading import Joules
-from energy.window import IDLE, Protocol, Window, meter_windows, per_call, with_log
+from energy.hardware.detect import gpu_uuid
+from energy.hardware.doctor import examine
+from energy.metering import instruments, rapl
+from energy.metering.instruments import Nvml, Rapl, Wattmeter
+from energy.metering.measurement import Joules
+from energy.metering.perf import Cycles, parse
+from energy.metering.session import IDLE, Protocol, Window, meter_windows, per_call, with_log
+from leanrx_core.errors import UserError
 
 
 def domain(root: Path, folder: str, name: str, energy_uj: int, range_uj: int = 262_143_328_850) -> Path:
@@ -47,7 +47,7 @@ class TestRapl:
     def test_it_resolves_what_a_millisecond_costs(self, tmp_path: Path, monkeypatch) -> None:
         """200 W over 5 s, updated every millisecond: 0.2 J, thousands of the counter's steps."""
         clock = iter([0.0, 10.0, 15.0])
-        monkeypatch.setattr("energy.instruments.rapl.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+        monkeypatch.setattr("energy.metering.rapl.time", SimpleNamespace(perf_counter=lambda: next(clock)))
         path = domain(tmp_path, "intel-rapl:0", "package-0", 0)
         rapl = Rapl(tmp_path)
         rapl.begin()
@@ -367,9 +367,10 @@ def test_idle_that_an_instrument_did_not_see_is_not_taken_for_none() -> None:
     """A counter that became readable between two sessions."""
     fine, late = (Joules(name, "1", "cpu", "measured", 10.0, 0.0) for name in ("fine", "late"))
     windows = [
-        Window(IDLE, 0, 0, 0.0, 5.0, 0.0, (fine,)), Window(IDLE, 1, 0, 0.0, 5.0, 0.0, (fine, late)),
+        Window(IDLE, 0, 0, 0.0, 5.0, 0.0, (fine,)),
+        Window(IDLE, 1, 0, 0.0, 5.0, 0.0, (fine, late)),
         Window("net", 1, 2, 0.0, 4.0, 4.0, (fine, replace(late, energy_j=28.0))),
-    ]  # fmt: skip
+    ]
     assert per_call(windows, "net", "late").net_j == pytest.approx((28 - 2 * 4) / 2)
 
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from channels import Grid, UserError
-from energy.graph import count_onnx
-from energy.layers import count_layers, count_slots
-from energy.operations import count
-from energy.work import Layer
-from receivers.spec import build
+from channels import Grid
+from energy.counting.onnx_file import count_onnx
+from energy.counting.operations import count
+from energy.counting.profile import Layer
+from energy.counting.torch_net import count_layers, count_slots
+from leanrx_core.errors import UserError
+from receivers.neural.registry import build
 
 P = 14 * 12  # positions
 
@@ -42,9 +43,7 @@ HAND = {
 
 
 def export(net: nn.Module, path: Path, shape: tuple[int, ...]) -> Path:
-    torch.onnx.export(
-        net.eval(), (torch.randn(shape),), str(path), dynamo=False, input_names=["x"], output_names=["y"]
-    )  # fmt: skip
+    torch.onnx.export(net.eval(), (torch.randn(shape),), str(path), dynamo=False, input_names=["x"], output_names=["y"])
     return path
 
 

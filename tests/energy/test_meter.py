@@ -4,11 +4,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from channels import UserError
-from energy.account import inference_rows, training_rows
-from energy.devices import Device
-from energy.meter import Meter, Reading, meter_repeats
-from energy.operations import OperationCount
+from energy.counting.operations import OperationCount
+from energy.hardware.devices import Device
+from energy.metering.meter import Meter, Reading, meter_repeats
+from energy.metering.table import inference_rows, training_rows
+from leanrx_core.errors import UserError
 
 DEVICE = Device(name="x", cores=1, clock_hz=1e9, flops_per_clock=1, power_w=2, source="made up")
 
@@ -40,7 +40,7 @@ class RecordedTracker:
 
 def meter_with(monkeypatch: pytest.MonkeyPatch, tracker: RecordedTracker, device: str = "cpu") -> Meter:
     monkeypatch.setattr("codecarbon.OfflineEmissionsTracker", lambda **kwargs: tracker)
-    monkeypatch.setattr("energy.meter.nvml_index", lambda index: 3 + index)
+    monkeypatch.setattr("energy.metering.meter.nvml_index", lambda index: 3 + index)
     return Meter(device=device)
 
 
@@ -92,7 +92,7 @@ def test_of_many_gpus_the_one_that_computes_is_counted(monkeypatch) -> None:
     ]
     devices = SimpleNamespace(device_count=4, get_delta=lambda time: spent, get_gpu_static_info=list, devices=[])
     monkeypatch.setattr("codecarbon.external.hardware.AllGPUDevices", lambda: devices)
-    monkeypatch.setattr("energy.meter.nvml_index", lambda index: 2)
+    monkeypatch.setattr("energy.metering.meter.nvml_index", lambda index: 2)
     given: list[dict] = []
     monkeypatch.setattr(
         "codecarbon.OfflineEmissionsTracker", lambda **kwargs: given.append(kwargs) or RecordedTracker([GPU()])
@@ -119,7 +119,7 @@ def test_codecarbon_here_counts_time_and_work() -> None:
 def test_a_gpu_has_done_its_work_when_the_tracker_is_read(monkeypatch) -> None:
     queued: list[str] = []
     at: list[int] = []
-    monkeypatch.setattr("energy.meter._synchronise", queued.clear)
+    monkeypatch.setattr("energy.metering.meter._synchronise", queued.clear)
     tracker = RecordedTracker([CPU("cpu_load")])
     monkeypatch.setattr(tracker, "start_task", lambda name: at.append(len(queued)))
     monkeypatch.setattr(tracker, "stop_task", lambda: at.append(len(queued)) or tracker._data)

@@ -2,11 +2,12 @@ import pytest
 import torch
 from torch import nn
 
-from channels import Dmrs, Grid, UserError
-from energy.operations import count, count_classical
-from receivers.deeprx import DeepRx
-from receivers.network import Network
-from receivers.spec import build
+from channels import Dmrs, Grid
+from energy.counting.operations import count, count_classical
+from leanrx_core.errors import UserError
+from receivers.neural.deeprx import DeepRx
+from receivers.neural.network import Network
+from receivers.neural.registry import build
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from energy.agreement import leave_one_out, scores, table
-from energy.campaign import Subject, observed
-from energy.devices import Device
-from energy.estimators import Roofline
-from energy.instruments import Nvml
-from energy.instruments.reading import Joules
-from energy.window import IDLE, Protocol, Window, meter_windows, per_call
-from energy.work import Layer, Work
+from energy.counting.profile import Layer, Work
+from energy.estimation.estimators import Roofline
+from energy.estimation.validation import leave_one_out, scores, table
+from energy.hardware.devices import Device
+from energy.metering.instruments import Nvml
+from energy.metering.measurement import Joules
+from energy.metering.session import IDLE, Protocol, Window, meter_windows, per_call
+from energy.metering.workloads import Subject, observed
 
 PROTOCOL = Protocol(min_duration_s=5, idle_s=5, cool_down_s=1, rounds=6)
 
@@ -28,8 +28,8 @@ class Clock:
         self.now_s, self.drawn_j, self.idle_w = 0.0, 0.0, idle_w
         now = lambda: self.now_s  # noqa: E731
         simulated = SimpleNamespace(perf_counter=now, time=now, process_time=now, sleep=self.sleep)
-        monkeypatch.setattr("energy.window.time", simulated)
-        monkeypatch.setattr("energy.instruments.nvml.time", simulated)
+        monkeypatch.setattr("energy.metering.session.time", simulated)
+        monkeypatch.setattr("energy.metering.nvml.time", simulated)
 
     def sleep(self, duration_s: float) -> None:
         self.work(duration_s, 0.0)
@@ -120,9 +120,16 @@ def test_time_is_proportional_to_work() -> None:
 ZERO = Joules("none", "1", "cpu", "measured", 0.0, 0.0)
 
 GPU = Device(
-    name="synthetic", cores=100, clock_hz=1e9, flops_per_clock=256, peaks_flops_per_s={"bf16": 200e12}, power_w=700,
-    idle_w=75, memory_bytes_per_s=4e12, source="made up",
-)  # fmt: skip
+    name="synthetic",
+    cores=100,
+    clock_hz=1e9,
+    flops_per_clock=256,
+    peaks_flops_per_s={"bf16": 200e12},
+    power_w=700,
+    idle_w=75,
+    memory_bytes_per_s=4e12,
+    source="made up",
+)
 LAW = Roofline(0.4, 0.05, 0.7, 6e-6, 2e-5, j_per_flop=1.1e-11, j_per_byte=6e-11, idle_w=110.0)
 
 
@@ -134,18 +141,21 @@ def gpu_works() -> list[Work]:
     slots = 4096
     return [
         Work(
-            f"net {width}-{depth}", "fp32", slots,
+            f"net {width}-{depth}",
+            "fp32",
+            slots,
             tuple(
                 Layer(f"{i}", kind, kind, "forward", 0, slots * macs, 0, slots * size, 0)
                 for i in range(depth)
                 for kind, macs, size in (
-                    ("dense", 4400 * width**2, 35_000 * width), ("grouped", 79_000 * width, 70_000 * width),
+                    ("dense", 4400 * width**2, 35_000 * width),
+                    ("grouped", 79_000 * width, 70_000 * width),
                     ("elementwise", 0, 35_000 * width),
                 )
             ),
         )
         for width, depth in SIZES
-    ]  # fmt: skip
+    ]
 
 
 def test_joules_of_a_synthetic_gpu(monkeypatch) -> None:
@@ -169,12 +179,14 @@ def test_joules_of_a_synthetic_gpu(monkeypatch) -> None:
         del history[:-2000]
 
     clock.sleep = lambda s: draw(s, 80.0 * s)  # type: ignore[method-assign]
-    monkeypatch.setattr("energy.window.time.sleep", clock.sleep)
+    monkeypatch.setattr("energy.metering.session.time.sleep", clock.sleep)
     answers = {
-        "nvmlInit": lambda: None, "nvmlDeviceGetHandleByIndex": lambda index: index,
-        "nvmlDeviceGetName": lambda handle: "made up", "nvmlSystemGetDriverVersion": lambda: "0",
+        "nvmlInit": lambda: None,
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetName": lambda handle: "made up",
+        "nvmlSystemGetDriverVersion": lambda: "0",
         "nvmlDeviceGetTotalEnergyConsumption": millijoules,
-    }  # fmt: skip
+    }
     for name, answer in answers.items():
         monkeypatch.setattr(pynvml, name, answer)
 

@@ -6,10 +6,14 @@ import pytest
 import torch
 from scipy import stats
 
-from channels import Scenario, Slots, SlotStream, UserError
-from receivers.ber import Evaluation, count_block, count_errors, out_of_range, rates
-from receivers.crossing import gap_db, sinr_at_ber
-from receivers.intervals import slot_clustered, wilson
+from channels import Scenario, Slots, SlotStream
+from leanrx_core.errors import UserError
+from receivers.evaluation.error_counts import count_block
+from receivers.evaluation.intervals import slot_clustered, wilson
+from receivers.evaluation.monte_carlo import count_errors, out_of_range
+from receivers.evaluation.rates import rates
+from receivers.evaluation.required_sinr import gap_db, sinr_at_ber
+from receivers.evaluation.stopping import Evaluation
 
 
 class Genie:
@@ -28,7 +32,7 @@ class Genie:
 
 
 EVALUATION = Evaluation(
-    sinr_db=(0, 10), interference_shares=(0, 0.5), block_slots=8, min_slots=16, max_slots=40, target_slot_errors=12
+    sinr_db=(0, 10), interference_fractions=(0, 0.5), block_slots=8, min_slots=16, max_slots=40, target_slot_errors=12
 )
 
 
@@ -57,9 +61,9 @@ def test_counts_are_exact(stream: SlotStream) -> None:
 def test_stop_rule(tmp_path, stream: SlotStream) -> None:
     table = run([Genie("half", 1, 2), Genie("all", 1)], stream, tmp_path / "ber.parquet")
     # half of the slots of "half" err: 12 errors after 24 slots
-    assert (table.groupby(["interference_share", "sinr_db", "receiver"])["slots"].sum() == 24).all()
+    assert (table.groupby(["interference_fraction", "sinr_db", "receiver"])["slots"].sum() == 24).all()
     never = run([Genie("none")], stream, tmp_path / "other.parquet")
-    assert (never.groupby(["interference_share", "sinr_db"])["slots"].sum() == 40).all()
+    assert (never.groupby(["interference_fraction", "sinr_db"])["slots"].sum() == 40).all()
 
 
 @pytest.mark.parametrize("stop_after", [1, 4, 9])
@@ -117,9 +121,13 @@ def test_wilson_equals_scipy() -> None:
 def interval(errors: np.ndarray, bits: np.ndarray) -> tuple[float, float]:
     residuals = errors - bits * (errors.sum() / bits.sum())
     return slot_clustered(
-        len(errors), int((errors > 0).sum()), int(bits.sum()), int(errors.sum()),
-        float((residuals**2).sum()), float((residuals**3).sum()),
-    )  # fmt: skip
+        len(errors),
+        int((errors > 0).sum()),
+        int(bits.sum()),
+        int(errors.sum()),
+        float((residuals**2).sum()),
+        float((residuals**3).sum()),
+    )
 
 
 def test_clustered_interval_covers_where_a_binomial_one_would_not() -> None:
@@ -196,8 +204,9 @@ def test_paired_gap_is_tighter_than_the_spread_of_each() -> None:
         for sinr in (0.0, 5.0, 10.0, 15.0):
             for name, shift in (("a", 0.0), ("b", 1.0)):
                 ber = 0.3 * luck * 10 ** (-(sinr + shift) / 10)
-                rows.append({"receiver": name, "sinr_db": sinr, "block": block, "bits": 10**6,
-                             "bit_errors": round(1e6 * ber)})  # fmt: skip
+                rows.append(
+                    {"receiver": name, "sinr_db": sinr, "block": block, "bits": 10**6, "bit_errors": round(1e6 * ber)}
+                )
     gap = gap_db(pd.DataFrame(rows), "a", "b", 0.05)
     assert (gap.gap_db, gap.low_db, gap.high_db) == pytest.approx((1.0, 1.0, 1.0), abs=1e-3)
 
@@ -210,8 +219,9 @@ def gap_rows(rng: np.random.Generator, blocks: dict[float, int], luck: float) ->
         for block in range(count):
             for name, shift in (("a", 0.0), ("b", 1.0)):
                 ber = 0.3 * np.exp(shared[block] + rng.normal(0, luck / 3)) * 10 ** (-(sinr + shift) / 10)
-                rows.append({"receiver": name, "sinr_db": sinr, "block": block, "bits": 10**6,
-                             "bit_errors": round(1e6 * ber)})  # fmt: skip
+                rows.append(
+                    {"receiver": name, "sinr_db": sinr, "block": block, "bits": 10**6, "bit_errors": round(1e6 * ber)}
+                )
     return pd.DataFrame(rows)
 
 
@@ -253,7 +263,7 @@ def test_out_of_range_names_the_cards_range(small: Scenario) -> None:
 
 
 def test_evaluations_must_make_sense() -> None:
-    for wrong in ({"min_slots": 50}, {"sinr_db": (1, 1)}, {"interference_shares": (1.0,)}, {"sinr_db": ()}):
+    for wrong in ({"min_slots": 50}, {"sinr_db": (1, 1)}, {"interference_fractions": (1.0,)}, {"sinr_db": ()}):
         with pytest.raises(UserError):
             Evaluation.parse({**json.loads(EVALUATION.model_dump_json()), **wrong}, "x")
 

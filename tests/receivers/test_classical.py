@@ -8,7 +8,7 @@ import torch
 
 from channels import Channels, Dmrs, Grid, Interferer, Scenario, Slots, SlotStream, scenario
 from channels.grid import modulate
-from receivers.ber import count_block
+from receivers.base import Receiver
 from receivers.classical import (
     Covariance,
     LmmseIrcReceiver,
@@ -24,9 +24,9 @@ from receivers.classical import (
     residual_covariance,
     whiten,
 )
-from receivers.classical.estimation import ErrorParts
-from receivers.classical.interference import across_antennas, whitener
-from receivers.protocol import Receiver
+from receivers.classical.channel_estimation import ErrorParts
+from receivers.classical.combining import across_antennas, whitener
+from receivers.evaluation.error_counts import count_block
 
 
 @pytest.mark.parametrize("method", ["app", "maxlog"])
@@ -67,9 +67,12 @@ PILOTS = {
 @pytest.fixture(params=PILOTS, scope="module")
 def slots_of_patterns(request: pytest.FixtureRequest) -> Slots:
     made = Scenario(
-        name="patterns", grid=PILOTS[request.param], channels=Channels(test=("TDL-C",)),
-        delay_spread_s=(100e-9, 300e-9), snr_db=(5, 15),
-    )  # fmt: skip
+        name="patterns",
+        grid=PILOTS[request.param],
+        channels=Channels(test=("TDL-C",)),
+        delay_spread_s=(100e-9, 300e-9),
+        snr_db=(5, 15),
+    )
     return SlotStream(made, 1, 12, "test").block(0)
 
 
@@ -122,11 +125,13 @@ def test_lmmse_error_is_the_predicted_one(name: str) -> None:
 
 
 def test_a_better_channel_estimate_gives_a_lower_ber() -> None:
-    desk = scenario("desk")
-    slots = SlotStream(desk, 5, 256, "test").at_sinr(10).block(0)
-    errors = [count_block(r, slots)["bit_errors"] for r in (LsReceiver(), LmmseReceiver(desk), PerfectCsiReceiver())]
+    tdl_6prb = scenario("tdl-6prb")
+    slots = SlotStream(tdl_6prb, 5, 256, "test").at_sinr(10).block(0)
+    errors = [
+        count_block(r, slots)["bit_errors"] for r in (LsReceiver(), LmmseReceiver(tdl_6prb), PerfectCsiReceiver())
+    ]
     assert errors[0] > 1.1 * errors[1] > 1.1 * errors[2]
-    lmmse, predicted = Covariance(desk).estimate(slots)
+    lmmse, predicted = Covariance(tdl_6prb).estimate(slots)
     found = float((lmmse - slots.h).abs().square().mean())
     assert found < float((ls_estimate(slots) - slots.h).abs().square().mean()) - 0.1  # at least the noise power less
     assert found == pytest.approx(float(predicted.mean()), rel=0.1)
@@ -135,8 +140,8 @@ def test_a_better_channel_estimate_gives_a_lower_ber() -> None:
 @pytest.mark.parametrize("model", ["TDL-A", "TDL-E", "CDL-A", "CDL-E"])
 def test_interference_does_about_what_noise_of_its_power_does(model: str) -> None:
     """Off, the BER is that of the noise; on, at an equal SINR, it is near that of white noise of the same power."""
-    desk = scenario("desk").model_copy(update={"channels": Channels.model_validate({"test": [model]})})
-    stream = SlotStream(desk, 5, 512, "test")
+    tdl_6prb = scenario("tdl-6prb").model_copy(update={"channels": Channels.model_validate({"test": [model]})})
+    stream = SlotStream(tdl_6prb, 5, 512, "test")
     receiver = PerfectCsiReceiver()
 
     def ber(sinr_db: float, share: float) -> float:
@@ -176,8 +181,8 @@ def test_rejecting_equals_the_dense_formula() -> None:
 
 def test_residual_covariance_finds_a_strong_interferer() -> None:
     """With the true channel, the residual is noise and interference; a strong one leaves rank one per antenna pair."""
-    desk = scenario("desk")
-    slots = SlotStream(desk, 5, 64, "test").at_sinr(0, 0.999).block(0)
+    tdl_6prb = scenario("tdl-6prb")
+    slots = SlotStream(tdl_6prb, 5, 64, "test").at_sinr(0, 0.999).block(0)
     found = residual_covariance(slots, slots.h)
     power = found.diagonal(dim1=-2, dim2=-1).real.mean()
     assert float(power) == pytest.approx(1.0, rel=0.15)
@@ -197,7 +202,7 @@ def test_residual_covariance_has_the_noise_power_whatever_the_pilots(name: str) 
 
 def test_the_whitener_makes_interference_white_noise_of_the_power_that_was_told() -> None:
     """On what it was made from exactly; the unwanted signal near the pilots comes far closer to it than it was."""
-    slots = SlotStream(scenario("desk"), 5, 64, "test").at_sinr(0, 0.95).block(0)
+    slots = SlotStream(scenario("tdl-6prb"), 5, 64, "test").at_sinr(0, 0.95).block(0)
     sample = residual_covariance(slots, slots.h)
     nothing = torch.zeros(64, 14)
     parts = ErrorParts(nothing, nothing, torch.ones(64), torch.zeros(64))  # the channel is the true one
@@ -221,9 +226,11 @@ def with_aligned_interferers(slots: Slots, count: int, num_rx: int, power: float
     g = math.sqrt(power) * torch.randn(shape, dtype=torch.complex64, generator=generator)
     sent = torch.randn(len(slots), count, 1, *slots.y.shape[2:], dtype=torch.complex64, generator=generator)
     return replace(
-        slots, y=slots.y + (g * sent).sum(1), h_interference=g,
+        slots,
+        y=slots.y + (g * sent).sum(1),
+        h_interference=g,
         interference_var=slots.interference_var + count * power,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(("num_rx", "count"), [(1, 1), (2, 1), (4, 2), (2, 3)])
@@ -245,22 +252,28 @@ def test_whitening_equals_the_dense_inverse(num_rx: int, count: int, power: floa
 
 
 def test_nothing_to_reject_leaves_perfect_csi() -> None:
-    slots = SlotStream(scenario("desk"), 5, 16, "test").at_sinr(5).block(0)
+    slots = SlotStream(scenario("tdl-6prb"), 5, 16, "test").at_sinr(5).block(0)
     torch.testing.assert_close(PerfectCsiIrcReceiver()(slots), PerfectCsiReceiver()(slots))
 
 
 def test_standard_list_and_its_names() -> None:
-    desk = scenario("desk")
-    assert [r.name for r in classical_receivers(desk)] == ["LS", "LMMSE", "LMMSE-IRC", "perfect CSI", "perfect CSI-IRC"]
-    quiet = desk.model_copy(update={"interferers": ()})
+    tdl_6prb = scenario("tdl-6prb")
+    assert [r.name for r in classical_receivers(tdl_6prb)] == [
+        "LS",
+        "LMMSE",
+        "LMMSE-IRC",
+        "perfect CSI",
+        "perfect CSI-IRC",
+    ]
+    quiet = tdl_6prb.model_copy(update={"interferers": ()})
     assert [r.name for r in classical_receivers(quiet)] == ["LS", "LMMSE", "LMMSE-IRC", "perfect CSI"]
-    variants = [LsReceiver(), LsReceiver("maxlog"), LmmseReceiver(desk), LmmseReceiver(quiet), PerfectCsiReceiver()]
+    variants = [LsReceiver(), LsReceiver("maxlog"), LmmseReceiver(tdl_6prb), LmmseReceiver(quiet), PerfectCsiReceiver()]
     assert len({r.digest for r in variants}) == len(variants)
     assert variants[1].name == "LS max-log"
 
 
 def test_max_log_costs_little() -> None:
-    slots = SlotStream(scenario("desk"), 5, 64, "test").at_sinr(8).block(0)
+    slots = SlotStream(scenario("tdl-6prb"), 5, 64, "test").at_sinr(8).block(0)
     exact, approximate = ber_of(PerfectCsiReceiver(), slots), ber_of(PerfectCsiReceiver("maxlog"), slots)
     assert approximate == pytest.approx(exact, rel=0.01)
     assert not torch.equal(PerfectCsiReceiver()(slots), PerfectCsiReceiver("maxlog")(slots))
@@ -283,7 +296,7 @@ def excess(receiver: Receiver, other: Receiver, slots: Slots) -> tuple[float, fl
 @pytest.mark.parametrize("model", ["TDL-A", "TDL-E", "CDL-A", "CDL-E", "Rayleigh"])
 def test_perfect_csi_is_never_beaten(model: str) -> None:
     """Beyond three standard errors, on the same slots; LMMSE comes near it, so that this could fail."""
-    made = scenario("desk").model_copy(update={"channels": Channels.model_validate({"test": [model]})})
+    made = scenario("tdl-6prb").model_copy(update={"channels": Channels.model_validate({"test": [model]})})
     stream, bound = SlotStream(made, 7, 192, "test"), PerfectCsiReceiver()
     for sinr_db, share in ((-2, 0.0), (6, 0.0), (15, 0.0), (25, 0.0), (0, 0.7), (10, 0.7)):
         slots = stream.at_sinr(sinr_db, share).block(0)
@@ -295,7 +308,7 @@ def test_perfect_csi_is_never_beaten(model: str) -> None:
 @pytest.mark.parametrize("model", ["TDL-A", "TDL-E", "CDL-A", "CDL-E"])
 @pytest.mark.parametrize("late", [(0.0, 0.04), (0.0, 1.0)])
 def test_perfect_csi_irc_is_at_least_as_good_as_all_under_interference(model: str, late: tuple[float, float]) -> None:
-    made = scenario("desk").model_copy(
+    made = scenario("tdl-6prb").model_copy(
         update={
             "channels": Channels.model_validate({"test": [model]}),
             "interferers": (Interferer(timing_offset_symbols=late), Interferer(timing_offset_symbols=late)),
@@ -316,9 +329,12 @@ def test_irc_beats_plain_lmmse_under_interference_and_equals_it_without(name: st
     """Slow channels, so that the pilots' symbols tell of the others; four antennas, to have some to spare."""
     grid = PILOTS[name].model_copy(update={"num_prb": 6, "num_rx": 4})
     slow = Scenario(
-        name="slow", grid=grid, channels=Channels(test=("TDL-A", "CDL-A")), max_doppler_hz=(0, 20),
+        name="slow",
+        grid=grid,
+        channels=Channels(test=("TDL-A", "CDL-A")),
+        max_doppler_hz=(0, 20),
         interferers=(Interferer(),),
-    )  # fmt: skip
+    )
     stream = SlotStream(slow, 5, 256, "test")
     plain, rejecting, knowing = LmmseReceiver(slow), LmmseIrcReceiver(slow), PerfectCsiIrcReceiver()
     loud, clean = stream.at_sinr(3, 0.95).block(0), stream.at_sinr(3).block(0)
@@ -331,10 +347,12 @@ def test_irc_beats_plain_lmmse_under_interference_and_equals_it_without(name: st
 def test_error_power_of_irc_is_what_its_symbols_have(num_rx: int) -> None:
     """Mean |z - x|^2 over the error power that it tells the demapper, without and with interference."""
     made = Scenario(
-        name="x", grid=Grid(num_prb=6, num_rx=num_rx, pilot_patterns=((2, 11),)),
-        channels=Channels.model_validate({"test": ["TDL-A", "TDL-C"]}), max_doppler_hz=(0, 50),
+        name="x",
+        grid=Grid(num_prb=6, num_rx=num_rx, pilot_patterns=((2, 11),)),
+        channels=Channels.model_validate({"test": ["TDL-A", "TDL-C"]}),
+        max_doppler_hz=(0, 50),
         interferers=(Interferer(timing_offset_symbols=(0, 0.05)),),
-    )  # fmt: skip
+    )
     for sinr_db, share in ((10.0, 0.0), (3.0, 0.8)):
         slots = SlotStream(made, 5, 256, "test").at_sinr(sinr_db, share).block(0)
         z, error_var = LmmseIrcReceiver(made).symbols(slots)

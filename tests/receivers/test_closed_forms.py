@@ -11,8 +11,10 @@ from scipy.integrate import quad
 from scipy.special import erfc
 
 from channels import Channels, Grid, Scenario, SlotStream
-from receivers.ber import Evaluation, count_errors, rates
 from receivers.classical import PerfectCsiIrcReceiver, PerfectCsiReceiver
+from receivers.evaluation.monte_carlo import count_errors
+from receivers.evaluation.rates import rates
+from receivers.evaluation.stopping import Evaluation
 
 MODULATIONS = {"QPSK": 2, "16-QAM": 4, "64-QAM": 6, "256-QAM": 8}
 

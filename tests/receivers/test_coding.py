@@ -10,11 +10,12 @@ import torch
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from channels import Channels, Grid, Scenario, Slots, SlotStream, UserError
+from channels import Channels, Grid, Scenario, Slots, SlotStream
 from channels.grid import modulate, pam_levels
+from leanrx_core.errors import UserError
 from receivers.classical import PerfectCsiReceiver, demap
-from receivers.coding import TransportBlocks
-from receivers.intervals import wilson
+from receivers.evaluation.intervals import wilson
+from receivers.evaluation.ldpc import TransportBlocks
 
 
 def awgn_slots(orders: list[int], num_res: int, snr_db: float, seed: int = 1) -> tuple[Slots, torch.Tensor]:
@@ -35,10 +36,19 @@ def awgn_slots(orders: list[int], num_res: int, snr_db: float, seed: int = 1) ->
     y = x + math.sqrt(var) * torch.randn(shape, dtype=torch.complex64, generator=generator)
     nothing = torch.zeros(batch)
     slots = Slots(
-        y=y[:, None], pilots=torch.zeros_like(x), is_data=is_data, bits=bits, bits_per_symbol=bits_per_symbol,
-        h=torch.ones_like(y[:, None]), h_interference=y.new_zeros(batch, 0, 1, *shape[1:]),
-        noise_var=torch.full((batch,), var), interference_var=nothing, snr_db=nothing, sir_db=nothing, sinr_db=nothing,
-    )  # fmt: skip
+        y=y[:, None],
+        pilots=torch.zeros_like(x),
+        is_data=is_data,
+        bits=bits,
+        bits_per_symbol=bits_per_symbol,
+        h=torch.ones_like(y[:, None]),
+        h_interference=y.new_zeros(batch, 0, 1, *shape[1:]),
+        noise_var=torch.full((batch,), var),
+        interference_var=nothing,
+        snr_db=nothing,
+        sir_db=nothing,
+        sinr_db=nothing,
+    )
     return slots, demap(y, torch.full(shape, var), bits_per_symbol, most)
 
 
@@ -172,9 +182,12 @@ def test_error_free_at_high_snr_and_all_wrong_with_flipped_llrs() -> None:
 def test_each_slot_is_decoded_on_its_own() -> None:
     """Modulations, sizes and companions of a batch do not matter, and equal calls give equal answers."""
     made = Scenario(
-        name="mixed", grid=Grid(num_prb=2, pilot_patterns=((2,), (2, 7, 11))), modulations=("QPSK", "16-QAM", "64-QAM"),
-        channels=Channels(test=("TDL-A",)), snr_db=(2.0, 14.0),
-    )  # fmt: skip
+        name="mixed",
+        grid=Grid(num_prb=2, pilot_patterns=((2,), (2, 7, 11))),
+        modulations=("QPSK", "16-QAM", "64-QAM"),
+        channels=Channels(test=("TDL-A",)),
+        snr_db=(2.0, 14.0),
+    )
     slots = SlotStream(made, 4, 64, "test").block(0)
     llrs = PerfectCsiReceiver()(slots)
     blocks = TransportBlocks(1 / 2)

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from receivers.comparison import mean_gap_db, mean_ratio
-from receivers.crossing import gap_db
+from receivers.evaluation.comparison import mean_gap_db, mean_ratio
+from receivers.evaluation.required_sinr import gap_db
 
 SINR_DB = (0.0, 5.0, 10.0, 15.0)
 
@@ -18,7 +18,7 @@ def curves(shift_db: dict[str, float], luck: np.ndarray | None = None, floor: fl
     luck = np.ones(4) if luck is None else luck
     table = pd.MultiIndex.from_product(
         [shift_db, SINR_DB, range(len(luck))], names=["receiver", "sinr_db", "block"]
-    ).to_frame(index=False)  # fmt: skip
+    ).to_frame(index=False)
     ber = np.maximum(0.1 * 10 ** (-(table["sinr_db"] + table["receiver"].map(shift_db)) / 10), floor)
     return table.assign(bits=10**7, bit_errors=(1e7 * luck[table["block"]] * ber).round().astype(int))
 

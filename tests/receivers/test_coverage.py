@@ -1,4 +1,4 @@
-"""Intervals hold the truth as often as they say, in the simulated experiments of ``scripts/coverage.py``."""
+"""Intervals hold the truth as often as they say, in the simulated experiments of ``scripts/reproduce/interval_coverage.py``."""
 
 import importlib.util
 import sys
@@ -8,12 +8,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from receivers.ber import FIRM_ERRORS
+from receivers.evaluation.rates import MIN_RELIABLE_ERRORS
 
 
 @pytest.fixture(scope="module")
 def coverage() -> ModuleType:
-    path = Path(__file__).parents[2] / "scripts" / "coverage.py"
+    path = Path(__file__).parents[2] / "scripts" / "reproduce" / "interval_coverage.py"
     spec = importlib.util.spec_from_file_location("coverage_of_intervals", path)
     assert spec is not None
     assert spec.loader is not None
@@ -48,7 +48,7 @@ def test_a_narrower_interval_would_be_noticed(coverage: ModuleType) -> None:
 @pytest.mark.slow
 def test_intervals_hold_the_truth_in_95_of_100_experiments(coverage: ModuleType) -> None:
     cases = coverage.all_cases(1000)
-    firm = [c for c in cases if c.erring >= FIRM_ERRORS]
+    firm = [c for c in cases if c.erring >= MIN_RELIABLE_ERRORS]
     assert {(c.of, c.kind) for c in firm} == {(of, kind) for of in ("BER", "BLER", "gap") for kind in coverage.KINDS}
     for of, share in coverage.shares(cases).items():
         assert 0.94 <= share <= 0.96, of

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from channels import Scenario, Slots, SlotStream, UserError
-from receivers.deeprx import DeepRx
-from receivers.spec import build, parse_spec
-from receivers.weights import Card, load, save
+from channels import Scenario, Slots, SlotStream
+from leanrx_core.errors import UserError
+from receivers.neural.deeprx import DeepRx
+from receivers.neural.registry import build, parse_spec
+from receivers.neural.weights import Card, load, save
 
 
 @pytest.mark.parametrize(
@@ -86,9 +87,18 @@ def test_specs() -> None:
 
 def card() -> Card:
     return Card(
-        name="x", receiver="deeprx-w0.0625-d3", role="twin", num_rx=2, num_bits=4, parameters=1, scenario="s",
-        channels=("TDL-B",), trained_sinr_db=(0, 20), seed=1, training={},
-    )  # fmt: skip
+        name="x",
+        receiver="deeprx-w0.0625-d3",
+        role="scratch",
+        num_rx=2,
+        num_bits=4,
+        parameters=1,
+        scenario="s",
+        channels=("TDL-B",),
+        trained_sinr_db=(0, 20),
+        seed=1,
+        training={},
+    )
 
 
 def test_weights_come_back_equal(tmp_path, small: Scenario) -> None:

@@ -12,12 +12,22 @@ import psutil
 import pytest
 import torch
 
-from channels import Scenario, Slots, SlotStream, UserError
-from receivers.ber import BlockCount, Evaluation, Shard, count_errors, merge, rates
+from channels import Scenario, Slots, SlotStream
+from leanrx_core.errors import UserError
 from receivers.classical import LsReceiver, PerfectCsiReceiver
+from receivers.evaluation.error_counts import BlockCount
+from receivers.evaluation.merge import merge
+from receivers.evaluation.monte_carlo import Shard, count_errors
+from receivers.evaluation.rates import rates
+from receivers.evaluation.stopping import Evaluation
 
 EVALUATION = Evaluation(
-    sinr_db=(0, 18, 24), interference_shares=(0, 0.5), block_slots=8, min_slots=16, max_slots=96, target_slot_errors=20
+    sinr_db=(0, 18, 24),
+    interference_fractions=(0, 0.5),
+    block_slots=8,
+    min_slots=16,
+    max_slots=96,
+    target_slot_errors=20,
 )
 RECEIVERS = [LsReceiver(), PerfectCsiReceiver()]
 
@@ -39,7 +49,7 @@ def whole(tmp_path, stream: SlotStream) -> pd.DataFrame:
 
 
 def test_points_stop_at_different_blocks(whole: pd.DataFrame) -> None:
-    ends = whole.groupby(["interference_share", "sinr_db"])["block"].max()
+    ends = whole.groupby(["interference_fraction", "sinr_db"])["block"].max()
     assert ends.nunique() > 2
     assert ends.max() == 11
 
@@ -161,9 +171,11 @@ def test_a_killed_crew_leaves_no_process_and_no_gap(tmp_path, small: Scenario, s
     root = Path(__file__).parents[2]
     process = subprocess.Popen(
         [sys.executable, "program.py", "scenario.yaml", "evaluation.yaml", str(path)],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(root)}, stderr=subprocess.DEVNULL,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stderr=subprocess.DEVNULL,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
+    )
     journal = path.with_suffix(".journal.jsonl")
     while not journal.exists() or journal.read_bytes().count(b"\n") < 9:
         assert process.poll() is None, "ended before it could be stopped"
@@ -209,7 +221,7 @@ class EveryThird:
 
 @pytest.fixture
 def decoder(monkeypatch) -> None:
-    monkeypatch.setattr("receivers.counting.TransportBlocks", EveryThird)
+    monkeypatch.setattr("receivers.evaluation.error_counts.TransportBlocks", EveryThird)
 
 
 def test_block_errors_are_counted_where_coded(tmp_path, stream: SlotStream, decoder: None) -> None:
@@ -231,16 +243,20 @@ def test_block_errors_are_counted_where_coded(tmp_path, stream: SlotStream, deco
 
 
 def test_a_point_stops_when_all_given_targets_are_met(tmp_path, stream: SlotStream, decoder: None) -> None:
-    base = {**EVALUATION.model_dump(), "sinr_db": (6.0,), "interference_shares": (0.0,), "max_slots": 4000}
+    base = {**EVALUATION.model_dump(), "sinr_db": (6.0,), "interference_fractions": (0.0,), "max_slots": 4000}
     slots = {}
     for name, targets in {
         "none": {"target_slot_errors": None, "max_slots": 400},
         "slots": {"target_slot_errors": 100},
         "width": {"target_slot_errors": None, "target_relative_half_width": 0.2},
         "blocks": {"target_slot_errors": None, "target_block_errors": 40, "code_rate": 0.5},
-        "all": {"target_slot_errors": 100, "target_relative_half_width": 0.2, "target_block_errors": 40,
-                "code_rate": 0.5},
-    }.items():  # fmt: skip
+        "all": {
+            "target_slot_errors": 100,
+            "target_relative_half_width": 0.2,
+            "target_block_errors": 40,
+            "code_rate": 0.5,
+        },
+    }.items():
         evaluation = Evaluation.parse({**base, **targets}, name)
         table = rates(count(stream, tmp_path / f"{name}.parquet", evaluation))
         slots[name] = int(table["slots"].iloc[0])

@@ -4,22 +4,33 @@ import onnx
 import pytest
 import torch
 
-from channels import Scenario, Slots, SlotStream, UserError
-from receivers.ber import Evaluation, count_block
+from channels import Scenario, Slots, SlotStream
+from leanrx_core.errors import UserError
+from receivers.evaluation.error_counts import count_block
+from receivers.evaluation.stopping import Evaluation
 from receivers.export import Parity, export_int8, export_onnx
 from receivers.export import onnx as onnx_module
 from receivers.export.depthwise import split_depthwise
 from receivers.export.onnx import OnnxReceiver
-from receivers.spec import build
-from receivers.weights import Card, NeuralReceiver, save
+from receivers.neural.registry import build
+from receivers.neural.weights import Card, NeuralReceiver, save
 
 
 @pytest.fixture
 def receiver(tmp_path) -> NeuralReceiver:
     card = Card(
-        name="net", receiver="deeprx-w0.0625-d3", role="student", num_rx=2, num_bits=4, parameters=1, scenario="s",
-        channels=("TDL-B",), trained_sinr_db=(0, 20), seed=1, training={},
-    )  # fmt: skip
+        name="net",
+        receiver="deeprx-w0.0625-d3",
+        role="student",
+        num_rx=2,
+        num_bits=4,
+        parameters=1,
+        scenario="s",
+        channels=("TDL-B",),
+        trained_sinr_db=(0, 20),
+        seed=1,
+        training={},
+    )
     net = build(card.receiver, seed=3)
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):  # as after training: statistics that are not 0 and 1
@@ -104,9 +115,13 @@ def test_int8_is_counted_beside_float32(tmp_path, receiver, stream, small: Scena
     export_onnx(receiver, folder, stream, (10.0,))
     card, path = (folder / "card.json").read_bytes(), folder / "net.onnx"
     evaluation = Evaluation(
-        sinr_db=(0, 10), interference_shares=(0.0, 0.5), block_slots=8, min_slots=16, max_slots=16,
+        sinr_db=(0, 10),
+        interference_fractions=(0.0, 0.5),
+        block_slots=8,
+        min_slots=16,
+        max_slots=16,
         target_slot_errors=None,
-    )  # fmt: skip
+    )
     slots = SlotStream(small, 1, 6, "train", purpose="calibration").block(0)
     found = export_int8(path, receiver.net.features(slots), stream, evaluation, target_ber=0.4)
     assert sorted(p.name for p in folder.iterdir()) == ["card.json", "net-int8.json", "net-int8.onnx", "net.onnx"]
@@ -114,7 +129,7 @@ def test_int8_is_counted_beside_float32(tmp_path, receiver, stream, small: Scena
     report = json.loads((folder / "net-int8.json").read_text())
     int8 = OnnxReceiver(found.path, "net-int8.onnx")
     assert (report["sha256"], report["of"]["sha256"]) == (int8.digest, json.loads(card)["sha256"])
-    rows = {(r["receiver"], r["interference_share"], r["sinr_db"]): r for r in report["points"]}
+    rows = {(r["receiver"], r["interference_fraction"], r["sinr_db"]): r for r in report["points"]}
     assert len(rows) == 2 * 4
     for share, sinr_db in ((0.0, 0), (0.5, 10)):
         counted = [count_block(receiver, stream.at_sinr(sinr_db, share).block(b)) for b in (0, 1)]

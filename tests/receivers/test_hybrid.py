@@ -4,26 +4,36 @@ import numpy as np
 import pytest
 import torch
 
-from channels import Channels, Grid, Interferer, Scenario, Slots, SlotStream, UserError, scenario
+from channels import Channels, Grid, Interferer, Scenario, Slots, SlotStream, scenario
 from channels.grid import constellation
 from distillation.losses import bit_loss
-from receivers import hybrid
-from receivers.ber import Evaluation
+from leanrx_core.errors import UserError
 from receivers.classical import combine as classical_combine
 from receivers.classical import demap, robust_estimator
-from receivers.classical.interference import residual_covariance, unbiased
-from receivers.deeprx import DeepRx
+from receivers.classical.combining import residual_covariance, unbiased
+from receivers.evaluation.stopping import Evaluation
 from receivers.export import export_int8, export_onnx
-from receivers.hybrid import Hybrid
-from receivers.spec import build, parse_spec
-from receivers.weights import Card, NeuralReceiver, load, save
+from receivers.neural import hybrid
+from receivers.neural.deeprx import DeepRx
+from receivers.neural.hybrid import Hybrid
+from receivers.neural.registry import build, parse_spec
+from receivers.neural.weights import Card, NeuralReceiver, load, save
 
 
 def card(spec: str = "hybrid-w4-d2", **changes: object) -> Card:
     made = Card(
-        name="net", receiver=spec, role="student", num_rx=2, num_bits=4, parameters=1, scenario="s",
-        channels=("TDL-B",), trained_sinr_db=(0, 20), seed=1, training={},
-    )  # fmt: skip
+        name="net",
+        receiver=spec,
+        role="student",
+        num_rx=2,
+        num_bits=4,
+        parameters=1,
+        scenario="s",
+        channels=("TDL-B",),
+        trained_sinr_db=(0, 20),
+        seed=1,
+        training={},
+    )
     return made.model_copy(update=changes)
 
 
@@ -32,8 +42,8 @@ def whitening(slots: Slots) -> torch.Tensor:
     estimator = robust_estimator(slots.y.shape[-1])
     h, error_var = estimator.estimate(slots)
     covariance = unbiased(residual_covariance(slots, h), estimator.split_error(slots, error_var))
-    told_var = (slots.noise_var + slots.interference_var)[:, None, None, None]
-    values, vectors = torch.linalg.eigh(covariance.to(torch.complex128) / told_var)
+    noise_plus_interference_var = (slots.noise_var + slots.interference_var)[:, None, None, None]
+    values, vectors = torch.linalg.eigh(covariance.to(torch.complex128) / noise_plus_interference_var)
     turn = (vectors * values[..., None, :] ** -0.5) @ vectors.mH
     return turn.to(torch.complex64).repeat_interleave(12, 1)
 
@@ -43,11 +53,11 @@ def front_end(slots: Slots) -> torch.Tensor:
     estimator = robust_estimator(slots.y.shape[-1])
     h, error_var = estimator.estimate(slots)
     parts = estimator.split_error(slots, error_var)
-    told_var = (slots.noise_var + slots.interference_var)[:, None, None, None]
+    noise_plus_interference_var = (slots.noise_var + slots.interference_var)[:, None, None, None]
     turn = whitening(slots)
     y, h = (torch.einsum("bfrq,bqsf->brsf", turn, x) for x in (slots.y, h))
-    # z = h^H y / |h|^2 with y's error told_var I + turn (gain C + own I) turn^H and turn C turn^H = told_var I
-    white = told_var[..., 0] * (1 + parts.gain[..., None])
+    # z = h^H y / |h|^2 with y's error noise_plus_interference_var I + turn (gain C + own I) turn^H and turn C turn^H = noise_plus_interference_var I
+    white = noise_plus_interference_var[..., 0] * (1 + parts.gain[..., None])
     own = (turn.mH @ h.permute(0, 3, 1, 2)).abs().square().sum(2).mT / h.abs().square().sum(1) * parts.own[..., None]
     z, var = classical_combine(y, h, white + own)
     return demap(z, var, slots.bits_per_symbol, slots.bits.shape[1])
@@ -76,19 +86,19 @@ def test_an_untrained_hybrid_is_its_front_end(small: Scenario) -> None:
 def test_the_front_end_beats_least_squares_and_loses_to_the_scenarios_own_covariance() -> None:
     from receivers.classical import LmmseReceiver, LsReceiver
 
-    desk = scenario("desk")
-    slots = SlotStream(desk, 1, 128, "test").at_sinr(9).block(0)
+    tdl_6prb = scenario("tdl-6prb")
+    slots = SlotStream(tdl_6prb, 1, 128, "test").at_sinr(9).block(0)
 
     def errors(llrs: torch.Tensor) -> int:
         return int((((llrs > 0) != slots.bits.bool()) & slots.bit_mask).sum())
 
-    assert errors(LmmseReceiver(desk)(slots)) < errors(front_end(slots)) < 0.9 * errors(LsReceiver()(slots))
+    assert errors(LmmseReceiver(tdl_6prb)(slots)) < errors(front_end(slots)) < 0.9 * errors(LsReceiver()(slots))
 
 
 @pytest.mark.parametrize(("share", "most"), [(0.0, 1.4), (0.9, 1.2)])
 def test_the_front_end_tells_the_error_of_its_channel(share: float, most: float) -> None:
     """In the channel's own direction, where combining is hurt; the pilot symbol itself left out."""
-    made = scenario("desk")
+    made = scenario("tdl-6prb")
     made = made.model_copy(update={"channels": Channels(test=made.channels.train)})
     slots = SlotStream(made, 4, 128, "test").at_sinr(6.0, share).block(0)
     _, found, told = hybrid.front_end(slots)
@@ -144,10 +154,12 @@ def expected_findings(slots: Slots, y: torch.Tensor, h: torch.Tensor, told: torc
 def test_the_network_computes_what_it_says_it_does() -> None:
     """Block by block in complex arithmetic, on four modulations, boosted pilots and REs that are empty."""
     made = Scenario(
-        name="all", modulations=("QPSK", "16-QAM", "64-QAM", "256-QAM"), channels=Channels(train=("TDL-C",)),
+        name="all",
+        modulations=("QPSK", "16-QAM", "64-QAM", "256-QAM"),
+        channels=Channels(train=("TDL-C",)),
         grid=Grid(num_prb=2, num_rx=3, pilot_patterns=(), dmrs={"config_type": 2, "cdm_groups_without_data": 3}),
         snr_db=(5.0, 20.0),
-    )  # fmt: skip
+    )
     slots = SlotStream(made, 3, 12).block(0)
     assert len(slots.bits_per_symbol.unique()) == 4
     assert slots.pilots.abs().max() > 1.5
@@ -199,9 +211,12 @@ def test_early_llrs_are_those_of_a_net_that_ends_earlier(small: Scenario) -> Non
 )
 def test_extremes_leave_gradients_finite(modulation: str, sinr_db: float, share: float) -> None:
     made = Scenario(
-        name="extreme", grid=Grid(num_prb=1), modulations=(modulation,), channels=Channels(test=("TDL-A",)),
+        name="extreme",
+        grid=Grid(num_prb=1),
+        modulations=(modulation,),
+        channels=Channels(test=("TDL-A",)),
         interferers=(Interferer(),),
-    )  # fmt: skip
+    )
     slots = SlotStream(made, 1, 16, "test").at_sinr(sinr_db, share).block(0)
     net = moved("hybrid-w4-d4", num_bits=made.bits_per_symbol).train()
     loss = bit_loss(net(net.features(slots)), slots)
@@ -232,14 +247,22 @@ def test_any_number_of_resource_blocks_and_of_pilots(small: Scenario, num_prb: i
     assert NeuralReceiver(moved(), card())(slots).shape == slots.bits.shape
 
 
-@pytest.mark.parametrize("dmrs", [
-    {"cdm_groups_without_data": 1}, {"cdm_groups_without_data": 2}, {"config_type": 2, "cdm_groups_without_data": 3},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "dmrs",
+    [
+        {"cdm_groups_without_data": 1},
+        {"cdm_groups_without_data": 2},
+        {"config_type": 2, "cdm_groups_without_data": 3},
+    ],
+)
 def test_other_modulations_antennas_and_reference_signals(dmrs: dict) -> None:
     made = Scenario(
-        name="comb", grid=Grid(num_prb=2, num_rx=3, pilot_patterns=(), dmrs=dmrs), modulations=("QPSK", "256-QAM"),
-        channels=Channels(train=("TDL-C",)), interferers=(Interferer(),),
-    )  # fmt: skip
+        name="comb",
+        grid=Grid(num_prb=2, num_rx=3, pilot_patterns=(), dmrs=dmrs),
+        modulations=("QPSK", "256-QAM"),
+        channels=Channels(train=("TDL-C",)),
+        interferers=(Interferer(),),
+    )
     slots = SlotStream(made, 1, 4).block(0)
     llrs = NeuralReceiver(moved(num_rx=3, num_bits=8), card(num_rx=3, num_bits=8))(slots)
     assert llrs.shape == slots.bits.shape

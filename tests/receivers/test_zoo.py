@@ -6,12 +6,13 @@ import pytest
 import torch
 
 import receivers
-from channels import SlotStream, UserError
-from energy.operations import count
+from channels import SlotStream
+from energy.counting.operations import count
+from leanrx_core.errors import UserError
 from receivers import build, zoo
-from receivers.ber import count_block, stream_digest
-from receivers.counting import Counts
-from receivers.weights import Card, save
+from receivers.evaluation.block_counter import stream_digest
+from receivers.evaluation.error_counts import Counts, count_block
+from receivers.neural.weights import Card, save
 from receivers.zoo.results import Results
 
 SHIPPED = pytest.mark.parametrize("name", zoo.names())
@@ -20,42 +21,50 @@ SHIPPED = pytest.mark.parametrize("name", zoo.names())
 @pytest.fixture
 def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A zoo of two receivers."""
-    for name in ("desk-hybrid-w4-d1", "desk-hybrid-w8-d1"):
-        spec = name.removeprefix("desk-")
+    for name in ("tdl-6prb-hybrid-w4-d1", "tdl-6prb-hybrid-w8-d1"):
+        spec = name.removeprefix("tdl-6prb-")
         net = build(spec)
         card = Card(
-            name=name, receiver=spec, role="teacher", num_rx=2, num_bits=4,
-            parameters=sum(p.numel() for p in net.parameters()), scenario="desk", channels=("TDL-B",),
-            trained_sinr_db=(0, 20), seed=0, training={},
-        )  # fmt: skip
+            name=name,
+            receiver=spec,
+            role="teacher",
+            num_rx=2,
+            num_bits=4,
+            parameters=sum(p.numel() for p in net.parameters()),
+            scenario="tdl-6prb",
+            channels=("TDL-B",),
+            trained_sinr_db=(0, 20),
+            seed=0,
+            training={},
+        )
         save(tmp_path / name, net, card)
     monkeypatch.setattr(zoo, "SHIPPED", tmp_path)
     return tmp_path
 
 
 def test_receivers_are_loaded_by_name_or_by_folder(two: Path, small) -> None:
-    assert zoo.names(two) == ["desk-hybrid-w4-d1", "desk-hybrid-w8-d1"]
-    by_name, by_folder = receivers.load("desk-hybrid-w4-d1"), receivers.load(two / "desk-hybrid-w4-d1")
-    assert by_name.card == by_folder.card == zoo.card("desk-hybrid-w4-d1", two)
+    assert zoo.names(two) == ["tdl-6prb-hybrid-w4-d1", "tdl-6prb-hybrid-w8-d1"]
+    by_name, by_folder = receivers.load("tdl-6prb-hybrid-w4-d1"), receivers.load(two / "tdl-6prb-hybrid-w4-d1")
+    assert by_name.card == by_folder.card == zoo.card("tdl-6prb-hybrid-w4-d1", two)
     slots = SlotStream(small, 1, 2).block(0)
     assert torch.equal(by_name(slots), by_folder(slots))
 
 
 def test_a_name_that_is_not_there_meets_its_neighbours(two: Path) -> None:
     with pytest.raises(UserError) as error:
-        receivers.load("desk-hybrid-w8")
+        receivers.load("tdl-6prb-hybrid-w8")
     assert str(error.value) == (
-        "receiver: no 'desk-hybrid-w8' in the zoo (did you mean desk-hybrid-w8-d1 or desk-hybrid-w4-d1?); "
-        "there are: desk-hybrid-w4-d1, desk-hybrid-w8-d1; or give a folder"
+        "receiver: no 'tdl-6prb-hybrid-w8' in the zoo (did you mean tdl-6prb-hybrid-w8-d1 or tdl-6prb-hybrid-w4-d1?); "
+        "there are: tdl-6prb-hybrid-w4-d1, tdl-6prb-hybrid-w8-d1; or give a folder"
     )
-    with pytest.raises(UserError, match=r"no 'x' in the zoo; there are: desk"):
+    with pytest.raises(UserError, match=r"no 'x' in the zoo; there are: tdl-6prb"):
         receivers.load("x")
     with pytest.raises(UserError, match=r"there/card\.json: missing"):
         receivers.load(two / "not" / "there")
 
 
 def test_results_that_are_missing_damaged_or_of_other_weights_are_refused(two: Path, small) -> None:
-    name = "desk-hybrid-w4-d1"
+    name = "tdl-6prb-hybrid-w4-d1"
     path = two / name / "results.json"
     with pytest.raises(UserError, match="missing"):
         zoo.results(name, two)
@@ -63,9 +72,17 @@ def test_results_that_are_missing_damaged_or_of_other_weights_are_refused(two: P
     with pytest.raises(UserError, match="not the results"):
         zoo.results(name, two)
     results = Results(
-        weights_sha256=zoo.card(name, two).weights_sha256, scenario=small, test_seed=1, block_slots=4, stream="x",
-        device="cpu", points=(), macs=3, macs_method="fvcore", energy=(),
-    )  # fmt: skip
+        weights_sha256=zoo.card(name, two).weights_sha256,
+        scenario=small,
+        test_seed=1,
+        block_slots=4,
+        stream="x",
+        device="cpu",
+        points=(),
+        macs=3,
+        macs_method="fvcore",
+        energy=(),
+    )
     results.write(path)
     assert zoo.results(name, two) == results
     assert results.flops == 6
@@ -103,7 +120,7 @@ def test_a_shipped_receiver_serves_26_resource_blocks(name: str) -> None:
     At the middle point without interference, on 64 slots; the intervals are of 99 %.
     """
     receiver, found = receivers.load(name), zoo.results(name)
-    quiet = [p for p in found.points if p.interference_share == 0]
+    quiet = [p for p in found.points if p.interference_fraction == 0]
     point = sorted(quiet, key=lambda p: p.sinr_db)[len(quiet) // 2]
     grid = found.scenario.grid.model_copy(update={"num_prb": 26})
     wide = SlotStream(found.scenario.model_copy(update={"grid": grid}), found.test_seed, 64, "test", purpose="wide")

@@ -1,0 +1,308 @@
+"""A life cycle described by hand: the YAML of ``leanrx ecal CONFIG.yaml``, and the presets of the published case."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field
+
+from energy.ecal.closed_forms import FORMS, layers
+from energy.ecal.metric import PROCESSORS, STAGES, Ecal, HoldOut, KFold, LifeCycle, Processor
+from energy.ecal.payback import correct_bits
+from energy.ecal.storage import Storage
+from energy.ecal.transport import LAYERS, Hop, Protocol, Reading, hop
+from leanrx_core.checks import choice, number, share
+from leanrx_core.errors import UserError
+from leanrx_core.records import Record, read_yaml
+
+
+class ProtocolFigures(Record):
+    """A protocol of one's own: see :class:`energy.ecal.transport.Protocol`."""
+
+    data_overhead: float
+    control_overhead: float
+    tx_j_per_bit: float
+    rx_j_per_bit: float
+    device_j_per_bit: float
+    gateway_j_per_bit: float
+
+
+class HopFigures(Record):
+    """A hop: a named stack, and protocols by layer that differ from it or make it up."""
+
+    stack: str | None = None
+    failure_rate: float = 0.0
+    application: str | ProtocolFigures | None = None
+    presentation: str | ProtocolFigures | None = None
+    session: str | ProtocolFigures | None = None
+    transport: str | ProtocolFigures | None = None
+    network: str | ProtocolFigures | None = None
+    datalink: str | ProtocolFigures | None = None
+    physical: str | ProtocolFigures | None = None
+
+    def hop(self) -> Hop:
+        given = {layer: value for layer in LAYERS if (value := getattr(self, layer)) is not None}
+        own = {k: Protocol(**v.model_dump()) for k, v in given.items() if isinstance(v, ProtocolFigures)}
+        return hop(self.stack, self.failure_rate, {**given, **own})
+
+
+class ProcessorFigures(Record):
+    """A processor by its figures."""
+
+    flops_per_s: float
+    power_w: float
+
+
+class SplitFigures(Record):
+    """How samples are divided: ``hold-out`` with a ``train_share``, or ``k-fold`` with ``folds``."""
+
+    kind: Literal["hold-out", "k-fold"]
+    train_share: float | None = None
+    folds: int | None = None
+
+    def split(self) -> HoldOut | KFold:
+        wanted, other = ("train_share", "folds") if self.kind == "hold-out" else ("folds", "train_share")
+        if getattr(self, wanted) is None or getattr(self, other) is not None:
+            raise UserError(f"split: {self.kind} takes {wanted}, and not {other}")
+        return HoldOut(share("split.train_share", self.train_share)) if self.folds is None else KFold(self.folds)
+
+
+class StorageFigures(Record):
+    """Where collected bits are stored: see :class:`energy.ecal.storage.Storage`."""
+
+    medium: str
+    raid: str = "none"
+    disks: int = 1
+
+
+class ReadingFigures(Record):
+    """How the sum over protocol layers is read: see :class:`energy.ecal.transport.Reading`."""
+
+    overhead: str = "truncated"
+    radio: str = "all-layers"
+
+
+class Goodput(Record):
+    """What an inference delivers: data bits, and the rate at which bits (BER) or whole blocks (BLER) are wrong."""
+
+    data_bits_per_inference: float
+    ber: float | None = None
+    bler: float | None = None
+
+    def correct_bits(self) -> float:
+        """Correct bits of an inference.
+
+        Raises:
+            UserError: unless there is one rate, within 0..1, and data bits above 0.
+        """
+        if (self.ber is None) == (self.bler is None):
+            raise UserError("goodput: give either ber or bler")
+        number("goodput.data_bits_per_inference", self.data_bits_per_inference, 0.0, open_low=True)
+        rate = share("goodput.ber", self.ber) if self.bler is None else share("goodput.bler", self.bler)
+        if rate == 1:
+            raise UserError("goodput: at an error rate of 1 no bit is right; joules per correct bit have no value")
+        return correct_bits(self.data_bits_per_inference, rate)
+
+
+class Config(Record):
+    """A life cycle in YAML: fields as in :class:`energy.ecal.metric.LifeCycle`, devices and hops by name or figures.
+
+    Attributes:
+        name: in titles.
+        model: ``kind`` and its figures: ``mlp``, ``cnn``, ``kan`` or ``transformer`` (closed forms of
+            :mod:`energy.ecal.closed_forms`), ``layers`` (``shape``, ``network``), ``flops`` (``forward_flops``), ``receiver``
+            (``receiver``, and optionally ``num_prb``, ``num_rx``, ``num_bits``) or ``onnx`` (``path``).
+        device: of all stages that ``devices`` does not name: a name or ``flops_per_s`` and ``power_w``.
+        devices: by stage.
+        hops, inference_hops: networks that development data and inference samples cross; an empty list is no network.
+            Inference samples cross ``hops`` unless told otherwise.
+        goodput: for joules per correctly received bit.
+        note: shown with the result.
+    """
+
+    name: str = "life cycle"
+    note: str = ""
+    model: dict[str, Any]
+    samples: int
+    values_per_sample: int
+    bits_per_value: int
+    epochs: int
+    split: SplitFigures
+    preprocessing: str
+    inferences: int
+    samples_per_inference: int = 1
+    hops: tuple[HopFigures, ...]
+    inference_hops: tuple[HopFigures, ...] | None = None
+    device: str | ProcessorFigures | None = None
+    devices: dict[str, str | ProcessorFigures] = Field(default_factory=dict)
+    storage: StorageFigures | None = None
+    virtualisation: float = 0.0
+    reading: ReadingFigures = ReadingFigures()
+    goodput: Goodput | None = None
+
+    @classmethod
+    def read(cls, source: str | Path) -> Self:
+        """Read a YAML file, or a preset by its name. A file may name a ``preset`` and say only what differs.
+
+        Raises:
+            UserError: if there is no such file or preset, or it does not describe a life cycle.
+        """
+        return cls.parse(_resolved(source), str(source))
+
+    def life_cycle(self) -> LifeCycle:
+        """The life cycle, checked.
+
+        Raises:
+            UserError: if a figure is outside its range or a name is unknown.
+        """
+        later = self.hops if self.inference_hops is None else self.inference_hops
+        return LifeCycle(
+            forward_flops=forward_flops(self.model),
+            processors=self._processors(),
+            samples=self.samples,
+            values_per_sample=self.values_per_sample,
+            bits_per_value=self.bits_per_value,
+            epochs=self.epochs,
+            split=self.split.split(),
+            preprocessing=self.preprocessing,
+            inferences=self.inferences,
+            samples_per_inference=self.samples_per_inference,
+            hops=tuple(h.hop() for h in self.hops),
+            inference_hops=tuple(h.hop() for h in later),
+            storage=Storage(**self.storage.model_dump()) if self.storage else None,
+            virtualisation=self.virtualisation,
+            reading=Reading(**self.reading.model_dump()),
+        )
+
+    def notes(self) -> list[str]:
+        """What a reader of the result must know: defaults that were taken, and what is missing on purpose."""
+        notes = [self.note] if self.note else []
+        notes += [f"reading: overhead bits {self.reading.overhead}, radio energy on {self.reading.radio}"]
+        for field, hops in (("hops", self.hops), ("inference_hops", self.inference_hops)):
+            if hops == ():
+                notes.append(f"{field}: none, no network: collection costs 0 J there")
+        if self.inference_hops is None:
+            notes.append("inference_hops: not given; inference samples cross the hops of development")
+        if self.storage is None:
+            notes.append("storage: none, 0 J")
+        notes.append(
+            "joules of computing are modelled (FLOPs at a rate and a power), those per carried or stored bit assumed"
+        )
+        return notes
+
+    def result(self, sweep: Sequence[int] = ()) -> dict[str, Any]:
+        """The bill, plain, with everything that went into it.
+
+        Args:
+            sweep: further numbers of inferences to evaluate.
+
+        Raises:
+            UserError: as :meth:`life_cycle`.
+        """
+        described = self.life_cycle()
+        bill = described.evaluate()
+        found = {
+            "name": self.name,
+            **bill.as_json(),
+            **self._per_correct_bit(bill),
+            "forward_flops": described.forward_flops,
+            "notes": self.notes(),
+            "settings": self.model_dump(mode="json"),
+        }
+        if sweep:
+            found["sweep"] = [replace(described, inferences=n).evaluate().as_json() for n in sweep]
+        return found
+
+    def _per_correct_bit(self, bill: Ecal) -> dict[str, float]:
+        if self.goodput is None:
+            return {}
+        correct = self.goodput.correct_bits()
+        return {
+            "correct_bits_per_inference": correct,
+            "ecal_j_per_correct_bit": bill.absolute_j / (bill.inferences * correct),
+            "inference_j_per_correct_bit": (1 + bill.virtualisation) * bill.inference_j_per_inference / correct,
+        }
+
+    def _processors(self) -> dict[str, Processor]:
+        for stage in self.devices:
+            choice("devices", stage, STAGES)
+        everywhere = {} if self.device is None else dict.fromkeys(STAGES, _processor("device", self.device))
+        return {**everywhere, **{stage: _processor(f"devices.{stage}", d) for stage, d in self.devices.items()}}
+
+
+def presets() -> list[str]:
+    """Names of the published case study's models."""
+    folder = resources.files("energy") / "ecal" / "presets"
+    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.startswith("published-"))
+
+
+def forward_flops(model: dict[str, Any]) -> float:
+    """FLOPs of one sample, from a closed form or by counting.
+
+    Raises:
+        UserError: if the model's kind, or one of its keys, is unknown or missing.
+    """
+    from energy.ecal.counted_flops import onnx_flops, receiver_flops
+
+    given = dict(model)
+    kind = given.pop("kind", None)
+    kinds: dict[str, Callable[..., float]] = {
+        **FORMS,
+        "layers": layers,
+        "flops": _stated,
+        "receiver": receiver_flops,
+        "onnx": onnx_flops,
+    }
+    form = kinds[choice("model.kind", kind, kinds)]
+    parameters = inspect.signature(form).parameters
+    for key in given:
+        choice(f"model.{kind}", key, parameters)
+    missing = [n for n, p in parameters.items() if p.default is p.empty and n not in given]
+    if missing:
+        raise UserError(f"model.{kind}: {', '.join(missing)} missing; add")
+    return float(form(**given))
+
+
+def _stated(forward_flops: float) -> float:
+    return number("model.forward_flops", forward_flops, 0.0)
+
+
+def _processor(field: str, given: str | ProcessorFigures) -> Processor:
+    if isinstance(given, ProcessorFigures):
+        return Processor(given.flops_per_s, given.power_w)
+    if given in PROCESSORS:
+        return PROCESSORS[given]
+    from energy.hardware.devices import devices
+
+    known = devices()
+    if given not in known:
+        raise UserError(
+            f"{field}: '{given}' is not known; devices: {', '.join([*PROCESSORS, *known])}, or flops_per_s and power_w"
+        )
+    return Processor(known[given].peak_flops_per_s, known[given].power_w)
+
+
+def _resolved(source: str | Path) -> Any:
+    """The YAML of a file or a preset, laid over that of the preset which it names."""
+    data = read_yaml(_path(source))
+    if not isinstance(data, dict) or "preset" not in data:
+        return data
+    base = data.pop("preset")
+    choice(f"{source}: preset", base, [*presets(), "published"])
+    return {**_resolved(base), **data}
+
+
+def _path(source: str | Path) -> str | Path:
+    if Path(source).suffix or Path(source).exists():
+        return source
+    packaged = resources.files("energy") / "ecal" / "presets" / f"{source}.yaml"
+    if not packaged.is_file():
+        raise UserError(
+            f"{source}: no such file or preset; give a run folder, a YAML file, or one of {', '.join(presets())}"
+        )
+    return str(packaged)

@@ -1,0 +1,1 @@
+"""Estimating time and energy from counts, and validating the estimates against measurements."""

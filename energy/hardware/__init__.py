@@ -1,0 +1,1 @@
+"""What computes: device records, detection and calibration of this machine, and a check of its instruments."""

@@ -1,0 +1,1 @@
+"""Metering energy: instruments, metering sessions, and the table of measurements."""

@@ -1,0 +1,64 @@
+"""The energy counter of NVIDIA GPUs (Volta and later), in millijoules since the driver was loaded.
+
+It advances about every 100 ms, so a window shorter than two seconds is uncertain by more than a twentieth.
+"""
+
+from __future__ import annotations
+
+import time
+
+from energy.metering.measurement import Joules
+from leanrx_core.errors import UserError
+
+UPDATE_S = 0.1
+
+
+class Nvml:
+    """One GPU.
+
+    Args:
+        which: as NVML counts, or its UUID, see :func:`energy.hardware.detect.gpu_uuid`.
+
+    Raises:
+        UserError: if there is no driver, or the GPU has no energy counter.
+    """
+
+    name, shortest_s = "NVML", 20 * UPDATE_S
+
+    def __init__(self, which: int | str = 0) -> None:
+        import pynvml
+
+        self._nvml = pynvml
+        try:
+            pynvml.nvmlInit()
+            by = pynvml.nvmlDeviceGetHandleByUUID if isinstance(which, str) else pynvml.nvmlDeviceGetHandleByIndex
+            self._handle = by(which)
+            self.gpu = str(pynvml.nvmlDeviceGetName(self._handle))
+            self._driver = str(pynvml.nvmlSystemGetDriverVersion())
+        except pynvml.NVMLError as error:
+            raise UserError(f"NVML: no GPU can be read ({error}); needs an NVIDIA GPU and its driver") from None
+        self._begin_j, self._begin_s = self._read_j(), time.perf_counter()
+
+    def begin(self) -> None:
+        """Read the counter."""
+        self._begin_j, self._begin_s = self._read_j(), time.perf_counter()
+
+    def end(self) -> list[Joules]:
+        """Read it again."""
+        spent_j, duration_s = self._read_j() - self._begin_j, time.perf_counter() - self._begin_s
+        if spent_j <= 0:
+            raise UserError(
+                f"NVML: the energy counter of {self.gpu} did not advance in {duration_s:.2g} s; "
+                "make the window longer (metering.min_duration_s)"
+            )
+        resolution_j = max(1e-3, spent_j / duration_s * UPDATE_S)
+        return [Joules(self.name, f"{self.gpu}, driver {self._driver}", "gpu", "measured", spent_j, resolution_j)]
+
+    def _read_j(self) -> float:
+        try:
+            return 1e-3 * float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
+        except self._nvml.NVMLError as error:
+            raise UserError(
+                f"NVML: {self.gpu} has no energy counter that can be read ({error}); "
+                "needs Volta or later and a whole GPU, no virtual slice; or read a wattmeter"
+            ) from None

@@ -1,0 +1,109 @@
+"""RAPL energy counters of Intel and AMD CPUs through Linux's powercap tree.
+
+::
+
+    /sys/class/powercap/intel-rapl:0/          name: package-0    cores, caches, memory controller
+                        intel-rapl:0:0/        name: core         part of the package: not added
+                        intel-rapl:0:1/        name: dram         added as RAM where there is one
+
+A counter counts microjoules and begins again at ``max_energy_range_uj``; one wrap within a window is taken into
+account. It advances about every millisecond, in steps of some tens of microjoules: at tens of watts, a millisecond's
+joules are the larger of the two, and what it resolves.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from energy.metering.measurement import Joules
+from leanrx_core.errors import UserError
+
+POWERCAP = Path("/sys/class/powercap")
+_STEP_J = 61e-6  # 2^-14 J, the usual energy status unit
+_UPDATE_S = 1e-3
+
+
+@dataclass(frozen=True)
+class _Domain:
+    folder: Path
+    component: str
+    range_j: float
+
+    def read_j(self) -> float:
+        return 1e-6 * _number(self.folder / "energy_uj")
+
+
+def shown(root: Path = POWERCAP) -> bool:
+    """Whether the machine shows a CPU energy counter, readable or not."""
+    return any(name.read_text().startswith("package") for name in root.glob("intel-rapl:*/name"))
+
+
+class Rapl:
+    """Packages and DRAM of all sockets.
+
+    Args:
+        root: the powercap tree.
+
+    Raises:
+        UserError: if there is no counter, or it cannot be read.
+    """
+
+    name, shortest_s = "RAPL", 0.1
+
+    def __init__(self, root: Path = POWERCAP) -> None:
+        folders = sorted(root.glob("intel-rapl:*")) if root.is_dir() else []
+        self._domains = [d for f in folders if (d := _domain(f)) is not None]
+        if not any(d.component == "cpu" for d in self._domains):
+            raise UserError(
+                f"RAPL: no CPU energy counter under {root}; usual in virtual machines and on other CPUs; "
+                "run on bare metal with an Intel or AMD CPU, or read a wattmeter"
+            )
+        self._before, self._begin_s = self._read(), time.perf_counter()
+
+    def begin(self) -> None:
+        """Read the counters."""
+        self._before, self._begin_s = self._read(), time.perf_counter()
+
+    def end(self) -> list[Joules]:
+        """Read them again."""
+        found: dict[str, float] = {}
+        duration_s = time.perf_counter() - self._begin_s
+        for domain, before, after in zip(self._domains, self._before, self._read(), strict=True):
+            spent_j = after - before + (domain.range_j if after < before else 0.0)
+            found[domain.component] = found.get(domain.component, 0.0) + spent_j
+        if found["cpu"] == 0:
+            raise UserError("RAPL: the CPU counter did not advance; make the window longer (metering.min_duration_s)")
+        version = f"powercap, Linux {platform.release()}"
+        return [
+            Joules(self.name, version, part, "measured", j, max(_STEP_J, j / duration_s * _UPDATE_S))
+            for part, j in found.items()
+        ]
+
+    def _read(self) -> list[float]:
+        return [d.read_j() for d in self._domains]
+
+
+def _domain(folder: Path) -> _Domain | None:
+    """A package or a DRAM domain; cores and uncore lie inside the package, psys around it."""
+    try:
+        name = (folder / "name").read_text().strip()
+    except OSError:
+        return None
+    component = "cpu" if name.startswith("package") else "ram" if name == "dram" else None
+    if component is None:
+        return None
+    return _Domain(folder, component, 1e-6 * _number(folder / "max_energy_range_uj"))
+
+
+def _number(path: Path) -> float:
+    try:
+        return float(path.read_text())
+    except PermissionError:
+        raise UserError(
+            f"RAPL: {path} is readable by root only; sudo chmod a+r /sys/class/powercap/*/energy_uj (after each boot)"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"RAPL: {path} cannot be read ({error}); use another instrument") from None

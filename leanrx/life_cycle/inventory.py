@@ -1,0 +1,543 @@
+"""What each receiver of a run costs over its life: eCAL fed by the run's own joules, slots and bit errors.
+
+::
+
+    collection    training and test slots of the simulation, carried over hops (0 J without a network)
+    teacher       the training of its teachers, and of theirs: charged to each student, or a teacher's shared over all
+                  students that rest on it
+    distillation  the teachers' forward passes on the student's training slots
+    training      the rest of the energy that the run recorded for this receiver's training, simulated slots included
+    evaluation    its forward passes on the test slots
+    inference     its forward pass, per slot in service, preprocessing included
+
+Every source of energy (meter or estimate) gives a bill of its own. The recorded energy of a student's training holds
+its part of the teachers' forward passes; they are told apart as slots times the teacher's inference energy by the same
+source, so that only their split, not their sum, rests on that product.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import pandas as pd
+from scipy import stats
+
+from channels import NUM_SYMBOLS, Grid
+from energy.ecal import Cost, Ecal, Reading, break_even, correct_bits, hop, transport_energy_j
+from energy.metering.table import EnergyRow
+from leanrx.experiment.plan import ancestors, planned, twin_of
+from leanrx.experiment.run import Run
+from leanrx.experiment.sweep_config import Ecal as Settings
+from leanrx_core.errors import UserError
+from receivers.evaluation.rates import rates
+
+METERED = "CodeCarbon"
+
+_WEAKEST_FIRST = ("none", "assumed", "modelled", "measured")
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How well the meter repeats itself in this run.
+
+    Nets of one architecture differ in their weights, not in their work, so a student and its twin (of any seed) are
+    metered twice for the same energy, and trainings of one role that differ in the seed are too. The standard deviation
+    of their logarithms, pooled over architectures, is the relative standard uncertainty of one window.
+
+    It covers what varies from window to window. It does not cover the instrument's scale (a wrong TDP), which is common
+    to all windows and cancels in a break-even, nor other machines.
+
+    Attributes:
+        relative_sd: of one window.
+        degrees: degrees of freedom; 0 if nothing was metered twice, and then nothing is known.
+    """
+
+    relative_sd: float
+    degrees: int
+
+    @property
+    def coverage(self) -> float | None:
+        """Standard deviations on each side of a 95 % interval; none if nothing is known."""
+        return float(stats.t.ppf(0.5 + _LEVEL / 2, self.degrees)) if self.degrees else None
+
+
+EXACT = Spread(0.0, 10**9)
+"""Of estimates: a formula repeats itself. How far it is from the truth is not in it."""
+
+
+@dataclass(frozen=True)
+class Bill:
+    """One receiver's life cycle by one source of energy.
+
+    Attributes:
+        receiver, role: role is teacher, student, twin or classical.
+        source, kind: of its joules; the weakest mark of all that entered.
+        ecal: the bill.
+        training_j, inference_j_per_slot: as recorded.
+        teachers_j: the part of its teachers' training energy, and of theirs, that is in it.
+        test_slots: slots of the evaluation.
+    """
+
+    receiver: str
+    role: str
+    source: str
+    kind: str
+    ecal: Ecal
+    training_j: float
+    inference_j_per_slot: float
+    teachers_j: dict[str, float]
+    test_slots: int
+
+    def cost(self, spread: Spread) -> Cost:
+        """The bill as a start and a price per slot, with what the spread of each window does to them."""
+        factor = 1 + self.ecal.virtualisation
+        sd = factor * spread.relative_sd
+        per_slot_j = sd * self.inference_j_per_slot
+        noise = {
+            f"training {self.receiver}": (sd * self.training_j, 0.0),
+            f"inference {self.receiver}": (self.test_slots * per_slot_j, per_slot_j),
+        }
+        noise |= {f"training {name}": (sd * energy_j, 0.0) for name, energy_j in self.teachers_j.items()}
+        return Cost(factor * self.ecal.development_j, factor * self.ecal.inference_j_per_inference, noise)
+
+
+@dataclass(frozen=True)
+class Repayment:
+    """A student's break-even against one alternative.
+
+    Attributes:
+        student, source, kind: whose, and by which joules.
+        teacher: ``charged`` or ``shared``.
+        against: the alternative.
+        per: ``slot``: equal numbers of slots; ``correct bit``: equal numbers of correctly received bits.
+        slots, low, high, outcome, sure: as :class:`energy.ecal.BreakEven`, in slots of the student.
+    """
+
+    student: str
+    source: str
+    kind: str
+    teacher: str
+    against: str
+    per: str
+    slots: float | None
+    low: float | None
+    high: float | None
+    outcome: str
+    sure: bool | None
+
+
+RUNNING_TEACHER = "running the teacher"
+TRAINING_TEACHER = "training and running the teacher"
+
+
+def slot_bits(grid: Grid, bits_per_value: int = 32) -> int:
+    """Application bits of one slot: real and imaginary part of every received sample of every antenna."""
+    return 2 * grid.num_rx * NUM_SYMBOLS * grid.num_subcarriers * bits_per_value
+
+
+class Ledger:
+    """What a run recorded, as far as life cycles need it.
+
+    Args:
+        run: trained, evaluated and metered.
+        settings: other than the run's own.
+
+    Attributes:
+        sources: of energy, the meter first.
+        roles: by receiver: classical, teacher, student or twin.
+        bits_per_slot: application bits.
+        slot_s: duration of a slot.
+        spread: of the meter.
+        goodput: error rates and correct bits per slot, by receiver, interference share and SINR.
+        share, sinr_db: the point at which break-evens per correct bit are read.
+
+    Raises:
+        UserError: if the run has no counts or no energy, or a receiver was trained without a meter.
+    """
+
+    def __init__(self, run: Run, settings: Settings | None = None) -> None:
+        config = run.config
+        self.run, self.settings = run, settings or config.ecal
+        table = run.energy()
+        names = run.receiver_names()
+        missing = [p.name for p in planned(config) if p.role == "teacher" and p.name not in names]
+        if missing:
+            raise UserError(f"{run.folder}: {missing[0]} is not trained; run: leanrx sweep on its configuration")
+        self._cards = {n: run.receiver(n).card for n in names}
+        self._rows = {(r.receiver, r.phase, r.source): r for r in (EnergyRow(**d) for d in table.to_dict("records"))}
+        self.sources = sorted(table["source"].unique(), key=lambda s: s != METERED)
+        classical = [n for n in table["receiver"].unique() if n not in {p.name for p in planned(config)}]
+        self.roles = {**dict.fromkeys(classical, "classical"), **{n: c.role for n, c in self._cards.items()}}
+        plan = planned(config)
+        self._ancestors = {n: [p.name for p in ancestors(n, plan)] for n in names}
+        self._heirs = Counter(a for n in self.students for a in self._ancestors[n])
+        self._check_energy()
+        self.bits_per_slot = slot_bits(config.scenario.grid, self.settings.bits_per_value)
+        self.slot_s = 1e-3 * 15e3 / config.scenario.grid.subcarrier_spacing_hz
+        self.spread = self._spread()
+        self._test_slots, self.goodput = self._count()
+        self.share = float(self.goodput["interference_fraction"].min())
+        points = (
+            self.goodput[self.goodput["interference_fraction"] == self.share].groupby("sinr_db")["receiver"].nunique()
+        )
+        shared = points.index[points == points.max()]
+        self.sinr_db = float(min(shared, key=lambda s: abs(s - config.report.sinr_db)))
+        here = (self.goodput["interference_fraction"] == self.share) & (self.goodput["sinr_db"] == self.sinr_db)
+        self._points = {row["receiver"]: row for row in self.goodput[here].to_dict("records")}
+
+    @property
+    def students(self) -> list[str]:
+        return [n for n, role in self.roles.items() if role == "student"]
+
+    def root(self, student: str) -> str | None:
+        """The teacher that a student could be replaced by; none if it learnt from bounds alone."""
+        return next((a for a in self._ancestors[student] if self.roles[a] == "teacher"), None)
+
+    def _check_energy(self) -> None:
+        path = self.run.energy_path
+        for name, role in self.roles.items():
+            for source in self.sources:
+                row = self._rows.get((name, "inference", source))
+                stale = role != "classical" and row is not None and row.digest != self._cards[name].weights_sha256
+                if row is None or stale:
+                    raise UserError(
+                        f"{path}: no energy of inference of {name} as it is now ({source}); "
+                        f"run: leanrx energy {self.run.folder}"
+                    )
+                if role != "classical" and (name, "training", source) not in self._rows:
+                    raise UserError(
+                        f"{path}: {name} was trained without a meter, so its life cycle has no training energy; "
+                        f"delete {self.run.receivers_folder / name} and run leanrx sweep again"
+                    )
+
+    def _spread(self) -> Spread:
+        groups: dict[tuple[str, ...], list[float]] = {}
+        for row in self._rows.values():
+            if row.source != METERED or row.receiver not in self._cards:
+                continue
+            card = self._cards[row.receiver]
+            work = (row.phase, card.receiver) + ((card.role,) if row.phase == "training" else ())
+            groups.setdefault(work, []).append(math.log(row.energy_j / row.slots))
+        squares, degrees = 0.0, 0
+        for values in groups.values():
+            mean = sum(values) / len(values)
+            squares += sum((v - mean) ** 2 for v in values)
+            degrees += len(values) - 1
+        return Spread(math.sqrt(squares / degrees) if degrees else 0.0, degrees)
+
+    def _count(self) -> tuple[dict[str, int], pd.DataFrame]:
+        counts = self.run.counts()
+        digests = {n: c.weights_sha256 for n, c in self._cards.items()}
+        current = counts[counts["receiver"].map(digests).fillna(counts["digest"]) == counts["digest"]]
+        current = current[current["receiver"].isin(list(self.roles))]
+        missing = [n for n in self.roles if n not in set(current["receiver"])]
+        if missing:
+            raise UserError(
+                f"{self.run.ber_path}: no counts of {', '.join(missing)}; run: leanrx evaluate {self.run.folder}"
+            )
+        table = rates(current)
+        bits = table["bits"] / table["slots"]
+        table["correct_bits_per_slot"] = [correct_bits(b, e) for b, e in zip(bits, table["ber"], strict=True)]
+        # Coded slots carry information bits, and are lost with their transport block; uncoded ones with any bit.
+        coded = table["transport_blocks"] > 0
+        carried = bits.where(~coded, bits * current["code_rate"].max())
+        lost = table["slot_error_rate"].where(~coded, table["bler"])
+        table["bits_of_correct_slots_per_slot"] = [correct_bits(b, e) for b, e in zip(carried, lost, strict=True)]
+        return {str(k): int(v) for k, v in current.groupby("receiver")["slots"].sum().items()}, table
+
+    def bill(self, name: str, source: str, teacher: str | None = None, inferences: int | None = None) -> Bill:
+        """The life cycle of one receiver.
+
+        Args:
+            name: a receiver of :attr:`roles`.
+            source: one of :attr:`sources`.
+            teacher: ``charged`` or ``shared``; the settings' if not given.
+            inferences: slots in service; the settings' if not given.
+        """
+        settings, role = self.settings, self.roles[name]
+        inferences = settings.inferences if inferences is None else inferences
+        row = self._rows[name, "inference", source]
+        kinds, per_slot_j = [row.kind], row.energy_j / row.slots
+        test_slots = self._test_slots[name]
+        slots, training_j = float(test_slots), 0.0
+        teachers_j: dict[str, float] = {}
+        parts: dict[str, float] = {}
+        if role != "classical":
+            trained = self._rows[name, "training", source]
+            training_j = trained.energy_j
+            kinds.append(trained.kind)
+            slots += trained.slots
+        if role == "student":
+            for ancestor in self._ancestors[name]:
+                taught = self._rows[ancestor, "training", source]
+                kinds.append(taught.kind)
+                shared = (teacher or settings.teacher) == "shared" and self.roles[ancestor] == "teacher"
+                part = 1 / self._heirs[ancestor] if shared else 1.0
+                teachers_j[ancestor] = part * taught.energy_j
+                slots += part * taught.slots
+            passes_j = 0.0
+            for heard, passes in self._cards[name].training.get("teacher_slots", {}).items():
+                if heard in self._cards:  # a bound has no energy
+                    asked = self._rows[heard, "inference", source]
+                    kinds.append(asked.kind)
+                    passes_j += passes * asked.energy_j / asked.slots
+            parts = {"teacher": sum(teachers_j.values()), "distillation": min(training_j, passes_j)}
+        reading = Reading(settings.overhead, settings.radio)
+        hops = (hop("generic"),)
+        ecal = Ecal(
+            development={
+                "collection": transport_energy_j(slots * self.bits_per_slot, settings.development_hops * hops, reading),
+                **parts,
+                "training": training_j - parts.get("distillation", 0.0),
+                "evaluation": test_slots * per_slot_j,
+            },
+            inference={
+                "inference_collection": transport_energy_j(
+                    inferences * self.bits_per_slot, settings.hops * hops, reading
+                ),
+                "inference": inferences * per_slot_j,
+            },
+            inferences=inferences,
+            development_bits=slots * self.bits_per_slot,
+            inference_bits=inferences * self.bits_per_slot,
+            virtualisation=settings.virtualisation,
+        )
+        if settings.hops or settings.development_hops:
+            kinds.append("assumed")
+        kind = min(kinds, key=_WEAKEST_FIRST.index)
+        return Bill(name, role, source, kind, ecal, training_j, per_slot_j, teachers_j, test_slots)
+
+    def bills(self, teacher: str | None = None, inferences: int | None = None) -> list[Bill]:
+        """Every receiver by every source."""
+        return [self.bill(n, s, teacher, inferences) for n in self.roles for s in self.sources]
+
+    def spread_of(self, source: str) -> Spread:
+        """The meter's, or none at all for an estimate."""
+        return self.spread if source == METERED else EXACT
+
+    def alternatives(self, student: str, source: str) -> dict[str, tuple[str, Cost]]:
+        """What else could be run in a student's place: by name, the receiver and its cost per slot.
+
+        The twin is the same net with other weights. What the meter finds between the two is its repeatability and no
+        saving, so the twin is given the student's energy per slot.
+        """
+        spread = self.spread_of(source)
+        cost = {n: self.bill(n, source).cost(spread) for n in self.roles if self.roles[n] != "student"}
+        found = {}
+        if (teacher := self.root(student)) is not None:
+            noise = {k: (0.0, unit) for k, (_, unit) in cost[teacher].noise.items() if unit}
+            found[RUNNING_TEACHER] = (teacher, Cost(0.0, cost[teacher].per_unit_j, noise))
+            found[TRAINING_TEACHER] = (teacher, cost[teacher])
+        twin = twin_of(student, self.run.config)
+        if twin in cost:
+            found[str(twin)] = (str(twin), self._same_net(cost[str(twin)], self.bill(student, source).cost(spread)))
+        return {**found, **{n: (n, cost[n]) for n, role in self.roles.items() if role == "classical"}}
+
+    @staticmethod
+    def _same_net(twin: Cost, student: Cost) -> Cost:
+        starts = {k: (start, 0.0) for k, (start, _) in twin.noise.items()}
+        units = {k: (0.0, unit) for k, (_, unit) in student.noise.items() if unit}
+        return Cost(twin.start_j, student.per_unit_j, {**starts, **units})
+
+    def repayments(self) -> list[Repayment]:
+        """Every student against its alternatives, the teacher charged and shared, per slot and per correct bit."""
+        return [
+            self._repayment(student, source, teacher, against, receiver, other, per)
+            for student in self.students
+            for source in self.sources
+            for teacher in ("charged", "shared")
+            for against, (receiver, other) in self.alternatives(student, source).items()
+            for per in ("slot", "correct bit")
+        ]
+
+    def _repayment(
+        self, student: str, source: str, teacher: str, against: str, receiver: str, other: Cost, per: str
+    ) -> Repayment:
+        bill, spread = self.bill(student, source, teacher), self.spread_of(source)
+        mine, bits = bill.cost(spread), 1.0
+        if per == "correct bit":
+            bits = self._correct(student)[0]
+            mine, other = self._per_correct_bit(mine, student), self._per_correct_bit(other, receiver)
+        found = break_even(mine, other, spread.coverage)
+        slots, low, high = (None if v is None else v / bits for v in (found.units, found.low, found.high))
+        return Repayment(student, source, bill.kind, teacher, against, per, slots, low, high, found.outcome, found.sure)
+
+    def _correct(self, name: str) -> tuple[float, float]:
+        """Correct bits per slot at the point of the break-evens, and their relative standard deviation."""
+        row = self._points[name]
+        sd = (row["ber_high"] - row["ber_low"]) / (2 * stats.norm.ppf(0.5 + _LEVEL / 2))
+        return float(row["correct_bits_per_slot"]), float(sd / (1 - row["ber"]))
+
+    def _per_correct_bit(self, cost: Cost, name: str) -> Cost:
+        bits, relative_sd = self._correct(name)
+        noise = {k: (start, unit / bits) for k, (start, unit) in cost.noise.items()}
+        per_bit_j = cost.per_unit_j / bits
+        return replace(cost, per_unit_j=per_bit_j, noise={**noise, f"BER {name}": (0.0, relative_sd * per_bit_j)})
+
+    def correct_bit_rows(self) -> list[dict[str, Any]]:
+        """Joules per correctly received bit at every tested point, by source; none where no slot was right.
+
+        ``inference`` counts inference alone, ``ecal`` the whole life cycle; ``correct_slots`` counts the bits of slots
+        without any error, the others correct bits whatever their slot.
+        """
+        bills = {(b.receiver, b.source): b.ecal for b in self.bills()}
+        rows = []
+        for row in self.goodput.itertuples():
+            right, whole = row.correct_bits_per_slot, row.bits_of_correct_slots_per_slot
+            energies = {}
+            for source in self.sources:
+                ecal = bills[row.receiver, source]
+                per_slot_j = (1 + ecal.virtualisation) * ecal.inference_j_per_inference
+                energies[source] = {
+                    "inference_j_per_correct_bit": per_slot_j / right,
+                    "ecal_j_per_correct_bit": ecal.absolute_j / ecal.inferences / right,
+                    "inference_j_per_bit_of_correct_slots": per_slot_j / whole if whole else None,
+                }
+            rows.append(
+                {
+                    "receiver": row.receiver,
+                    "interference_fraction": row.interference_fraction,
+                    "sinr_db": row.sinr_db,
+                    "ber": row.ber,
+                    "ber_low": row.ber_low,
+                    "ber_high": row.ber_high,
+                    "slot_error_rate": row.slot_error_rate,
+                    "correct_bits_per_slot": right,
+                    "sources": energies,
+                }
+            )
+        return rows
+
+    def notes(self) -> list[str]:
+        """What a reader of the figures must know."""
+        s, spread = self.settings, self.spread
+        notes = [
+            f"reading: overhead bits {s.overhead}, radio energy on {s.radio}",
+            f"hops of slots in service: {s.hops or 'none, no network'}; of training and test slots: "
+            f"{s.development_hops or 'none, no network'}",
+            "preprocessing is part of the metered inference, and making slots part of the metered training",
+            f"the teacher's training is {s.teacher} "
+            + ("to each student in full" if s.teacher == "charged" else "over all students that it taught"),
+        ]
+        if spread.degrees:
+            notes.append(
+                f"uncertainty: equal nets metered again differ by {spread.relative_sd:.1%} (one standard deviation, "
+                f"{spread.degrees} degrees of freedom), taken for every window, training too; 95 % bounds. It covers "
+                "the meter's repeatability and, per correct bit, the BER over slots; not the meter's scale, which "
+                "cancels in a break-even, nor another seed or machine"
+            )
+        else:
+            notes.append("uncertainty: not known, no two equal nets were metered")
+        return notes
+
+    def sentences(self) -> list[str]:
+        """The outcome for a reader in a hurry, by the meter (or the first estimate): a headline, then each student."""
+        source, n = self.sources[0], self.settings.inferences
+        told = [r for r in self.repayments() if (r.source, r.teacher, r.per) == (source, self.settings.teacher, "slot")]
+        found = [self._headline(told)] if told else []
+        for student in self.students:
+            bill = self.bill(student, source)
+            parts, absolute_j = bill.ecal.components_j, bill.ecal.absolute_j
+            root = self.root(student)
+            instead = (
+                ""
+                if root is None
+                else (
+                    f"; training and running {_called(root)} instead costs "
+                    f"{self.bill(root, source).ecal.absolute_j:,.0f} J"
+                )
+            )
+            found.append(
+                f"{student}: {n:,} slots ({_duration(n * self.slot_s)} of continuous traffic) cost {absolute_j:,.0f} J "
+                f"from the first training slot on ({bill.kind}), of which teacher {parts['teacher'] / absolute_j:.0%}, "
+                f"distillation {parts['distillation'] / absolute_j:.0%}, own training "
+                f"{parts['training'] / absolute_j:.0%}, reception "
+                f"{parts['inference'] / absolute_j:.0%}{instead}."
+            )
+            found += [f"{student} against {r.against}: {self.words(r)}." for r in told if r.student == student]
+        return found
+
+    def _headline(self, told: list[Repayment]) -> str:
+        """What the student that repays the teacher soonest achieves, and against what it never does."""
+        taught = [r for r in told if r.against == RUNNING_TEACHER]
+        if not taught:
+            return "No student learnt from a trained teacher: there is none to repay."
+        first = min(taught, key=lambda r: math.inf if r.slots is None else r.slots)
+        if first.slots is None:
+            return "No student repays the teacher's training and its own distillation: none saves energy per slot."
+        student, n = first.student, _count(first.slots)
+        never = [r.against for r in told if r.student == student and r.outcome == "never repaid"]
+        ber, teacher_ber = (f"{self._points[name]['ber']:.2g}" for name in (student, str(self.root(student))))
+        return (
+            f"Against running the teacher, {student} has paid back the teacher's training and its own distillation "
+            f"after {_duration(first.slots * self.slot_s)} of continuous traffic ({n} slots)"
+            + ("" if first.sure else ", though the meter's uncertainty leaves that open")
+            + (f"; against {', '.join(never)} it never does, as they take no more energy per slot" if never else "")
+            + f". At {self.sinr_db:g} dB its BER is {ber}, the teacher's {teacher_ber}."
+        )
+
+    def words(self, r: Repayment) -> str:
+        """A break-even in words, with its bounds and the time that so many slots take."""
+        if r.slots is None:
+            if r.sure or r.sure is None:
+                return r.outcome + ("" if r.sure else " by the values, of unknown uncertainty")
+            return (
+                f"{r.outcome} by the values, but the saving is within the uncertainty: not before {_count(r.low)} slots"
+            )
+        at = f" after {_count(r.slots)} slots, {_duration(r.slots * self.slot_s)} of traffic" if r.slots else ""
+        if r.sure is None:
+            return f"{r.outcome}{at}, of unknown uncertainty"
+        if r.sure and not r.slots:
+            return r.outcome
+        if r.high is None:
+            return (
+                f"{r.outcome}{at} by the values, but the saving is within the uncertainty: not before {_count(r.low)}"
+            )
+        return f"{r.outcome}{at} (95 %: {_count(r.low)} to {_count(r.high)})"
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, plain; ``inference`` is eCAL's inference term alone."""
+        life: dict[str, dict[str, Any]] = {}
+        inference: dict[str, dict[str, Any]] = {}
+        for bill in self.bills():
+            e = bill.ecal
+            life.setdefault(bill.receiver, {})[bill.source] = {**e.as_json(), "kind": bill.kind}
+            inference.setdefault(bill.receiver, {})[bill.source] = {
+                "ecal_j_per_bit": e.asymptotic_j_per_bit,
+                "bits": self.bits_per_slot,
+                "kind": bill.kind,
+                "processing_j": bill.inference_j_per_slot,
+                "collection_j": e.inference["inference_collection"] / e.inferences,
+            }
+        return {
+            "settings": self.settings.model_dump(),
+            "bits_per_slot": self.bits_per_slot,
+            "slot_s": self.slot_s,
+            "notes": self.notes(),
+            "sentences": self.sentences(),
+            "life_cycle": life,
+            "inference": inference,
+            "correct_bits": self.correct_bit_rows(),
+            "break_even_point": {"interference_fraction": self.share, "sinr_db": self.sinr_db},
+            "meter_repeatability": asdict(self.spread),
+            "break_even": [asdict(r) for r in self.repayments()],
+        }
+
+
+def _called(teacher: str) -> str:
+    return "the teacher" if teacher == "teacher" else teacher
+
+
+def _count(slots: float | None) -> str:
+    return "any" if slots is None else f"{float(f'{slots:.3g}'):,.0f}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length_s in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length_s:
+            return f"{seconds / length_s:.3g} {unit}"
+    return f"{seconds:.3g} s"

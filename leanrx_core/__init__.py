@@ -1,0 +1,1 @@
+"""Foundations that all packages share: errors, validated records, files and checks. Nothing here imports torch."""

@@ -1,0 +1,143 @@
+"""The classical receivers that learned ones are compared with."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from functools import lru_cache
+
+import torch
+
+from channels import Scenario, Slots
+from receivers.base import Receiver
+from receivers.classical.channel_estimation import Covariance, ls_estimate
+from receivers.classical.combining import combine, combine_rejecting, residual_covariance, unbiased, whiten
+from receivers.classical.demapping import Demapper, demap
+
+GENIE_AIDED = ("perfect CSI", "perfect CSI-IRC")
+"""Receivers that cannot be built, by name."""
+
+
+class ClassicalReceiver(ABC):
+    """Symbol estimates by some means, then LLRs by a demapper.
+
+    Args:
+        name: how tables and figures call it; ``" max-log"`` is added for that demapper.
+        version: fingerprint of the symbol estimates.
+        demapper: exact or max-log.
+    """
+
+    def __init__(self, name: str, version: str, demapper: Demapper) -> None:
+        self.name = name if demapper == "app" else f"{name} max-log"
+        self.digest = f"classical/{version}/{demapper}"
+        self._demapper = demapper
+
+    @abstractmethod
+    def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
+        """Unbiased symbol estimates, complex64, and their error power, float32, both ``(B, S, F)``."""
+
+    def __call__(self, slots: Slots) -> torch.Tensor:
+        z, error_var = self.symbols(slots)
+        return demap(z, error_var, slots.bits_per_symbol, slots.bits.shape[1], self._demapper)
+
+
+class LsReceiver(ClassicalReceiver):
+    """Least squares, linear interpolation, LMMSE combining: the practical baseline."""
+
+    def __init__(self, demapper: Demapper = "app") -> None:
+        super().__init__("LS", "ls/2", demapper)
+
+    def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
+        return combine(slots.y, ls_estimate(slots), _unwanted_var(slots))
+
+
+class LmmseReceiver(ClassicalReceiver):
+    """LMMSE channel estimation with the covariance of the scenario under test, which favours it.
+
+    Args:
+        scenario: conditions whose covariance is used.
+        device: torch device of the slots.
+        demapper: exact or max-log.
+    """
+
+    def __init__(self, scenario: Scenario, device: str = "cpu", demapper: Demapper = "app") -> None:
+        super().__init__("LMMSE", f"lmmse/3/{_fingerprint(scenario)}", demapper)
+        self._scenario, self._device = scenario, device
+
+    def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
+        h, error_var = _test_covariance(self._scenario, self._device).estimate(slots)
+        return combine(slots.y, h, _unwanted_var(slots) + error_var[:, 0])
+
+
+class LmmseIrcReceiver(ClassicalReceiver):
+    """LMMSE channel estimation as :class:`LmmseReceiver`, and combining that rejects interference.
+
+    Like it, it is told the mean noise-plus-interference power for the channel estimate; the covariance across antennas
+    is not told but estimated from the pilots of each slot.
+    """
+
+    def __init__(self, scenario: Scenario, device: str = "cpu", demapper: Demapper = "app") -> None:
+        super().__init__("LMMSE-IRC", f"lmmse-irc/3/{_fingerprint(scenario)}", demapper)
+        self._scenario, self._device = scenario, device
+
+    def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
+        estimator = _test_covariance(self._scenario, self._device)
+        h, error = estimator.estimate(slots)
+        parts = estimator.split_error(slots, error)
+        covariance = unbiased(residual_covariance(slots, h), parts)
+        more = (1 + parts.gain)[..., None]  # at a data RE: (1 + gain) C + own I
+        z, error_var = combine_rejecting(slots.y, h, covariance, parts.own[..., None] / more)
+        return z, error_var * more
+
+
+class PerfectCsiReceiver(ClassicalReceiver):
+    """The true channel in place of an estimate: a bound for receivers that treat interference as white noise."""
+
+    def __init__(self, demapper: Demapper = "app") -> None:
+        super().__init__("perfect CSI", "perfect-csi/1", demapper)
+
+    def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
+        return combine(slots.y, slots.h, _unwanted_var(slots))
+
+
+class PerfectCsiIrcReceiver(ClassicalReceiver):
+    """The true channels of all transmitters: a bound for receivers that reject interference by linear combining.
+
+    It is a strict one as long as an interferer is late by less than the cyclic prefix, so that its channel alone tells
+    the covariance across antennas.
+    """
+
+    def __init__(self, demapper: Demapper = "app") -> None:
+        super().__init__("perfect CSI-IRC", "perfect-csi-irc/1", demapper)
+
+    def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
+        return combine(*whiten(slots), slots.noise_var[:, None, None])
+
+
+def classical_receivers(scenario: Scenario, device: str = "cpu") -> list[Receiver]:
+    """The classical receivers, weakest first (without interference); the last only where there is interference."""
+    receivers: list[Receiver] = [
+        LsReceiver(),
+        LmmseReceiver(scenario, device),
+        LmmseIrcReceiver(scenario, device),
+        PerfectCsiReceiver(),
+    ]
+    if any(interferer.probability > 0 for interferer in scenario.interferers):
+        receivers.append(PerfectCsiIrcReceiver())
+    return receivers
+
+
+@lru_cache(maxsize=8)
+def _test_covariance(scenario: Scenario, device: str) -> Covariance:
+    """Made when first needed, and shared by receivers of one scenario."""
+    return Covariance(scenario, device=device)
+
+
+def _fingerprint(scenario: Scenario) -> str:
+    """Of everything that may set the covariance."""
+    return hashlib.sha256(scenario.model_dump_json(exclude={"name", "snr_db"}).encode()).hexdigest()[:16]
+
+
+def _unwanted_var(slots: Slots) -> torch.Tensor:
+    """Mean noise-plus-interference power, float32 ``(B, 1, 1)``."""
+    return (slots.noise_var + slots.interference_var)[:, None, None]

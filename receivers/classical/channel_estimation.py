@@ -1,0 +1,219 @@
+"""Channel estimation from pilots: least squares with linear interpolation, and LMMSE with given covariance."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.special import j0
+
+from channels import NUM_SYMBOLS, Scenario, Slots, SlotStream
+from channels.scenarios import Split
+from receivers.classical.pilot_groups import pilot_groups
+
+
+def ls_estimate(slots: Slots) -> torch.Tensor:
+    """Least squares at the pilots, linear interpolation over subcarriers and then over symbols.
+
+    Beyond the outer pilots the nearest estimate is held.
+
+    Returns:
+        complex64 ``(B, R, S, F)``.
+    """
+    h = torch.empty_like(slots.y)
+    num_symbols, num_subcarriers = h.shape[2:]
+    for group in pilot_groups(slots):
+        raw, _ = group.raw_estimates(slots)
+        over_subcarriers = _interpolate(raw, group.subcarriers, num_subcarriers, dim=3)
+        h[group.chosen] = _interpolate(over_subcarriers, group.symbols, num_symbols, dim=2)
+    return h
+
+
+def _interpolate(values: torch.Tensor, at: torch.Tensor, count: int, dim: int) -> torch.Tensor:
+    """Linear interpolation along ``dim`` from the positions ``at``, which increase, to all of ``count`` positions."""
+    if len(at) == count:
+        return values
+    if len(at) == 1:
+        shape = list(values.shape)
+        shape[dim] = count
+        return values.expand(shape)
+    positions = torch.arange(count, device=at.device).clamp(int(at[0]), int(at[-1]))
+    right = torch.searchsorted(at, positions).clamp_min(1)
+    share = (positions - at[right - 1]) / (at[right] - at[right - 1])
+    share = share.to(values.dtype).view([-1 if d == dim else 1 for d in range(values.dim())])
+    return values.index_select(dim, right - 1).lerp(values.index_select(dim, right), share)
+
+
+class LmmseEstimator:
+    """LMMSE channel estimation for a channel of known covariance over time and over frequency.
+
+    The channel of one antenna over the grid is taken to have covariance ``R_t kron R_f`` (delay and Doppler
+    independent), which holds for TDL-A, B and C and approximately for others and mixtures.
+
+    Args:
+        lags_t, lags_f: autocorrelation ``E[h(i + lag) h*(i)]`` over symbols and over subcarriers, complex128 ``(S,)``
+            and ``(F,)``.
+    """
+
+    def __init__(self, lags_t: torch.Tensor, lags_f: torch.Tensor) -> None:
+        self._time, self._frequency = _Axis(lags_t), _Axis(lags_f)
+        self.time, self.frequency = self._time.covariance, self._frequency.covariance
+
+    def estimate(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
+        """Joint time-frequency LMMSE estimate from the raw pilot estimates, exact for ``R_t kron R_f``.
+
+        With ``R_t(pilots) = U_t D_t U_t^H`` on the symbols and ``R_f(pilots) = U_f D_f U_f^H`` on the subcarriers that
+        carry pilots, the estimator is ``(R_t(:, pilots) U_t kron R_f(:, pilots) U_f) (D_t kron D_f + var I)^-1
+        (U_t kron U_f)^H``, so that no slot needs a matrix inverted. ``var`` is the noise-plus-interference power over
+        the power of a pilot.
+
+        Returns:
+            the estimate, complex64 ``(B, R, S, F)``, and its mean error power per symbol, float32 ``(B, 1, S, 1)``.
+        """
+        h = torch.empty_like(slots.y)
+        error = torch.empty(len(slots), 1, h.shape[2], 1, device=h.device)
+        prior = (self.time.diagonal() * self.frequency.diagonal().mean()).real.float()
+        for group in pilot_groups(slots):
+            raw, power = group.raw_estimates(slots)
+            var = (slots.noise_var + slots.interference_var)[group.chosen] / power
+            values_t, vectors_t, out_t, gain_t = self._time.on(group.symbols)
+            values_f, vectors_f, out_f, gain_f = self._frequency.on(group.subcarriers)
+            pilots = torch.einsum("brtf,tu->bruf", raw, vectors_t.conj()) @ vectors_f.conj()
+            inverse = 1 / (values_t[:, None] * values_f + var[:, None, None])
+            over_subcarriers = (pilots * inverse[:, None]) @ out_f.T
+            h[group.chosen] = torch.einsum("st,brtf->brsf", out_t, over_subcarriers)
+            explained = torch.einsum("st,btf->bsf", gain_t, inverse) @ gain_f.mean(0)
+            error[group.chosen] = (prior - explained)[:, None, :, None].clamp_min(0)
+        return h, error
+
+    def split_error(self, slots: Slots, error: torch.Tensor) -> ErrorParts:
+        """How much of the noise the estimate lets through, and what it adds of its own; see :class:`ErrorParts`.
+
+        Args:
+            slots: received slots.
+            error: the estimate's mean error power, as :meth:`estimate` tells it.
+        """
+        shape = (len(slots), slots.y.shape[2])
+        gain, own = torch.empty(2, *shape, device=slots.y.device)
+        residual_gain, residual_own = torch.empty(2, len(slots), device=slots.y.device)
+        for group in pilot_groups(slots):
+            _, power = group.raw_estimates(slots)
+            unwanted = (slots.noise_var + slots.interference_var)[group.chosen]
+            values_t, _, _, gain_t = self._time.on(group.symbols)
+            values_f, _, _, gain_f = self._frequency.on(group.subcarriers)
+            values = values_t[:, None] * values_f
+            inverse = 1 / (values + (unwanted / power)[:, None, None])
+            passed = torch.einsum("st,btf->bsf", gain_t, inverse.square()) @ gain_f.mean(0) / power[:, None]
+            gain[group.chosen] = passed
+            own[group.chosen] = error[group.chosen, 0, :, 0] - passed * unwanted[:, None]
+            left = (inverse * (unwanted / power)[:, None, None]).square()
+            residual_gain[group.chosen] = left.mean((1, 2))
+            residual_own[group.chosen] = (left * values).mean((1, 2)) * power
+        return ErrorParts(gain, own.clamp_min(0), residual_gain, residual_own)
+
+
+class ErrorParts(NamedTuple):
+    """The error of an LMMSE channel estimate, split by where it comes from. C is the covariance of noise and
+    interference across antennas.
+
+    Attributes:
+        gain, own: the error at symbol s has covariance ``gain[s] C + own[s] I``; float32 ``(B, S)``.
+        residual_gain, residual_own: the residual ``y - h pilot`` has ``residual_gain C + residual_own I``; ``(B,)``.
+    """
+
+    gain: torch.Tensor
+    own: torch.Tensor
+    residual_gain: torch.Tensor
+    residual_own: torch.Tensor
+
+
+class Covariance(LmmseEstimator):
+    """The LMMSE estimator of a scenario, with ``R_t`` and ``R_f`` of the paths of simulated channels.
+
+    The paths have independent phases, so that only each path's own power and change over time count.
+
+    Args:
+        scenario: its channels of ``split`` are averaged over their delay spreads and Dopplers.
+        split: which channel models.
+        num_slots: slots to average over.
+    """
+
+    def __init__(self, scenario: Scenario, split: Split = "test", num_slots: int = 2048, device: str = "cpu") -> None:
+        stream = SlotStream(scenario, seed=0, block_slots=128, split=split, device=device, purpose="covariance")
+        num_blocks = -(-num_slots // stream.block_slots)
+        spacings_hz = scenario.grid.subcarrier_spacing_hz * torch.arange(scenario.grid.num_subcarriers, device=device)
+        lags_t: torch.Tensor | float = 0.0
+        lags_f: torch.Tensor | float = 0.0
+        for number in range(num_blocks):
+            gains, delays_s = stream.channel(number)
+            power = gains.abs().square().mean((1, 2)).double() / len(gains) / num_blocks  # of the paths, (B, P)
+            turns = -2 * torch.pi * delays_s.double()[..., None] * spacings_hz
+            lags_f = lags_f + torch.einsum("bp,bpf->f", power.to(torch.complex128), torch.polar(turns * 0 + 1, turns))
+            lags_t = lags_t + _lags(gains.to(torch.complex128).transpose(2, 3)) * gains.shape[3] / num_blocks
+        super().__init__(torch.as_tensor(lags_t), torch.as_tensor(lags_f))
+
+
+@lru_cache(maxsize=32)
+def robust_estimator(num_subcarriers: int, device: str = "cpu") -> LmmseEstimator:
+    """The LMMSE estimator of a receiver that knows no more than the range of conditions it is built for.
+
+    Its covariance is fixed: an exponential delay profile (autocorrelation ``1 / (1 + 2 pi i f tau)``) and Jakes'
+    Doppler spectrum (``J_0(2 pi f_d t)``), averaged over delay spreads of 10..300 ns and maximum Dopplers of 0..500 Hz
+    at 15 kHz subcarrier spacing. Slots do not say their spacing, so at 30 kHz it stands for half the delays and twice
+    the Dopplers, and so on.
+
+    Args:
+        num_subcarriers: F.
+        device: torch device.
+    """
+    share = (np.arange(256) + 0.5) / 256
+    delay_spread_s, max_doppler_hz = 10e-9 + 290e-9 * share, 500 * share
+    symbol_s, spacing_hz = 1e-3 / NUM_SYMBOLS, 15e3
+    lags_t = j0(2 * np.pi * symbol_s * np.outer(np.arange(NUM_SYMBOLS), max_doppler_hz)).mean(1)
+    lags_f = (1 / (1 + 2j * np.pi * spacing_hz * np.outer(np.arange(num_subcarriers), delay_spread_s))).mean(1)
+    return LmmseEstimator(*(torch.as_tensor(lags, dtype=torch.complex128, device=device) for lags in (lags_t, lags_f)))
+
+
+class _Axis:
+    """What the estimator needs of one axis, kept for each set of pilots that was met.
+
+    Args:
+        lags: autocorrelation, complex128 ``(N,)``. It is averaged over lags that occur unequally often, so its Toeplitz
+            matrix can have eigenvalues a little below 0, which are set to 0.
+    """
+
+    def __init__(self, lags: torch.Tensor) -> None:
+        values, vectors = torch.linalg.eigh(_toeplitz(lags))
+        values = values.clamp_min(0)
+        self.covariance = (vectors * values) @ vectors.mH
+        self._known = {tuple(range(len(lags))): _in_single_precision(values, vectors, vectors * values)}
+
+    def on(self, at: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Of the P pilots ``at``: eigenvalues ``(P,)`` and eigenvectors ``(P, P)`` of ``R(at, at)``, and ``R(:, at)``
+        times the latter and its squared magnitude, ``(N, P)``."""
+        key = tuple(at.tolist())
+        if key not in self._known:
+            toward = self.covariance[:, at]
+            values, vectors = torch.linalg.eigh(toward[at])
+            self._known[key] = _in_single_precision(values.clamp_min(0), vectors, toward @ vectors)
+        return self._known[key]
+
+
+def _in_single_precision(values: torch.Tensor, vectors: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return values.float(), vectors.to(torch.complex64), out.to(torch.complex64), out.abs().square().float()
+
+
+def _lags(h: torch.Tensor) -> torch.Tensor:
+    """Autocorrelation ``E[h(i + lag) h*(i)]`` along the last axis, complex128 ``(N,)``; mean over all other axes."""
+    n = h.shape[-1]
+    spectrum = torch.fft.fft(h, n=2 * n).abs().square().flatten(0, -2).mean(0)
+    sums = torch.fft.ifft(spectrum)[:n]
+    return sums / torch.arange(n, 0, -1, device=h.device)
+
+
+def _toeplitz(lags: torch.Tensor) -> torch.Tensor:
+    index = torch.arange(len(lags), device=lags.device)
+    lag = index[:, None] - index
+    return torch.where(lag >= 0, lags[lag.abs()], lags[lag.abs()].conj())

@@ -1,0 +1,1 @@
+"""Evaluating receivers: Monte Carlo error counts, confidence intervals, required SINR, and comparisons."""

@@ -1,0 +1,129 @@
+"""Counts of errors: of one receiver in one block of slots, their sums, and what they say about rates."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+
+from channels import Slots
+from leanrx_core.errors import UserError
+from receivers.base import Receiver
+from receivers.evaluation.intervals import slot_clustered, wilson
+from receivers.evaluation.ldpc import TransportBlocks
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Errors of one receiver; they add. Sums of powers over slots, of e errors in b bits, serve the BER's interval.
+
+    ``transport_blocks`` and ``block_errors`` are coded blocks and those that came out wrong; 0 where uncoded.
+    """
+
+    slots: int = 0
+    bits: int = 0
+    bit_errors: int = 0
+    slot_errors: int = 0
+    transport_blocks: int = 0
+    block_errors: int = 0
+    bit_errors_sq: int = 0
+    bit_errors_x_bits: int = 0
+    bits_sq: int = 0
+    bit_errors_cu: float = 0.0
+    bit_errors_sq_x_bits: float = 0.0
+    bit_errors_x_bits_sq: float = 0.0
+    bits_cu: float = 0.0
+
+    def plus(self, other: Counts) -> Counts:
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in COUNTED))
+
+    @property
+    def ber(self) -> float:
+        return self.bit_errors / self.bits
+
+    def ber_interval(self, level: float = 0.95) -> Interval:
+        """See :func:`receivers.evaluation.intervals.slot_clustered`."""
+        p = self.ber
+        squares = self.bit_errors_sq - 2 * p * self.bit_errors_x_bits + p**2 * self.bits_sq
+        cubes = (
+            self.bit_errors_cu
+            - 3 * p * self.bit_errors_sq_x_bits
+            + 3 * p**2 * self.bit_errors_x_bits_sq
+            - p**3 * self.bits_cu
+        )
+        return slot_clustered(self.slots, self.slot_errors, self.bits, self.bit_errors, squares, cubes, level)
+
+    def slot_error_interval(self, level: float = 0.95) -> Interval:
+        return wilson(self.slot_errors, self.slots, level)
+
+    def bler_interval(self, level: float = 0.95) -> Interval:
+        """Wilson's; NaN where uncoded."""
+        if not self.transport_blocks:
+            return float("nan"), float("nan")
+        return wilson(self.block_errors, self.transport_blocks, level)
+
+
+COUNTED = tuple(f.name for f in fields(Counts))
+"""Fields that add up over blocks of slots."""
+
+POWER_SUMS = COUNTED[COUNTED.index("bit_errors_sq") :]
+"""Those of them that only the BER's interval needs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockCount(Counts):
+    """Errors of one receiver in one block of slots: a row of the table.
+
+    Attributes:
+        digest: fingerprint of the receiver.
+        stream: fingerprint of the slots, see :func:`stream_digest`; ``device`` is what drew and detected them.
+        code_rate: of the transport blocks; 0 where uncoded.
+        block: number of the block.
+    """
+
+    receiver: str
+    digest: str
+    stream: str
+    device: str
+    code_rate: float
+    interference_fraction: float
+    sinr_db: float
+    block: int
+    realised_sinr_db: float
+
+    @property
+    def key(self) -> tuple[str, float, float, int]:
+        return self.receiver, self.interference_fraction, self.sinr_db, self.block
+
+
+def count_block(receiver: Receiver, slots: Slots, transport: TransportBlocks | None = None) -> dict[str, Any]:
+    """Errors of one receiver on one batch of slots, as the fields of :class:`Counts`.
+
+    Args:
+        transport: decodes transport blocks; none leaves them out.
+    """
+    llrs, mask = receiver(slots), slots.bit_mask
+    if not torch.isfinite(llrs).logical_or(~mask).all():
+        raise UserError(f"{receiver.name}: LLRs are not finite; its weights are spoilt or the slots beyond its range")
+    wrong = ((llrs > 0) != slots.bits.bool()) & mask
+    errors, bits = wrong.sum((1, 2, 3)), mask.sum((1, 2, 3))
+    failed = transport.errors(slots, llrs) if transport is not None else torch.zeros(0)
+    counts = Counts(
+        slots=len(slots),
+        bits=int(bits.sum()),
+        bit_errors=int(errors.sum()),
+        slot_errors=int((errors > 0).sum()),
+        transport_blocks=len(failed),
+        block_errors=int(failed.sum()),
+        bit_errors_sq=int((errors * errors).sum()),
+        bit_errors_x_bits=int((errors * bits).sum()),
+        bits_sq=int((bits * bits).sum()),
+        bit_errors_cu=float((errors.double() ** 3).sum()),
+        bit_errors_sq_x_bits=float((errors.double() ** 2 * bits).sum()),
+        bit_errors_x_bits_sq=float((errors * bits.double() ** 2).sum()),
+        bits_cu=float((bits.double() ** 3).sum()),
+    )
+    return asdict(counts)

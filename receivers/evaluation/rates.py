@@ -1,0 +1,42 @@
+"""Error rates with confidence intervals, from tables of counts."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from receivers.evaluation.error_counts import COUNTED, POWER_SUMS, Counts
+
+MIN_RELIABLE_ERRORS = 100
+"""Erroneous slots or transport blocks below which an interval is weak and nothing can be said of an error floor."""
+
+
+def rates(counts: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """BER, slot error rate and BLER per receiver and point, with intervals at ``level``.
+
+    Args:
+        counts: rows of :class:`BlockCount`.
+
+    Returns:
+        columns ``receiver, interference_fraction, sinr_db, realised_sinr_db, slots, bits, bit_errors, slot_errors,
+        transport_blocks, block_errors, ber, ber_low, ber_high, slot_error_rate, slot_error_rate_low,
+        slot_error_rate_high, bler, bler_low, bler_high, firm, bler_firm``; a rate is firm with at least
+        :data:`MIN_RELIABLE_ERRORS` erroneous slots or transport blocks. BLER is NaN where uncoded.
+    """
+    keys = ["interference_fraction", "receiver", "sinr_db"]
+    grouped = counts.astype(dict.fromkeys(POWER_SUMS, float)).groupby(keys, sort=True)
+    table = grouped[list(COUNTED)].sum()
+    table["realised_sinr_db"] = grouped["realised_sinr_db"].mean()
+    table = table.reset_index()
+    sums = [Counts(**row) for row in table[list(COUNTED)].to_dict("records")]
+    table["ber"] = table["bit_errors"] / table["bits"]
+    table["slot_error_rate"] = table["slot_errors"] / table["slots"]
+    table["bler"] = table["block_errors"] / table["transport_blocks"]
+    for name, interval in (
+        ("ber", Counts.ber_interval),
+        ("slot_error_rate", Counts.slot_error_interval),
+        ("bler", Counts.bler_interval),
+    ):
+        table[[f"{name}_low", f"{name}_high"]] = [interval(c, level) for c in sums]
+    table["firm"] = table["slot_errors"] >= MIN_RELIABLE_ERRORS
+    table["bler_firm"] = table["block_errors"] >= MIN_RELIABLE_ERRORS
+    return table.drop(columns=list(POWER_SUMS))

@@ -1,0 +1,89 @@
+"""Counted blocks on disk: an append-only journal while counting, one Parquet table at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pandas as pd
+
+from leanrx_core.errors import UserError
+from leanrx_core.files import write_atomic
+from receivers.evaluation.error_counts import BlockCount
+
+Key = tuple[str, float, float, int]
+
+
+class Ledger:
+    """Rows of a table and of its journal, which lies beside it.
+
+    Args:
+        path: the table (Parquet); need not exist.
+        serves: which rows are still good; others are forgotten.
+
+    Raises:
+        UserError: if a file cannot be read.
+    """
+
+    def __init__(self, path: str | Path, serves: Callable[[BlockCount], bool]) -> None:
+        self.path = Path(path)
+        self.journal = self.path.with_suffix(".journal.jsonl")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._table = {row.key: row for row in read_table(self.path) if serves(row)} if self.path.exists() else {}
+        self._new = {row.key: row for row in self._read_journal() if serves(row) and row.key not in self._table}
+
+    def get(self, key: Key) -> BlockCount | None:
+        return self._table.get(key) or self._new.get(key)
+
+    def add(self, rows: Iterable[BlockCount]) -> None:
+        """Keep rows, in memory and in the journal, before going on."""
+        rows = list(rows)
+        with self.journal.open("a") as file:
+            file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
+            file.flush()
+            os.fsync(file.fileno())
+        self._new |= {row.key: row for row in rows}
+
+    def close(self, ends: dict[tuple[float, float], int]) -> None:
+        """Write the table and remove the journal.
+
+        Args:
+            ends: by interference share and SINR, how many blocks a point has; new rows beyond are dropped, so that the
+                table does not tell in which order blocks were counted.
+        """
+        within = [row for row in self._new.values() if row.block < ends.get(row.key[1:3], row.block + 1)]
+        rows = [*self._table.values(), *within]
+        columns = {f.name: [getattr(row, f.name) for row in rows] for f in fields(BlockCount)}
+        order = ["interference_fraction", "sinr_db", "receiver", "block"]
+        write_atomic(self.path, pd.DataFrame(columns).sort_values(order, ignore_index=True).to_parquet())
+        self.journal.unlink(missing_ok=True)
+
+    def _read_journal(self) -> list[BlockCount]:
+        if not self.journal.exists():
+            return []
+        lines = self.journal.read_bytes().split(b"\n")
+        if lines[-1]:  # killed while writing: drop the part of a line, so that appending starts a fresh one
+            write_atomic(self.journal, b"".join(line + b"\n" for line in lines[:-1]))
+        try:
+            return [BlockCount(**json.loads(line)) for line in lines[:-1]]
+        except (ValueError, TypeError) as error:
+            raise _unreadable(self.journal, error) from None
+
+
+def read_table(path: Path) -> list[BlockCount]:
+    """Rows of a table of counts.
+
+    Raises:
+        UserError: if it is missing or cannot be read.
+    """
+    try:
+        return [BlockCount(**row) for row in pd.read_parquet(path).to_dict("records")]
+    except (OSError, ValueError, TypeError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: not a table of counts ({type(error).__name__}); delete it to count again")

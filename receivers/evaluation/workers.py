@@ -1,0 +1,122 @@
+"""Processes that count blocks side by side, one torch thread each."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import signal
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from typing import Protocol
+
+from leanrx_core.errors import UserError
+from receivers.evaluation.block_counter import Counter
+from receivers.evaluation.error_counts import BlockCount
+
+Task = tuple[float, float, int, tuple[str, ...]]
+"""Interference share, SINR in dB, block number and receivers: the arguments of :meth:`Counter.rows`."""
+
+
+class Crew(Protocol):
+    """Takes up to ``size`` tasks at a time and gives back their rows, in any order."""
+
+    size: int
+
+    def submit(self, task: Task) -> None: ...
+    def collect(self) -> tuple[Task, list[BlockCount]]: ...
+
+
+@contextmanager
+def crew(counter: Counter, workers: int) -> Iterator[Crew]:
+    """``workers`` processes, or this one alone if that is 1; they end with the context, and if this process dies."""
+    if workers == 1:
+        yield _Alone(counter)
+        return
+    together = _Together(counter, workers)
+    try:
+        yield together
+    finally:
+        together.stop()
+
+
+class _Alone:
+    size = 1
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._tasks: deque[Task] = deque()
+
+    def submit(self, task: Task) -> None:
+        self._tasks.append(task)
+
+    def collect(self) -> tuple[Task, list[BlockCount]]:
+        task = self._tasks.popleft()
+        return task, self._counter.rows(*task)
+
+
+class _Together:
+    def __init__(self, counter: Counter, workers: int) -> None:
+        self.size = workers
+        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        data = pickle.dumps(counter)
+        self._idle: list[Connection] = []
+        self._busy: dict[Connection, Task] = {}
+        self._processes = []
+        for _ in range(workers):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, data), daemon=True)
+            process.start()
+            theirs.close()
+            self._idle.append(ours)
+            self._processes.append(process)
+
+    def submit(self, task: Task) -> None:
+        connection = self._idle.pop(0)
+        self._busy[connection] = task
+        try:
+            connection.send(task)
+        except OSError:
+            raise _ended() from None
+
+    def collect(self) -> tuple[Task, list[BlockCount]]:
+        connection = wait(list(self._busy))[0]
+        assert isinstance(connection, Connection)
+        try:
+            answer = connection.recv()
+        except (EOFError, OSError):
+            raise _ended() from None
+        if isinstance(answer, BaseException):
+            raise answer
+        self._idle.append(connection)
+        return self._busy.pop(connection), answer
+
+    def stop(self) -> None:
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.join()
+
+
+def _ended() -> UserError:
+    return UserError(
+        "workers: a worker process ended unexpectedly (out of memory?); the same command goes on from here, "
+        "with fewer --workers if need be"
+    )
+
+
+def _work(connection: Connection, data: bytes) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the first process stops the others
+    try:
+        counter: Counter = pickle.loads(data)  # made by the first process, which also holds the other end
+        while True:
+            task = connection.recv()
+            try:
+                answer: object = counter.rows(*task)
+            except Exception as error:
+                error.add_note("in a worker process")
+                answer = error
+            connection.send(answer)
+    except (EOFError, OSError):  # the first process is gone
+        return

@@ -1,0 +1,1 @@
+"""Learned receivers: DeepRx, hybrid receivers, the registry of families, and weights on disk."""

@@ -1,0 +1,103 @@
+"""DeepRx: a fully convolutional pre-activation ResNet from a received slot to bit LLRs.
+
+After M. Honkala, D. Korpi, J. M. J. Huttunen, "DeepRx: Fully Convolutional Deep Learning Receiver", IEEE Trans.
+Wireless Commun. 20(6), 2021 (arXiv 2005.01494), table I as transcribed publicly. Where transcriptions disagree:
+
+* The output convolution is 1x1 after batch-norm and ReLU; this gives the published 1,232,516 parameters.
+* A dilation ``(2, 3)`` is 2 over OFDM symbols and 3 over subcarriers, the order of the table's output shape.
+* Where the width changes, the 1x1 shortcut takes the activated input.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from channels import Slots
+from receivers.neural.network import Network
+
+# The widths of table I, and shallower nets with the same symmetric rise and fall.
+WIDTHS_BY_DEPTH: dict[int, tuple[int, ...]] = {
+    11: (64, 64, 128, 128, 256, 256, 256, 128, 128, 64, 64),
+    9: (64, 64, 128, 128, 256, 128, 128, 64, 64),
+    7: (64, 128, 128, 256, 128, 128, 64),
+    5: (64, 128, 256, 128, 64),
+    3: (64, 128, 64),
+}
+_DILATION = {64: (1, 1), 128: (2, 3), 256: (2, 3)}  # (symbols, subcarriers); the middle block has (3, 6)
+_MIDDLE_DILATION = (3, 6)
+
+
+def _separable(channels_in: int, channels_out: int, dilation: tuple[int, int]) -> nn.Sequential:
+    """Depthwise 3x3 with depth multiplier 2, then pointwise 1x1, nothing between them."""
+    return nn.Sequential(
+        nn.Conv2d(channels_in, 2 * channels_in, 3, padding=dilation, dilation=dilation, groups=channels_in),
+        nn.Conv2d(2 * channels_in, channels_out, 1),
+    )
+
+
+class _Block(nn.Module):
+    """Pre-activation residual block of two separable convolutions."""
+
+    def __init__(self, channels_in: int, channels_out: int, dilation: tuple[int, int]) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(channels_in)
+        self.conv1 = _separable(channels_in, channels_out, dilation)
+        self.norm2 = nn.BatchNorm2d(channels_out)
+        self.conv2 = _separable(channels_out, channels_out, dilation)
+        self.shortcut = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        active = torch.relu(self.norm1(x))
+        skip = x if self.shortcut is None else self.shortcut(active)
+        return skip + self.conv2(torch.relu(self.norm2(self.conv1(active))))
+
+
+class DeepRx(Network):
+    """The network: features to LLRs ``(B, num_bits, S, F)``, positive meaning 1.
+
+    The mapping of TS 38.211 is hierarchical, so a net with 8 outputs serves QPSK to 256-QAM with its first 2 to 8.
+
+    Args:
+        num_rx: receive antennas R.
+        num_bits: LLRs per RE.
+        width: factor on all layer widths of table I.
+        depth: residual blocks, a key of :data:`WIDTHS_BY_DEPTH`.
+    """
+
+    content: ClassVar[str] = (
+        "real parts, then imaginary parts, of: received grid per antenna, pilot values (0 off pilots), received grid x "
+        "conj(pilots) per antenna"
+    )
+
+    def __init__(self, num_rx: int = 2, num_bits: int = 4, width: float = 1.0, depth: int = 11) -> None:
+        super().__init__(num_features=2 * (2 * num_rx + 1), num_bits=num_bits)
+        nominal = WIDTHS_BY_DEPTH[depth]
+        widths = [max(1, round(width * w)) for w in nominal]
+        middle = depth // 2 if 256 in nominal else -1
+        self.conv_in = nn.Conv2d(self.num_features, widths[0], 3, padding=1)
+        self.blocks = nn.Sequential(
+            *(
+                _Block(before, after, _MIDDLE_DILATION if i == middle else _DILATION[nominal[i]])
+                for i, (before, after) in enumerate(zip([widths[0], *widths], widths, strict=False))
+            )
+        )
+        self.norm_out = nn.BatchNorm2d(widths[-1])
+        self.conv_out = nn.Conv2d(widths[-1], num_bits, 1)
+
+    @staticmethod
+    def features(slots: Slots) -> torch.Tensor:
+        """Received grid, pilot values and raw channel estimate ``y conj(pilot)``.
+
+        Returns:
+            float32 ``(B, 2 (2 R + 1), S, F)``: real parts of (y, pilots, raw estimate), then imaginary parts.
+        """
+        raw = slots.y * slots.pilots.conj()[:, None]
+        parts = torch.cat([slots.y, slots.pilots[:, None], raw], dim=1)
+        return torch.cat([parts.real, parts.imag], dim=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.blocks(self.conv_in(x))
+        return self.conv_out(torch.relu(self.norm_out(x)))

@@ -1,0 +1,110 @@
+"""Receivers beside a public rerun of DeepRx's figure 6(a): BER of 16-QAM without interference.
+
+Here SINR is per receive antenna. The rerun's definition is not stated; the last columns show its known-channel curve
+beside ours 3 dB further up, as a definition by the power of both antennas together would have it.
+
+The rerun (github.com/Tonyerwite/DeepRX, MATLAB's 5G Toolbox) has 1000 slots per point. Here the scenario is
+``deeprx-2021`` with its test channels, one or two pilot symbols, and all receivers on the same slots. Counts go to
+``runs/fig6a``, and a second call goes on.
+
+    python scripts/reproduce/table_fig6a.py [--receivers NAME...] [--slots 2048] [--workers 2]
+
+``--receivers`` are some of the zoo, which are shown 3 dB further up beside the rerun's DeepRx.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from channels import SlotStream, scenario
+from leanrx_core.errors import UserError
+from receivers import zoo
+from receivers.base import Receiver
+from receivers.classical import LmmseReceiver, LsReceiver, PerfectCsiReceiver
+from receivers.evaluation.monte_carlo import count_errors
+from receivers.evaluation.rates import rates
+from receivers.evaluation.stopping import Evaluation
+
+SINR_DB = (0.0, 6.0, 12.0, 18.0)
+SHIFT_DB = 3.0  # of a power convention that sums both antennas
+PILOTS = {1: ((2,), (3,)), 2: ((2, 11), (3, 11))}
+DEEPRX = {0.0: (0.1981, 0.1658), 6.0: (0.0533, 0.0461), 12.0: (0.004064, 0.002817), 18.0: (0.000539, 0.000188)}
+"""Of the rerun, with 1 pilot and with 2."""
+RERUN = {  # LMMSE with 1 pilot, with 2 pilots, with the channel known
+    0.0: (0.2669, 0.2210, 0.1745),
+    6.0: (0.1882, 0.0591, 0.0488),
+    12.0: (0.1545, 0.007657, 0.003289),
+    18.0: (0.1482, 0.002431, 0.000233),
+}
+
+
+def count(pilots: int, names: Sequence[str], slots: int, workers: int) -> pd.DataFrame:
+    base = scenario("deeprx-2021")
+    grid = base.grid.model_copy(update={"pilot_patterns": PILOTS[pilots]})
+    quiet = base.model_copy(update={"grid": grid, "interferers": ()})
+    points = tuple(s + d for s in SINR_DB for d in (0.0, SHIFT_DB))
+    evaluation = Evaluation(sinr_db=points, block_slots=64, min_slots=slots, max_slots=slots, target_slot_errors=None)
+    path = Path("runs/fig6a") / f"pilots-{pilots}.parquet"
+    receivers: list[Receiver] = [LsReceiver(), LmmseReceiver(quiet), PerfectCsiReceiver()]
+    receivers += [zoo.load(name) for name in names]
+    stream = SlotStream(quiet, 1, evaluation.block_slots, "test")
+    for state in count_errors(receivers, stream, evaluation, path, workers):
+        if state.stopped:
+            print(f"{pilots} pilots, {state.sinr_db:g} dB: {state.slots} slots", flush=True)
+    return rates(pd.read_parquet(path)).set_index(["receiver", "sinr_db"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--receivers", nargs="+", default=[], metavar="NAME", help="receivers of the zoo")
+    parser.add_argument("--slots", type=int, default=2048, help="slots per point, a multiple of 64")
+    parser.add_argument("--workers", type=int, default=1)
+    given = parser.parse_args()
+    try:
+        found = {pilots: count(pilots, given.receivers, given.slots, given.workers) for pilots in PILOTS}
+    except UserError as error:
+        sys.exit(f"table_fig6a: {error}")
+
+    def cell(receiver: str, pilots: int, at: float) -> str:
+        row = found[pilots].loc[(receiver, at)]
+        return f"{row['ber']:.3g} ({row['ber_low']:.3g}..{row['ber_high']:.3g})"
+
+    classical = Table(
+        "SINR dB", "LS 1", "LMMSE 1", "rerun", "LS 2", "LMMSE 2", "rerun", "known", "known, 3 dB up", "rerun"
+    )
+    names = [*given.receivers, "rerun's DeepRx"]
+    learned = Table("SINR dB, ours 3 dB up", *(f"{name} {p}" for p in PILOTS for name in names))
+    for at in SINR_DB:
+        up = at + SHIFT_DB
+        one, two, known = (f"{ber:.3g}" for ber in RERUN[at])
+        classical.add_row(
+            f"{at:g}",
+            cell("LS", 1, at),
+            cell("LMMSE", 1, at),
+            one,
+            cell("LS", 2, at),
+            cell("LMMSE", 2, at),
+            two,
+            cell("perfect CSI", 2, at),
+            cell("perfect CSI", 2, up),
+            known,
+        )
+        pairs = zip(PILOTS, DEEPRX[at], strict=True)
+        learned.add_row(
+            f"{at:g}", *(x for p, ber in pairs for x in (*(cell(n, p, up) for n in given.receivers), f"{ber:.3g}"))
+        )
+    console = Console(width=190)
+    console.print(classical)
+    if given.receivers:
+        console.print(learned)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""How well estimators predict the time and energy of receivers that they have not seen, on this machine.
+
+Builds DeepRx of several widths and depths, spanning more than 100 times in FLOPs (weights are untrained: time does not
+depend on them), exports each to ONNX in fp32 and in int8 (QDQ, calibrated on slots), meters all of them in turns, and
+scores every estimator leave-one-receiver-out. What is metered is kept in ``--folder``; an interrupted run goes on where
+it was. Meter on a quiet machine; on one that is not, ``--cpu-time`` scores against the CPU time of the process, which
+its neighbours hardly disturb. Without an energy counter, energy is a power model times time: then only the time says
+something. ``--cuda`` meters torch on a GPU by NVML's energy counter: joules against joules. ``--modelled`` goes on
+where the CPU's counter is there and cannot be read.
+
+    python scripts/reproduce/validate_estimators.py [--folder runs/agreement] [--rounds 3] [--seconds 5] [--cpu-time] [--cuda] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from channels import Grid, Scenario, SlotStream, scenario
+from energy.estimation.estimators import Observed
+from energy.estimation.validation import draw, leave_one_out, scores, table
+from energy.hardware.detect import gpu, gpu_uuid, host
+from energy.metering.instruments import Instrument, Nvml, available, cycle_counter
+from energy.metering.session import IDLE, Protocol, Window, per_call
+from energy.metering.workloads import (
+    Subject,
+    meter_subjects,
+    module_subject,
+    observed,
+    onnx_subject,
+    read_windows,
+    training_subject,
+)
+from leanrx_core.files import write_atomic
+from receivers.export import export_onnx, quantise
+from receivers.neural.registry import build
+from receivers.neural.weights import Card, NeuralReceiver
+
+SPECS = (
+    "deeprx-w0.125-d3",
+    "deeprx-w0.25-d3",
+    "deeprx-w0.5-d3",
+    "deeprx-d3",
+    "deeprx-w0.125-d5",
+    "deeprx-w0.25-d5",
+    "deeprx-w0.5-d5",
+    "deeprx-d5",
+    "deeprx-w0.125-d7",
+    "deeprx-w0.25-d7",
+    "deeprx-w0.125-d9",
+    "deeprx-w0.25-d9",
+    "deeprx-w0.0625",
+    "deeprx-w0.125",
+    "deeprx-w0.25",
+    "deeprx-w0.5",
+    "deeprx",
+)
+SHOWN = ("FLOPs/W", "FLOPs/clock", "FLOPs/clock, fitted", "roofline", "roofline, fitted")
+CONSOLE = Console(width=120)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--folder", type=Path, default=Path("runs/agreement"))
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--seconds", type=float, default=5.0)
+    arguments.add_argument("--batches", type=int, nargs="+", help="slots per call: 1, and on a GPU 32")
+    arguments.add_argument("--cuda", action="store_true", help="torch on the GPU: float32, bfloat16, a training step")
+    arguments.add_argument("--cpu-time", action="store_true", help="CPU time per thread in place of the wall clock")
+    arguments.add_argument("--modelled", action="store_true", help="CodeCarbon's model where RAPL cannot be read")
+    arguments.add_argument("--quick", action="store_true", help="one round of one second: rough")
+    given = arguments.parse_args()
+    rounds, seconds = (1, 1.0) if given.quick else (given.rounds, given.seconds)
+    setting = scenario("tdl-6prb").model_copy(update={"grid": Grid(num_prb=26)})
+    device = gpu() if given.cuda else host()
+    CONSOLE.print(f"{device.name}: {device.source}")
+    batches = given.batches or ([1, 32] if given.cuda else [1])
+    subjects = _subjects(setting, given.folder, batches, given.cuda)
+    # a GPU is metered by its own counter alone: CodeCarbon would add a model of the CPU to it
+    instruments: list[Instrument] = [Nvml(gpu_uuid())] if given.cuda else available(modelled=given.modelled)
+    shortest_s = max(seconds, *(i.shortest_s for i in instruments))
+    protocol = Protocol(min_duration_s=shortest_s, idle_s=shortest_s, rounds=rounds, cool_down_s=0.2)
+    path = given.folder / f"windows-{'cuda' if given.cuda else 'cpu'}.jsonl"
+    for _ in track(
+        meter_subjects(subjects, instruments, protocol, path, None if given.cuda else cycle_counter()),
+        "metering",
+        len(subjects) * rounds,
+        console=CONSOLE,
+    ):
+        pass
+    windows = read_windows(path)
+    instrument = instruments[-1].name
+    seen = observed(subjects, windows, instrument, device, given.cpu_time)
+    rows = table(leave_one_out(seen, device))
+    found = scores(rows)
+    clock = "CPU time per thread" if given.cpu_time else "wall clock"
+    for quantity in ("s", "j"):
+        for kind, data in draw(
+            rows, ["FLOPs/clock", "FLOPs/clock, fitted", "roofline, fitted"], quantity, clock
+        ).items():
+            write_atomic(given.folder / f"agreement-{quantity}.{kind}", data)
+    write_atomic(given.folder / "agreement.csv", rows.to_csv(index=False, lineterminator="\n"))
+    write_atomic(given.folder / "scores.csv", found.to_csv(index=False, lineterminator="\n"))
+    _print(subjects, seen, windows, found, instrument)
+
+
+def _subjects(setting: Scenario, folder: Path, batches: list[int], cuda: bool) -> list[Subject]:
+    where = "cuda" if cuda else "cpu"
+    stream = SlotStream(setting, 1, max([8, *batches]), "test", purpose="agreement")
+    slots = stream.block(0)
+    subjects = []
+    for spec in track(SPECS, "building and exporting", console=CONSOLE):
+        receiver = NeuralReceiver(build(spec), _card(spec), where)
+        inputs = receiver.net.features(slots)
+        for batch in batches:
+            if cuda:
+                given = inputs[:batch].to(where)
+                subjects += [module_subject(receiver.net, spec, given, bf16=bf16) for bf16 in (False, True)]
+                subjects.append(training_subject(receiver.net, spec, given))
+                continue
+            for path in _exported(receiver, setting, folder / "exports", inputs):
+                subjects.append(onnx_subject(path, spec, inputs[:batch]))
+    return subjects
+
+
+def _exported(receiver: NeuralReceiver, setting: Scenario, folder: Path, inputs: torch.Tensor) -> tuple[Path, Path]:
+    """The receiver as ONNX, in fp32 and in int8."""
+    there = folder / receiver.name / f"{receiver.name}.onnx"
+    if not there.exists():
+        export_onnx(receiver, there.parent, SlotStream(setting, 1, 2, "test", purpose="export"), (10.0,))
+    quantised = there.with_name(f"{receiver.name}-int8.onnx")
+    if not quantised.exists():
+        quantise(there, quantised, inputs[:4])
+    return there, quantised
+
+
+def _card(spec: str) -> Card:
+    return Card(
+        name=spec,
+        receiver=spec,
+        role="teacher",
+        num_rx=2,
+        num_bits=4,
+        parameters=0,
+        scenario="",
+        channels=(),
+        trained_sinr_db=(0, 0),
+        seed=0,
+        training={},
+    )
+
+
+def _print(
+    subjects: list[Subject], observations: list[Observed], windows: list[Window], found: object, instrument: str
+) -> None:
+    calls = Table(
+        "receiver", "runtime", "phase", "batch", "MFLOP", "MB", "FLOP/byte", "ms per slot", "+-", "FLOP/clock"
+    )
+    for subject, observation in zip(subjects, observations, strict=True):
+        seen, work = per_call(windows, subject.name, instrument), subject.work
+        calls.add_row(
+            subject.receiver,
+            subject.runtime,
+            subject.phase,
+            f"{work.batch_slots}",
+            f"{work.flops / 1e6:.0f}",
+            f"{work.bytes / 1e6:.1f}",
+            f"{work.intensity:.1f}",
+            f"{1e3 * seen.duration_s / work.batch_slots:.3g}",
+            f"{seen.duration_sd_s / seen.duration_s:.0%}",
+            f"{observation.flops_per_clock:.1f}",
+        )
+    CONSOLE.print(calls)
+    CONSOLE.print(f"FLOP/clock by {', '.join(sorted({o.cycles_from for o in observations}))}")
+    flops = [s.work.flops / s.work.batch_slots for s in subjects]
+    kinds = {j.kind for w in windows if w.name != IDLE for j in w.joules if j.instrument == instrument} - {"assumed"}
+    CONSOLE.print(
+        f"FLOPs span {max(flops) / min(flops):.0f} times over {len({s.receiver for s in subjects})} receivers"
+    )
+    scored = Table(
+        "phase", "runtime", "estimator", "calls", "MAPE of time", "worst", "rank", f"MAPE of energy ({'/'.join(kinds)})"
+    )
+    for row in found.itertuples():  # type: ignore[attr-defined]
+        if row.estimator in SHOWN:
+            scored.add_row(
+                row.phase,
+                row.runtime,
+                row.estimator,
+                f"{row.calls}",
+                f"{row.mape_time_percent:.1f} %",
+                f"{row.worst_time_percent:.0f} %",
+                f"{row.rank_time:.3f}",
+                f"{row.mape_energy_percent:.1f} %",
+            )
+    CONSOLE.print(scored)
+    if "measured" not in kinds:
+        CONSOLE.print(
+            "No energy counter here: energy is a power model times time, and its agreement says no more than that."
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+#!/bin/bash
+# A sweep on the nodes of a Slurm job: a Ray head on the first node, workers on the others, the sweep beside the head.
+#
+#   sbatch --nodes 4 --cpus-per-task 16 --gpus-per-node 1 scripts/slurm/slurm_sweep.sh configs/deeprx-2021.yaml [OPTION...]
+#
+# Options go to leanrx sweep, such as --runs /shared/runs --cores 4. The run folder, and this directory, must lie on a file
+# system that all nodes share. A job that ran into its time limit goes on where it was when it is submitted again.
+#SBATCH --job-name=leanrx
+#SBATCH --ntasks-per-node=1
+#SBATCH --exclusive
+
+set -euo pipefail
+
+if [[ $# -lt 1 ]]; then
+    echo "usage: sbatch --nodes N $0 CONFIG [OPTION of leanrx sweep]..." >&2
+    exit 2
+fi
+if [[ -z ${SLURM_JOB_NODELIST:-} ]]; then
+    echo "$0: not in a Slurm job; submit it with sbatch" >&2
+    exit 2
+fi
+
+export RAY_USAGE_STATS_ENABLED=0 # nothing is sent anywhere
+port=${RAY_PORT:-6379}
+cpus=${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}
+gpus=${SLURM_GPUS_ON_NODE:-0}
+mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+# A task on one node, which it shares with the others of this job.
+step=(srun --overlap --nodes=1 --ntasks=1 --cpus-per-task="$cpus")
+head=$("${step[@]}" --nodelist="${nodes[0]}" hostname --ip-address | tr ' ' '\n' | grep -m 1 -v -e : -e '^127\.')
+
+started=()
+trap 'kill "${started[@]}" 2>/dev/null || true; wait' EXIT
+
+"${step[@]}" --nodelist="${nodes[0]}" ray start --block --head --node-ip-address="$head" --port="$port" \
+    --include-dashboard=false --num-cpus="$cpus" --num-gpus="$gpus" &
+started+=($!)
+for node in "${nodes[@]:1}"; do
+    "${step[@]}" --nodelist="$node" ray start --block --address="$head:$port" --num-cpus="$cpus" --num-gpus="$gpus" &
+    started+=($!)
+done
+
+for ((tries = 60; tries > 0; tries--)); do # workers may come later: the sweep takes them as they come
+    if "${step[@]}" --nodelist="${nodes[0]}" ray status --address="$head:$port" >/dev/null 2>&1; then break; fi
+    sleep 2
+done
+"${step[@]}" --nodelist="${nodes[0]}" leanrx sweep "$@" --ray "$head:$port"

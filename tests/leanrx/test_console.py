@@ -1,0 +1,54 @@
+"""What a person sees while errors are counted."""
+
+import io
+
+from rich.console import Console
+
+from leanrx.cli.console import ConsoleWatcher
+from receivers.evaluation.error_counts import Counts
+from receivers.evaluation.monte_carlo import PointState
+
+
+def counts(errors: int, blocks: int = 0, wrong: int = 0) -> Counts:
+    """1000 slots of 100 bits, of which the first ``errors`` have one wrong."""
+    return Counts(
+        slots=1000,
+        bits=100_000,
+        bit_errors=errors,
+        slot_errors=errors,
+        transport_blocks=blocks,
+        block_errors=wrong,
+        bit_errors_sq=errors,
+        bit_errors_x_bits=100 * errors,
+        bits_sq=10_000_000,
+        bit_errors_cu=errors,
+        bit_errors_sq_x_bits=100 * errors,
+        bit_errors_x_bits_sq=10_000 * errors,
+        bits_cu=1e9,
+    )
+
+
+def shown(state: PointState, terminal: bool) -> str:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=140, color_system=None)
+    ConsoleWatcher(console).counting(iter([state]), list(state.counts))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_rates_have_intervals_and_no_errors_are_a_bound() -> None:
+    state = PointState(0.0, 9.0, {"LS": counts(400, 1000, 100), "LMMSE": counts(0, 1000, 0)}, "most slots")
+    low, high = state.counts["LS"].ber_interval()
+    half = 50 * (high - low) / 4e-3
+    for terminal in (False, True):
+        text = shown(state, terminal)
+        assert f"4.0e-03 ±{half:.0f}%" in text
+        assert "BLER 1.0e-01 ±" in text
+        assert "< 1.5e-03" in text  # three in a thousand slots, half of the bits of each
+        assert "BLER < 3.8e-03" in text
+        assert "0.0e+00" not in text
+        assert "1000" in text
+        assert "most slots" in text
+
+
+def test_uncoded_points_show_no_bler() -> None:
+    assert "BLER" not in shown(PointState(0.0, 9.0, {"LS": counts(400)}, "targets met"), False)

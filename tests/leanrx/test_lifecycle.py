@@ -1,0 +1,373 @@
+"""Life cycles of a run whose every figure is known: bills, sharing, goodput, break-evens, and runs without energy."""
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from energy.ecal import hop, transport_energy_j
+from energy.metering.table import EnergyRow
+from leanrx.experiment.plan import planned
+from leanrx.experiment.run import Run
+from leanrx.experiment.sweep_config import Ecal as Settings
+from leanrx.experiment.sweep_config import Sweep
+from leanrx.experiment.workflow import ecal_all
+from leanrx.life_cycle.inventory import METERED, RUNNING_TEACHER, TRAINING_TEACHER, Ledger, slot_bits
+from leanrx_core.errors import UserError
+from leanrx_core.files import write_atomic
+from receivers.evaluation.error_counts import BlockCount
+from receivers.neural.registry import build
+from receivers.neural.weights import Card, save
+
+CONFIG = Sweep.parse(
+    {
+        "label": "known",
+        "scenario": {
+            "name": "tiny",
+            "grid": {"num_prb": 1, "subcarrier_spacing_hz": 30000},
+            "channels": {"train": ["TDL-B"], "test": ["TDL-A"]},
+        },
+        "teacher": {"receiver": "deeprx-w0.0625-d3"},
+        "students": {"receivers": ["deeprx-w0.03125-d3", "deeprx-w0.015625-d3"]},
+        "evaluation": {"sinr_db": [0, 10]},
+        "report": {"sinr_db": 9},
+    },
+    "known",
+)
+SMALL, TINY = "deeprx-w0.03125-d3", "deeprx-w0.015625-d3"
+TRAINING_J = {
+    "teacher": 1000.0,
+    f"{SMALL}-kd": 300.0,
+    f"{SMALL}-scratch": 200.0,
+    f"{TINY}-kd": 250.0,
+    f"{TINY}-scratch": 150.0,
+}
+SLOT_J = {
+    "LS": 1e-3,
+    "teacher": 10e-3,
+    f"{SMALL}-kd": 5.0e-3,
+    f"{SMALL}-scratch": 5.1e-3,
+    f"{TINY}-kd": 3e-3,
+    f"{TINY}-scratch": 2.9e-3,
+}
+BER = {
+    "LS": 0.2,
+    "teacher": 0.1,
+    f"{SMALL}-kd": 0.12,
+    f"{SMALL}-scratch": 0.14,
+    f"{TINY}-kd": 0.3,
+    f"{TINY}-scratch": 0.3,
+}
+TRAINED, TEST, BITS = 8000, 400, 624
+APPLICATION_BITS = 2 * 2 * 14 * 12 * 32
+METER, FORMULA = METERED, "FLOPs/W"
+
+
+def energy(name: str, digest: str, phase: str, source: str, slots: int, energy_j: float) -> dict[str, Any]:
+    return asdict(
+        EnergyRow(
+            name,
+            digest,
+            "m",
+            phase,
+            source,
+            "measured" if source == METER else "modelled",
+            "i",
+            slots,
+            1,
+            1,
+            1,
+            1.0,
+            energy_j,
+            0.0,
+        )
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A complete run with made-up joules and errors; the formula says a tenth of the meter, twins exactly equal."""
+    return recorded(Run(tmp_path / "known", CONFIG), TRAINING_J, SLOT_J, BER)
+
+
+def recorded(run: Run, training_j: dict[str, float], slot_j: dict[str, float], ber: dict[str, float]) -> Run:
+    write_atomic(run.folder / "config.yaml", run.config.to_yaml())
+    digests = {"LS": "classical/ls/1"}
+    for plan in planned(run.config):
+        net = build(plan.receiver)
+        card = Card(
+            name=plan.name,
+            receiver=plan.receiver,
+            role=plan.role,
+            num_rx=2,
+            num_bits=4,
+            parameters=1,
+            scenario="tiny",
+            channels=("TDL-B",),
+            trained_sinr_db=(0, 20),
+            seed=1,
+            training={"teacher_slots": dict.fromkeys(plan.teachers, TRAINED)},
+        )
+        digests[plan.name] = save(run.receivers_folder / plan.name, net, card).digest
+    rows, counts = [], []
+    for name, digest in digests.items():
+        equal = name.replace("-scratch", "-kd")
+        rows.append(energy(name, digest, "inference", METER, 1000, 1000 * slot_j[name]))
+        rows.append(energy(name, digest, "inference", FORMULA, 1000, 100 * slot_j.get(equal, slot_j[name])))
+        if name in training_j:
+            rows.append(energy(name, digest, "training", METER, TRAINED, training_j[name]))
+            rows.append(energy(name, digest, "training", FORMULA, TRAINED, 0.1 * training_j[name]))
+        for sinr_db in (0.0, 10.0):
+            errors = round(ber[name] * BITS * TEST / 2) if sinr_db else BITS * TEST // 4
+            counts.append(
+                asdict(
+                    BlockCount(
+                        receiver=name,
+                        digest=digest,
+                        stream="s",
+                        device="cpu",
+                        code_rate=0.0,
+                        interference_fraction=0.0,
+                        sinr_db=sinr_db,
+                        block=0,
+                        slots=TEST // 2,
+                        bits=BITS * TEST // 2,
+                        bit_errors=errors,
+                        slot_errors=150,
+                        bit_errors_sq=errors**2 // 190,
+                        bit_errors_x_bits=errors * BITS,
+                        bits_sq=BITS**2 * TEST // 2,
+                        realised_sinr_db=sinr_db,
+                    )
+                )
+            )
+    write_atomic(run.energy_path, pd.DataFrame(rows).to_parquet())
+    write_atomic(run.ber_path, pd.DataFrame(counts).to_parquet())
+    return run
+
+
+def test_bits_of_a_slot() -> None:
+    assert slot_bits(CONFIG.scenario.grid) == APPLICATION_BITS
+
+
+def test_the_split_of_a_student(run: Run) -> None:
+    bill = Ledger(run).bill(f"{SMALL}-kd", METER, inferences=10_000)
+    passes_j = TRAINED * 10e-3
+    assert bill.kind == "measured"
+    assert bill.ecal.components_j == pytest.approx(
+        {
+            "collection": 0,
+            "teacher": 1000,
+            "distillation": passes_j,
+            "training": 300 - passes_j,
+            "evaluation": TEST * 5e-3,
+            "inference_collection": 0,
+            "inference": 10_000 * 5e-3,
+            "virtualisation": 0,
+        }
+    )
+    assert bill.ecal.bits == (2 * TRAINED + TEST + 10_000) * APPLICATION_BITS
+    assert bill.ecal.absolute_j == pytest.approx(1000 + 300 + TEST * 5e-3 + 50)
+
+
+def test_a_shared_teacher_costs_the_family_what_it_cost(run: Run) -> None:
+    ledger = Ledger(run, Settings(teacher="shared"))
+    students = [ledger.bill(n, METER).ecal for n in ledger.students]
+    assert sum(e.components_j["teacher"] for e in students) == pytest.approx(1000)
+    assert students[0].development_bits == (1.5 * TRAINED + TEST) * APPLICATION_BITS
+
+
+def test_everyone_that_a_student_rests_on_is_on_its_bill_once(tmp_path: Path) -> None:
+    """Two teachers heard as one, an assistant, its student, and a bound: joules that tell who is in a sum."""
+    kd = f"{SMALL}-kd"
+    ensemble, assistant, privileged = f"{kd}-s1+s2", f"{kd}-s1", f"{kd}-perfect-CSI"
+    pupil = f"{kd}-{assistant}"
+    ways = ["teacher-s1 + teacher-s2", "teacher-s1", assistant, "perfect CSI"]
+    changes = {
+        "teacher": {"receiver": "deeprx-w0.0625-d3", "seeds": [1, 2]},
+        "students": {
+            "receivers": [SMALL],
+            "distillation": [{"teacher": w, "generations": 2 if w == assistant else 1} for w in ways],
+        },
+    }
+    config = Sweep.parse({**CONFIG.model_dump(), **changes}, "chain")
+    training_j = {
+        "teacher-s1": 1000.0,
+        "teacher-s2": 2000.0,
+        ensemble: 510.0,
+        assistant: 520.0,
+        pupil: 540.0,
+        f"{pupil}-g2": 550.0,
+        privileged: 580.0,
+        f"{SMALL}-scratch": 200.0,
+    }
+    slot_j = {**dict.fromkeys(["LS", *training_j], 1e-3), "teacher-s1": 10e-3, "teacher-s2": 20e-3, assistant: 5e-3}
+    run = recorded(Run(tmp_path / "chain", config), training_j, slot_j, dict.fromkeys(slot_j, 0.1))
+    ledger = Ledger(run)
+    charged = {name: ledger.bill(name, METER, "charged") for name in training_j}
+    assert charged[ensemble].teachers_j == {"teacher-s1": 1000, "teacher-s2": 2000}
+    assert charged[assistant].teachers_j == {"teacher-s1": 1000}
+    assert charged[pupil].teachers_j == {"teacher-s1": 1000, assistant: 520}
+    assert charged[f"{pupil}-g2"].teachers_j == {"teacher-s1": 1000, assistant: 520, pupil: 540}
+    assert charged[privileged].teachers_j == {}
+    assert charged[ensemble].ecal.components_j["distillation"] == pytest.approx(TRAINED * 30e-3)
+    assert charged[pupil].ecal.components_j["distillation"] == pytest.approx(
+        TRAINED * 5e-3
+    )  # hears the assistant alone
+    assert charged[privileged].ecal.components_j["distillation"] == 0
+    for name, energy_j in training_j.items():
+        parts = charged[name].ecal.components_j
+        told = sum(parts.get(part, 0.0) for part in ("teacher", "distillation", "training"))
+        assert told == pytest.approx(energy_j + sum(charged[name].teachers_j.values()))
+
+    shared = {name: ledger.bill(name, METER, "shared").teachers_j for name in training_j}
+    assert shared[pupil] == {"teacher-s1": pytest.approx(1000 / 4), assistant: 520}  # an assistant is no common teacher
+    for teacher in ("teacher-s1", "teacher-s2"):
+        assert sum(bill.get(teacher, 0.0) for bill in shared.values()) == pytest.approx(training_j[teacher])
+    assert ledger.root(privileged) is None
+    assert ledger.root(pupil) == "teacher-s1"
+
+
+def test_classical_receivers_and_twins_owe_the_teacher_nothing(run: Run) -> None:
+    ledger = Ledger(run)
+    for name in ("LS", f"{SMALL}-scratch", "teacher"):
+        assert not {"teacher", "distillation"} & set(ledger.bill(name, METER).ecal.components_j)
+    assert ledger.bill("LS", METER).ecal.development_j == pytest.approx(TEST * 1e-3)
+    assert ledger.roles["LS"] == "classical"
+
+
+def test_estimates_stand_beside_the_meter_with_their_own_mark(run: Run) -> None:
+    ledger = Ledger(run)
+    assert ledger.sources == [METER, FORMULA]
+    metered, modelled = (ledger.bill("teacher", s) for s in ledger.sources)
+    assert modelled.ecal.absolute_j == pytest.approx(0.1 * metered.ecal.absolute_j)
+    assert (metered.kind, modelled.kind) == ("measured", "modelled")
+
+
+def test_hops_and_virtualisation(run: Run) -> None:
+    settings = Settings(hops=1, development_hops=2, virtualisation=0.1, inferences=1000)
+    ecal = Ledger(run, settings).bill("teacher", METER).ecal
+    generic = (hop("generic"),)
+    assert ecal.components_j["collection"] == 2 * transport_energy_j((TRAINED + TEST) * APPLICATION_BITS, generic)
+    assert ecal.components_j["inference_collection"] == transport_energy_j(1000 * APPLICATION_BITS, generic)
+    assert Ledger(run, settings).bill("teacher", METER).kind == "assumed"
+    assert ecal.absolute_j == pytest.approx(1.1 * (ecal.development_j + 1000 * ecal.inference_j_per_inference))
+
+
+def found(ledger: Ledger, student: str, against: str, per: str = "slot", source: str = METER, teacher: str = "charged"):
+    wanted = (student, against, per, source, teacher)
+    (one,) = [r for r in ledger.repayments() if (r.student, r.against, r.per, r.source, r.teacher) == wanted]
+    return one
+
+
+def test_break_even_against_the_teacher(run: Run) -> None:
+    ledger, student = Ledger(run), f"{SMALL}-kd"
+    running = found(ledger, student, RUNNING_TEACHER)
+    assert running.slots == pytest.approx((1000 + 300 + TEST * 5e-3) / (10e-3 - 5e-3))
+    training = found(ledger, student, TRAINING_TEACHER)
+    assert training.slots == pytest.approx((300 + TEST * (5e-3 - 10e-3)) / (10e-3 - 5e-3))
+    shared = found(ledger, student, RUNNING_TEACHER, teacher="shared")
+    assert shared.slots == pytest.approx((500 + 300 + TEST * 5e-3) / (10e-3 - 5e-3))
+    assert running.low < running.slots < running.high
+    exact = found(ledger, student, RUNNING_TEACHER, source=FORMULA)
+    assert exact.slots == pytest.approx(running.slots)
+    assert exact.low == pytest.approx(exact.high)
+
+
+def test_break_even_for_equal_correct_bits(run: Run) -> None:
+    """Work for B correct bits costs B / (1 - BER) bits' worth of slots on each side."""
+    ledger, student = Ledger(run), f"{SMALL}-kd"
+    assert (ledger.share, ledger.sinr_db) == (0, 10)
+    per_bit = {n: SLOT_J[n] / (BITS * (1 - BER[n])) for n in (student, "teacher")}
+    bits = (1000 + 300 + TEST * 5e-3) / (per_bit["teacher"] - per_bit[student])
+    got = found(ledger, student, RUNNING_TEACHER, "correct bit")
+    assert got.slots == pytest.approx(bits / (BITS * (1 - BER[student])), rel=1e-4)  # errors are whole numbers
+    (row,) = [r for r in ledger.correct_bit_rows() if (r["receiver"], r["sinr_db"]) == (student, 10)]
+    assert row["sources"][METER]["inference_j_per_correct_bit"] == pytest.approx(per_bit[student], rel=1e-4)
+    assert row["sources"][METER]["inference_j_per_bit_of_correct_slots"] == pytest.approx(SLOT_J[student] / (BITS / 4))
+
+
+def test_a_twin_is_repaid_by_fewer_errors_alone(run: Run) -> None:
+    ledger = Ledger(run)
+    assert found(ledger, f"{SMALL}-kd", f"{SMALL}-scratch").outcome == "never repaid"
+    better = found(ledger, f"{SMALL}-kd", f"{SMALL}-scratch", "correct bit")
+    saved = 5e-3 / (BITS * 0.86) - 5e-3 / (BITS * 0.88)
+    extra = 1000 + 300 - 200 + TEST * (5e-3 - 5.1e-3)
+    assert better.slots == pytest.approx(extra / saved / (BITS * 0.88), rel=1e-3)
+    assert found(ledger, f"{TINY}-kd", f"{TINY}-scratch", "correct bit").outcome == "never repaid"
+
+
+def test_the_spread_is_that_of_equal_nets(run: Run) -> None:
+    ledger = Ledger(run)
+    differences = [math.log(5.0 / 5.1), math.log(3 / 2.9)]
+    assert ledger.spread.degrees == 2
+    assert ledger.spread.relative_sd == pytest.approx(math.sqrt(sum(d * d / 2 for d in differences) / 2))
+    assert ledger.spread.coverage == pytest.approx(stats.t.ppf(0.975, 2))
+
+
+def test_never_against_what_costs_less_per_slot(run: Run) -> None:
+    ledger = Ledger(run)
+    never = found(ledger, f"{SMALL}-kd", "LS")
+    assert (never.slots, never.low, never.high, never.outcome) == (None, None, None, "never repaid")
+    headline = ledger.sentences()[0]
+    assert f"Against running the teacher, {TINY}-kd" in headline
+    assert "against deeprx-w0.015625-d3-scratch, LS it never does" in headline
+    assert "its BER is 0.3, the teacher's 0.1" in headline
+    slots = (1000 + 250 + TEST * 3e-3) / 7e-3
+    assert (
+        f"after {slots * 0.5e-3:.3g} s of continuous traffic" in headline
+    )  # a slot at 30 kHz lasts half a millisecond
+
+
+def test_the_file_says_all_of_it(run: Run) -> None:
+    written = json.loads(json.dumps(ecal_all(run).as_json(), allow_nan=False))
+    assert written == json.loads(run.ecal_path.read_text())
+    bill = written["life_cycle"][f"{SMALL}-kd"][METER]
+    for key in ("ecal_j_per_bit", "absolute_j", "development_j", "inference_j_per_inference", "components_j", "bits"):
+        assert key in bill
+    assert sum(bill["components_j"].values()) == pytest.approx(bill["absolute_j"])
+    assert any("no network" in n for n in written["notes"])
+
+
+def drop(run: Run, **where: str) -> None:
+    table = run.energy()
+    gone = pd.Series(True, index=table.index)
+    for column, value in where.items():
+        gone &= table[column] == value
+    write_atomic(run.energy_path, table[~gone].to_parquet())
+
+
+def test_runs_without_energy_are_refused(run: Run) -> None:
+    drop(run, receiver=f"{SMALL}-kd", phase="training")
+    with pytest.raises(UserError, match=f"{SMALL}-kd was trained without a meter"):
+        Ledger(run)
+    drop(run, receiver=f"{TINY}-scratch", phase="inference")
+    drop(run, receiver=f"{SMALL}-kd")
+    with pytest.raises(UserError, match=f"no energy of inference of {SMALL}-kd.*run: leanrx energy"):
+        Ledger(run)
+    run.energy_path.unlink()
+    with pytest.raises(UserError, match="run: leanrx energy"):
+        Ledger(run)
+
+
+def test_a_run_that_was_not_evaluated_is_refused(run: Run) -> None:
+    counts = run.counts()
+    write_atomic(run.ber_path, counts[counts["receiver"] != "teacher"].to_parquet())
+    with pytest.raises(UserError, match="no counts of teacher; run: leanrx evaluate"):
+        Ledger(run)
+    run.ber_path.unlink()
+    with pytest.raises(UserError, match="run: leanrx evaluate"):
+        Ledger(run)
+
+
+def test_energy_of_other_weights_is_refused(run: Run) -> None:
+    table = run.energy()
+    table.loc[table["receiver"] == "teacher", "digest"] = "old"
+    write_atomic(run.energy_path, table.to_parquet())
+    with pytest.raises(UserError, match="no energy of inference of teacher as it is now"):
+        Ledger(run)

@@ -1,0 +1,215 @@
+"""What a sweep trains: names, teachers, order, and who shares a stream."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from leanrx.experiment.plan import ancestors, cohorts, planned, teacher_of, twin_of
+from leanrx.experiment.sweep_config import Sweep
+from leanrx_core.errors import UserError
+
+
+def sweep(teacher: dict[str, Any] | None = None, **students: Any) -> Sweep:
+    students = {"receivers": ["hybrid-w8-d2"], **students}
+    return Sweep.parse(
+        {
+            "label": "x",
+            "scenario": "tdl-6prb",
+            "seed": 3,
+            "teacher": teacher or {},
+            "students": students,
+            "evaluation": {"sinr_db": [0]},
+        },
+        "x.yaml",
+    )
+
+
+def names(config: Sweep) -> list[str]:
+    return [p.name for p in planned(config)]
+
+
+def test_one_of_each_has_short_names() -> None:
+    assert names(sweep()) == ["teacher", "hybrid-w8-d2-kd", "hybrid-w8-d2-scratch"]
+
+
+def test_a_grid_is_every_combination_named_by_what_differs() -> None:
+    config = sweep(distillation={"temperature": [1, 4], "alpha": [0.5, 0.9]})
+    kd = "hybrid-w8-d2-kd"
+    assert names(config) == [
+        "teacher",
+        f"{kd}-T1-a0.5",
+        f"{kd}-T1-a0.9",
+        f"{kd}-T4-a0.5",
+        f"{kd}-T4-a0.9",
+        "hybrid-w8-d2-scratch",
+    ]
+    ways = [p.distillation for p in planned(config) if p.distillation]
+    assert [(w.temperature, w.alpha) for w in ways] == [(1, 0.5), (1, 0.9), (4, 0.5), (4, 0.9)]
+    assert Sweep.parse(config.model_dump(mode="json"), "again") == config
+
+
+def test_a_list_of_ways_and_several_seeds() -> None:
+    config = sweep(distillation=[{"alpha": 0.1}, {"alpha": 0.9, "temperature": [1, 2]}], seeds=[1, 2])
+    assert names(config)[1:5] == [f"hybrid-w8-d2-kd-T{w}-s1" for w in ("2-a0.1", "1-a0.9", "2-a0.9")] + [
+        "hybrid-w8-d2-scratch-s1"
+    ]
+    assert twin_of("hybrid-w8-d2-kd-T1-a0.9-s2", config) == "hybrid-w8-d2-scratch-s2"
+
+
+def test_several_teachers_each_teach_every_student() -> None:
+    config = sweep({"receiver": ["deeprx-d5", "deeprx-d3"]})
+    kd = "hybrid-w8-d2-kd"
+    assert names(config) == [
+        "teacher-deeprx-d5",
+        "teacher-deeprx-d3",
+        f"{kd}-deeprx-d5",
+        f"{kd}-deeprx-d3",
+        "hybrid-w8-d2-scratch",
+    ]
+    assert teacher_of(f"{kd}-deeprx-d3", config) == "teacher-deeprx-d3"
+    assert teacher_of("hybrid-w8-d2-scratch", config) == "teacher-deeprx-d5"
+
+
+def test_an_ensemble_an_assistant_a_bound_and_the_born_again() -> None:
+    config = sweep(
+        {"receiver": "deeprx-d3", "seeds": [1, 2]},
+        receivers=["hybrid-w8-d2", "hybrid-w16-d4"],
+        seeds=[5, 6],
+        distillation=[
+            {"teacher": "teacher-s1 + teacher-s2"},
+            {"teacher": "perfect CSI"},
+            {"teacher": "teacher-s1", "generations": 3},
+        ],
+    )
+    plan = {p.name: p for p in planned(config)}
+    assert plan["hybrid-w8-d2-kd-s1+s2-s5"].teachers == ("teacher-s1", "teacher-s2")
+    assert plan["hybrid-w8-d2-kd-perfect-CSI-s5"].teachers == ("perfect CSI",)
+    assert plan["hybrid-w8-d2-kd-s1-s5"].teachers == ("teacher-s1",)
+    assert plan["hybrid-w8-d2-kd-s1-g3-s6"].teachers == ("hybrid-w8-d2-kd-s1-g2-s6",)
+    assert [p.name for p in ancestors("hybrid-w8-d2-kd-s1-g3-s6", list(plan.values()))] == [
+        "teacher-s1",
+        "hybrid-w8-d2-kd-s1-s6",
+        "hybrid-w8-d2-kd-s1-g2-s6",
+    ]
+    assert ancestors("hybrid-w8-d2-kd-perfect-CSI-s5", list(plan.values())) == []
+
+
+def test_a_student_may_be_an_assistant_of_a_smaller_one() -> None:
+    ways = [{"teacher": "teacher"}, {"teacher": "hybrid-w16-d4-kd-teacher"}]
+    plan = {p.name: p for p in planned(sweep(receivers=["hybrid-w8-d2", "hybrid-w16-d4"], distillation=ways))}
+    assistant = "hybrid-w16-d4-kd-teacher"
+    assert plan[f"hybrid-w8-d2-kd-{assistant}"].teachers == (assistant,)
+    assert plan[f"hybrid-w16-d4-kd-{assistant}"].teachers == (assistant,)  # born again
+    order = list(plan)
+    assert order.index(assistant) < order.index(f"hybrid-w8-d2-kd-{assistant}")
+
+
+def test_unknown_teachers_and_circles_are_refused() -> None:
+    with pytest.raises(UserError, match=r"no 'nobody' for hybrid-w8-d2-kd; there are: teacher, hybrid-w8-d2-kd"):
+        planned(sweep(distillation={"teacher": "nobody"}))
+    with pytest.raises(UserError, match="hybrid-w8-d2-kd listens to hybrid-w8-d2-kd; break the circle"):
+        planned(sweep(distillation={"teacher": "hybrid-w8-d2-kd"}))
+    ways = [{"teacher": "hybrid-w8-d2-kd-b", "alpha": 0.1}, {"teacher": "a"}]
+    with pytest.raises(UserError, match="no 'hybrid-w8-d2-kd-b'"):
+        planned(sweep(distillation=ways))
+
+
+def test_a_teacher_may_not_be_heard_twice() -> None:
+    twice = {"teacher": "hybrid-w8-d2-scratch + hybrid-w8-d2-scratch-s1"}
+    with pytest.raises(UserError, match="hear a receiver twice: hybrid-w8-d2-scratch-s1, hybrid-w8-d2-scratch-s1"):
+        planned(sweep(seeds=[1, 2], distillation=twice))
+
+
+def test_ways_that_are_spelt_alike_are_all_trained() -> None:
+    paths = [[{"student": f"blocks.{n}.move", "teacher": "conv_in"}] for n in range(3)]
+    plan = planned(sweep(distillation={"transfers": paths}))
+    assert [p.name for p in plan if p.role == "student"] == [f"hybrid-w8-d2-kd-feature{n}" for n in ("", "-2", "-3")]
+    followed = [p.distillation.transfers[0].student for p in plan if p.distillation]
+    assert followed == ["blocks.0.move", "blocks.1.move", "blocks.2.move"]
+
+
+def test_ways_that_differ_in_generations_alone_are_refused() -> None:
+    with pytest.raises(UserError, match=r"distillation\.generations: two ways differ in it alone; write the larger"):
+        planned(sweep(distillation={"generations": [1, 2, 3]}))
+
+
+def test_names_that_no_file_can_have_are_refused() -> None:
+    with pytest.raises(UserError, match=r"has \d{3} characters, above 200"):
+        planned(
+            sweep(
+                {"receiver": "deeprx-d3", "seeds": list(range(60))},
+                distillation=[{"teacher": "+".join(f"teacher-s{n}" for n in range(60))}, {"teacher": "teacher-s1"}],
+            )
+        )
+
+
+def test_a_twin_may_teach() -> None:
+    """Born again as its authors have it: the first teacher is the same net, trained from scratch."""
+    config = sweep(distillation=[{"teacher": "hybrid-w8-d2-scratch"}, {"teacher": "teacher"}])
+    kd = "hybrid-w8-d2-kd"
+    assert [[p.name for p in cohort] for cohort in cohorts(planned(config))] == [
+        ["teacher"],
+        ["hybrid-w8-d2-scratch"],
+        [f"{kd}-hybrid-w8-d2-scratch", f"{kd}-teacher"],
+    ]
+
+
+def test_who_shares_a_stream() -> None:
+    config = sweep(
+        {"receiver": ["deeprx-d5", "deeprx-d3"]},
+        seeds=[1, 2],
+        distillation=[{"teacher": "teacher-deeprx-d3", "generations": 2}, {"teacher": "perfect CSI"}],
+    )
+    kd = "hybrid-w8-d2-kd"
+    assert [[p.name for p in cohort] for cohort in cohorts(planned(config))] == [
+        ["teacher-deeprx-d5", "teacher-deeprx-d3"],
+        [f"{kd}-deeprx-d3-s1", f"{kd}-perfect-CSI-s1", "hybrid-w8-d2-scratch-s1"],
+        [f"{kd}-deeprx-d3-s2", f"{kd}-perfect-CSI-s2", "hybrid-w8-d2-scratch-s2"],
+        [f"{kd}-deeprx-d3-g2-s1"],
+        [f"{kd}-deeprx-d3-g2-s2"],
+    ]
+
+
+def test_scenarios_are_runs_of_their_own(tmp_path) -> None:
+    data = {"label": "x", "scenario": ["tdl-6prb", "pusch-fr1"], "students": {"receivers": ["deeprx-d3"]}}
+    path = tmp_path / "x.yaml"
+    path.write_text(yaml.safe_dump({**data, "evaluation": {"sinr_db": [0]}}))
+    assert [(c.label, c.scenario.name) for c in Sweep.load_all(path)] == [
+        ("x-tdl-6prb", "tdl-6prb"),
+        ("x-pusch-fr1", "pusch-fr1"),
+    ]
+    path.write_text(yaml.safe_dump({**data, "scenario": ["tdl-6prb", "tdl-6prb"], "evaluation": {"sinr_db": [0]}}))
+    with pytest.raises(UserError, match="tdl-6prb twice"):
+        Sweep.load_all(path)
+    path.write_text(yaml.safe_dump({**data, "scenario": "tdl-6prb", "evaluation": {"sinr_db": [0]}}))
+    assert [c.label for c in Sweep.load_all(path)] == ["x"]
+
+
+def test_the_sweep_of_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "receivers-and-distillation.md").read_text()
+    written = yaml.safe_load(page.split("```yaml")[1].split("```")[0])
+    plan = {p.name: p for p in planned(sweep(written["teacher"], **written["students"]))}
+    ways = 3 * 2 + 1 + 1 + 2
+    assert len(plan) == 2 * 2 + 2 * 3 * (ways + 1)
+    smaller = [p for name, p in plan.items() if name.startswith("deeprx-w0.125-d5-kd-hybrid") and p.seed == 3]
+    assert [p.teachers for p in smaller] == [("hybrid-w16-d4-kd-deeprx-w0.5-s1-T2-a0.5-s3",)]
+
+
+@pytest.mark.parametrize(
+    ("students", "words"),
+    [
+        ({"receivers": ["deeprx-d5", "deeprx-d5"]}, "names deeprx-d5 twice"),
+        ({"receivers": []}, "is empty"),
+        ({"seeds": [1, 1]}, "names 1 twice"),
+        ({"distillation": {"temperature": [1, 1]}}, "twice"),
+        ({"distillation": {"temperature": [2, 0]}}, r"students\.distillation\.1\.temperature"),
+        ({"distillation": {"alpha": 1.5}}, r"students\.distillation\.0\.alpha"),
+        ({"distillation": {"alpha": []}}, "is empty"),
+        ({"teacher": {"seeds": [1, 2], "trained": {"deeprx": "x"}}}, "trained: one receiver would stand for several"),
+    ],
+)
+def test_mistakes_are_named(students: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        sweep(**students)

@@ -1,0 +1,109 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from carbon.accounting import Intensity, Site
+from leanrx.experiment.plan import planned, twin_of
+from leanrx.experiment.sweep_config import Sweep
+from leanrx.report.analysis import mape, shared_points
+from leanrx.report.comparisons import pareto
+from leanrx.report.emissions import Footing, emission_table, emissions
+from receivers.evaluation.required_sinr import gap_db
+
+CONFIG = Sweep.parse(
+    {
+        "label": "x",
+        "scenario": "tdl-6prb",
+        "students": {"receivers": ["deeprx-d5", "deeprx-d3"], "seeds": [4, 5]},
+        "evaluation": {"sinr_db": [0]},
+    },
+    "x",
+)
+
+
+def test_the_front_holds_what_nothing_beats() -> None:
+    energy = pd.Series([1.0, 2.0, 2.0, 3.0, 4.0])
+    ber = pd.Series([0.5, 0.2, 0.3, 0.2, 0.1])
+    assert pareto(energy, ber).tolist() == [True, True, False, False, True]
+
+
+def test_mape_by_estimator() -> None:
+    table = pd.DataFrame(
+        {"estimator": ["a", "a", "b"], "metered_j_per_slot": [1.0, 2.0, 4.0], "estimated_j_per_slot": [0.5, 3.0, 4.0]}
+    )
+    assert mape(table) == pytest.approx({"a": 50.0, "b": 0.0})
+
+
+def test_shared_points_leave_out_what_one_receiver_lacks() -> None:
+    table = pd.DataFrame(
+        {
+            "interference_fraction": [0.0] * 5 + [0.5],
+            "receiver": ["a", "b", "a", "b", "a", "a"],
+            "sinr_db": [3.0, 3.0, 0.0, 0.0, 6.0, 9.0],
+        }
+    )
+    assert shared_points(table, 0.0) == [0.0, 3.0]
+
+
+def test_plan_and_twins() -> None:
+    assert [p.name for p in planned(CONFIG)][:3] == ["teacher", "deeprx-d5-kd-s4", "deeprx-d5-scratch-s4"]
+    assert len(planned(CONFIG)) == 1 + 2 * 2 * 2
+    assert twin_of("deeprx-d3-kd-s5", CONFIG) == "deeprx-d3-scratch-s5"
+    assert twin_of("deeprx-d3-scratch-s5", CONFIG) is None
+
+
+def test_a_student_that_needs_less_than_its_twin_has_gained() -> None:
+    """The sign of the table's columns: gain = twin minus student, loss = student minus teacher, in dB needed."""
+    rows = [
+        {
+            "receiver": name,
+            "sinr_db": s,
+            "block": b,
+            "bits": 10**6,
+            "bit_errors": round(1e5 * 10 ** (-(s + better) / 10)),
+        }
+        for name, better in (("teacher", 3.0), ("kd", 2.0), ("scratch", 0.0))
+        for s in (0.0, 5.0, 10.0)
+        for b in range(4)
+    ]
+    counts = pd.DataFrame(rows)
+    assert gap_db(counts, "scratch", "kd", 0.02).gap_db == pytest.approx(2.0, abs=0.01)
+    assert gap_db(counts, "kd", "teacher", 0.02).gap_db == pytest.approx(1.0, abs=0.01)
+    assert np.isnan(gap_db(counts, "scratch", "kd", 1e-4).gap_db)
+
+
+def test_emissions_of_coded_slots_by_hand() -> None:
+    """3.6 J a slot at 500 g/kWh and PUE 2 are 1 mg; 0.8 blocks of 100 bits arrive in a slot, or none."""
+    goodput = pd.DataFrame(
+        {
+            "receiver": ["good", "deaf"],
+            "interference_fraction": 0.0,
+            "sinr_db": 10.0,
+            "transport_blocks": 50,
+            "bler": [0.2, 1.0],
+            "bits_of_correct_slots_per_slot": [80.0, 0.0],
+            "correct_bits_per_slot": [190.0, 100.0],
+        }
+    )
+    ledger = SimpleNamespace(goodput=goodput, interference_fraction=0.0, share=0.0, sinr_db=10.0)
+    energy = pd.DataFrame(
+        {
+            "receiver": ["good", "deaf"],
+            "source": "CodeCarbon",
+            "kind": "modelled",
+            "energy_j_per_slot": 3.6,
+            "duration_s_per_slot": 0.1,
+        }
+    )
+    site = Site(intensity=Intensity(name="half", place="x", year=2020, g_per_kwh=500, source="made up"), pue=2)
+    for unit, per_slot in (("slot", 1.0), ("decoded bit", 80.0), ("correct transport block", 0.8)):
+        found = emissions(ledger, energy, Footing(site, unit))  # type: ignore[arg-type]
+        good = found["good"]
+        assert good is not None
+        assert good.g_per_unit == pytest.approx(1e-3 / per_slot)
+        assert (found["deaf"] is None) == (unit != "slot")
+    table = emission_table(found, "correct transport block").set_index("receiver")
+    assert table.loc["deaf", "line"] == "no correct transport block was delivered"
+    assert table.loc["good", "line"].startswith("SCI 0.00125 gCO2e per correct transport block (modelled energy; half")

@@ -1,0 +1,215 @@
+"""From a run into the zoo: weights as they are, counts and joules of the same artefact, and a page of nothing else."""
+
+import importlib.util
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from energy.metering.table import EnergyRow
+from leanrx.experiment.plan import planned
+from leanrx.experiment.run import Run, open_run
+from leanrx.experiment.sweep_config import Sweep
+from leanrx.experiment.workflow import take_trained
+from leanrx_core.errors import UserError
+from receivers import build, zoo
+from receivers.classical import classical_receivers
+from receivers.evaluation.monte_carlo import count_errors
+from receivers.evaluation.rates import rates
+from receivers.neural.weights import Card, NeuralReceiver, save
+
+ROOT = Path(__file__).parents[2]
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / "reproduce" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def ship() -> ModuleType:
+    return script("publish_to_zoo")
+
+
+def config(small, **teacher: Any) -> Sweep:
+    return Sweep.parse(
+        {
+            "label": "x",
+            "scenario": small.model_dump(),
+            "seed": 3,
+            "device": "cpu",
+            "teacher": {"receiver": "hybrid-w4-d1", **teacher},
+            "students": {"receivers": ["hybrid-w2-d1"]},
+            "evaluation": {
+                "sinr_db": [0, 10, 90],
+                "interference_fractions": [0, 0.5],
+                "block_slots": 4,
+                "min_slots": 8,
+                "max_slots": 8,
+                "target_slot_errors": None,
+            },
+        },
+        "x",
+    )
+
+
+def put(run: Run, name: str) -> NeuralReceiver:
+    """An untrained receiver, which equals its front end."""
+    entry = next(p for p in planned(run.config) if p.name == name)
+    net = build(entry.receiver)
+    training = {**entry.training.model_dump(mode="json"), "teachers": dict.fromkeys(entry.teachers, "0")}
+    card = Card(
+        name=name,
+        receiver=entry.receiver,
+        role=entry.role,
+        num_rx=2,
+        num_bits=4,
+        parameters=123,
+        scenario=run.config.scenario.name,
+        channels=("TDL-B", "TDL-D"),
+        trained_sinr_db=(0, 20),
+        seed=3,
+        training=training,
+    )
+    return save(run.receivers_folder / name, net, card)
+
+
+def evaluate(run: Run, learned: list[NeuralReceiver]) -> None:
+    from leanrx.experiment.workflow import _test_stream
+
+    evaluation = run.config.evaluation
+    everyone = [*classical_receivers(run.config.scenario), *learned]
+    list(count_errors(everyone, _test_stream(run, evaluation, "cpu"), evaluation, run.ber_path))
+
+
+def joules(digest: str, name: str = "teacher") -> EnergyRow:
+    return EnergyRow(
+        name, digest, "a machine", "inference", "CodeCarbon", "modelled", "TDP", 400, 50, 8, 7, 2.0, 5.0, 1.0
+    )
+
+
+@pytest.fixture(scope="module")
+def made(small, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = open_run(config(small), tmp_path_factory.mktemp("runs"))
+    learned = [put(run, "teacher"), put(run, "hybrid-w2-d1-kd")]
+    evaluate(run, learned)
+    rows = [joules(r.digest, r.name) for r in learned]
+    rows += [replace(rows[0], source="FLOPs/clock", energy_j=9.0), replace(rows[0], phase="training", energy_j=8.0)]
+    pd.DataFrame([asdict(r) for r in rows]).to_parquet(run.energy_path)
+    return run
+
+
+@pytest.fixture
+def run(made: Run, tmp_path: Path) -> Run:
+    """A run of two receivers, to be spoilt."""
+    shutil.copytree(made.folder, tmp_path / "run")
+    return Run(tmp_path / "run", made.config)
+
+
+def test_what_is_shipped_is_what_the_run_has_found(run: Run, ship: ModuleType, tmp_path: Path) -> None:
+    folder = tmp_path / "zoo"
+    for _ in range(2):  # the second replaces the first
+        ship.ship(run, "teacher", "small-hybrid-w4-d1", folder)
+    assert zoo.names(folder) == [p.name for p in folder.iterdir()] == ["small-hybrid-w4-d1"]
+    weights = "weights.safetensors"
+    there, here = folder / "small-hybrid-w4-d1" / weights, run.receivers_folder / "teacher" / weights
+    assert there.read_bytes() == here.read_bytes()
+    found = zoo.results("small-hybrid-w4-d1", folder)
+    table = rates(run.counts()).set_index(["receiver", "interference_fraction", "sinr_db"])
+    assert [(p.interference_fraction, p.sinr_db) for p in found.points] == [
+        (share, sinr_db) for share in (0.0, 0.5) for sinr_db in (0.0, 10.0, 90.0)
+    ]
+    for point in found.points:
+        for name, counts in {"teacher": point.counts, **point.classical}.items():
+            row = table.loc[name, point.interference_fraction, point.sinr_db]
+            assert (counts.slots, counts.bit_errors, counts.bits) == (8, row["bit_errors"], row["bits"])
+            assert (counts.ber, *counts.ber_interval()) == pytest.approx((row["ber"], row["ber_low"], row["ber_high"]))
+    (energy,) = found.energy
+    assert energy.energy_j_per_slot == 5.0 / 400
+    assert (energy.machine, energy.kind, energy.instrument) == ("a machine", "modelled", "TDP")
+    assert found.scenario == run.config.scenario
+
+
+def test_the_page_has_every_figure_from_the_files(run: Run, ship: ModuleType, tmp_path: Path) -> None:
+    folder = tmp_path / "zoo"
+    ship.ship(run, "teacher", "small-hybrid-w4-d1", folder)
+    ship.ship(run, "hybrid-w2-d1-kd", "small-hybrid-w2-d1-kd", folder)
+    page = ship.page(folder)
+    results = zoo.results("small-hybrid-w4-d1", folder)
+    assert f"| `small-hybrid-w4-d1` | hybrid-w4-d1 | 123 | {results.macs:,} | 12.5 | modelled, TDP, a machine |" in page
+    assert page.count("\n## small\n") == 1
+    low, high = results.points[0].counts.ber_interval()
+    assert f"| `small-hybrid-w4-d1` | {results.points[0].counts.ber:.2e} ({low:.2e} to {high:.2e}) |" in page
+    counts = next(p for p in results.points if p.sinr_db == 90).classical["perfect CSI"]
+    assert f"below {counts.ber_interval()[1]:.2e}" in page
+    assert "pilots in symbols 2 or 2+11, Doppler 0 to 500 Hz; tested on TDL-A, 8 slots per point" in page
+    assert "`small-hybrid-w2-d1-kd`: student taught by teacher, 30,000 steps of 80 slots" in page
+
+
+def test_receivers_without_counts_or_energy_of_their_own_are_refused(
+    run: Run, ship: ModuleType, tmp_path: Path
+) -> None:
+    folder = tmp_path / "zoo"
+    pd.DataFrame([asdict(joules("of other weights"))]).to_parquet(run.energy_path)
+    with pytest.raises(UserError, match=r"no energy of teacher as it is; run: leanrx energy"):
+        ship.ship(run, "teacher", "x", folder)
+    counts = run.counts()
+    counts[counts["receiver"] != "teacher"].to_parquet(run.ber_path)
+    with pytest.raises(UserError, match=r"no counts of teacher as it is; run: leanrx evaluate"):
+        ship.ship(run, "teacher", "x", folder)
+    run.ber_path.unlink()
+    with pytest.raises(UserError, match="missing; run: leanrx evaluate"):
+        ship.ship(run, "teacher", "x", folder)
+    with pytest.raises(UserError, match="no 'nobody'"):
+        ship.ship(run, "nobody", "x", folder)
+    assert not folder.exists()
+
+
+def test_the_command_ships_by_name_and_prints_the_size(
+    run: Run, ship: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    folder, page = tmp_path / "zoo", tmp_path / "zoo.md"
+    command = ["ship", str(run.folder), "teacher", "hybrid-w2-d1-kd=tiny", "--as", "p", "--zoo", str(folder)]
+    monkeypatch.setattr("sys.argv", [*command, "--page", str(page)])
+    ship.main()
+    assert zoo.names(folder) == ["p-hybrid-w4-d1", "p-tiny"]
+    assert page.read_text() == ship.page(folder)
+    size = sum(p.stat().st_size for p in folder.rglob("*.*"))
+    assert capsys.readouterr().out.startswith(f"2 receivers, {size / 2**20:.2f} of 20 MiB")
+    monkeypatch.setattr("sys.argv", ["ship", str(tmp_path / "nowhere")])
+    with pytest.raises(SystemExit, match=r"publish_to_zoo: .*nowhere: not a run folder"):
+        ship.main()
+
+
+def test_a_shipped_receiver_teaches_and_is_tested_on_another_grid(
+    run: Run, ship: ModuleType, tmp_path: Path, small, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    ship.ship(run, "teacher", "small-hybrid-w4-d1", tmp_path / "zoo")
+    monkeypatch.setattr(zoo, "SHIPPED", tmp_path / "zoo")
+    taught = open_run(config(small, trained={"hybrid-w4-d1": "small-hybrid-w4-d1"}), tmp_path / "other")
+    take_trained(taught, planned(taught.config))
+    assert taught.receiver("teacher").digest == run.receiver("teacher").digest
+    wrong = open_run(config(small, trained={"hybrid-w4-d1": "small-hybrid-w4"}), tmp_path / "wrong")
+    with pytest.raises(UserError, match="did you mean small-hybrid-w4-d1"):
+        take_trained(wrong, planned(wrong.config))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["evaluate_zoo", "--prb", "3", "--slots", "32", "--sinr-db", "10"])
+    script("evaluate_zoo").main()
+    counted = pd.read_parquet("runs/zoo/small-3-prb.parquet")
+    assert set(counted["receiver"]) >= {"LMMSE", "front end", "small-hybrid-w4-d1"}
+    assert set(counted["bits"]) & set(range(32 * 3 * 12 * 12 * 4, 32 * 3 * 12 * 13 * 4 + 1))
+    shown = capsys.readouterr().out
+    assert f"{next(p for p in zoo.results('small-hybrid-w4-d1').points if p.sinr_db == 10).counts.ber:.2e}" in shown
+
+
+def test_the_page_in_the_docs_is_that_of_the_zoo(ship: ModuleType) -> None:
+    assert ship.PAGE.read_text() == ship.page()
