@@ -18,8 +18,8 @@ class Footing:
 
     Attributes:
         site: where the receivers run.
-        unit: one of :data:`carbon.accounting.FUNCTIONAL_UNITS`. A decoded bit is an information bit of a transport block
-            that was received, where blocks were counted, else a data bit that was decided rightly.
+        unit: one of :data:`carbon.accounting.FUNCTIONAL_UNITS`. A decoded bit is an information bit of a correct
+            transport block where the run counts blocks, and a correct data bit elsewhere.
     """
 
     site: Site

@@ -18,7 +18,7 @@ from leanrx.life_cycle.inventory import Ledger
 from leanrx.report import life_cycle_charts, sweep_figures
 from leanrx.report import text as report_text
 from leanrx.report.analysis import METERED, Analysis, analyse, mape
-from leanrx.report.charts import Figure, Map, to_files, to_plotly
+from leanrx.report.charts import Figure, HeatMap, to_files, to_plotly
 from leanrx.report.emissions import Footing, emission_table, emissions
 from leanrx.report.figures import agreement_words, figures
 from leanrx.report.formatting import interval, number, table
@@ -118,7 +118,7 @@ def _page(run: Run, analysis: Analysis, sections: list[_Section]) -> str:
     )
 
 
-def _sections(run: Run, analysis: Analysis, ledger: Ledger, drawn: list[Figure | Map]) -> list[_Section]:
+def _sections(run: Run, analysis: Analysis, ledger: Ledger, drawn: list[Figure | HeatMap]) -> list[_Section]:
     ber = [_figure(f) for f in drawn if f.name.startswith("ber-interference")]
     rest = {f.name: _figure(f) for f in drawn}
     return [
@@ -167,7 +167,7 @@ def _distillation_section(analysis: Analysis, drawn: dict[str, dict[str, str]]) 
     return _Section("What distillation brings", [text], [drawn[n] for n in names], [report_text.gain_table(analysis)])
 
 
-def _figure(figure: Figure | Map) -> dict[str, str]:
+def _figure(figure: Figure | HeatMap) -> dict[str, str]:
     html = to_plotly(figure).to_html(
         full_html=False,
         include_plotlyjs=False,

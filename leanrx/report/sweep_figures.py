@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from leanrx.report.analysis import Analysis
-from leanrx.report.charts import Curve, Figure, Map
+from leanrx.report.charts import Curve, Figure, HeatMap
 from leanrx.report.figures import chosen, over_seeds
 from leanrx.report.style import colours, style
 
@@ -26,9 +26,9 @@ SMALL, CLOSE_DB = 0.1, 0.3
 _TARGET_COLOURS = ("#0072b2", "#d55e00", "#009e73")
 
 
-def figures(analysis: Analysis) -> list[Figure | Map]:
+def figures(analysis: Analysis) -> list[Figure | HeatMap]:
     """Those that the sweep has something for."""
-    drawn: list[Figure | Map] = [*_gain(analysis), *_loss(analysis), *_teachers(analysis)]
+    drawn: list[Figure | HeatMap] = [*_gain(analysis), *_loss(analysis), *_teachers(analysis)]
     target = compared_at(analysis)
     if target is None:
         return drawn
@@ -179,7 +179,7 @@ def _values(table: pd.DataFrame, axis: str) -> int:
     return int(table[axis].nunique()) if axis in table else 0
 
 
-def _maps(table: pd.DataFrame, target: float) -> list[Map]:
+def _maps(table: pd.DataFrame, target: float) -> list[HeatMap]:
     """Gain over temperature and alpha: one map for each student and what else is told apart."""
     drawn = []
     for (spec, rest), rows in table.groupby(["receiver", "rest"], sort=False):
@@ -189,9 +189,9 @@ def _maps(table: pd.DataFrame, target: float) -> list[Map]:
         z, low, high = (
             rows.pivot(index="alpha", columns="temperature", values=f"gain_db{e}") for e in ("", "_low", "_high")
         )
-        words = [[_cell(z.loc[a, t], low.loc[a, t], high.loc[a, t]) for t in z.columns] for a in z.index]
+        labels = [[_cell(z.loc[a, t], low.loc[a, t], high.loc[a, t]) for t in z.columns] for a in z.index]
         drawn.append(
-            Map(
+            HeatMap(
                 name=f"map-{spec}" + (f"-{rest}" if rest else ""),
                 caption=f"{_called(spec, rest)}: gain over the twin at BER {target:g}. {_intervals(rows)} "
                 "The largest of many cells is in part luck.",
@@ -201,7 +201,7 @@ def _maps(table: pd.DataFrame, target: float) -> list[Map]:
                 x=[f"{t:g}" for t in z.columns],
                 y=[f"{a:g}" for a in z.index],
                 z=z.to_numpy(float).tolist(),
-                words=words,
+                labels=labels,
             )
         )
     return drawn
@@ -268,6 +268,6 @@ def _ways(table: pd.DataFrame, target: float) -> list[Figure]:
             y_title=f"gain over the twin at BER {target:g} [dB]",
             curves=curves,
             y_log=False,
-            x_words=tuple(w or "plain" for w in ways),
+            x_labels=tuple(w or "plain" for w in ways),
         )
     ]

@@ -20,7 +20,7 @@ from leanrx.experiment.sweep_config import Sweep
 from leanrx.life_cycle.inventory import METERED, Ledger
 from leanrx.report import figures, life_cycle_charts, sweep_figures, text, write_report
 from leanrx.report.analysis import Analysis, analyse
-from leanrx.report.charts import Curve, Figure, Map, to_plotly
+from leanrx.report.charts import Curve, Figure, HeatMap, to_plotly
 from leanrx.report.comparisons import contest, pareto
 from leanrx.report.style import colours, style
 from leanrx_core.files import write_atomic
@@ -218,7 +218,7 @@ def test_macs_share_and_floors(run: Run, analysis: Analysis) -> None:
 
 
 def test_cells_of_a_map_stand_at_their_temperature_and_alpha(analysis: Analysis) -> None:
-    maps = {f.name: f for f in sweep_figures.figures(analysis) if isinstance(f, Map)}
+    maps = {f.name: f for f in sweep_figures.figures(analysis) if isinstance(f, HeatMap)}
     assert len(maps) == 4
     found = maps[f"map-{HYBRID}-{LESS.removeprefix('teacher-')}"]
     assert (found.x, found.y) == (["1", "4"], ["0.5", "0.9"])
@@ -226,8 +226,8 @@ def test_cells_of_a_map_stand_at_their_temperature_and_alpha(analysis: Analysis)
         "gain_db"
     ]
     assert found.z == [[at[way(HYBRID, LESS, t, a)] for t in (1, 4)] for a in (0.5, 0.9)]
-    assert found.words[1][0].startswith(f"{found.z[1][0]:+.2f}<br>")
-    assert found.reach == max(map(max, found.z))
+    assert found.labels[1][0].startswith(f"{found.z[1][0]:+.2f}<br>")
+    assert found.max_abs == max(map(max, found.z))
 
 
 def test_the_best_teacher(analysis: Analysis) -> None:
@@ -361,7 +361,7 @@ def test_lines_and_ways(tmp_path: Path) -> None:
     (line,) = drawn["gain-temperature"].curves
     assert line.x == [1.0, 2.0, 4.0], "the first generation of the third way is one more temperature"
     assert np.diff(line.y) == pytest.approx([0.2, 0.4], abs=0.05)
-    assert drawn["ways"].x_words == ("teacher", "perfect-CSI", "teacher-g2")
+    assert drawn["ways"].x_labels == ("teacher", "perfect-CSI", "teacher-g2")
     kinds = found.variants.set_index("rest")["kind"]
     assert kinds["perfect-CSI"] == "bound"
     assert kinds["teacher-g2"] == "other"
