@@ -1,14 +1,14 @@
 """What a training needs to go on bit-exactly, in one safetensors file that is replaced atomically.
 
 Step *i* trains on block *i* of the stream, and nothing else is random, so weights, optimiser state and the step number
-are all there is to it; the bill so far goes with them.
+are all there is to it; the cost so far goes with them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +17,10 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from distillation.energy_allocation import TrainingCost
 from energy.metering.meter import Reading
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
-
-
-@dataclass(frozen=True)
-class Bill:
-    """What a training has cost so far.
-
-    Attributes:
-        reading: its part of the energy, none if it was not metered.
-        teacher_slots: slots that teachers received for it, by teacher; one that several heard counts in parts.
-    """
-
-    reading: Reading | None = None
-    teacher_slots: Mapping[str, float] = field(default_factory=dict)
-
-    def __add__(self, other: Bill) -> Bill:
-        reading = self.reading + other.reading if self.reading and other.reading else self.reading or other.reading
-        names = [*self.teacher_slots, *(n for n in other.teacher_slots if n not in self.teacher_slots)]
-        return Bill(reading, {n: self.teacher_slots.get(n, 0.0) + other.teacher_slots.get(n, 0.0) for n in names})
 
 
 @dataclass(frozen=True)
@@ -54,7 +37,9 @@ class Checkpoint:
     name: str
     description: dict[str, Any]
 
-    def save(self, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, step: int, bill: Bill) -> None:
+    def save(
+        self, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, step: int, cost: TrainingCost
+    ) -> None:
         """Replace the file by the state after ``step`` steps."""
         tensors = {
             f"{part}.{k}": v.detach().cpu().contiguous()
@@ -63,24 +48,32 @@ class Checkpoint:
         }
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": v.detach().cpu().contiguous() for k, v in state.items()}
-        metadata = {"job": self._job(), "step": str(step), "bill": json.dumps(asdict(bill))}
+        metadata = {"job": self._job(), "step": str(step), "cost": json.dumps(asdict(cost))}
         write_atomic(self.path, safetensors.torch.save(tensors, metadata))
 
-    def load(self, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> tuple[int, Bill]:
-        """Bring modules and optimiser to the state of the file, if there is one; the step to go on from, and the bill.
+    def load(self, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> tuple[int, TrainingCost]:
+        """Restore modules and optimiser from the file, if it exists.
+
+        Returns:
+            The number of steps taken, and the cost of the training so far.
 
         Raises:
             UserError: if the file is damaged or belongs to another training.
         """
         if not self.path.exists():
-            return 0, Bill()
+            return 0, TrainingCost()
         try:
             with safetensors.safe_open(str(self.path), "pt") as file:
                 metadata = file.metadata()
                 tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
         except safetensors.SafetensorError:
             metadata = None
-        if not metadata or not {"job", "step", "bill"} <= metadata.keys():
+        if metadata and "bill" in metadata:
+            raise UserError(
+                f"{self.path}: checkpoint of an earlier version of leanrx; "
+                f"delete it to train {self.name} from the start"
+            )
+        if not metadata or not {"job", "step", "cost"} <= metadata.keys():
             raise UserError(f"{self.path}: damaged checkpoint; delete it to train {self.name} from the start") from None
         if metadata["job"] != self._job():
             raise UserError(f"{self.path}: checkpoint of another configuration; delete it or use another label")
@@ -102,9 +95,9 @@ class Checkpoint:
                     value = torch.empty_like(parameters[int(index)]).copy_(value)
                 state.setdefault(int(index), {})[name] = value.detach()
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-        bill = json.loads(metadata["bill"])
-        reading = Reading(**bill["reading"]) if bill["reading"] else None
-        return int(metadata["step"]), Bill(reading, bill["teacher_slots"])
+        cost = json.loads(metadata["cost"])
+        reading = Reading(**cost["reading"]) if cost["reading"] else None
+        return int(metadata["step"]), TrainingCost(reading, cost["teacher_slots"])
 
     def _job(self) -> str:
         return json.dumps(self.description, sort_keys=True)

@@ -47,7 +47,7 @@ class ProcessGroup:
             return net
         return nn.parallel.DistributedDataParallel(net)
 
-    def part(self, slots: Slots) -> tuple[Slots, float]:
+    def shard(self, slots: Slots) -> tuple[Slots, float]:
         """This rank's slots of a block, and what to multiply the mean loss over their bits by."""
         if self.size == 1:
             return slots, 1.0
@@ -61,36 +61,36 @@ class ProcessGroup:
             distributed.all_reduce(values)
         return values / self.size
 
-    def total(self, reading: Reading) -> Reading:
+    def sum_energy(self, reading: Reading) -> Reading:
         """The energy of all ranks; what is read of a whole machine (RAM, a CPU's counter) counts once per machine."""
         if self.size == 1:
             return reading
-        found: list[tuple[int, Reading]] = [(0, reading)] * self.size
-        distributed.all_gather_object(found, (self.local_rank, reading))
+        readings: list[tuple[int, Reading]] = [(0, reading)] * self.size
+        distributed.all_gather_object(readings, (self.local_rank, reading))
         return replace(
             reading,
-            cpu_j=sum(r.cpu_j for local, r in found if local == 0 or r.cpu_kind != "measured"),
-            gpu_j=sum(r.gpu_j for _, r in found),
-            ram_j=sum(r.ram_j for local, r in found if local == 0),
+            cpu_j=sum(r.cpu_j for local, r in readings if local == 0 or r.cpu_kind != "measured"),
+            gpu_j=sum(r.gpu_j for _, r in readings),
+            ram_j=sum(r.ram_j for local, r in readings if local == 0),
         )
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all ranks are here."""
         if self.size > 1:
             distributed.barrier()
 
 
-ALONE = ProcessGroup()
+SINGLE_PROCESS = ProcessGroup()
 
 
-def join() -> ProcessGroup:
+def init() -> ProcessGroup:
     """Join the processes that torchrun started; on CUDA each then sees one GPU, its own.
 
     Raises:
         UserError: if there are more processes than GPUs.
     """
     if not distributed.is_torchelastic_launched():
-        return ALONE
+        return SINGLE_PROCESS
     local = int(os.environ["LOCAL_RANK"])
     gpus = torch.cuda.device_count()  # asks NVML, so that CUDA has not yet read what is visible
     if gpus:
@@ -105,5 +105,5 @@ def join() -> ProcessGroup:
 def current() -> ProcessGroup:
     """This process among those that joined."""
     if not distributed.is_initialized():
-        return ALONE
+        return SINGLE_PROCESS
     return ProcessGroup(distributed.get_rank(), distributed.get_world_size(), int(os.environ["LOCAL_RANK"]))

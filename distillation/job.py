@@ -28,9 +28,8 @@ class Training(Record):
         weight_decay: decoupled.
         warmup_steps: linear rise of the learning rate.
         max_gradient_norm: longer gradients are shortened to it; none are if not given.
-        deep_supervision_weight: of the true bits' mean loss over the LLRs that a hybrid has after each block but the last, beside
-            the loss of those that it puts out (deep supervision, 1409.5185); other nets have none such, and their
-            cards say 0.
+        deep_supervision_weight: weight of the mean bit loss of a hybrid's intermediate LLRs, which each block but the
+            last has (deep supervision, 1409.5185). Networks without intermediate LLRs ignore it, and their cards say 0.
         decay_start: part of ``steps`` after which the rate falls.
         precision: ``auto`` uses bfloat16 autocast on CUDA devices that have it, ``float32`` never.
         compiled: step through ``torch.compile``, for long trainings on a GPU.
@@ -50,7 +49,7 @@ class Training(Record):
     compiled: bool = False
     checkpoint_steps: int = Field(200, ge=1)
 
-    def rate(self, step: int) -> float:
+    def learning_rate_at(self, step: int) -> float:
         """Learning rate of a step (counted from 0)."""
         warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         falling = self.steps * (1 - self.decay_start)

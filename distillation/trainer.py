@@ -1,40 +1,38 @@
-"""Training receivers on one stream: every block is made once, every teacher hears it once, every learner takes a step.
+"""Training of several receivers on one stream of slots.
+
+Each block is generated once, each teacher processes it once, and each receiver takes a step on it.
 
 ::
 
-    block ---> teachers' LLRs ---> step of learner 1, step of learner 2, ...
+    block ---> teachers' LLRs ---> step of receiver 1, step of receiver 2, ...
 
-A learner's step depends on the block and its own state alone, so its weights are those that it would have alone.
-Learners keep checkpoints of their own; those that are behind after a kill catch up first.
+A receiver's step depends on the block and on its own state alone. Its weights are therefore the same as if it were
+trained by itself. Each receiver has its own checkpoints; after a kill, receivers that are behind catch up first.
 
-Energy is read for the cohort and divided by time: a learner is billed for its own steps and for equal parts of the
-blocks that it shared and of the teachers that it listened to, so that the bills add up to the meter's reading.
+Energy is read for the whole training group and divided by :mod:`distillation.energy_allocation`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from channels import Slots
 from channels.dataset import DatasetStream
-from distillation.checkpoint import Bill, Checkpoint
-from distillation.distributed import ALONE, ProcessGroup, current
+from distillation.checkpoint import Checkpoint
+from distillation.distributed import ProcessGroup, current
+from distillation.energy_allocation import EnergyAllocator, EnergyMeter
 from distillation.job import Job, Training
 from distillation.losses import bit_loss
 from distillation.objective import Objective
 from distillation.optim import Lamb
 from distillation.teachers import Teacher, TeacherOutput
-from energy.metering.meter import Meter
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
 from receivers.neural.network import Network
@@ -60,7 +58,7 @@ def train(
     jobs: Sequence[Job],
     folder: str | Path,
     device: str = "cpu",
-    meter: Meter | None = None,
+    meter: EnergyMeter | None = None,
     on_step: Callable[[Job, StepState], None] = lambda job, state: None,
 ) -> list[NeuralReceiver]:
     """Train receivers together and save them; go on from their checkpoints if there are any.
@@ -77,41 +75,42 @@ def train(
         UserError: if a checkpoint belongs to another job, or teacher and student do not fit.
         Diverged: if a loss is not finite (the others are trained all the same).
     """
-    folder, training, ranks = Path(folder), jobs[0].training, current()
+    folder, training, processes = Path(folder), jobs[0].training, current()
     for job in jobs:
         job.check()
-        _check_ranks(job, ranks)
+        _check_processes(job, processes)
     teachers = _teachers(jobs)
-    learners = [_Learner(job, [teachers[t.name] for t in job.teachers], folder, device, ranks) for job in jobs]
+    trainers = [_Trainer(job, [teachers[t.name] for t in job.teachers], folder, device, processes) for job in jobs]
     stream = jobs[0].stream(device)
     num_blocks = stream.dataset.num_blocks if isinstance(stream, DatasetStream) else training.steps
     log_every = max(1, training.steps // 200)
-    account = _Account(device, meter, training.batch_slots, ranks)
-    with account:
-        for step in range(min(x.step for x in learners), training.steps):
-            active = [x for x in learners if x.step == step and not x.failed]
-            with account.spend(active):
-                slots, weight = ranks.part(stream.block(step % num_blocks))
+    allocator = EnergyAllocator(device, meter, training.batch_slots, processes)
+    with allocator:
+        for step in range(min(x.step for x in trainers), training.steps):
+            active = [x for x in trainers if x.step == step and not x.failed]
+            with allocator.attribute(_names(active)):
+                slots, weight = processes.shard(stream.block(step % num_blocks))
                 features = {type(x.net): x.net.features(slots) for x in active}
-            told = {}
+            teacher_outputs = {}
             for name, teacher in teachers.items():
-                listeners = [x for x in active if name in x.teacher_names]
-                if listeners:
-                    with account.spend(listeners, name):
-                        told[name] = teacher(slots)
-            for learner in active:
-                with account.spend([learner]):
+                students = [x for x in active if name in x.teacher_names]
+                if students:
+                    with allocator.attribute(_names(students), name):
+                        teacher_outputs[name] = teacher(slots)
+            for trainer in active:
+                with allocator.attribute([trainer.job.name]):
                     logged = (step + 1) % log_every == 0 or step + 1 == training.steps
-                    state = learner.learn(slots, features[type(learner.net)], told, logged, weight)
+                    state = trainer.train_step(slots, features[type(trainer.net)], teacher_outputs, logged, weight)
                 if state is not None:
-                    on_step(learner.job, state)
+                    on_step(trainer.job, state)
             if (step + 1) % training.checkpoint_steps == 0 or step + 1 == training.steps:
-                account.settle()
-                for learner in active:
-                    if not learner.failed:
-                        learner.keep()
-    failed = [x.job.name for x in learners if x.failed]
-    receivers = [x.finish([job.name for job in jobs]) for x in learners if not x.failed]
+                costs = allocator.allocate()
+                for trainer in active:
+                    trainer.cost += costs[trainer.job.name]
+                    if not trainer.failed:
+                        trainer.save_checkpoint()
+    failed = [x.job.name for x in trainers if x.failed]
+    receivers = [x.save_receiver([job.name for job in jobs]) for x in trainers if not x.failed]
     if failed:
         raise Diverged(f"{', '.join(failed)}: loss is not finite; lower learning_rate, change label")
     return receivers
@@ -127,19 +126,21 @@ def _teachers(jobs: Sequence[Job]) -> dict[str, Teacher]:
     return {t.name: Teacher(t, paths[t.name]) for job in jobs for t in job.teachers}
 
 
-class _Learner:
+class _Trainer:
     """One receiver in training."""
 
-    def __init__(self, job: Job, teachers: Sequence[Teacher], folder: Path, device: str, ranks: ProcessGroup) -> None:
-        self.job, self.failed, self._device, self._ranks = job, False, device, ranks
+    def __init__(
+        self, job: Job, teachers: Sequence[Teacher], folder: Path, device: str, processes: ProcessGroup
+    ) -> None:
+        self.job, self.failed, self._device, self._processes = job, False, device, processes
         self.teacher_names = [t.name for t in teachers]
         self._folder = folder / "receivers" / job.name
         self._log = folder / "training" / f"{job.name}.jsonl"
         net = build(job.receiver, job.scenario.grid.num_rx, job.scenario.bits_per_symbol, job.seed)
-        if ranks.size > 1 and torch.device(device).type == "cuda":
+        if processes.size > 1 and torch.device(device).type == "cuda":
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
         self.net: Network = net.to(device, memory_format=net.memory_format).train()  # type: ignore[call-overload]
-        together = ranks.wrap(self.net)
+        together = processes.wrap(self.net)
         self._forward = torch.compile(together) if job.training.compiled else together
         self._early_weight = job.training.deep_supervision_weight if net.has_intermediate_llrs else 0.0
         self._objective = Objective(job.distillation, self.net, teachers, job.seed)
@@ -149,26 +150,31 @@ class _Learner:
             torch.device(device).type, torch.bfloat16, job.training.precision == "auto" and _has_bfloat16(device)
         )
         path = folder / "checkpoints" / f"{job.name}.safetensors"
-        self._checkpoint = Checkpoint(path, job.name, job.description(device, ranks.size))
-        self.step, self.bill = self._checkpoint.load(self._parts(), self._optimizer)
-        if ranks.rank == 0:
-            _cut_log(self._log, self.step)
+        self._checkpoint = Checkpoint(path, job.name, job.description(device, processes.size))
+        self.step, self.cost = self._checkpoint.load(self._parts(), self._optimizer)
+        if processes.rank == 0:
+            _truncate_log(self._log, self.step)
 
     def _parts(self) -> dict[str, nn.Module]:
         return {"net": self.net, "objective": self._objective}
 
-    def learn(
-        self, slots: Slots, features: torch.Tensor, told: Mapping[str, TeacherOutput], logged: bool, weight: float
+    def train_step(
+        self,
+        slots: Slots,
+        features: torch.Tensor,
+        teacher_outputs: Mapping[str, TeacherOutput],
+        logged: bool,
+        weight: float,
     ) -> StepState | None:
         """Take a step; its state if it is to be logged. ``weight`` is that of this rank's loss."""
         for group in self._optimizer.param_groups:
-            group["lr"] = self.job.training.rate(self.step)
+            group["lr"] = self.job.training.learning_rate_at(self.step)
         with full_precision(), self._autocast:
             asked = {"early": True} if self._early_weight else {}
             out = self._forward(features.contiguous(memory_format=self.net.memory_format), **asked)
         llrs, *early = (x.float() for x in (out if asked else [out]))
         progress = self.step / self.job.training.steps
-        loss = self._objective(llrs, slots, [told[name] for name in self.teacher_names], progress)
+        loss = self._objective(llrs, slots, [teacher_outputs[name] for name in self.teacher_names], progress)
         if early:
             loss = loss + self._early_weight * sum(bit_loss(x, slots) for x in early) / len(early)
         self._optimizer.zero_grad()
@@ -181,27 +187,27 @@ class _Learner:
         if not logged:
             return None
         wrong = ((llrs > 0) != slots.bits.bool())[slots.bit_mask]
-        values = self._ranks.mean(weight * torch.stack([loss.detach(), wrong.float().mean()]))
+        values = self._processes.mean(weight * torch.stack([loss.detach(), wrong.float().mean()]))
         state = StepState(self.step, *values.tolist())
         self.failed = not math.isfinite(state.loss)
-        if self._ranks.rank:
+        if self._processes.rank:
             return state
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("a") as lines:
             lines.write(json.dumps(asdict(state)) + "\n")
         return state
 
-    def keep(self) -> None:
+    def save_checkpoint(self) -> None:
         """Write the checkpoint."""
-        if self._ranks.rank == 0:
-            self._checkpoint.save(self._parts(), self._optimizer, self.step, self.bill)
+        if self._processes.rank == 0:
+            self._checkpoint.save(self._parts(), self._optimizer, self.step, self.cost)
 
-    def finish(self, cohort: list[str]) -> NeuralReceiver:
+    def save_receiver(self, training_group: list[str]) -> NeuralReceiver:
         """Save the receiver."""
         job = self.job
         self._objective.remove()
-        if self._ranks.rank:
-            self._ranks.wait()
+        if self._processes.rank:
+            self._processes.barrier()
             return load(self._folder, self._device)
         card = Card(
             name=job.name,
@@ -220,75 +226,27 @@ class _Learner:
                 "slots": job.training.steps * job.training.batch_slots,
                 "distillation": job.distillation.model_dump(mode="json") if job.distillation else None,
                 "teachers": {t.name: t.digest for t in job.teachers},
-                "teacher_slots": dict(self.bill.teacher_slots),
-                "energy": asdict(self.bill.reading) if self.bill.reading else None,
-                "cohort": cohort,
+                "teacher_slots": dict(self.cost.teacher_slots),
+                "energy": asdict(self.cost.reading) if self.cost.reading else None,
+                "training_group": training_group,
                 "recorded": job.recorded,
-                "processes": self._ranks.size,
+                "processes": self._processes.size,
             },
         )
         receiver = save(self._folder, self.net, card)
         self._checkpoint.path.unlink(missing_ok=True)
-        self._ranks.wait()
+        self._processes.barrier()
         return receiver
 
 
-class _Account:
-    """Who has spent the device's time since the last settlement, and the meter that runs beside."""
-
-    def __init__(self, device: str, meter: Meter | None, batch_slots: int, ranks: ProcessGroup = ALONE) -> None:
-        self._ranks = ranks
-        self._cuda, self._meter, self._batch_slots = torch.device(device).type == "cuda", meter, batch_slots
-        self._spans: list[tuple[str, list[_Learner], Any, Any]] = []
-
-    def __enter__(self) -> _Account:
-        if self._meter:
-            self._meter.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._meter and self._meter.running:
-            self._meter.stop()
-
-    @contextmanager
-    def spend(self, learners: list[_Learner], teacher: str = "") -> Iterator[None]:
-        """Time that these learners bear in equal parts, for the slots that ``teacher`` received if one is named."""
-        begin = self._now()
-        yield
-        self._spans.append((teacher, learners, begin, self._now()))
-
-    def settle(self) -> None:
-        """Bill every learner for its part of the time and of the energy."""
-        reading = self._ranks.total(self._meter.stop()) if self._meter else None
-        seconds: dict[_Learner, float] = {}
-        heard: dict[_Learner, dict[str, float]] = {}
-        for teacher, learners, begin, end in self._spans:
-            spent_s = 1e-3 * begin.elapsed_time(end) if self._cuda else end - begin
-            for learner in learners:
-                seconds[learner] = seconds.get(learner, 0.0) + spent_s / len(learners)
-                if teacher:
-                    of = heard.setdefault(learner, {})
-                    of[teacher] = of.get(teacher, 0.0) + self._batch_slots / len(learners)
-        total_s = sum(seconds.values())
-        for learner, spent_s in seconds.items():
-            part = reading * (spent_s / total_s) if reading else None
-            learner.bill += Bill(part, heard.get(learner, {}))
-        self._spans.clear()
-        if self._meter:
-            self._meter.start()
-
-    def _now(self) -> Any:
-        if not self._cuda:
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
+def _names(trainers: Sequence[_Trainer]) -> list[str]:
+    return [trainer.job.name for trainer in trainers]
 
 
-def _check_ranks(job: Job, ranks: ProcessGroup) -> None:
-    if ranks.size > job.training.batch_slots:
+def _check_processes(job: Job, processes: ProcessGroup) -> None:
+    if processes.size > job.training.batch_slots:
         raise UserError(
-            f"training.batch_slots: {job.training.batch_slots} is too few for {ranks.size} processes; start fewer"
+            f"training.batch_slots: {job.training.batch_slots} is too few for {processes.size} processes; start fewer"
         )
 
 
@@ -302,7 +260,7 @@ def _has_bfloat16(device: str) -> bool:
     return torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def _cut_log(log: Path, step: int) -> None:
+def _truncate_log(log: Path, step: int) -> None:
     """Drop lines after ``step``: they will be written again."""
     if log.exists():
         lines = log.read_text().splitlines(keepends=True)

@@ -92,9 +92,9 @@ def train(
     cores: CoresOption = None,
 ) -> None:
     """Train the teacher, the students and their twins; resumes where it was. torchrun gives a teacher several GPUs."""
-    from distillation.distributed import join
+    from distillation.distributed import init
 
-    ranks = join()
+    ranks = init()
     hands = _hands(ray, cores)
     for run, watcher in _open(config, runs):
         hands.train_all(run, watcher, receiver)
@@ -603,7 +603,7 @@ def _open(config: Path, root: Path, quiet: bool = False) -> Iterator[tuple[Run, 
         if ranks.rank == 0:
             _held.append(lock(root / sweep_config.label))
             open_run(sweep_config, root)
-        ranks.wait()
+        ranks.barrier()
         yield Run(root / sweep_config.label, sweep_config), _watcher(quiet, shown=ranks.rank == 0)
 
 

@@ -3,14 +3,12 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from channels import Scenario, SlotStream
 from distillation import trainer
-from distillation.checkpoint import Bill
-from distillation.distributed import current
+from distillation.energy_allocation import EnergyAllocator
 from distillation.feature_transfer import Transfer
 from distillation.job import Job, Training
 from distillation.objective import Distillation
@@ -90,7 +88,7 @@ def test_a_kill_between_checkpoints_changes_nothing(
     tmp_path: Path, jobs: list[Job], separate: dict[str, str], monkeypatch: pytest.MonkeyPatch, keeps: int
 ) -> None:
     """Killed after so many checkpoints, so that some learners are ahead of others."""
-    keep, left = trainer._Learner.keep, [keeps]
+    keep, left = trainer._Trainer.save_checkpoint, [keeps]
 
     def keep_or_die(learner) -> None:
         if not left[0]:
@@ -99,7 +97,7 @@ def test_a_kill_between_checkpoints_changes_nothing(
         keep(learner)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer._Learner, "keep", keep_or_die)
+        patch.setattr(trainer._Trainer, "save_checkpoint", keep_or_die)
         with pytest.raises(Killed):
             train(jobs, tmp_path)
     train(jobs, tmp_path)
@@ -143,7 +141,7 @@ class FakeMeter:
 
 def test_bills_add_up_to_the_meter(tmp_path: Path, jobs: list[Job], teacher: NeuralReceiver) -> None:
     meter = FakeMeter()
-    cards = [r.card for r in train(jobs, tmp_path, meter=meter)]  # type: ignore[arg-type]
+    cards = [r.card for r in train(jobs, tmp_path, meter=meter)]
     bills = [Reading(**card.training["energy"]) for card in cards]
     assert meter.readings == 4 + 1  # after steps 2, 4, 6 and 7; what the end left running is read and dropped
     assert sum(b.energy_j for b in bills) == pytest.approx(4 * 4.0)
@@ -171,15 +169,15 @@ def test_each_bears_its_own_steps_and_an_equal_part_of_what_is_shared(monkeypatc
             return Reading(10.0, 10.0, 0.0, 0.0, "measured", "none", "none", "counter")
 
     clock = iter([0.0, 2.0, 2.0, 6.0, 6.0, 7.0, 7.0, 10.0])
-    account = trainer._Account("cpu", TenJoules(), 8, current())  # type: ignore[arg-type]
-    monkeypatch.setattr(account, "_now", lambda: next(clock))
-    a, b = (cast(trainer._Learner, type("Learner", (), {"bill": Bill()})()) for _ in range(2))
-    for learners, teacher in (([a, b], ""), ([a, b], "teacher"), ([a], ""), ([b], "")):
-        with account.spend(learners, teacher):
+    allocator = EnergyAllocator("cpu", TenJoules(), 8)
+    monkeypatch.setattr(allocator, "_now", lambda: next(clock))
+    for names, teacher in ((["a", "b"], ""), (["a", "b"], "teacher"), (["a"], ""), (["b"], "")):
+        with allocator.attribute(names, teacher):
             pass
-    account.settle()
-    assert [x.bill.reading and x.bill.reading.energy_j for x in (a, b)] == pytest.approx([4.0, 6.0])
-    assert [x.bill.teacher_slots for x in (a, b)] == [{"teacher": 4.0}] * 2
+    costs = allocator.allocate()
+    assert list(costs) == ["a", "b"]
+    assert [cost.reading and cost.reading.energy_j for cost in costs.values()] == pytest.approx([4.0, 6.0])
+    assert [cost.teacher_slots for cost in costs.values()] == [{"teacher": 4.0}] * 2
 
 
 def test_a_bill_goes_on_after_a_kill(tmp_path: Path, jobs: list[Job]) -> None:
@@ -189,8 +187,8 @@ def test_a_bill_goes_on_after_a_kill(tmp_path: Path, jobs: list[Job]) -> None:
 
     meter = FakeMeter()
     with pytest.raises(Killed):
-        train(jobs[:2], tmp_path, meter=meter, on_step=die)  # type: ignore[arg-type]
-    cards = [r.card for r in train(jobs[:2], tmp_path, meter=meter)]  # type: ignore[arg-type]
+        train(jobs[:2], tmp_path, meter=meter, on_step=die)
+    cards = [r.card for r in train(jobs[:2], tmp_path, meter=meter)]
     assert sum(Reading(**c.training["energy"]).energy_j for c in cards) == pytest.approx(4 * 4.0)
     assert sum(c.training["teacher_slots"]["teacher"] for c in cards) == pytest.approx(7 * 4)
 

@@ -20,7 +20,7 @@ from torch import distributed, multiprocessing
 from channels import Channels, Scenario, SlotStream
 from distillation import distributed as process_group
 from distillation import trainer
-from distillation.distributed import ProcessGroup, join
+from distillation.distributed import ProcessGroup, init
 from distillation.job import Job, Training
 from distillation.losses import bit_loss
 from energy.metering.meter import Reading
@@ -57,15 +57,15 @@ def work(rank: int, port: int, scenario: Scenario, folder: Path) -> None:
         "TORCHELASTIC_RUN_ID": "test",
     }
     torch.set_num_threads(1)
-    assert join() == ProcessGroup(rank, 2, rank)
-    finish = trainer._Learner.finish
+    assert init() == ProcessGroup(rank, 2, rank)
+    finish = trainer._Trainer.save_receiver
 
     def leave_and_finish(learner: Any, names: list[str]) -> Any:
         own = {k: v.detach().contiguous() for k, v in learner.net.named_parameters()}
         safetensors.torch.save_file(own, folder / f"{learner.job.name}-{rank}.safetensors")
         return finish(learner, names)
 
-    trainer._Learner.finish = leave_and_finish  # type: ignore[method-assign]
+    trainer._Trainer.save_receiver = leave_and_finish  # type: ignore[method-assign]
     for receiver in RECEIVERS:
         (trained,) = trainer.train([Job(receiver, "teacher", receiver, scenario, TRAINING, 5)], folder)
         assert trained.digest == load(folder / "receivers" / receiver).digest
@@ -109,7 +109,7 @@ def test_weighted_gradients_of_parts_add_up(small: Scenario) -> None:
     (whole,) = torch.autograd.grad(bit_loss(llrs, slots), llrs)
     found, counts = torch.zeros_like(whole), []
     for rank in range(3):
-        own, weight = ProcessGroup(rank, 3).part(slots)
+        own, weight = ProcessGroup(rank, 3).shard(slots)
         first, last = 5 * rank // 3, 5 * (rank + 1) // 3
         (part,) = torch.autograd.grad(weight * bit_loss(llrs[first:last], own), llrs)
         found += part / 3  # DistributedDataParallel's mean
@@ -230,7 +230,7 @@ def test_the_energy_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     of_process = Reading(2.0, 1.0, 3.0, 0.5, "modelled", "measured", "assumed", "fake")
     of_machine = Reading(2.0, 1.0, 3.0, 0.5, "measured", "measured", "assumed", "fake")
     for reading, cpu_j in ((of_process, 4.0), (of_machine, 2.0)):
-        total = ProcessGroup(1, 4, 1).total(reading)
+        total = ProcessGroup(1, 4, 1).sum_energy(reading)
         assert (total.duration_s, total.cpu_j, total.gpu_j, total.ram_j) == (2.0, cpu_j, 12.0, 1.0)
 
 
@@ -241,9 +241,9 @@ def test_every_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(process_group.distributed, "init_process_group", began.append)
     for key, value in {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": "4,6"}.items():
         monkeypatch.setenv(key, value)
-    join()
+    init()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "6"
     assert began == ["cpu:gloo,cuda:nccl"]
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(UserError, match="2 processes for 2 GPUs"):
-        join()
+        init()

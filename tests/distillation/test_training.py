@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import safetensors.torch
 import torch
 
 from channels import Channels, Grid, Scenario, SlotStream
@@ -149,6 +150,15 @@ def test_a_checkpoint_of_another_job_is_refused(tmp_path, small: Scenario) -> No
         train([job(small)], tmp_path)
 
 
+def test_a_checkpoint_of_an_earlier_version_is_refused(tmp_path, small: Scenario) -> None:
+    path = tmp_path / "checkpoints" / "x.safetensors"
+    path.parent.mkdir()
+    metadata = {"job": "{}", "step": "3", "bill": "{}"}  # the cost was called bill before
+    safetensors.torch.save_file({"net.w": torch.zeros(1)}, path, metadata)
+    with pytest.raises(UserError, match=r"x\.safetensors: .* an earlier version .* delete it to train x from"):
+        train([job(small)], tmp_path)
+
+
 def test_teacher_and_student_must_fit(tmp_path, small: Scenario, teacher: NeuralReceiver) -> None:
     wide = small.model_copy(update={"modulations": ("64-QAM",)})
     with pytest.raises(UserError, match="num_bits"):
@@ -214,10 +224,10 @@ def test_training_learns_to_use_the_pilots(tmp_path) -> None:
 
 def test_learning_rate_rises_holds_and_falls() -> None:
     schedule = Training(steps=100, learning_rate=1.0, warmup_steps=10, decay_start=0.3)
-    assert schedule.rate(0) == pytest.approx(0.1)
-    assert schedule.rate(9) == schedule.rate(29) == 1.0
-    assert schedule.rate(65) == pytest.approx(0.5)
-    assert 0 < schedule.rate(99) < 0.02
+    assert schedule.learning_rate_at(0) == pytest.approx(0.1)
+    assert schedule.learning_rate_at(9) == schedule.learning_rate_at(29) == 1.0
+    assert schedule.learning_rate_at(65) == pytest.approx(0.5)
+    assert 0 < schedule.learning_rate_at(99) < 0.02
 
 
 def dataset(small: Scenario, folder, **changes: object) -> str:

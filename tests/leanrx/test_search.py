@@ -176,7 +176,7 @@ def test_a_kill_changes_nothing(
         if moment == "proposing":
             dies_at(room, "_changed", 1)
         elif moment == "training":
-            dies_at(trainer._Learner, "keep", 2 + 2 + 1)  # the teacher, trial 0, half of trial 1
+            dies_at(trainer._Trainer, "save_checkpoint", 2 + 2 + 1)  # the teacher, trial 0, half of trial 1
         elif moment == "counting":
             dies_at(room, "_mean_ber", 1)
         else:
@@ -215,7 +215,7 @@ def test_a_search_goes_on_with_more_trials_but_not_with_other_settings(tmp_path:
 def test_a_trial_that_diverges_is_the_worst_and_the_search_goes_on(
     tmp_path: Path, small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learn = trainer._Learner.learn
+    learn = trainer._Trainer.train_step
 
     def spoilt(learner, *arguments):
         state = learn(learner, *arguments)
@@ -224,7 +224,7 @@ def test_a_trial_that_diverges_is_the_worst_and_the_search_goes_on(
 
     run = open_run(config(small, trials=2), tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(trainer._Learner, "learn", spoilt)
+        patch.setattr(trainer._Trainer, "train_step", spoilt)
         trials = list(search(run, Silent()))
     assert trials[0].ber is None
     assert best(trials) == trials[1]
