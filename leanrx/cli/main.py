@@ -111,16 +111,16 @@ def sweep(
     cores: CoresOption = None,
 ) -> None:
     """The whole job: train, evaluate, meter, eCAL, report; resumes where it was."""
-    from leanrx.experiment.workflow import ecal_all
     from leanrx.experiment.workflow import evaluate as evaluate_all
-    from leanrx.report import write_report
+    from leanrx.report.life_cycle_json import write_life_cycle
+    from leanrx.report.page import write_report
 
     hands = _hands(ray, cores)
     for run, watcher in _open(config, runs):
         hands.train_all(run, watcher)
         evaluate_all(run, watcher, workers=workers)
         hands.meter_all(run, watcher)
-        ecal_all(run)
+        write_life_cycle(run)
         print(f"report: {write_report(run)}")
 
 
@@ -421,10 +421,11 @@ def _ecal_by_hand(source: str, changes: dict[str, Any], points: list[int], folde
 
 def _ecal_of_run(folder: Path, changes: dict[str, Any], points: list[int], figures: Path | None, as_json: bool) -> None:
     from leanrx.experiment.sweep_config import Ecal
-    from leanrx.experiment.workflow import ecal_all
+    from leanrx.report.life_cycle_json import life_cycle_json, write_life_cycle
+    from leanrx.report.life_cycle_text import notes, sentences
 
     run, _ = _load(folder, quiet=as_json)
-    ledger = ecal_all(run, Ecal.parse({**run.config.ecal.model_dump(), **changes}, "ecal"))
+    ledger = write_life_cycle(run, Ecal.parse({**run.config.ecal.model_dump(), **changes}, "ecal"))
     if figures:
         from leanrx.report.life_cycle_charts import figures as figures_of
 
@@ -434,7 +435,7 @@ def _ecal_of_run(folder: Path, changes: dict[str, Any], points: list[int], figur
         for name in (ledger.roles if points else ())
     }
     if as_json:
-        print(json.dumps({**ledger.as_json(), **({"sweep": swept} if points else {})}))
+        print(json.dumps({**life_cycle_json(ledger), **({"sweep": swept} if points else {})}))
         return
     print(f"{ledger.bits_per_slot} application bits per slot, {ledger.settings.inferences:,} slots in service")
     for bill in ledger.bills():
@@ -446,9 +447,9 @@ def _ecal_of_run(folder: Path, changes: dict[str, Any], points: list[int], figur
     for name, rows in swept.items():
         print(f"{name}, {ledger.sources[0]}")
         _print_sweep(rows)
-    for sentence in ledger.sentences():
+    for sentence in sentences(ledger):
         print(sentence)
-    for note in ledger.notes():
+    for note in notes(ledger):
         print(f"note: {note}")
 
 
@@ -484,8 +485,8 @@ def report(
 
     from carbon.accounting import Site
     from carbon.accounting import intensity as named
-    from leanrx.report import write_report
     from leanrx.report.emissions import Footing
+    from leanrx.report.page import write_report
     from leanrx_core.errors import UserError
 
     loaded, _ = _load(run, quiet=as_json)

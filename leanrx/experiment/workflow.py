@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -18,10 +17,8 @@ from energy.counting.operations import OperationCount, count, count_classical
 from energy.metering.meter import Meter
 from leanrx.experiment.plan import Cohort, Planned, ancestors, cohorts, planned
 from leanrx.experiment.run import Run
-from leanrx.experiment.sweep_config import Ecal, Sweep
-from leanrx.life_cycle.inventory import Ledger
+from leanrx.experiment.sweep_config import Sweep
 from leanrx_core.errors import UserError
-from leanrx_core.files import write_atomic
 from receivers.base import Receiver
 from receivers.classical import GENIE_AIDED, classical_receivers
 from receivers.evaluation.merge import merge as merge_counts
@@ -292,17 +289,3 @@ def operations(run: Run, receivers: list[Receiver]) -> dict[str, OperationCount]
         if not c.agreed:
             raise UserError(f"{c.name}: fvcore counts {c.flops} FLOPs, torch {c.witness_flops}; see leanrx count")
     return counts
-
-
-def ecal_all(run: Run, settings: Ecal | None = None) -> Ledger:
-    """Write ``ecal.json``: the life cycle of every receiver, from metered and from estimated energy.
-
-    Args:
-        settings: other than the run's own.
-
-    Raises:
-        UserError: if the run was not evaluated or metered yet.
-    """
-    ledger = Ledger(run, settings)
-    write_atomic(run.ecal_path, json.dumps(ledger.as_json(), indent=2) + "\n")
-    return ledger

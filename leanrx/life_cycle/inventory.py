@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -154,6 +154,7 @@ class Ledger:
         spread: of the meter.
         goodput: error rates and correct bits per slot, by receiver, interference share and SINR.
         share, sinr_db: the point at which break-evens per correct bit are read.
+        point_rows: the rows of ``goodput`` at that point, by receiver.
 
     Raises:
         UserError: if the run has no counts or no energy, or a receiver was trained without a meter.
@@ -187,7 +188,7 @@ class Ledger:
         shared = points.index[points == points.max()]
         self.sinr_db = float(min(shared, key=lambda s: abs(s - config.report.sinr_db)))
         here = (self.goodput["interference_fraction"] == self.share) & (self.goodput["sinr_db"] == self.sinr_db)
-        self._points = {row["receiver"]: row for row in self.goodput[here].to_dict("records")}
+        self.point_rows = {row["receiver"]: row for row in self.goodput[here].to_dict("records")}
 
     @property
     def students(self) -> list[str]:
@@ -368,7 +369,7 @@ class Ledger:
 
     def _correct(self, name: str) -> tuple[float, float]:
         """Correct bits per slot at the point of the break-evens, and their relative standard deviation."""
-        row = self._points[name]
+        row = self.point_rows[name]
         sd = (row["ber_high"] - row["ber_low"]) / (2 * stats.norm.ppf(0.5 + _LEVEL / 2))
         return float(row["correct_bits_per_slot"]), float(sd / (1 - row["ber"]))
 
@@ -411,133 +412,3 @@ class Ledger:
                 }
             )
         return rows
-
-    def notes(self) -> list[str]:
-        """What a reader of the figures must know."""
-        s, spread = self.settings, self.spread
-        notes = [
-            f"reading: overhead bits {s.overhead}, radio energy on {s.radio}",
-            f"hops of slots in service: {s.hops or 'none, no network'}; of training and test slots: "
-            f"{s.development_hops or 'none, no network'}",
-            "preprocessing is part of the metered inference, and making slots part of the metered training",
-            f"the teacher's training is {s.teacher} "
-            + ("to each student in full" if s.teacher == "charged" else "over all students that it taught"),
-        ]
-        if spread.degrees:
-            notes.append(
-                f"uncertainty: equal nets metered again differ by {spread.relative_sd:.1%} (one standard deviation, "
-                f"{spread.degrees} degrees of freedom), taken for every window, training too; 95 % bounds. It covers "
-                "the meter's repeatability and, per correct bit, the BER over slots; not the meter's scale, which "
-                "cancels in a break-even, nor another seed or machine"
-            )
-        else:
-            notes.append("uncertainty: not known, no two equal nets were metered")
-        return notes
-
-    def sentences(self) -> list[str]:
-        """The outcome for a reader in a hurry, by the meter (or the first estimate): a headline, then each student."""
-        source, n = self.sources[0], self.settings.inferences
-        told = [r for r in self.repayments() if (r.source, r.teacher, r.per) == (source, self.settings.teacher, "slot")]
-        found = [self._headline(told)] if told else []
-        for student in self.students:
-            bill = self.bill(student, source)
-            parts, absolute_j = bill.ecal.components_j, bill.ecal.absolute_j
-            root = self.root(student)
-            instead = (
-                ""
-                if root is None
-                else (
-                    f"; training and running {_called(root)} instead costs "
-                    f"{self.bill(root, source).ecal.absolute_j:,.0f} J"
-                )
-            )
-            found.append(
-                f"{student}: {n:,} slots ({_duration(n * self.slot_s)} of continuous traffic) cost {absolute_j:,.0f} J "
-                f"from the first training slot on ({bill.kind}), of which teacher {parts['teacher'] / absolute_j:.0%}, "
-                f"distillation {parts['distillation'] / absolute_j:.0%}, own training "
-                f"{parts['training'] / absolute_j:.0%}, reception "
-                f"{parts['inference'] / absolute_j:.0%}{instead}."
-            )
-            found += [f"{student} against {r.against}: {self.words(r)}." for r in told if r.student == student]
-        return found
-
-    def _headline(self, told: list[Repayment]) -> str:
-        """What the student that repays the teacher soonest achieves, and against what it never does."""
-        taught = [r for r in told if r.against == RUNNING_TEACHER]
-        if not taught:
-            return "No student learnt from a trained teacher: there is none to repay."
-        first = min(taught, key=lambda r: math.inf if r.slots is None else r.slots)
-        if first.slots is None:
-            return "No student repays the teacher's training and its own distillation: none saves energy per slot."
-        student, n = first.student, _count(first.slots)
-        never = [r.against for r in told if r.student == student and r.outcome == "never repaid"]
-        ber, teacher_ber = (f"{self._points[name]['ber']:.2g}" for name in (student, str(self.root(student))))
-        return (
-            f"Against running the teacher, {student} has paid back the teacher's training and its own distillation "
-            f"after {_duration(first.slots * self.slot_s)} of continuous traffic ({n} slots)"
-            + ("" if first.sure else ", though the meter's uncertainty leaves that open")
-            + (f"; against {', '.join(never)} it never does, as they take no more energy per slot" if never else "")
-            + f". At {self.sinr_db:g} dB its BER is {ber}, the teacher's {teacher_ber}."
-        )
-
-    def words(self, r: Repayment) -> str:
-        """A break-even in words, with its bounds and the time that so many slots take."""
-        if r.slots is None:
-            if r.sure or r.sure is None:
-                return r.outcome + ("" if r.sure else " by the values, of unknown uncertainty")
-            return (
-                f"{r.outcome} by the values, but the saving is within the uncertainty: not before {_count(r.low)} slots"
-            )
-        at = f" after {_count(r.slots)} slots, {_duration(r.slots * self.slot_s)} of traffic" if r.slots else ""
-        if r.sure is None:
-            return f"{r.outcome}{at}, of unknown uncertainty"
-        if r.sure and not r.slots:
-            return r.outcome
-        if r.high is None:
-            return (
-                f"{r.outcome}{at} by the values, but the saving is within the uncertainty: not before {_count(r.low)}"
-            )
-        return f"{r.outcome}{at} (95 %: {_count(r.low)} to {_count(r.high)})"
-
-    def as_json(self) -> dict[str, Any]:
-        """All of it, plain; ``inference`` is eCAL's inference term alone."""
-        life: dict[str, dict[str, Any]] = {}
-        inference: dict[str, dict[str, Any]] = {}
-        for bill in self.bills():
-            e = bill.ecal
-            life.setdefault(bill.receiver, {})[bill.source] = {**e.as_json(), "kind": bill.kind}
-            inference.setdefault(bill.receiver, {})[bill.source] = {
-                "ecal_j_per_bit": e.asymptotic_j_per_bit,
-                "bits": self.bits_per_slot,
-                "kind": bill.kind,
-                "processing_j": bill.inference_j_per_slot,
-                "collection_j": e.inference["inference_collection"] / e.inferences,
-            }
-        return {
-            "settings": self.settings.model_dump(),
-            "bits_per_slot": self.bits_per_slot,
-            "slot_s": self.slot_s,
-            "notes": self.notes(),
-            "sentences": self.sentences(),
-            "life_cycle": life,
-            "inference": inference,
-            "correct_bits": self.correct_bit_rows(),
-            "break_even_point": {"interference_fraction": self.share, "sinr_db": self.sinr_db},
-            "meter_repeatability": asdict(self.spread),
-            "break_even": [asdict(r) for r in self.repayments()],
-        }
-
-
-def _called(teacher: str) -> str:
-    return "the teacher" if teacher == "teacher" else teacher
-
-
-def _count(slots: float | None) -> str:
-    return "any" if slots is None else f"{float(f'{slots:.3g}'):,.0f}"
-
-
-def _duration(seconds: float) -> str:
-    for unit, length_s in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length_s:
-            return f"{seconds / length_s:.3g} {unit}"
-    return f"{seconds:.3g} s"

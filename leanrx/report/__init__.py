@@ -1,5 +1,5 @@
-"""The BER / energy trade-off of a run, as one HTML page that opens offline, with figures and tables."""
+"""The report of a run: one HTML page that opens offline, with figures, tables and sentences.
 
-from leanrx.report.page import write_report
-
-__all__ = ["write_report"]
+:class:`leanrx.report.results.RunResults` holds the typed results of a run, computed once. Tables, figures and sentences
+are pure functions of it. Start with :func:`leanrx.report.page.write_report`.
+"""

@@ -12,6 +12,7 @@ from energy.ecal.inference_range import sweep_points
 from leanrx.life_cycle.inventory import METERED, RUNNING_TEACHER, TRAINING_TEACHER, Ledger, Repayment
 from leanrx.report.charts import Curve, Figure
 from leanrx.report.comparisons import variant_names
+from leanrx.report.life_cycle_text import headline, notes, payback_phrase
 from leanrx.report.style import colours, net, style
 
 _COMPONENTS = {
@@ -263,8 +264,8 @@ def _range(curves: list[Curve], room: float = 2.0) -> tuple[float, float]:
 def texts(ledger: Ledger) -> list[str]:
     """What the section says."""
     return [
-        ledger.sentences()[0] if ledger.students else "",
-        " ".join(n[0].upper() + n[1:] + "." for n in ledger.notes()),
+        headline(ledger),
+        " ".join(notes(ledger)),
     ]
 
 
@@ -375,7 +376,10 @@ def shown_break_evens(ledger: Ledger) -> dict[str, Any]:
     both: dict[tuple[str, str], dict[str, Repayment]] = {}
     for r in shown:
         both.setdefault((r.student, r.against), {})[r.per] = r
-    rows = [[s, a, ledger.words(by["slot"]), ledger.words(by["correct bit"])] for (s, a), by in both.items()]
+    rows = [
+        [s, a, payback_phrase(by["slot"], ledger.slot_s), payback_phrase(by["correct bit"], ledger.slot_s)]
+        for (s, a), by in both.items()
+    ]
     head = ["student", "against", "for equal slots", f"for equal correct bits at {ledger.sinr_db:g} dB"]
     note = f"By {METERED}. '{RUNNING_TEACHER}' takes the teacher as paid for. "
     return {"head": head, "rows": rows, "note": note, "link": '<a href="break-even.csv">CSV</a>'}

@@ -277,7 +277,7 @@ def test_a_life_cycle_by_hand(run: Path, tmp_path, capsys) -> None:
     points = told["sweep"]["teacher"]
     assert points[0]["ecal_j_per_bit"] > points[-1]["ecal_j_per_bit"] > points[-1]["asymptotic_j_per_bit"]
     leanrx("ecal", run)
-    assert "note: uncertainty" in capsys.readouterr().out
+    assert "note: Uncertainty" in capsys.readouterr().out
 
 
 def test_a_new_point_outside_the_trained_range_is_warned_about(run: Path, capsys) -> None:

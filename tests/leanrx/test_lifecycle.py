@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from leanrx.experiment.plan import planned
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import Ecal as Settings
 from leanrx.experiment.sweep_config import Sweep
-from leanrx.experiment.workflow import ecal_all
-from leanrx.life_cycle.inventory import METERED, RUNNING_TEACHER, TRAINING_TEACHER, Ledger, slot_bits
+from leanrx.life_cycle.inventory import METERED, RUNNING_TEACHER, TRAINING_TEACHER, Ledger, Repayment, slot_bits
+from leanrx.report.life_cycle_json import life_cycle_json, write_life_cycle
+from leanrx.report.life_cycle_text import headline, notes, payback_phrase, sentences
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
 from receivers.evaluation.error_counts import BlockCount
@@ -314,18 +315,56 @@ def test_never_against_what_costs_less_per_slot(run: Run) -> None:
     ledger = Ledger(run)
     never = found(ledger, f"{SMALL}-kd", "LS")
     assert (never.slots, never.low, never.high, never.outcome) == (None, None, None, "never repaid")
-    headline = ledger.sentences()[0]
-    assert f"Against running the teacher, {TINY}-kd" in headline
-    assert "against deeprx-w0.015625-d3-scratch, LS it never does" in headline
-    assert "its BER is 0.3, the teacher's 0.1" in headline
+    text = headline(ledger)
+    assert f"Against running the teacher, {TINY}-kd pays back" in text
+    assert "It never pays back against deeprx-w0.015625-d3-scratch, LS, because they use no more energy" in text
+    assert "its BER is 0.3, and the teacher's is 0.1" in text
     slots = (1000 + 250 + TEST * 3e-3) / 7e-3
-    assert (
-        f"after {slots * 0.5e-3:.3g} s of continuous traffic" in headline
-    )  # a slot at 30 kHz lasts half a millisecond
+    assert f"after {slots * 0.5e-3:.3g} s of continuous traffic" in text  # a slot at 30 kHz lasts half a millisecond
+    lines = sentences(ledger)
+    assert lines[0] == text
+    assert f"{SMALL}-kd against LS: {payback_phrase(never, ledger.slot_s)}." in lines
+
+
+@pytest.mark.parametrize(
+    ("change", "phrase"),
+    [
+        ({}, "pays back after 12,300 slots, 6.17 s of traffic (95 %: 9,000 to 20,000)"),
+        (
+            {"sure": None, "low": None, "high": None},
+            "pays back after 12,300 slots, 6.17 s of traffic (uncertainty unknown)",
+        ),
+        (
+            {"sure": False, "high": None},
+            "pays back after 12,300 slots, 6.17 s of traffic, but the saving is within the uncertainty; "
+            "no payback before 9,000 slots",
+        ),
+        (
+            {"slots": 0.0, "low": 0.0, "high": 0.0, "outcome": "cheaper from the first"},
+            "uses less energy from the first slot",
+        ),
+        ({"slots": None, "low": None, "high": None, "outcome": "never repaid"}, "never pays back"),
+        (
+            {"slots": None, "high": None, "outcome": "never repaid", "sure": False},
+            "never pays back, but the saving is within the uncertainty; no payback before 9,000 slots",
+        ),
+    ],
+)
+def test_payback_phrases(change: dict[str, Any], phrase: str) -> None:
+    payback = Repayment("a", METER, "measured", "charged", "b", "slot", 12345.0, 9e3, 2e4, "repaid", True)
+    assert payback_phrase(replace(payback, **change), 0.5e-3) == phrase
+
+
+def test_notes_tell_convention_network_allocation_and_uncertainty(run: Run) -> None:
+    text = " ".join(notes(Ledger(run, Settings(hops=2, teacher="shared"))))
+    assert "overhead bits truncated, radio energy all-layers" in text
+    assert "Slots in service cross 2 generic network hops. Training and test slots cross no network." in text
+    assert "The students of one teacher split its training energy equally." in text
+    assert "2 degrees of freedom" in text
 
 
 def test_the_file_says_all_of_it(run: Run) -> None:
-    written = json.loads(json.dumps(ecal_all(run).as_json(), allow_nan=False))
+    written = json.loads(json.dumps(life_cycle_json(write_life_cycle(run)), allow_nan=False))
     assert written == json.loads(run.ecal_path.read_text())
     bill = written["life_cycle"][f"{SMALL}-kd"][METER]
     for key in ("ecal_j_per_bit", "absolute_j", "development_j", "inference_j_per_inference", "components_j", "bits"):

@@ -18,10 +18,11 @@ from leanrx.experiment.plan import Planned, planned
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import Sweep
 from leanrx.life_cycle.inventory import METERED, Ledger
-from leanrx.report import figures, life_cycle_charts, sweep_figures, text, write_report
+from leanrx.report import figures, life_cycle_charts, sweep_figures, text
 from leanrx.report.analysis import Analysis, analyse
 from leanrx.report.charts import Curve, Figure, HeatMap, to_plotly
 from leanrx.report.comparisons import contest, pareto
+from leanrx.report.page import write_report
 from leanrx.report.style import colours, style
 from leanrx_core.files import write_atomic
 from receivers.classical import GENIE_AIDED, classical_receivers

@@ -1,0 +1,60 @@
+"""The life cycles of a run as plain values, and the file ``ecal.json``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from leanrx.experiment.run import Run
+from leanrx.experiment.sweep_config import Ecal
+from leanrx.life_cycle.inventory import Ledger
+from leanrx.report.life_cycle_text import notes, sentences
+from leanrx_core.files import write_atomic
+
+
+def write_life_cycle(run: Run, settings: Ecal | None = None) -> Ledger:
+    """Write ``ecal.json``: the life cycle of every receiver, by every source of energy.
+
+    Args:
+        run: trained, evaluated and metered.
+        settings: other than the run's own.
+
+    Returns:
+        the life cycles.
+
+    Raises:
+        UserError: if the run was not evaluated or metered yet.
+    """
+    inventory = Ledger(run, settings)
+    write_atomic(run.ecal_path, json.dumps(life_cycle_json(inventory), indent=2) + "\n")
+    return inventory
+
+
+def life_cycle_json(inventory: Ledger) -> dict[str, Any]:
+    """All life cycles as plain values. ``inference`` holds eCAL's inference term alone."""
+    life_cycle: dict[str, dict[str, Any]] = {}
+    inference: dict[str, dict[str, Any]] = {}
+    for result in inventory.bills():
+        ecal = result.ecal
+        life_cycle.setdefault(result.receiver, {})[result.source] = {**ecal.as_json(), "kind": result.kind}
+        inference.setdefault(result.receiver, {})[result.source] = {
+            "ecal_j_per_bit": ecal.asymptotic_j_per_bit,
+            "bits": inventory.bits_per_slot,
+            "kind": result.kind,
+            "processing_j": result.inference_j_per_slot,
+            "collection_j": ecal.inference["inference_collection"] / ecal.inferences,
+        }
+    return {
+        "settings": inventory.settings.model_dump(),
+        "bits_per_slot": inventory.bits_per_slot,
+        "slot_s": inventory.slot_s,
+        "notes": notes(inventory),
+        "sentences": sentences(inventory),
+        "life_cycle": life_cycle,
+        "inference": inference,
+        "correct_bits": inventory.correct_bit_rows(),
+        "break_even_point": {"interference_fraction": inventory.share, "sinr_db": inventory.sinr_db},
+        "meter_repeatability": asdict(inventory.spread),
+        "break_even": [asdict(p) for p in inventory.repayments()],
+    }
