@@ -71,8 +71,8 @@ def _total(inventory: Ledger, student: str) -> str:
     shares = {name: part_j / energy_j for name, part_j in result.ecal.components_j.items()}
     text = (
         f"{student}: {slots:,} slots ({duration(slots * inventory.slot_s)} of continuous traffic) cost "
-        f"{energy_j:,.0f} J with all development ({result.kind}). The teacher takes {shares['teacher']:.0%} of it, distillation "
-        f"{shares['distillation']:.0%}, the student's own training {shares['training']:.0%} and reception "
+        f"{energy_j:,.0f} J with all development ({result.kind}). The teacher takes {shares['teacher']:.0%} of it, "
+        f"distillation {shares['distillation']:.0%}, the student's own training {shares['training']:.0%} and reception "
         f"{shares['inference']:.0%}."
     )
     if teacher is not None:
@@ -126,9 +126,9 @@ def _uncertainty(inventory: Ledger) -> str:
         return "Uncertainty: unknown, because no two equal networks were metered."
     return (
         f"Uncertainty: the energy of equal networks varies by {spread.relative_sd:.1%} from window to window (one "
-        f"standard deviation, {spread.degrees} degrees of freedom). Intervals of 95 % cover this repeatability and, per "
-        "correct bit, the sampling error of the BER. They do not cover other seeds, other machines, or the scale of the "
-        "meter, which cancels in a payback."
+        f"standard deviation, {spread.degrees} degrees of freedom). Intervals of 95 % cover this repeatability and, "
+        "per correct bit, the sampling error of the BER. They do not cover other seeds, other machines, or the scale of "
+        "the meter, which cancels in a payback."
     )
 
 
