@@ -1,7 +1,7 @@
 """Receivers, from slots to LLRs: classical receivers, DeepRx, hybrids, evaluation, export and trained receivers.
 
-This package knows no training. A receiver is any callable from slots to LLRs, see :class:`Receiver`. Names are loaded at
-their first use.
+This package knows no training. A receiver is any callable from slots to LLRs, see :class:`Receiver`. Names are
+loaded at their first use.
 """
 
 import lazy_loader

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -26,3 +27,16 @@ class Receiver(Protocol):
         Only entries of ``slots.bit_mask`` have a meaning.
         """
         ...
+
+
+@dataclass(frozen=True)
+class FormulaCount:
+    """Operations of one receiver on one slot, counted by formula.
+
+    Attributes:
+        macs: real multiply-accumulates; a complex one is four real ones.
+        elements: elements written by operators without MACs, by operator, such as ``{"exp": 2496}``.
+    """
+
+    macs: int = 0
+    elements: dict[str, int] = field(default_factory=dict)

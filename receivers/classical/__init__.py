@@ -12,6 +12,7 @@ from receivers.classical.baselines import (
     PerfectCsiIrcReceiver,
     PerfectCsiReceiver,
     classical_receivers,
+    formula_count,
 )
 from receivers.classical.channel_estimation import Covariance, LmmseEstimator, ls_estimate, robust_estimator
 from receivers.classical.combining import combine, combine_rejecting, residual_covariance, whiten
@@ -31,6 +32,7 @@ __all__ = [
     "combine",
     "combine_rejecting",
     "demap",
+    "formula_count",
     "ls_estimate",
     "residual_covariance",
     "robust_estimator",

@@ -5,36 +5,59 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 
-from channels import Scenario, Slots
-from receivers.base import Receiver
-from receivers.classical.channel_estimation import Covariance, ls_estimate
-from receivers.classical.combining import combine, combine_rejecting, residual_covariance, unbiased, whiten
-from receivers.classical.demapping import Demapper, demap
+from channels import Grid, Scenario, Slots
+from leanrx_core.errors import UserError
+from receivers.base import FormulaCount, Receiver
+from receivers.classical.channel_estimation import Covariance, lmmse_estimate_macs, ls_estimate, ls_estimate_macs
+from receivers.classical.combining import (
+    combine,
+    combine_rejecting,
+    genie_whitening_macs,
+    mmse_irc_macs,
+    mrc_macs,
+    residual_covariance,
+    unbiased,
+    whiten,
+)
+from receivers.classical.demapping import Demapper, demap, demap_elements, demap_macs
+from receivers.classical.slot_sizes import SlotSizes
 
 GENIE_AIDED = ("perfect CSI", "perfect CSI-IRC")
 """Receivers that cannot be built, by name."""
+
+_MAX_LOG = " max-log"
 
 
 class ClassicalReceiver(ABC):
     """Symbol estimates by some means, then LLRs by a demapper.
 
     Args:
-        name: how tables and figures call it; ``" max-log"`` is added for that demapper.
         version: fingerprint of the symbol estimates.
         demapper: exact or max-log.
+
+    Attributes:
+        label: how tables and figures call it; ``" max-log"`` is added to the name for that demapper.
     """
 
-    def __init__(self, name: str, version: str, demapper: Demapper) -> None:
-        self.name = name if demapper == "app" else f"{name} max-log"
+    label: ClassVar[str]
+
+    def __init__(self, version: str, demapper: Demapper) -> None:
+        self.name = self.label if demapper == "app" else f"{self.label}{_MAX_LOG}"
         self.digest = f"classical/{version}/{demapper}"
         self._demapper = demapper
 
     @abstractmethod
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
         """Unbiased symbol estimates, complex64, and their error power, float32, both ``(B, S, F)``."""
+
+    @staticmethod
+    @abstractmethod
+    def symbol_macs(sizes: SlotSizes) -> float:
+        """Complex MACs of :meth:`symbols` on one slot."""
 
     def __call__(self, slots: Slots) -> torch.Tensor:
         z, error_var = self.symbols(slots)
@@ -44,11 +67,17 @@ class ClassicalReceiver(ABC):
 class LsReceiver(ClassicalReceiver):
     """Least squares, linear interpolation, LMMSE combining: the practical baseline."""
 
+    label = "LS"
+
     def __init__(self, demapper: Demapper = "app") -> None:
-        super().__init__("LS", "ls/2", demapper)
+        super().__init__("ls/2", demapper)
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
         return combine(slots.y, ls_estimate(slots), _unwanted_var(slots))
+
+    @staticmethod
+    def symbol_macs(sizes: SlotSizes) -> float:
+        return ls_estimate_macs(sizes) + mrc_macs(sizes)
 
 
 class LmmseReceiver(ClassicalReceiver):
@@ -60,13 +89,19 @@ class LmmseReceiver(ClassicalReceiver):
         demapper: exact or max-log.
     """
 
+    label = "LMMSE"
+
     def __init__(self, scenario: Scenario, device: str = "cpu", demapper: Demapper = "app") -> None:
-        super().__init__("LMMSE", f"lmmse/3/{_fingerprint(scenario)}", demapper)
+        super().__init__(f"lmmse/3/{_fingerprint(scenario)}", demapper)
         self._scenario, self._device = scenario, device
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
         h, error_var = _test_covariance(self._scenario, self._device).estimate(slots)
         return combine(slots.y, h, _unwanted_var(slots) + error_var[:, 0])
+
+    @staticmethod
+    def symbol_macs(sizes: SlotSizes) -> float:
+        return lmmse_estimate_macs(sizes) + mrc_macs(sizes)
 
 
 class LmmseIrcReceiver(ClassicalReceiver):
@@ -76,8 +111,10 @@ class LmmseIrcReceiver(ClassicalReceiver):
     is not told but estimated from the pilots of each slot.
     """
 
+    label = "LMMSE-IRC"
+
     def __init__(self, scenario: Scenario, device: str = "cpu", demapper: Demapper = "app") -> None:
-        super().__init__("LMMSE-IRC", f"lmmse-irc/3/{_fingerprint(scenario)}", demapper)
+        super().__init__(f"lmmse-irc/3/{_fingerprint(scenario)}", demapper)
         self._scenario, self._device = scenario, device
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,15 +126,25 @@ class LmmseIrcReceiver(ClassicalReceiver):
         z, error_var = combine_rejecting(slots.y, h, covariance, parts.own[..., None] / more)
         return z, error_var * more
 
+    @staticmethod
+    def symbol_macs(sizes: SlotSizes) -> float:
+        return lmmse_estimate_macs(sizes) + mmse_irc_macs(sizes) + mrc_macs(sizes)
+
 
 class PerfectCsiReceiver(ClassicalReceiver):
     """The true channel in place of an estimate: a bound for receivers that treat interference as white noise."""
 
+    label = "perfect CSI"
+
     def __init__(self, demapper: Demapper = "app") -> None:
-        super().__init__("perfect CSI", "perfect-csi/1", demapper)
+        super().__init__("perfect-csi/1", demapper)
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
         return combine(slots.y, slots.h, _unwanted_var(slots))
+
+    @staticmethod
+    def symbol_macs(sizes: SlotSizes) -> float:
+        return mrc_macs(sizes)
 
 
 class PerfectCsiIrcReceiver(ClassicalReceiver):
@@ -107,11 +154,17 @@ class PerfectCsiIrcReceiver(ClassicalReceiver):
     the covariance across antennas.
     """
 
+    label = "perfect CSI-IRC"
+
     def __init__(self, demapper: Demapper = "app") -> None:
-        super().__init__("perfect CSI-IRC", "perfect-csi-irc/1", demapper)
+        super().__init__("perfect-csi-irc/1", demapper)
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
         return combine(*whiten(slots), slots.noise_var[:, None, None])
+
+    @staticmethod
+    def symbol_macs(sizes: SlotSizes) -> float:
+        return genie_whitening_macs(sizes) + mrc_macs(sizes)
 
 
 def classical_receivers(scenario: Scenario, device: str = "cpu") -> list[Receiver]:
@@ -125,6 +178,34 @@ def classical_receivers(scenario: Scenario, device: str = "cpu") -> list[Receive
     if any(interferer.probability > 0 for interferer in scenario.interferers):
         receivers.append(PerfectCsiIrcReceiver())
     return receivers
+
+
+_CLASSES: dict[str, type[ClassicalReceiver]] = {
+    cls.label: cls for cls in (LsReceiver, LmmseReceiver, LmmseIrcReceiver, PerfectCsiReceiver, PerfectCsiIrcReceiver)
+}
+
+
+def formula_count(name: str, grid: Grid, num_bits: int) -> FormulaCount:
+    """Operations of a classical receiver on one slot, by formula.
+
+    The slot has the grid's pilot pattern with the most pilot symbols. Every algorithm states its own count, see
+    :meth:`ClassicalReceiver.symbol_macs` and :func:`receivers.classical.demapping.demap_macs`. A complex MAC is four
+    real MACs.
+
+    Args:
+        name: a classical receiver, such as ``"LMMSE"``, or with the max-log demapper, such as ``"LMMSE max-log"``.
+        grid: sets antennas, pilots and data REs.
+        num_bits: bits per symbol K.
+
+    Raises:
+        UserError: if ``name`` is not a classical receiver.
+    """
+    label = name.removesuffix(_MAX_LOG)
+    if label not in _CLASSES:
+        raise UserError(f"receiver: no formula for '{name}'; formulas: {', '.join(_CLASSES)}")
+    sizes = SlotSizes.of(grid)
+    complex_macs = _CLASSES[label].symbol_macs(sizes) + demap_macs(sizes, num_bits)
+    return FormulaCount(int(4 * complex_macs), demap_elements(sizes, num_bits, "app" if name == label else "maxlog"))
 
 
 @lru_cache(maxsize=8)

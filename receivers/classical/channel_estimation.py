@@ -12,6 +12,7 @@ from scipy.special import j0
 from channels import NUM_SYMBOLS, Scenario, Slots, SlotStream
 from channels.scenarios import Split
 from receivers.classical.pilot_groups import pilot_groups
+from receivers.classical.slot_sizes import SlotSizes
 
 
 def ls_estimate(slots: Slots) -> torch.Tensor:
@@ -29,6 +30,30 @@ def ls_estimate(slots: Slots) -> torch.Tensor:
         over_subcarriers = _interpolate(raw, group.subcarriers, num_subcarriers, dim=3)
         h[group.chosen] = _interpolate(over_subcarriers, group.symbols, num_symbols, dim=2)
     return h
+
+
+def raw_estimate_macs(sizes: SlotSizes) -> int:
+    """Complex MACs of the raw estimates at the pilots: ``R P Q``."""
+    return sizes.antennas * sizes.pilot_symbols * sizes.pilot_subcarriers
+
+
+def ls_estimate_macs(sizes: SlotSizes) -> int:
+    """Complex MACs of :func:`ls_estimate`.
+
+    The raw estimates, and two neighbours with real weights (half a complex MAC each) for each interpolated value: over
+    subcarriers ``R P F`` where Q < F, over symbols ``R S F`` where P > 1.
+    """
+    r, s, f, p, q, _ = sizes
+    return raw_estimate_macs(sizes) + (r * p * f if q < f else 0) + (r * s * f if p > 1 else 0)
+
+
+def lmmse_estimate_macs(sizes: SlotSizes) -> int:
+    """Complex MACs of :meth:`LmmseEstimator.estimate`.
+
+    The raw estimates, and the way into and out of two eigenbases, ``R (P^2 Q + P Q^2 + P Q) + R (P Q F + S P F)``.
+    """
+    r, s, f, p, q, _ = sizes
+    return raw_estimate_macs(sizes) + r * (p * p * q + p * q * q + p * q) + r * (p * q * f + s * p * f)
 
 
 def _interpolate(values: torch.Tensor, at: torch.Tensor, count: int, dim: int) -> torch.Tensor:

@@ -7,6 +7,7 @@ import torch
 from channels import Slots
 from receivers.classical.channel_estimation import ErrorParts
 from receivers.classical.pilot_groups import pilot_groups
+from receivers.classical.slot_sizes import SlotSizes
 
 SUBCARRIERS_PER_ESTIMATE = 12
 """One covariance per physical resource block."""
@@ -143,3 +144,32 @@ def combine(y: torch.Tensor, h: torch.Tensor, var: torch.Tensor) -> tuple[torch.
     """
     gain = h.abs().square().sum(1).clamp_min(1e-12)
     return (h.conj() * y).sum(1) / gain, var / gain
+
+
+def mrc_macs(sizes: SlotSizes) -> float:
+    """Complex MACs of :func:`combine`: ``1.5 R`` per data RE (product and squared magnitude)."""
+    return 1.5 * sizes.antennas * sizes.data_res
+
+
+def residual_covariance_macs(sizes: SlotSizes) -> int:
+    """Complex MACs of :func:`residual_covariance`: residuals ``R P Q`` and their products ``R^2 P Q``."""
+    r, p, q = sizes.antennas, sizes.pilot_symbols, sizes.pilot_subcarriers
+    return r * p * q + r * r * p * q
+
+
+def mmse_irc_macs(sizes: SlotSizes) -> float:
+    """Complex MACs of rejecting interference, on top of :func:`mrc_macs`.
+
+    The residuals' covariance, one inverse ``R^3`` per symbol and resource block, weights ``R^2 + R / 2`` per data RE.
+    """
+    r = sizes.antennas
+    inverses = sizes.symbols * sizes.subcarriers // SUBCARRIERS_PER_ESTIMATE * r**3
+    return residual_covariance_macs(sizes) + inverses + (r * r + 0.5 * r) * sizes.data_res
+
+
+def genie_whitening_macs(sizes: SlotSizes) -> float:
+    """Complex MACs of :func:`whiten` with one interferer, ``4.5 R`` per data RE.
+
+    These are a squared magnitude, two products and two updates.
+    """
+    return 4.5 * sizes.antennas * sizes.data_res

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 
 from channels.grid import pam_levels
+from receivers.classical.slot_sizes import SlotSizes
 
 Demapper = Literal["app", "maxlog"]
 """Exact a posteriori probabilities, or only the nearest symbol of either bit value."""
@@ -38,3 +39,13 @@ def demap(
                 one = labels[:, i] == 1
                 llrs[chosen, 2 * i + axis] = over_levels(metric[:, one], 1) - over_levels(metric[:, ~one], 1)
     return llrs
+
+
+def demap_macs(sizes: SlotSizes, num_bits: int) -> int:
+    """Complex MACs of :func:`demap`: ``L = 2^(K/2)`` per data RE (square and scale of 2 L distances)."""
+    return 2 ** (num_bits // 2) * sizes.data_res
+
+
+def demap_elements(sizes: SlotSizes, num_bits: int, method: Demapper = "app") -> dict[str, int]:
+    """Exponentials of :func:`demap`, or the maxima that take their place with max-log: ``K L`` per data RE."""
+    return {"exp" if method == "app" else "max": 2 ** (num_bits // 2) * num_bits * sizes.data_res}

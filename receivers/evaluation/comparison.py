@@ -1,11 +1,12 @@
-"""Two receivers, each trained with several seeds, held against each other on the same slots.
+"""Differences between two receivers, each trained with several seeds, on the same test slots.
 
-A difference is the mean over seeds of the difference within each seed's pair. Two things leave it to luck: the slots of
-the test, which all seeds share, and the seeds. The first is the jackknife's variance of the mean over blocks of slots
-(:func:`receivers.evaluation.required_sinr.jackknife`), the second the variance between seeds over their number. The interval rests on
-their sum, as for clusters in two ways (A. C. Cameron, J. B. Gelbach, D. L. Miller, J. Bus. Econ. Stat. 29, 2011), with
-F. E. Satterthwaite's (1946) degrees of freedom. What a slot does to one seed alone is in both parts, so the interval is
-rather too wide than too narrow. With one seed it covers the slots alone.
+A difference is the mean over seeds of the difference within each seed's pair. It has two sources of sampling error: the
+test slots, which all seeds share, and the seeds. The first is the jackknife's variance of the mean over blocks of slots
+(:func:`receivers.evaluation.required_sinr.jackknife`). The second is the variance between seeds over their number.
+
+The interval rests on the sum of the two variances, as for two-way clustering (A. C. Cameron, J. B. Gelbach, D. L.
+Miller, J. Bus. Econ. Stat. 29, 2011), with the degrees of freedom of F. E. Satterthwaite (1946). The interaction of a
+slot with one seed is part of both variances, so the interval is conservative. With one seed it covers the slots only.
 """
 
 from __future__ import annotations

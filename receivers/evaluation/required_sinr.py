@@ -59,8 +59,8 @@ def gap_db(counts: pd.DataFrame, first: str, second: str, target: float, level: 
     the degrees of freedom are F. E. Satterthwaite's (1946) over strata.
 
     Args:
-        counts: rows of :class:`receivers.evaluation.monte_carlo.BlockCount` for one interference share; blocks that only one of the two
-            receivers has are left out.
+        counts: rows of :class:`receivers.evaluation.error_counts.BlockCount` for one interference fraction; blocks
+            that only one of the two receivers has are left out.
         first, second: receivers.
         target: BER.
         level: confidence level.

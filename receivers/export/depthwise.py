@@ -6,6 +6,8 @@ convolution, taken as several depthwise convolutions of multiplier 1, compute th
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -21,12 +23,12 @@ class _Side(nn.Module):
             part = nn.Conv2d(
                 channels,
                 channels,
-                conv.kernel_size,
-                conv.stride,
-                conv.padding,
-                conv.dilation,
-                channels,  # type: ignore[arg-type]
-                conv.bias is not None,
+                cast(tuple[int, int], conv.kernel_size),
+                cast(tuple[int, int], conv.stride),
+                cast(tuple[int, int], conv.padding),
+                cast(tuple[int, int], conv.dilation),
+                groups=channels,
+                bias=conv.bias is not None,
             )
             part.load_state_dict({name: value[i::multiplier] for name, value in conv.state_dict().items()})
             self.parts.append(part)

@@ -81,7 +81,7 @@ class Int8:
 
     Attributes:
         path: of the int8 file.
-        rates: of both on the same slots, see :func:`receivers.evaluation.rates.rates`; ``receiver`` is the name of the file.
+        rates: of both on the same slots, see :func:`receivers.evaluation.rates.rates`; ``receiver`` is the file's name.
         target_ber: BER of the losses.
         losses: SINR that the int8 file needs more, by interference share; NaN where a curve does not reach the BER.
     """

@@ -27,7 +27,7 @@ from leanrx_core.errors import UserError
 from leanrx_core.files import TEMPORARY
 from receivers.export.depthwise import split_depthwise
 from receivers.export.parity import MAX_LLR_DIFFERENCE, Parity, compare
-from receivers.neural.registry import parse_spec
+from receivers.neural.registry import family_of
 from receivers.neural.weights import NeuralReceiver
 
 
@@ -56,8 +56,8 @@ class OnnxReceiver:
         spec = self._session.get_modelmeta().custom_metadata_map.get("receiver")
         if spec is None:
             raise UserError(f"{path}: does not name its receiver; export again")
-        family = parse_spec(spec).family
-        if self._session.get_modelmeta().custom_metadata_map.get("features") != family.content:
+        family = family_of(spec).network
+        if self._session.get_modelmeta().custom_metadata_map.get("features") != family.feature_description:
             raise UserError(f"{path}: made for other features than those of this version of leanrx; export again")
         self._features = family.features
         self.digest = hashlib.sha256(data).hexdigest()
@@ -134,7 +134,9 @@ def _write(receiver: NeuralReceiver, path: Path, num_subcarriers: int) -> None:
                 dynamic_shapes=dynamic,
             )
             assert program is not None
-            program.model.metadata_props.update(receiver=receiver.card.receiver, features=receiver.net.content)
+            program.model.metadata_props.update(
+                receiver=receiver.card.receiver, features=receiver.net.feature_description
+            )
             program.save(str(path), external_data=False)
     finally:
         quiet.setLevel(level)
@@ -165,7 +167,7 @@ def _card(
             "name": "features",
             "dtype": "float32",
             "shape": ["batch", receiver.net.num_features, NUM_SYMBOLS, "subcarriers"],
-            "content": receiver.net.content,
+            "content": receiver.net.feature_description,
         },
         "output": {
             "name": "llrs",

@@ -67,7 +67,7 @@ class DeepRx(Network):
         depth: residual blocks, a key of :data:`WIDTHS_BY_DEPTH`.
     """
 
-    content: ClassVar[str] = (
+    feature_description: ClassVar[str] = (
         "real parts, then imaginary parts, of: received grid per antenna, pilot values (0 off pilots), received grid x "
         "conj(pilots) per antenna"
     )
@@ -101,3 +101,15 @@ class DeepRx(Network):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.blocks(self.conv_in(x))
         return self.conv_out(torch.relu(self.norm_out(x)))
+
+
+def check_size(width: float, depth: int) -> None:
+    """Check that a DeepRx of this width and depth exists.
+
+    Raises:
+        ValueError: if not.
+    """
+    if not 0 < width <= 4:
+        raise ValueError(f"width {width:g} is outside 0..4 (0 excluded)")
+    if depth not in WIDTHS_BY_DEPTH:
+        raise ValueError(f"depth {depth} is not available; blocks: {', '.join(map(str, sorted(WIDTHS_BY_DEPTH)))}")

@@ -18,10 +18,12 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from channels import Slots
+from channels import NUM_SYMBOLS, Grid, Slots
 from channels.grid import pam_levels
-from receivers.classical import robust_estimator
-from receivers.classical.combining import across_antennas, residual_covariance, whitener
+from receivers.base import FormulaCount
+from receivers.classical import formula_count, robust_estimator
+from receivers.classical.combining import across_antennas, residual_covariance, residual_covariance_macs, whitener
+from receivers.classical.slot_sizes import SlotSizes
 from receivers.neural.network import Network
 
 SUBCARRIERS_PER_STATE = 6
@@ -56,7 +58,7 @@ class Hybrid(Network):
     which training can use.
     """
 
-    content: ClassVar[str] = (
+    feature_description: ClassVar[str] = (
         "received grid per antenna in white noise, real parts, then imaginary parts; the front end's channel "
         "estimate, likewise; known symbol, real and imaginary part (0 on data); 1 on data, else 0; error power of the "
         "channel estimate in its own direction; noise-plus-interference power; bits per symbol of the slot"
@@ -65,8 +67,9 @@ class Hybrid(Network):
     memory_format: ClassVar[torch.memory_format] = torch.contiguous_format  # most of its time goes to planes
     has_intermediate_llrs: ClassVar[bool] = True
 
-    def __init__(self, num_rx: int = 2, num_bits: int = 4, width: int = 16, depth: int = 6) -> None:
+    def __init__(self, num_rx: int = 2, num_bits: int = 4, width: float = 16, depth: int = 6) -> None:
         super().__init__(num_features=4 * num_rx + 6, num_bits=num_bits)
+        width = int(width)
         self.num_rx, self.width = num_rx, width
         self.blocks = nn.ModuleList(_Block(num_rx, width, _DILATIONS[i % len(_DILATIONS)]) for i in range(depth))
         self.conv_out = nn.Conv2d(width, 2 * num_bits, 1)
@@ -80,7 +83,11 @@ class Hybrid(Network):
 
     @staticmethod
     def features(slots: Slots) -> torch.Tensor:
-        """What was received, what is known of it, and the front end's channel; in the order of :attr:`content`."""
+        """Received grid, the front end's channel estimate and side information, see :attr:`feature_description`.
+
+        Returns:
+            float32 ``(B, 4 R + 6, S, F)``.
+        """
         y, channel, error_var = front_end(slots)
         noise_plus_interference_var = (slots.noise_var + slots.interference_var)[:, None, None]
         known = torch.where(slots.is_data, 0, slots.pilots)
@@ -129,6 +136,29 @@ class Hybrid(Network):
         llrs = self._llrs(detected)
         llrs = llrs + scale * llrs + shift
         return (llrs, *(self._llrs(detected) for detected in before[:-1])) if early else llrs
+
+    def formula_count(self, grid: Grid) -> FormulaCount:
+        """Operations on one slot outside of the convolutions.
+
+        These are the operations of LMMSE and, with R antennas, in complex MACs:
+
+        * for the front end's white noise: residuals and their covariance as for rejecting interference, ``10 R^3`` for
+          the inverse square root in each resource block (``9 R^3`` for eigenvalues and vectors, G. H. Golub, C. F. Van
+          Loan, Matrix Computations, section 8.3, and a product), ``3 R^2 + R`` per RE for y, the channel and its error;
+        * combining, per RE and block: ``1.5 R``;
+        * soft symbols, per RE and block, with L levels per axis: ``1.75 L + 1`` (square and scale of 2 L distances,
+          mean and second moment of both axes, two squared magnitudes), whose exponentials torch counts;
+        * EM features, per RE and block: ``3.5 R`` (two products, one with a real number, a squared magnitude, a
+          product with the reliability);
+        * interpolating ``2 R + 1`` real values between two neighbours, per RE and block: half a complex MAC each;
+        * interpolating the last layer's ``2 K`` values and scaling K LLRs, per RE: ``1.25 K``.
+        """
+        lmmse, r, levels = formula_count("LMMSE", grid, self.num_bits), grid.num_rx, 2 ** (self.num_bits // 2)
+        whitening = residual_covariance_macs(SlotSizes.of(grid)) + 10 * r**3 * grid.num_prb
+        per_block = 1.5 * r + 1.75 * levels + 1 + 3.5 * r + (2 * r + 1) / 2
+        per_re = len(self.blocks) * per_block + 1.25 * self.num_bits + 3 * r * r + r
+        complex_macs = whitening + per_re * NUM_SYMBOLS * grid.num_subcarriers
+        return FormulaCount(lmmse.macs + int(4 * complex_macs), lmmse.elements)
 
     def _llrs(self, detected: Detected) -> torch.Tensor:
         """Exact LLRs ``(B, K, S, F)``, bits of both axes in turn (TS 38.211, 5.1)."""
@@ -289,3 +319,15 @@ def _levels_by_order(num_bits: int) -> torch.Tensor:
     most = num_bits // 2
     labels = torch.arange(2**most)
     return torch.stack([pam_levels(bits)[0][labels >> (most - bits)] for bits in range(1, most + 1)])
+
+
+def check_size(width: float, depth: int) -> None:
+    """Check that a hybrid of this width and depth exists.
+
+    Raises:
+        ValueError: if not.
+    """
+    if not 2 <= width <= 128 or not width.is_integer():
+        raise ValueError(f"width {width:g} is not a whole number of channels in 2..128")
+    if not 1 <= depth <= 32:
+        raise ValueError(f"depth {depth} is outside 1..32 blocks")

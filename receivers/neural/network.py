@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from channels import Slots
+from channels import Grid, Slots
+from receivers.base import FormulaCount
 
 
 class Network(nn.Module, ABC):
@@ -17,12 +18,12 @@ class Network(nn.Module, ABC):
     Attributes:
         num_features: C.
         num_bits: K.
-        content: what the features are, in words, in their order.
+        feature_description: the features in their order, for the metadata of exported files.
         memory_format: of weights and features in which it runs fastest.
-        has_intermediate_llrs: whether ``net(x, early=True)`` gives a tuple, its LLRs and those that it had on the way to them.
+        has_intermediate_llrs: whether ``net(x, early=True)`` gives a tuple: the LLRs, then the intermediate LLRs.
     """
 
-    content: ClassVar[str]
+    feature_description: ClassVar[str]
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
     has_intermediate_llrs: ClassVar[bool] = False
 
@@ -37,3 +38,11 @@ class Network(nn.Module, ABC):
 
         It has nothing to learn, may work on complex numbers, and stays outside of exported graphs.
         """
+
+    def formula_count(self, grid: Grid) -> FormulaCount:
+        """Operations on one slot that no counter of convolutions sees, front end included; none unless overridden.
+
+        Args:
+            grid: sets the size of the slot.
+        """
+        return FormulaCount()

@@ -1,77 +1,169 @@
-"""From a spec string to a network: ``deeprx``, ``deeprx-w0.25``, ``deeprx-w0.5-d5``, ``hybrid``, ``hybrid-w16-d4``.
+"""Families of learned receivers, and spec strings such as ``deeprx-w0.5-d5`` or ``hybrid-w16-d4``.
 
-In the DeepRx family ``w`` scales the layer widths of DeepRx's table I and ``d`` is the number of residual blocks (11 in
-the table). In the hybrid family, whose sizes no paper sets, ``w`` is the number of channels and ``d`` that of blocks.
+A spec string is the name of a family, its width after ``-w`` and its depth after ``-d``; both sizes are optional. Each
+family is one row of :data:`FAMILIES`; :func:`register` adds one.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 
 from leanrx_core.errors import UserError
-from receivers.neural.deeprx import WIDTHS_BY_DEPTH, DeepRx
-from receivers.neural.hybrid import Hybrid
+from receivers.neural import deeprx, hybrid
 from receivers.neural.network import Network
 
-_SPEC = re.compile(r"(?P<family>deeprx|hybrid)(?:-w(?P<width>\d*\.?\d+))?(?:-d(?P<depth>\d+))?")
+_FAMILY_NAME = r"[a-z][a-z0-9]*"
+_SPEC = re.compile(rf"(?P<family>{_FAMILY_NAME})(?:-w(?P<width>\d*\.?\d+))?(?:-d(?P<depth>\d+))?")
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of learned receivers.
+
+    Attributes:
+        name: first part of its spec strings: a lower-case letter, then lower-case letters and digits.
+        network: class of its networks; ``network(num_rx, num_bits, width, depth)`` builds one.
+        default_width, default_depth: sizes where the spec string names none.
+        check_size: raises ``ValueError`` with a reason if a width and depth are not available.
+        grammar: how its spec strings are written, for help and error messages.
+        colour: of its points in figures, ``#rrggbb``.
+        marker: of its points in figures, a plotly symbol.
+        dash: of its lines in figures that compare families, a plotly dash.
+    """
+
+    name: str
+    network: type[Network]
+    default_width: float
+    default_depth: int
+    check_size: Callable[[float, int], None]
+    grammar: str
+    colour: str
+    marker: str
+    dash: str = "solid"
 
 
 class Spec(NamedTuple):
-    """A network's family, width (factor or channels) and depth."""
+    """A parsed spec string: family, width and depth of a network.
 
-    family: type[DeepRx] | type[Hybrid]
+    Attributes:
+        family: row of :data:`FAMILIES`.
+        width: factor on the layer widths (``deeprx``) or number of channels (``hybrid``).
+        depth: number of blocks.
+    """
+
+    family: Family
     width: float
     depth: int
 
 
+FAMILIES: dict[str, Family] = {}
+"""Families by name."""
+
+
+def register(family: Family) -> Family:
+    """Add a family to :data:`FAMILIES`.
+
+    Raises:
+        ValueError: if its name is taken or cannot stand in a spec string.
+    """
+    if not re.fullmatch(_FAMILY_NAME, family.name):
+        raise ValueError(f"family '{family.name}': write a lower-case letter, then lower-case letters and digits")
+    if family.name in FAMILIES:
+        raise ValueError(f"family '{family.name}' is registered already")
+    FAMILIES[family.name] = family
+    return family
+
+
+register(
+    Family(
+        name="deeprx",
+        network=deeprx.DeepRx,
+        default_width=1.0,
+        default_depth=11,
+        check_size=deeprx.check_size,
+        grammar="deeprx, deeprx-w<factor>, deeprx-w<factor>-d<blocks>",
+        colour="#0072b2",
+        marker="circle",
+    )
+)
+register(
+    Family(
+        name="hybrid",
+        network=hybrid.Hybrid,
+        default_width=16,
+        default_depth=6,
+        check_size=hybrid.check_size,
+        grammar="hybrid-w<channels>-d<blocks>",
+        colour="#009e73",
+        marker="triangle-up",
+        dash="dash",
+    )
+)
+
+
+def family_of(spec: str) -> Family:
+    """The family of a spec string.
+
+    Raises:
+        UserError: if the string names no family.
+    """
+    return _match(spec)[0]
+
+
 def parse_spec(spec: str) -> Spec:
-    """What a spec string stands for.
+    """Read a spec string.
 
     Raises:
         UserError: if the string is not a spec, or its width or depth is not available.
     """
-    match = _SPEC.fullmatch(spec)
-    if match is None:
-        raise UserError(
-            f"receiver: '{spec}' is not a receiver; write deeprx, deeprx-w<factor>, deeprx-w<factor>-d<blocks> or "
-            "hybrid-w<channels>-d<blocks>"
-        )
-    return _FAMILIES[match["family"]](spec, match["width"], match["depth"])
+    family, match = _match(spec)
+    width, depth = float(match["width"] or family.default_width), int(match["depth"] or family.default_depth)
+    try:
+        family.check_size(width, depth)
+    except ValueError as error:
+        raise UserError(f"receiver: '{spec}': {error}") from None
+    return Spec(family, width, depth)
 
 
-def _deeprx(spec: str, w: str | None, d: str | None) -> Spec:
-    width, depth = float(w or 1.0), int(d or 11)
-    if not 0 < width <= 4:
-        raise UserError(f"receiver: width {width:g} of '{spec}' is outside 0..4 (0 excluded)")
-    if depth not in WIDTHS_BY_DEPTH:
-        allowed = ", ".join(map(str, sorted(WIDTHS_BY_DEPTH)))
-        raise UserError(f"receiver: depth {depth} of '{spec}' is not available; blocks: {allowed}")
-    return Spec(DeepRx, width, depth)
-
-
-def _hybrid(spec: str, w: str | None, d: str | None) -> Spec:
-    width, depth = float(w or 16), int(d or 6)
-    if not 2 <= width <= 128 or not width.is_integer():
-        raise UserError(f"receiver: width {width:g} of '{spec}' is not a whole number of channels in 2..128")
-    if not 1 <= depth <= 32:
-        raise UserError(f"receiver: depth {depth} of '{spec}' is outside 1..32 blocks")
-    return Spec(Hybrid, int(width), depth)
-
-
-_FAMILIES: dict[str, Callable[[str, str | None, str | None], Spec]] = {"deeprx": _deeprx, "hybrid": _hybrid}
+def spec_grammar() -> str:
+    """How spec strings are written, all families in one sentence part."""
+    return " or ".join(family.grammar for family in FAMILIES.values())
 
 
 def build(spec: str, num_rx: int = 2, num_bits: int = 4, seed: int = 0) -> Network:
-    """The network of a spec string, freshly initialised from ``seed``.
+    """Build the network of a spec string with random weights.
+
+    Args:
+        spec: such as ``"deeprx-w0.5-d5"`` or ``"hybrid-w16-d4"``.
+        num_rx: receive antennas R.
+        num_bits: LLRs per resource element K: bits per symbol of the highest modulation.
+        seed: of the initial weights; the global random state is neither used nor changed.
+
+    Returns:
+        The network in training mode, on the CPU.
 
     Raises:
         UserError: as :func:`parse_spec`.
+
+    Example:
+        >>> from receivers import build
+        >>> net = build("hybrid-w5-d5", num_rx=2, num_bits=4, seed=1)
+        >>> sum(p.numel() for p in net.parameters())
+        3548
     """
     family, width, depth = parse_spec(spec)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return family(num_rx, num_bits, width, depth)  # type: ignore[arg-type]
+        return family.network(num_rx, num_bits, width, depth)  # type: ignore[call-arg]
+
+
+def _match(spec: str) -> tuple[Family, re.Match[str]]:
+    match = _SPEC.fullmatch(spec)
+    if match is None or match["family"] not in FAMILIES:
+        raise UserError(f"receiver: '{spec}' is not a receiver; write {spec_grammar()}")
+    return FAMILIES[match["family"]], match

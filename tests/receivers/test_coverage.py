@@ -1,4 +1,4 @@
-"""Intervals hold the truth as often as they say, in the simulated experiments of ``scripts/reproduce/interval_coverage.py``."""
+"""Simulated experiments of ``scripts/reproduce/interval_coverage.py``: intervals cover the truth at their level."""
 
 import importlib.util
 import sys

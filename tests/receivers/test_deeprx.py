@@ -4,7 +4,7 @@ import torch
 from channels import Scenario, Slots, SlotStream
 from leanrx_core.errors import UserError
 from receivers.neural.deeprx import DeepRx
-from receivers.neural.registry import build, parse_spec
+from receivers.neural.registry import FAMILIES, build, parse_spec
 from receivers.neural.weights import Card, load, save
 
 
@@ -78,8 +78,8 @@ def test_initial_weights_come_from_the_seed_alone() -> None:
 
 
 def test_specs() -> None:
-    assert parse_spec("deeprx") == (DeepRx, 1.0, 11)
-    assert parse_spec("deeprx-w0.5-d5") == (DeepRx, 0.5, 5)
+    assert parse_spec("deeprx") == (FAMILIES["deeprx"], 1.0, 11)
+    assert parse_spec("deeprx-w0.5-d5") == (FAMILIES["deeprx"], 0.5, 5)
     for wrong in ("resnet", "deeprx-w0", "deeprx-d4", "deeprx-d5-w0.5", "deeprx-w9"):
         with pytest.raises(UserError):
             parse_spec(wrong)

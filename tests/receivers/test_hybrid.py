@@ -14,9 +14,8 @@ from receivers.classical.combining import residual_covariance, unbiased
 from receivers.evaluation.stopping import Evaluation
 from receivers.export import export_int8, export_onnx
 from receivers.neural import hybrid
-from receivers.neural.deeprx import DeepRx
 from receivers.neural.hybrid import Hybrid
-from receivers.neural.registry import build, parse_spec
+from receivers.neural.registry import FAMILIES, build, parse_spec
 from receivers.neural.weights import Card, NeuralReceiver, load, save
 
 
@@ -56,7 +55,7 @@ def front_end(slots: Slots) -> torch.Tensor:
     noise_plus_interference_var = (slots.noise_var + slots.interference_var)[:, None, None, None]
     turn = whitening(slots)
     y, h = (torch.einsum("bfrq,bqsf->brsf", turn, x) for x in (slots.y, h))
-    # z = h^H y / |h|^2 with y's error noise_plus_interference_var I + turn (gain C + own I) turn^H and turn C turn^H = noise_plus_interference_var I
+    # z = h^H y / |h|^2; the error of y is var I + turn (gain C + own I) turn^H, where turn C turn^H = var I
     white = noise_plus_interference_var[..., 0] * (1 + parts.gain[..., None])
     own = (turn.mH @ h.permute(0, 3, 1, 2)).abs().square().sum(2).mT / h.abs().square().sum(1) * parts.own[..., None]
     z, var = classical_combine(y, h, white + own)
@@ -299,9 +298,9 @@ def test_the_exported_file_computes_the_same_llrs(tmp_path, small: Scenario) -> 
 
 
 def test_specs() -> None:
-    assert parse_spec("hybrid") == (Hybrid, 16, 6)
-    assert parse_spec("hybrid-w16-d4") == (Hybrid, 16, 4)
-    assert parse_spec("deeprx-w0.5-d5") == (DeepRx, 0.5, 5)
+    assert parse_spec("hybrid") == (FAMILIES["hybrid"], 16, 6)
+    assert parse_spec("hybrid-w16-d4") == (FAMILIES["hybrid"], 16, 4)
+    assert parse_spec("deeprx-w0.5-d5") == (FAMILIES["deeprx"], 0.5, 5)
     for wrong in ("hybrid-w0.5", "hybrid-w1", "hybrid-w200", "hybrid-d0", "hybrid-d33", "hybrid-d4-w16", "hybridx"):
         with pytest.raises(UserError, match=wrong):
             parse_spec(wrong)
