@@ -1,33 +1,36 @@
-"""Grams of CO2 equivalent from joules, offline: named and dated intensities, PUE, and the SCI.
+"""Grams of CO2 equivalent (gCO2e) from joules: carbon intensity of electricity, PUE, and the SCI.
 
-The Software Carbon Intensity (ISO/IEC 21031:2024) is ``SCI = ((E x I) + M) per R``: operational energy E times the
-location's intensity I, and the share M of the hardware's embodied emissions, per functional unit R. Here R is a slot, a
-decoded bit or a correct transport block.
+The Software Carbon Intensity (SCI, ISO/IEC 21031:2024) is ``SCI = ((E x I) + M) per R``. E is the operational energy
+and I the carbon intensity of the electricity. M is the share of the hardware's embodied emissions. R is the functional
+unit: here a slot, a decoded bit or a correct transport block.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from importlib import resources
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
 from leanrx_core.errors import UserError
 from leanrx_core.records import Record, read_yaml
+from leanrx_core.units import JOULES_PER_KWH
 
-JOULES_PER_KWH = 3.6e6
-FUNCTIONAL_UNITS = ("slot", "decoded bit", "correct transport block")
+FunctionalUnit = Literal["slot", "decoded bit", "correct transport block"]
+FUNCTIONAL_UNITS: tuple[str, ...] = get_args(FunctionalUnit)
+"""What emissions can be stated per: the R of the SCI."""
 
 
-class Intensity(Record):
-    """Carbon intensity of a place in a year.
+class CarbonIntensity(Record):
+    """Carbon intensity of the electricity of one place in one year.
 
     Attributes:
-        name: place and year.
-        place, year: of the electricity.
-        g_per_kwh: gCO2e per kWh.
-        source: with the date of its release.
+        name: place and year, for example ``DEU-2023``.
+        place: country or region.
+        year: year of generation.
+        g_per_kwh: yearly mean, gCO2e per kWh generated, over the life cycle of the plants.
+        source: who published the value, with the date of the release.
     """
 
     name: str
@@ -38,104 +41,127 @@ class Intensity(Record):
 
 
 @cache
-def intensities() -> dict[str, Intensity]:
-    """The named sets."""
-    records = [
-        Intensity.parse(e, "intensities.yaml") for e in read_yaml(str(resources.files("carbon") / "intensities.yaml"))
-    ]
-    return {r.name: r for r in records}
+def carbon_intensities() -> dict[str, CarbonIntensity]:
+    """Read the carbon intensities that come with leanrx, by name."""
+    path = resources.files("carbon") / "intensities.yaml"
+    records = [CarbonIntensity.parse(entry, path.name) for entry in read_yaml(str(path))]
+    return {record.name: record for record in records}
 
 
-def intensity(name: str) -> Intensity:
-    """A named set.
+def carbon_intensity(name: str) -> CarbonIntensity:
+    """Return one carbon intensity. There is no default: a value that is not listed is an error.
+
+    Args:
+        name: place and year, for example ``"world-2023"``.
 
     Raises:
-        UserError: if there is none of that name; nothing is assumed in its place.
+        UserError: if no carbon intensity has this name.
+
+    Example:
+        >>> carbon_intensity("FRA-2023").g_per_kwh
+        56.0
     """
-    known = intensities()
-    if name not in known:
-        raise UserError(f"carbon: no intensity '{name}'; there are: {', '.join(known)}")
-    return known[name]
+    intensities = carbon_intensities()
+    if name not in intensities:
+        raise UserError(f"carbon: no carbon intensity '{name}'; choose from {', '.join(intensities)}")
+    return intensities[name]
 
 
 class Site(Record):
-    """Where and on what software runs.
+    """The place where software runs: its electricity, its building and its hardware.
 
     Attributes:
-        intensity: of its electricity.
-        pue: power usage effectiveness of the building, total over IT energy.
-        embodied_kg: gCO2e of making the hardware, in kg; 0 leaves M out, and the result says so.
-        lifetime_s: over which the hardware is written off.
-        share: of the hardware that is reserved for this software.
+        intensity: carbon intensity of the electricity.
+        pue: power usage effectiveness: energy of the whole building over energy of its computers (ISO/IEC 30134-2).
+        embodied_kg: emissions of making the hardware, kgCO2e. With 0, M is left out of the SCI, and the summary
+            says so.
+        lifetime_s: expected lifespan of the hardware, s.
+        resource_share: part of the hardware that is reserved for this software, above 0 and up to 1.
+
+    Example:
+        >>> site = Site(intensity=carbon_intensity("world-2023"), pue=1.2)
+        >>> round(site.operational_g(energy_j=3.6e6), 1)  # 1 kWh
+        577.2
     """
 
-    intensity: Intensity
+    intensity: CarbonIntensity
     pue: float = Field(1.0, ge=1)
     embodied_kg: float = Field(0.0, ge=0)
     lifetime_s: float = Field(4 * 365.25 * 86400, gt=0)
-    share: float = Field(1.0, gt=0, le=1)
+    resource_share: float = Field(1.0, gt=0, le=1)
 
-    def grams(self, energy_j: float) -> float:
-        """Operational emissions, gCO2e, of energy at the plug of the machine."""
+    def operational_g(self, energy_j: float) -> float:
+        """Operational emissions, gCO2e, of the energy in J that the computer draws from its socket."""
         return energy_j / JOULES_PER_KWH * self.pue * self.intensity.g_per_kwh
 
-    def embodied_grams(self, duration_s: float) -> float:
-        """The part of the embodied emissions that falls on a duration, gCO2e."""
-        return 1e3 * self.embodied_kg * self.share * duration_s / self.lifetime_s
+    def embodied_g(self, duration_s: float) -> float:
+        """Embodied emissions, gCO2e, of using the hardware for a duration in s."""
+        return 1e3 * self.embodied_kg * self.resource_share * duration_s / self.lifetime_s
 
 
-class Sci(Record):
-    """``((E x I) + M) per R``.
+class SoftwareCarbonIntensity(Record):
+    """Emissions per functional unit: ``SCI = ((E x I) + M) per R``.
 
     Attributes:
-        operational_g, embodied_g: of all units.
-        units: how many functional units.
-        unit: which.
-        kind: of the joules: measured, modelled or assumed.
-        words: what entered.
+        operational_g: E x I of all units together, gCO2e.
+        embodied_g: M of all units together, gCO2e.
+        units: number of functional units R.
+        unit: the functional unit, one of :data:`FUNCTIONAL_UNITS`.
+        provenance: of the energy: measured, modelled or assumed.
+        assumptions: carbon intensity, PUE and embodied emissions that entered, in one phrase.
     """
 
     operational_g: float
     embodied_g: float
     units: float = Field(gt=0)
-    unit: Literal["slot", "decoded bit", "correct transport block"]
-    kind: str
-    words: str
+    unit: FunctionalUnit
+    provenance: str
+    assumptions: str
 
     @property
     def g_per_unit(self) -> float:
+        """The SCI: emissions per functional unit, gCO2e."""
         return (self.operational_g + self.embodied_g) / self.units
 
-    def line(self) -> str:
-        """One line for tables and consoles."""
-        return f"SCI {self.g_per_unit:.3g} gCO2e per {self.unit} ({self.kind} energy; {self.words})"
+    def summary(self) -> str:
+        """Describe the result in one line, for tables and the console."""
+        return f"SCI {self.g_per_unit:.3g} gCO2e per {self.unit} ({self.provenance} energy; {self.assumptions})"
 
 
-def sci(
-    site: Site, energy_j: float, duration_s: float, units: float, unit: str = "slot", kind: str = "modelled"
-) -> Sci:
-    """The SCI of some work.
+def software_carbon_intensity(
+    site: Site, energy_j: float, duration_s: float, units: float, unit: str = "slot", provenance: str = "modelled"
+) -> SoftwareCarbonIntensity:
+    """Compute the Software Carbon Intensity of some work (ISO/IEC 21031:2024).
 
     Args:
-        energy_j, duration_s: of the work.
-        units: functional units that it delivered.
-        unit: one of :data:`FUNCTIONAL_UNITS`.
-        kind: of the joules.
+        site: where the work runs.
+        energy_j: energy of the work, J, at the socket of the computer.
+        duration_s: duration of the work, s. It sets the embodied emissions.
+        units: number of functional units that the work delivered.
+        unit: the functional unit, one of :data:`FUNCTIONAL_UNITS`.
+        provenance: of the energy: measured, modelled or assumed.
 
     Raises:
-        UserError: if the unit is unknown, or none was delivered.
+        UserError: if the unit is not known, or the work delivered none.
+
+    Example:
+        >>> site = Site(intensity=carbon_intensity("world-2023"))
+        >>> sci = software_carbon_intensity(site, energy_j=36.0, duration_s=5.0, units=10_000)
+        >>> sci.summary()
+        'SCI 4.81e-07 gCO2e per slot (modelled energy; world-2023 481 g/kWh, PUE 1, embodied emissions left out)'
     """
     if unit not in FUNCTIONAL_UNITS:
-        raise UserError(f"carbon: functional unit '{unit}' is not known; units: {', '.join(FUNCTIONAL_UNITS)}")
+        raise UserError(f"carbon: functional unit '{unit}' is not known; choose from {', '.join(FUNCTIONAL_UNITS)}")
     if not units > 0:
         raise UserError(f"carbon: {units:g} {unit}s were delivered; emissions per {unit} need at least one")
-    where = site.intensity
     embodied = f"{site.embodied_kg:g} kg embodied" if site.embodied_kg else "embodied emissions left out"
-    return Sci(
-        operational_g=site.grams(energy_j),
-        embodied_g=site.embodied_grams(duration_s),
-        units=units,
-        unit=unit,
-        kind=kind,
-        words=f"{where.name} {where.g_per_kwh:g} g/kWh, PUE {site.pue:g}, {embodied}",
+    return SoftwareCarbonIntensity.model_validate(
+        {
+            "operational_g": site.operational_g(energy_j),
+            "embodied_g": site.embodied_g(duration_s),
+            "units": units,
+            "unit": unit,
+            "provenance": provenance,
+            "assumptions": f"{site.intensity.name} {site.intensity.g_per_kwh:g} g/kWh, PUE {site.pue:g}, {embodied}",
+        }
     )

@@ -1,7 +1,7 @@
 """Slots of OFDM data: the resource grid, 3GPP channels, interference, and the SINR axis.
 
-This package knows no receiver. Start with :func:`scenario` and :class:`SlotStream`. Names are loaded at their first use,
-so that a program that needs only a scenario does not import torch.
+Start with :func:`scenario` and :class:`SlotStream`. This package does not import any receiver. Names are loaded at their
+first use.
 """
 
 import lazy_loader

@@ -15,10 +15,10 @@ from __future__ import annotations
 import torch
 
 from channels.grid import Grid
-from channels.ofdm import to_windows
+from channels.ofdm import ofdm_modulate
 
 
-def windows_of_late_signal(symbols: torch.Tensor, delay_samples: torch.Tensor, grid: Grid) -> torch.Tensor:
+def apply_asynchronous_interference(symbols: torch.Tensor, delay_samples: torch.Tensor, grid: Grid) -> torch.Tensor:
     """What the receiver's FFT windows hold of a delayed OFDM signal.
 
     Args:
@@ -32,7 +32,7 @@ def windows_of_late_signal(symbols: torch.Tensor, delay_samples: torch.Tensor, g
     """
     # The delay has turned each symbol's samples around; only those of the symbol before are late by a prefix less.
     size, prefix = grid.fft_size, grid.cyclic_prefix_samples
-    samples = to_windows(symbols, grid)
+    samples = ofdm_modulate(symbols, grid)
     before, current = samples[:, :, :-1], samples[:, :, 1:]
     is_before = (torch.arange(size, device=symbols.device) < (delay_samples - prefix)[:, None])[:, None, None]
     windows = torch.empty_like(current)

@@ -164,7 +164,7 @@ class DatasetStream:
         """Fingerprint of all blocks."""
         return hashlib.sha256("".join(f"{k}{v}" for k, v in sorted(self._sums.items())).encode()).hexdigest()
 
-    def serve(self, scenario: Scenario, split: Split, block_slots: int) -> DatasetStream:
+    def require(self, scenario: Scenario, split: Split, block_slots: int) -> DatasetStream:
         """This stream, if it holds what is wanted.
 
         Raises:

@@ -12,7 +12,7 @@ import torch
 from channels.grid import Grid
 from channels.link_level import Cdl, Flat, Model, Paths, Tdl
 from channels.scenarios import ChannelModel, Mixture
-from channels.system_level import Drop
+from channels.system_level import SystemLevelChannel
 
 
 def channel_model(name: ChannelModel, grid: Grid, max_doppler_hz: tuple[float, float], device: str = "cpu") -> Model:
@@ -20,7 +20,7 @@ def channel_model(name: ChannelModel, grid: Grid, max_doppler_hz: tuple[float, f
     if name in ("AWGN", "Rayleigh"):
         return Flat(grid, name == "Rayleigh", device)
     if name in ("UMi", "UMa", "RMa"):
-        return Drop(name, grid, max_doppler_hz, device)
+        return SystemLevelChannel(name, grid, max_doppler_hz, device)
     profile = name.removeprefix("TDL").removeprefix("CDL").removeprefix("-")
     return (Tdl if name.startswith("TDL") else Cdl)(profile, grid, max_doppler_hz, device)
 

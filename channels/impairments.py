@@ -9,7 +9,7 @@ import torch
 from scipy import integrate
 
 from channels.grid import Grid
-from channels.ofdm import frequency_shift, to_subcarriers, to_windows
+from channels.ofdm import frequency_shift, ofdm_demodulate, ofdm_modulate
 from channels.scenarios import Impairments, PowerAmplifier
 
 OVERSAMPLING = 4
@@ -25,9 +25,9 @@ def amplify(symbols: torch.Tensor, amplifier: PowerAmplifier, grid: Grid) -> tor
         symbols: transmitted subcarriers of unit mean power, complex64 ``(..., F)``.
     """
     occupied = grid.num_subcarriers / (OVERSAMPLING * grid.fft_size)  # mean power of a sample
-    samples = to_windows(symbols, grid, OVERSAMPLING)
+    samples = ofdm_modulate(symbols, grid, OVERSAMPLING)
     amplitude = samples.abs() / math.sqrt(occupied)
-    return to_subcarriers(samples * (_compression(amplitude, amplifier) / linear_gain(amplifier)), grid)
+    return ofdm_demodulate(samples * (_compression(amplitude, amplifier) / linear_gain(amplifier)), grid)
 
 
 def _compression(amplitude: torch.Tensor, amplifier: PowerAmplifier) -> torch.Tensor:

@@ -82,7 +82,7 @@ class Tdl:
         gains = taps.view(batch, num_instants, self._num_rx, num_paths).transpose(1, 2) * self._amplitudes
         if self._los_power:
             los = _phasor(0.7 * doppler_hz * time_s) * math.sqrt(self._los_power)
-            gains[..., 0] += _turned(los[:, None], self._num_rx, generator)
+            gains[..., 0] += _random_bearing(los[:, None], self._num_rx, generator)
         delays_s = self._delays * delay_spread_s[:, None] if self._scales else self._delays.expand(batch, -1)
         return Paths(gains, delays_s)
 
@@ -147,7 +147,9 @@ class Cdl:
             los = _phasor(los_doppler_hz[:, None] * interval_s * torch.arange(num_instants, device=self._device))
             antenna = torch.arange(self._num_rx, device=self._device)[:, None]
             gains[..., 0] += amplitude * los[:, None] * _phasor(antenna * los_sine / 2)
-        turn = _turned(torch.ones(1, 1, 1, dtype=torch.complex64, device=self._device), self._num_rx, generator, batch)
+        turn = _random_bearing(
+            torch.ones(1, 1, 1, dtype=torch.complex64, device=self._device), self._num_rx, generator, batch
+        )
         return Paths(gains * turn[..., None], self._delays * delay_spread_s[:, None])
 
     def _doppler_vector(self, batch: int, generator: torch.Generator) -> torch.Tensor:
@@ -159,7 +161,9 @@ class Cdl:
         return magnitude_hz[:, None] * direction
 
 
-def _turned(los: torch.Tensor, num_rx: int, generator: torch.Generator, batch: int | None = None) -> torch.Tensor:
+def _random_bearing(
+    los: torch.Tensor, num_rx: int, generator: torch.Generator, batch: int | None = None
+) -> torch.Tensor:
     """A line of sight seen under a random carrier phase and bearing per draw, ``(batch, num_rx, instants)``.
 
     In Sionna's tables it arrives from one direction in all draws, and in CDL with one phase: a receiver could learn

@@ -8,12 +8,12 @@ from functools import cached_property
 import torch
 
 from channels import time_domain
-from channels.asynchronous import windows_of_late_signal
+from channels.asynchronous import apply_asynchronous_interference
 from channels.fading import frequency_response
 from channels.grid import NUM_SYMBOLS, Grid, constellation
 from channels.impairments import amplify
 from channels.link_level import Paths
-from channels.ofdm import to_subcarriers, to_windows
+from channels.ofdm import ofdm_demodulate, ofdm_modulate
 from channels.scenarios import PowerAmplifier
 
 
@@ -75,13 +75,13 @@ class WantedLink:
     paths: Paths
     phasor: torch.Tensor | None
     amplifier: PowerAmplifier | None
-    neighbours: tuple[Data, Data] | None
+    adjacent_symbols: tuple[Data, Data] | None
 
     def per_symbol(self, part: slice = slice(None)) -> Paths:
         """The paths of some slots in each of their 14 symbols, with the oscillator's mean rotation in each window."""
         paths = Paths(self.paths.gains[part], self.paths.delays_s[part])
-        if self.neighbours is not None:
-            paths = time_domain.at_windows(paths, self.grid)
+        if self.adjacent_symbols is not None:
+            paths = time_domain.sample_at_symbols(paths, self.grid)
         if self.phasor is not None:
             paths = Paths(paths.gains * self.phasor[part].mean(-1)[:, None, :, None], paths.delays_s)
         return paths
@@ -96,19 +96,19 @@ class WantedLink:
         """
         frequency_response(self.per_symbol(part), self.grid, out)
         sent = x if self.amplifier is None else amplify(x, self.amplifier, self.grid)
-        if self.neighbours is not None:
-            before, after = self.neighbours
+        if self.adjacent_symbols is not None:
+            before, after = self.adjacent_symbols
             stream = torch.cat([before.symbols(part), sent, after.symbols(part)], dim=1)
             paths = Paths(self.paths.gains[part], self.paths.delays_s[part])
-            windows = time_domain.windows_through(stream, paths, self.grid)
+            windows = time_domain.apply_time_channel(stream, paths, self.grid)
         elif self.phasor is not None or self.amplifier is not None:
             response = frequency_response(Paths(self.paths.gains[part], self.paths.delays_s[part]), self.grid)
-            windows = to_windows(response * sent[:, None], self.grid)
+            windows = ofdm_modulate(response * sent[:, None], self.grid)
         else:
             return None
         if self.phasor is not None:
             windows = windows * self.phasor[part, None]
-        return to_subcarriers(windows, self.grid)
+        return ofdm_demodulate(windows, self.grid)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class InterferingLink:
     data: Data
     paths: Paths
     band: torch.Tensor | None
-    late_samples: torch.Tensor
+    delay_samples: torch.Tensor
     phasor: torch.Tensor | None
     in_time: bool
 
@@ -144,13 +144,13 @@ class InterferingLink:
         if self.band is not None:
             symbols *= self.band[part, None]
         if self.in_time:
-            windows = time_domain.windows_through(symbols, paths, self.grid)
-            frequency_response(time_domain.at_windows(paths, self.grid), self.grid, out)
+            windows = time_domain.apply_time_channel(symbols, paths, self.grid)
+            frequency_response(time_domain.sample_at_symbols(paths, self.grid), self.grid, out)
         else:
             frequency_response(paths, self.grid, out)
-            windows = windows_of_late_signal(out * symbols[:, None], self.late_samples[part], self.grid)
+            windows = apply_asynchronous_interference(out * symbols[:, None], self.delay_samples[part], self.grid)
         if self.band is not None:
             out *= self.band[part, None, None]
         if self.phasor is not None:
             windows = windows * self.phasor[part, None]
-        return to_subcarriers(windows, self.grid)
+        return ofdm_demodulate(windows, self.grid)

@@ -9,7 +9,7 @@ import torch
 from channels.grid import Grid
 
 
-def to_windows(symbols: torch.Tensor, grid: Grid, oversampling: int = 1) -> torch.Tensor:
+def ofdm_modulate(symbols: torch.Tensor, grid: Grid, oversampling: int = 1) -> torch.Tensor:
     """Samples of OFDM symbols without cyclic prefix; ``(..., F)`` to ``(..., oversampling * fft_size)``, unitary."""
     half, size = grid.num_subcarriers // 2, oversampling * grid.fft_size
     spectrum = symbols.new_zeros(*symbols.shape[:-1], size)  # negative frequencies last, as the FFT has them
@@ -18,16 +18,16 @@ def to_windows(symbols: torch.Tensor, grid: Grid, oversampling: int = 1) -> torc
     return torch.fft.ifft(spectrum, norm="ortho")
 
 
-def to_subcarriers(windows: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """The grid's subcarriers of FFT windows; ``(..., size)`` to ``(..., F)``, the inverse of :func:`to_windows`."""
+def ofdm_demodulate(windows: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """The grid's subcarriers of FFT windows; ``(..., size)`` to ``(..., F)``, the inverse of :func:`ofdm_modulate`."""
     half, size = grid.num_subcarriers // 2, windows.shape[-1]
     spectrum = torch.fft.fft(windows, norm="ortho")
     return torch.cat([spectrum[..., size - half :], spectrum[..., : grid.num_subcarriers - half]], dim=-1)
 
 
-def to_stream(symbols: torch.Tensor, grid: Grid) -> torch.Tensor:
+def ofdm_modulate_with_cp(symbols: torch.Tensor, grid: Grid) -> torch.Tensor:
     """Consecutive symbols with their cyclic prefixes; ``(..., N, F)`` to ``(..., N (fft_size + prefix))``."""
-    windows = to_windows(symbols, grid)
+    windows = ofdm_modulate(symbols, grid)
     return torch.cat([windows[..., grid.fft_size - grid.cyclic_prefix_samples :], windows], dim=-1).flatten(-2)
 
 

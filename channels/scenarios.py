@@ -36,7 +36,7 @@ ChannelModel = Literal[
 
 _OWN_DELAY_SPREAD_S = {"TDLA30": 30e-9, "TDLB100": 100e-9, "TDLC300": 300e-9}
 _FLAT = ("AWGN", "Rayleigh")
-DROPS = ("UMi", "UMa", "RMa")
+SYSTEM_LEVEL_MODELS = ("UMi", "UMa", "RMa")
 
 
 def _within(low: float, high: float, unit: str) -> AfterValidator:
@@ -196,7 +196,7 @@ class Scenario(Record):
         prefix_s, limit_hz = self.grid.cyclic_prefix_s, self.grid.subcarrier_spacing_hz / 20
         mend = "write 'domain: time'"
         models = self._models("train", "test")
-        drops = sorted(models & set(DROPS))
+        drops = sorted(models & set(SYSTEM_LEVEL_MODELS))
         if drops:
             raise ValueError(f"channels: {drops[0]} draws delays beyond the cyclic prefix; {mend}")
         spreads_s = [_OWN_DELAY_SPREAD_S.get(m, self.delay_spread_s[1]) for m in models if m not in _FLAT]
@@ -262,8 +262,8 @@ class Scenario(Record):
             powers = [10 ** (-sum(i.sir_db) / 20) * (i.probability > 0) for i in self.interferers]
             if not any(powers):
                 raise UserError(
-                    f"interference_fraction: {interference_fraction} needs an interferer, and scenario {self.name} has none; "
-                    "add one under 'interferers' or write 0"
+                    f"interference_fraction: {interference_fraction} needs an interferer, and scenario {self.name} has "
+                    "none; add one under 'interferers' or write 0"
                 )
             interferers = []
             for interferer, power in zip(self.interferers, powers, strict=True):

@@ -56,7 +56,7 @@ class Slots:
         return (self.pilots != 0).any(-1)
 
 
-class DataEnergy:
+class DataElementEnergy:
     """Energy of signals over the data REs of slots and all antennas.
 
     Args:

@@ -24,7 +24,7 @@ from channels.links import Data, InterferingLink, WantedLink
 from channels.ofdm import frequency_shift
 from channels.pilots import draw_pilots
 from channels.scenarios import Interferer, Scenario, Split
-from channels.slots import DataEnergy, Slots
+from channels.slots import DataElementEnergy, Slots
 from leanrx_core.errors import UserError
 
 ELEMENTS_AT_A_TIME = 2**18
@@ -118,7 +118,7 @@ class SlotStream:
 
         h = torch.empty_like(y)
         responses = [y.new_empty(*y.shape[:2], link.num_instants, y.shape[3]) for link in interferers]
-        energy = DataEnergy(is_data)
+        energy = DataElementEnergy(is_data)
         for drawing in drawing_noise:
             drawing.result()
         of_wanted, of_noise, of_interference, of_unwanted = torch.zeros(4, self.block_slots, device=self.device)
@@ -147,7 +147,7 @@ class SlotStream:
             bits=data.bits(is_data),
             bits_per_symbol=data.bits_per_symbol,
             h=h,
-            h_interference=_side_by_side([response[:, :, -NUM_SYMBOLS:] for response in responses], like=h),
+            h_interference=_stack_interferers([response[:, :, -NUM_SYMBOLS:] for response in responses], like=h),
             noise_var=noise_var,
             interference_var=interference_var,
             snr_db=10 * torch.log10(of_wanted / of_noise),
@@ -183,7 +183,7 @@ class SlotStream:
         """Each slot's channel, late by ``delay_s``, once per symbol or as the time domain wants it."""
         grid, delay_spread_s = self.scenario.grid, self._uniform(rng, *self.scenario.delay_spread_s)
         if self.scenario.domain == "time":
-            interval_s = time_domain.instant_interval_s(grid)
+            interval_s = time_domain.sampling_interval_s(grid)
             gains, delays_s = fading.draw(delay_spread_s, rng, time_domain.NUM_INSTANTS, interval_s)
         else:
             gains, delays_s = fading.draw(delay_spread_s, rng, num_symbols, grid.symbol_duration_s)
@@ -194,12 +194,12 @@ class SlotStream:
         late_s = self._uniform(rng, *impairments.timing_offset_s)
         paths = self._draw_paths(self._wanted, rng, NUM_SYMBOLS, late_s)
         phasor = oscillator(impairments, self.block_slots, NUM_SYMBOLS, grid, rng)
-        neighbours = None
+        adjacent_symbols = None
         if self.scenario.domain == "time":
             modulations = self.scenario.modulations
             before = self._draw_data(rng, modulations, time_domain.LEAD_SYMBOLS)
-            neighbours = before, self._draw_data(rng, modulations, time_domain.TAIL_SYMBOLS)
-        return WantedLink(grid, paths, phasor, impairments.amplifier, neighbours)
+            adjacent_symbols = before, self._draw_data(rng, modulations, time_domain.TAIL_SYMBOLS)
+        return WantedLink(grid, paths, phasor, impairments.amplifier, adjacent_symbols)
 
     def _draw_interferers(self, rngs: list[torch.Generator]) -> tuple[list[InterferingLink], torch.Tensor]:
         """The interferers and their mean power together, ``(B,)``."""
@@ -216,17 +216,17 @@ class SlotStream:
         grid, in_time = self.scenario.grid, self.scenario.domain == "time"
         power = 10 ** (-self._uniform(rng, *interferer.sir_db) / 10)
         power = power * (self._uniform(rng, 0, 1) < interferer.probability)
-        late_samples = self._uniform(rng, *interferer.timing_offset_symbols)
-        late_samples = late_samples * (grid.fft_size + grid.cyclic_prefix_samples)
+        delay_samples = self._uniform(rng, *interferer.timing_offset_symbols)
+        delay_samples = delay_samples * (grid.fft_size + grid.cyclic_prefix_samples)
         phasor = None
         if interferer.frequency_offset_hz != (0, 0):
             phasor = frequency_shift(self._uniform(rng, *interferer.frequency_offset_hz), NUM_SYMBOLS, grid)
         band = None if interferer.bandwidth_fraction == (1, 1) else self._draw_band(interferer, rng)
         num_symbols = time_domain.STREAM_SYMBOLS if in_time else NUM_SYMBOLS + 1
         data = self._draw_data(rng, interferer.modulations or self.scenario.modulations, num_symbols)
-        gains, delays_s = self._draw_paths(fading, rng, num_symbols, late_samples / grid.sample_rate_hz)
+        gains, delays_s = self._draw_paths(fading, rng, num_symbols, delay_samples / grid.sample_rate_hz)
         paths = Paths(gains * power.sqrt()[:, None, None, None], delays_s)
-        return InterferingLink(grid, data, paths, band, late_samples, phasor, in_time), power
+        return InterferingLink(grid, data, paths, band, delay_samples, phasor, in_time), power
 
     def _draw_band(self, interferer: Interferer, rng: torch.Generator) -> torch.Tensor:
         """Amplitude of a narrow interferer's subcarriers ``(B, F)``: 0 outside its resource blocks, unit mean power."""
@@ -257,7 +257,7 @@ class SlotStream:
         return noise, []
 
 
-def _side_by_side(responses: list[torch.Tensor], like: torch.Tensor) -> torch.Tensor:
+def _stack_interferers(responses: list[torch.Tensor], like: torch.Tensor) -> torch.Tensor:
     """Stack ``(B, R, S, F)`` to ``(B, I, R, S, F)``, without a copy for one."""
     if len(responses) == 1:
         return responses[0][:, None]

@@ -11,7 +11,7 @@ NO_PATH_S = 0.5
 """Sionna pads drops of fewer paths with paths of no power that are late by a second."""
 
 
-class Drop:
+class SystemLevelChannel:
     """A terminal dropped at random in a sector: line of sight, indoors or not, delay and angular spreads of its own.
 
     Path loss and shadowing are left out and the mean power is 1, since a scenario sets the SNR; the delay spread of

@@ -14,7 +14,7 @@ from scipy.fft import next_fast_len
 
 from channels.grid import NUM_SYMBOLS, Grid
 from channels.link_level import Paths
-from channels.ofdm import to_stream
+from channels.ofdm import ofdm_modulate_with_cp
 
 LEAD_SYMBOLS = 2
 """Symbols sent before the slot, so that late paths and late interferers bring what preceded it."""
@@ -28,12 +28,12 @@ STREAM_SYMBOLS = LEAD_SYMBOLS + NUM_SYMBOLS + TAIL_SYMBOLS
 NUM_INSTANTS = GAINS_PER_SYMBOL * STREAM_SYMBOLS + 1
 
 
-def instant_interval_s(grid: Grid) -> float:
-    """Time between the instants of the gains that :func:`windows_through` wants."""
+def sampling_interval_s(grid: Grid) -> float:
+    """Time between the instants of the gains that :func:`apply_time_channel` wants."""
     return (grid.fft_size + grid.cyclic_prefix_samples) / grid.sample_rate_hz / GAINS_PER_SYMBOL
 
 
-def windows_through(symbols: torch.Tensor, paths: Paths, grid: Grid) -> torch.Tensor:
+def apply_time_channel(symbols: torch.Tensor, paths: Paths, grid: Grid) -> torch.Tensor:
     """The receiver's FFT windows of a slot sent through a channel.
 
     Args:
@@ -45,7 +45,7 @@ def windows_through(symbols: torch.Tensor, paths: Paths, grid: Grid) -> torch.Te
         complex64 ``(B, R, 14, fft_size)``.
     """
     symbol = grid.fft_size + grid.cyclic_prefix_samples
-    stream = to_stream(symbols, grid)
+    stream = ofdm_modulate_with_cp(symbols, grid)
     length = stream.shape[-1]
     size = next_fast_len(length)
     spectrum = torch.fft.fft(stream, n=size)
@@ -64,7 +64,7 @@ def windows_through(symbols: torch.Tensor, paths: Paths, grid: Grid) -> torch.Te
     return slot.unflatten(-1, (NUM_SYMBOLS, symbol))[..., grid.cyclic_prefix_samples :]
 
 
-def at_windows(paths: Paths, grid: Grid) -> Paths:
+def sample_at_symbols(paths: Paths, grid: Grid) -> Paths:
     """The paths in the middle of each of the slot's FFT windows."""
     middle = (grid.cyclic_prefix_samples + grid.fft_size / 2) / (grid.fft_size + grid.cyclic_prefix_samples)
     symbols = torch.arange(LEAD_SYMBOLS, LEAD_SYMBOLS + NUM_SYMBOLS, device=paths.gains.device)

@@ -101,7 +101,7 @@ class Job:
         """
         if self.recorded is not None:
             recorded = DatasetStream(self.recorded, device)
-            return recorded.serve(self.scenario, "train", self.training.batch_slots)
+            return recorded.require(self.scenario, "train", self.training.batch_slots)
         purpose = "teacher" if self.role == "teacher" else ""
         return SlotStream(self.scenario, self.seed, self.training.batch_slots, "train", device, purpose)
 

@@ -24,11 +24,11 @@ def positive(field: str, value: Any) -> float:
     return number(field, value, 0.0, open_low=True)
 
 
-def share(field: str, value: Any) -> float:
+def fraction(field: str, value: Any) -> float:
     return number(field, value, 0.0, 1.0)
 
 
-def whole(field: str, value: Any, least: int) -> int:
+def integer(field: str, value: Any, least: int) -> int:
     """A whole number of at least ``least``; a float without a fraction is one."""
     counted = number(field, value, least)
     if counted != int(value):

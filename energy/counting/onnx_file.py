@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from energy.counting.profile import Layer, Work, kind_of
-from leanrx_core.checks import whole
+from leanrx_core.checks import integer
 from leanrx_core.errors import UserError
 
 _CONVOLUTIONS = {"Conv", "ConvInteger", "QLinearConv", "ConvTranspose"}
@@ -260,7 +260,7 @@ def _bind(model: Any, path: str, shape: Sequence[int] | None) -> None:
         raise UserError(f"model.shape: {len(shape)} sizes, but the input of {path} has {len(dims)}")
     names = {}
     for dim, size in zip(dims, shape, strict=True):
-        whole("model.shape", size, 1)
+        integer("model.shape", size, 1)
         if dim.HasField("dim_value") and dim.dim_value != size:
             raise UserError(f"model.shape: {list(shape)} does not fit {path}, which fixes one size to {dim.dim_value}")
         if dim.HasField("dim_param"):

@@ -18,22 +18,22 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from leanrx_core.checks import choice, whole
+from leanrx_core.checks import choice, integer
 from leanrx_core.errors import UserError
 
 
 def mlp(num_layers: int, width: int) -> int:
     """``(L - 1) (2 d^2 + 2 d)``."""
-    whole("mlp.num_layers", num_layers, 2)
-    whole("mlp.width", width, 1)
+    integer("mlp.num_layers", num_layers, 2)
+    integer("mlp.width", width, 1)
     return (num_layers - 1) * (2 * width**2 + 2 * width)
 
 
 def kan(num_layers: int, width: int, grid_size: int, spline_order: int = 3) -> float:
     """``(L - 1) (2 d + d^2 M)`` with ``M = 9 k (G + 1.5 k) + 2 G - 2.5 k + 3``."""
-    whole("kan.num_layers", num_layers, 2)
+    integer("kan.num_layers", num_layers, 2)
     for name, value in (("width", width), ("grid_size", grid_size), ("spline_order", spline_order)):
-        whole(f"kan.{name}", value, 1)
+        integer(f"kan.{name}", value, 1)
     k, g = spline_order, grid_size
     return (num_layers - 1) * (2 * width + width**2 * (9 * k * (g + 1.5 * k) + 2 * g - 2.5 * k + 3))
 
@@ -50,7 +50,7 @@ def transformer(
         "feed_forward_size": feed_forward_size,
     }
     for name, value in sizes.items():
-        whole(f"transformer.{name}", value, 1)
+        integer(f"transformer.{name}", value, 1)
     c, e, h = context_length, embedding_size, num_heads
     attention = 2 * (3 * c * e**2 + c**2 * e + h * c**2 * (e // h) + c * e**2)
     return num_blocks * (attention + 4 * c * e * feed_forward_size)
@@ -74,10 +74,10 @@ def cnn(
         kernel, stride: rows and columns, or one number for both.
         channels, num_filters: input channels and filters of every convolution.
     """
-    whole("cnn.num_conv_layers", num_conv_layers, 2)
-    whole("cnn.num_pool_layers", num_pool_layers, 0)
+    integer("cnn.num_conv_layers", num_conv_layers, 2)
+    integer("cnn.num_pool_layers", num_pool_layers, 0)
     for name, value in (("rows", rows), ("columns", columns), ("channels", channels), ("num_filters", num_filters)):
-        whole(f"cnn.{name}", value, 1)
+        integer(f"cnn.{name}", value, 1)
     k_r, k_c = _per_axis("cnn.kernel", kernel, 2, 1)
     s_r, s_c = _per_axis("cnn.stride", stride, 2, 1)
     height, width, flops = float(rows), float(columns), 0.0
@@ -111,7 +111,7 @@ def layers(shape: Sequence[int], network: Iterable[dict[str, Any]]) -> int:
         UserError: if a layer or one of its keys is unknown or missing.
     """
     for value in shape:
-        whole("layers.shape", value, 1)
+        integer("layers.shape", value, 1)
     here, flops = tuple(shape), 0
     for entry in network:
         given = dict(entry)
@@ -140,7 +140,7 @@ _KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 def _layer(kind: str, shape: tuple[int, ...], given: dict[str, Any]) -> tuple[int, tuple[int, ...]]:
     elements, positions = math.prod(shape), shape[1:]
     if kind == "linear":
-        out = whole("layers.linear.out", given["out"], 1)
+        out = integer("layers.linear.out", given["out"], 1)
         return 2 * elements * out, (*shape[:-1], out)
     if kind == "batch_norm":
         return 2 * elements, shape
@@ -153,7 +153,7 @@ def _layer(kind: str, shape: tuple[int, ...], given: dict[str, Any]) -> tuple[in
     if kind == "pool":
         size = _per_axis("layers.pool.size", given["size"], len(positions), 1)
         return elements, (shape[0], *(n // s for n, s in zip(positions, size, strict=True)))
-    out, groups = whole("layers.conv.out", given["out"], 1), whole("layers.conv.groups", given.get("groups", 1), 1)
+    out, groups = integer("layers.conv.out", given["out"], 1), integer("layers.conv.groups", given.get("groups", 1), 1)
     if shape[0] % groups or out % groups:
         raise UserError(f"layers.conv.groups: {groups} must divide {shape[0]} channels in and {out} out")
     kernel = _per_axis("layers.conv.kernel", given["kernel"], len(positions), 1)
@@ -172,4 +172,4 @@ def _per_axis(name: str, value: int | Sequence[int], axes: int, least: int) -> t
     values = tuple(value) if isinstance(value, list | tuple) else (value,) * axes
     if len(values) != axes:
         raise UserError(f"{name}: {len(values)} sizes for {axes} axes; give one number or one per axis")
-    return tuple(whole(name, v, least) for v in values)
+    return tuple(integer(name, v, least) for v in values)

@@ -16,7 +16,7 @@ from energy.ecal.metric import PROCESSORS, STAGES, Ecal, HoldOut, KFold, LifeCyc
 from energy.ecal.payback import correct_bits
 from energy.ecal.storage import Storage
 from energy.ecal.transport import LAYERS, Hop, Protocol, Reading, hop
-from leanrx_core.checks import choice, number, share
+from leanrx_core.checks import choice, fraction, number
 from leanrx_core.errors import UserError
 from leanrx_core.records import Record, read_yaml
 
@@ -69,7 +69,7 @@ class SplitFigures(Record):
         wanted, other = ("train_share", "folds") if self.kind == "hold-out" else ("folds", "train_share")
         if getattr(self, wanted) is None or getattr(self, other) is not None:
             raise UserError(f"split: {self.kind} takes {wanted}, and not {other}")
-        return HoldOut(share("split.train_share", self.train_share)) if self.folds is None else KFold(self.folds)
+        return HoldOut(fraction("split.train_share", self.train_share)) if self.folds is None else KFold(self.folds)
 
 
 class StorageFigures(Record):
@@ -103,7 +103,7 @@ class Goodput(Record):
         if (self.ber is None) == (self.bler is None):
             raise UserError("goodput: give either ber or bler")
         number("goodput.data_bits_per_inference", self.data_bits_per_inference, 0.0, open_low=True)
-        rate = share("goodput.ber", self.ber) if self.bler is None else share("goodput.bler", self.bler)
+        rate = fraction("goodput.ber", self.ber) if self.bler is None else fraction("goodput.bler", self.bler)
         if rate == 1:
             raise UserError("goodput: at an error rate of 1 no bit is right; joules per correct bit have no value")
         return correct_bits(self.data_bits_per_inference, rate)

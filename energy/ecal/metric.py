@@ -21,7 +21,7 @@ from typing import Any
 
 from energy.ecal.storage import Storage
 from energy.ecal.transport import TOOL, Hop, Reading, transport_energy_j
-from leanrx_core.checks import choice, number, positive, share, whole
+from leanrx_core.checks import choice, fraction, integer, number, positive
 from leanrx_core.errors import UserError
 
 STAGES = ("preprocessing", "training", "evaluation", "inference_preprocessing", "inference")
@@ -69,7 +69,7 @@ class HoldOut:
     train_share: float = 0.8
 
     def __post_init__(self) -> None:
-        share("split.train_share", self.train_share)
+        fraction("split.train_share", self.train_share)
 
     def training_samples(self, samples: int) -> float:
         return samples * self.train_share
@@ -85,7 +85,7 @@ class KFold:
     folds: int = 5
 
     def __post_init__(self) -> None:
-        whole("split.folds", self.folds, 2)
+        integer("split.folds", self.folds, 2)
 
     def training_samples(self, samples: int) -> float:
         return samples * (self.folds - 1)
@@ -125,8 +125,8 @@ class Ecal:
     virtualisation: float = 0.0
 
     def __post_init__(self) -> None:
-        whole("inferences", self.inferences, 1)
-        share("virtualisation", self.virtualisation)
+        integer("inferences", self.inferences, 1)
+        fraction("virtualisation", self.virtualisation)
         positive("inference_bits", self.inference_bits)
         number("development_bits", self.development_bits, 0.0)
         for name, energy_j in [*self.development.items(), *self.inference.items()]:
@@ -227,9 +227,9 @@ class LifeCycle:
     def __post_init__(self) -> None:
         number("forward_flops", self.forward_flops, 0.0)
         for name in ("samples", "values_per_sample", "bits_per_value", "inferences", "samples_per_inference"):
-            whole(name, getattr(self, name), 1)
-        whole("epochs", self.epochs, 0)
-        share("virtualisation", self.virtualisation)
+            integer(name, getattr(self, name), 1)
+        integer("epochs", self.epochs, 0)
+        fraction("virtualisation", self.virtualisation)
         choice("preprocessing", self.preprocessing, PREPROCESSING)
         for stage in self.processors:
             choice("devices", stage, STAGES)

@@ -19,7 +19,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from leanrx_core.checks import share
+from leanrx_core.checks import fraction
 
 
 def correct_bits(data_bits: float, error_rate: float) -> float:
@@ -30,7 +30,7 @@ def correct_bits(data_bits: float, error_rate: float) -> float:
     Raises:
         UserError: if the rate is outside 0..1.
     """
-    return data_bits * (1 - share("error_rate", error_rate))
+    return data_bits * (1 - fraction("error_rate", error_rate))
 
 
 _DUST = 1e-12

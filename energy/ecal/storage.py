@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from leanrx_core.checks import choice, whole
+from leanrx_core.checks import choice, integer
 from leanrx_core.errors import UserError
 
 J_PER_BIT = {"SSD": 5.4e-10, "HDD": 2.92e-10}
@@ -31,7 +31,7 @@ class Storage:
     def __post_init__(self) -> None:
         choice("storage.medium", self.medium, J_PER_BIT)
         choice("storage.raid", self.raid, _LEAST_DISKS)
-        whole("storage.disks", self.disks, 1)
+        integer("storage.disks", self.disks, 1)
         if self.disks < _LEAST_DISKS[self.raid]:
             raise UserError(f"storage.disks: {self.raid} needs {_LEAST_DISKS[self.raid]} or more, given {self.disks}")
 

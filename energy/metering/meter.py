@@ -26,8 +26,7 @@ import torch
 
 from energy.hardware.detect import cpu_power, nvml_index
 from leanrx_core.errors import UserError
-
-JOULES_PER_KWH = 3.6e6
+from leanrx_core.units import JOULES_PER_KWH
 
 
 @dataclass(frozen=True)

@@ -483,8 +483,7 @@ def report(
     """Write the BER / energy trade-off report: one HTML page, figures and tables."""
     import pandas as pd
 
-    from carbon.accounting import Site
-    from carbon.accounting import intensity as named
+    from carbon import Site, carbon_intensity
     from leanrx.report.emissions import Footing
     from leanrx.report.page import write_report
     from leanrx_core.errors import UserError
@@ -492,7 +491,7 @@ def report(
     loaded, _ = _load(run, quiet=as_json)
     if intensity is None and (pue, unit) != (1.0, "slot"):
         raise UserError("report: --pue and --unit speak of emissions; give --intensity, such as world-2023")
-    site = Site.parse({"intensity": named(intensity), "pue": pue}, "report") if intensity else None
+    site = Site.parse({"intensity": carbon_intensity(intensity), "pue": pue}, "report") if intensity else None
     page = write_report(loaded, Footing(site, unit) if site else None)
     emissions = pd.read_csv(page.parent / "carbon.csv") if site else pd.DataFrame(columns=["receiver", "line"])
     if as_json:

@@ -53,7 +53,7 @@ def check(run: Run) -> None:
         _trained(run, entry)
     if config.recorded.train is not None:
         for training in {entry.training for entry in plan}:
-            DatasetStream(config.recorded.train).serve(config.scenario, "train", training.batch_slots)
+            DatasetStream(config.recorded.train).require(config.scenario, "train", training.batch_slots)
     _test_stream(run, config.evaluation, "cpu")
     bounds = {r.name: r for r in classical_receivers(config.scenario) if r.name in GENIE_AIDED}
     entries = {p.name: p for p in plan}
@@ -232,7 +232,7 @@ def _test_stream(run: Run, evaluation: Evaluation, device: str) -> Stream:
     config = run.config
     if config.recorded.test is None:
         return SlotStream(config.scenario, config.seed, evaluation.block_slots, "test", device)
-    stream = DatasetStream(config.recorded.test, device).serve(config.scenario, "test", evaluation.block_slots)
+    stream = DatasetStream(config.recorded.test, device).require(config.scenario, "test", evaluation.block_slots)
     for share in evaluation.interference_fractions:
         for sinr_db in evaluation.sinr_db:
             stream.at_sinr(sinr_db, share)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from carbon.accounting import FUNCTIONAL_UNITS, Sci, Site, sci
+from carbon import FUNCTIONAL_UNITS, Site, SoftwareCarbonIntensity, software_carbon_intensity
 from leanrx.life_cycle.inventory import METERED, Ledger
 from leanrx_core.errors import UserError
 
@@ -18,7 +18,7 @@ class Footing:
 
     Attributes:
         site: where the receivers run.
-        unit: one of :data:`carbon.accounting.FUNCTIONAL_UNITS`. A decoded bit is an information bit of a correct
+        unit: one of :data:`carbon.FUNCTIONAL_UNITS`. A decoded bit is an information bit of a correct
             transport block where the run counts blocks, and a correct data bit elsewhere.
     """
 
@@ -26,7 +26,7 @@ class Footing:
     unit: str = "slot"
 
 
-def emissions(ledger: Ledger, energy: pd.DataFrame, footing: Footing) -> dict[str, Sci | None]:
+def emissions(ledger: Ledger, energy: pd.DataFrame, footing: Footing) -> dict[str, SoftwareCarbonIntensity | None]:
     """The SCI by receiver, inference alone; none where a receiver delivered no such unit.
 
     Args:
@@ -38,11 +38,13 @@ def emissions(ledger: Ledger, energy: pd.DataFrame, footing: Footing) -> dict[st
     """
     metered = energy[energy["source"] == METERED].set_index("receiver")
     at = (ledger.goodput["interference_fraction"] == ledger.share) & (ledger.goodput["sinr_db"] == ledger.sinr_db)
-    found: dict[str, Sci | None] = {}
+    found: dict[str, SoftwareCarbonIntensity | None] = {}
     for row in ledger.goodput[at].itertuples():
         spent, units = metered.loc[row.receiver], _units(row, footing.unit)
         per_slot = spent["energy_j_per_slot"], spent["duration_s_per_slot"]
-        found[row.receiver] = sci(footing.site, *per_slot, units, footing.unit, spent["kind"]) if units else None
+        found[row.receiver] = (
+            software_carbon_intensity(footing.site, *per_slot, units, footing.unit, spent["kind"]) if units else None
+        )
     return found
 
 
@@ -60,7 +62,7 @@ def _units(row: Any, unit: str) -> float:
     return 1.0 - float(row.bler)
 
 
-def emission_table(found: dict[str, Sci | None], unit: str) -> pd.DataFrame:
+def emission_table(found: dict[str, SoftwareCarbonIntensity | None], unit: str) -> pd.DataFrame:
     """One row per receiver, NaN where it delivered nothing."""
     return pd.DataFrame(
         [
@@ -69,8 +71,8 @@ def emission_table(found: dict[str, Sci | None], unit: str) -> pd.DataFrame:
                 "unit": unit,
                 "units_per_slot": s.units if s else 0.0,
                 "g_per_unit": s.g_per_unit if s else float("nan"),
-                "kind": s.kind if s else "",
-                "line": s.line() if s else f"no {unit} was delivered",
+                "kind": s.provenance if s else "",
+                "line": s.summary() if s else f"no {unit} was delivered",
             }
             for name, s in found.items()
         ]

@@ -192,7 +192,7 @@ def test_mixed_modulations_mask_unused_bits(small: Scenario) -> None:
 
 
 def test_presets_are_what_they_are_named_after() -> None:
-    assert presets() == ["deeprx-2021", "deeprx-6prb", "tdl-6prb", "pusch-fr1"]
+    assert presets() == ["deeprx-2021", "deeprx-6prb", "pusch-fr1", "tdl-6prb"]
     full, small = scenario("deeprx-2021"), scenario("deeprx-6prb")
     assert small.grid == full.grid.model_copy(update={"num_prb": 6})
     assert small == full.model_copy(update={"name": "deeprx-6prb", "grid": small.grid})

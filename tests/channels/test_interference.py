@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from channels import Channels, Grid, Interferer, Scenario, SlotStream
-from channels.asynchronous import windows_of_late_signal
-from channels.ofdm import frequency_shift, to_subcarriers
+from channels.asynchronous import apply_asynchronous_interference
+from channels.ofdm import frequency_shift, ofdm_demodulate
 
 GRID = Grid(num_prb=6)
 
@@ -19,7 +19,7 @@ def seen(sent: torch.Tensor, delay_samples: float) -> torch.Tensor:
     """With the delay's phase ramp, which belongs to the channel response."""
     ramp = torch.exp(-2j * math.pi * GRID.frequencies_hz() * delay_samples / GRID.sample_rate_hz)
     delays = torch.full((len(sent),), delay_samples)
-    return to_subcarriers(windows_of_late_signal(sent * ramp, delays, GRID), GRID)
+    return ofdm_demodulate(apply_asynchronous_interference(sent * ramp, delays, GRID), GRID)
 
 
 def by_sample(sent: torch.Tensor, delay: int) -> torch.Tensor:
@@ -65,8 +65,8 @@ def test_beyond_the_prefix_it_smears_but_keeps_its_power() -> None:
 
 def test_a_frequency_offset_of_one_subcarrier_moves_it_by_one() -> None:
     sent = symbols(2)
-    windows = windows_of_late_signal(sent, torch.zeros(2), GRID)
-    moved = to_subcarriers(windows * frequency_shift(torch.full((2,), 15e3), 14, GRID)[:, None], GRID)
+    windows = apply_asynchronous_interference(sent, torch.zeros(2), GRID)
+    moved = ofdm_demodulate(windows * frequency_shift(torch.full((2,), 15e3), 14, GRID)[:, None], GRID)
     # each symbol starts a prefix later, in which the offset turns on by 2 pi 9/128
     turn = torch.exp(2j * math.pi * 9 / 128 * torch.arange(14))[:, None]
     torch.testing.assert_close(moved[..., 1:], sent[:, :, 1:, :-1] * turn, atol=1e-3, rtol=1e-3)

@@ -393,7 +393,7 @@ def test_wrong_arguments(run: Path, tmp_path, capsys) -> None:
         (("ecal", "published-mlp", "--inferences", "0"), "inferences: 0"),
         (("ecal", "published-mlp", "--teacher", "shared"), "has no teacher"),
         (("ecal", run, "--teacher", "lent"), "'charged' or 'shared'"),
-        (("report", run, "--intensity", "Atlantis"), "no intensity 'Atlantis'; there are: AUT-2023"),
+        (("report", run, "--intensity", "Atlantis"), "no carbon intensity 'Atlantis'; choose from AUT-2023"),
         (("report", run, "--intensity", "world-2023", "--pue", 0.5), "pue"),
         (("report", run, "--intensity", "world-2023", "--unit", "frame"), "units: slot, decoded bit"),
         (("report", run, "--intensity", "world-2023", "--unit", "correct transport block"), "set evaluation.code_rate"),

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from carbon.accounting import Intensity, Site
+from carbon import CarbonIntensity, Site
 from leanrx.experiment.plan import planned, twin_of
 from leanrx.experiment.sweep_config import Sweep
 from leanrx.report.analysis import mape, shared_points
@@ -97,7 +97,7 @@ def test_emissions_of_coded_slots_by_hand() -> None:
             "duration_s_per_slot": 0.1,
         }
     )
-    site = Site(intensity=Intensity(name="half", place="x", year=2020, g_per_kwh=500, source="made up"), pue=2)
+    site = Site(intensity=CarbonIntensity(name="half", place="x", year=2020, g_per_kwh=500, source="made up"), pue=2)
     for unit, per_slot in (("slot", 1.0), ("decoded bit", 80.0), ("correct transport block", 0.8)):
         found = emissions(ledger, energy, Footing(site, unit))  # type: ignore[arg-type]
         good = found["good"]

@@ -1,0 +1,4 @@
+"""Conversion factors between units."""
+
+JOULES_PER_KWH = 3.6e6
+"""Joules in a kilowatt-hour (exact: 1000 W times 3600 s)."""
