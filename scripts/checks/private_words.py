@@ -13,10 +13,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("leanrx_core", "channels", "receivers", "energy", "distillation", "carbon", "leanrx")
-PRIVATE_WORDS = frozenset(
-    "found told heard made there seen shown drawn chosen kept held wanted mine ours theirs beside words way ways apart "
-    "alone".split()
-)
+PRIVATE_WORDS = {
+    *("found", "told", "heard", "made", "there", "seen", "shown", "drawn", "chosen", "kept", "held", "wanted"),
+    *("mine", "ours", "theirs", "beside", "words", "way", "ways", "apart", "alone"),
+}
 
 
 def modules(packages: tuple[str, ...] = PACKAGES) -> list[Path]:
