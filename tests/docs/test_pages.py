@@ -12,6 +12,8 @@ import doc_pages as pages
 import pytest
 import typer
 
+from receivers.neural import registry
+
 NOT_RUN: dict[str, int] = {}
 """Number of Python blocks per page that are marked ``no-run``."""
 
@@ -40,6 +42,7 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     if _id(page) in READS_DATASET:
         _write_dataset(tmp_path / "data")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "FAMILIES", dict(registry.FAMILIES))
     blocks = pages.python_blocks(page)
     assert sum(not block.runs for block in blocks) == NOT_RUN.get(_id(page), 0)
     namespace: dict[str, object] = {"__name__": "__main__"}
