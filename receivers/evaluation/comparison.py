@@ -54,7 +54,7 @@ def mean_gap_db(counts: pd.DataFrame, pairs: Pairs, target: float, level: float 
     """How many dB more the first receivers need than the second for the BER ``target``.
 
     Args:
-        counts: rows of :class:`receivers.evaluation.monte_carlo.BlockCount` for one interference share.
+        counts: rows of :class:`receivers.evaluation.error_counts.BlockCount` for one interference share.
         pairs: one for each seed.
         target: BER.
         level: confidence level.

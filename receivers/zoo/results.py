@@ -64,7 +64,7 @@ class Results(Record):
         weights_sha256: of the weights that all of this is about.
         scenario: what it was trained and tested on.
         test_seed, block_slots: of the test slots.
-        stream: fingerprint of the test slots, see :func:`receivers.evaluation.monte_carlo.stream_digest`.
+        stream: fingerprint of the test slots, see :func:`receivers.evaluation.block_counter.stream_digest`.
         device: what drew and detected them.
         points: errors, by interference share and SINR.
         macs: multiply-accumulates per slot of the scenario's grid; a MAC is two FLOPs.
