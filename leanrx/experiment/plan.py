@@ -1,212 +1,335 @@
-"""What a sweep trains: every receiver by name, whom it listens to, and who can be trained on one stream."""
+"""The plan of a run: every receiver by name, the teachers of each student, and the order of training.
+
+::
+
+    build_plan(config) ---> Plan ---> training_groups() ---> receivers trained together, teachers first
+
+A run computes its plan once (:attr:`leanrx.experiment.run.Run.plan`). A :class:`ReceiverRecord` then travels in place
+of the receiver's name, so that no code parses a name to learn the role, the family, the seed or the setting.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
+from channels import Scenario
 from distillation.job import Training
 from distillation.objective import Distillation
 from leanrx.experiment.sweep_config import Sweep
 from leanrx_core.errors import UserError
 from leanrx_core.records import Record
-from receivers.classical import GENIE_AIDED
+from receivers.classical import GENIE_AIDED, classical_receivers
+from receivers.neural.registry import family_of
 
 MAX_NAME = 200
-"""Characters in a receiver's name, which files are named after; file systems take 255."""
+"""Characters in a receiver's name. Files are named after receivers, and file systems allow 255."""
 
 
 @dataclass(frozen=True)
-class Planned:
-    """One learned receiver of a run.
+class ReceiverRecord:
+    """One receiver of a run.
 
     Attributes:
-        name, role: role is teacher, student or twin.
-        receiver: spec string.
-        seed: of its weights and slots.
-        training: how it is trained.
-        distillation: how it listens; none for teachers and twins.
-        teachers: names of those it listens to: receivers of the run, or classical receivers that know the channel.
+        name: unique in the run; also the name of its folder.
+        role: ``teacher``, ``student``, ``scratch`` (the baseline trained from scratch) or ``classical``.
+        spec: spec string of the network, such as ``hybrid-w16-d4``; empty for a classical receiver.
+        seed: of the initial weights and the training slots; none for a classical receiver.
+        training: training settings; none for a classical receiver.
+        distillation: distillation setting of a student; none for other roles.
+        teachers: names of the receivers that a student is distilled from, trained or genie-aided.
+        variant: the name without the seed, equal for receivers that differ in their seed only.
+        setting_labels: parts of the name that tell a student's distillation setting from the run's others, by field of
+            :class:`distillation.objective.Distillation`, such as ``{"temperature": "T4", "alpha": "a0.9"}``.
     """
 
     name: str
     role: str
-    receiver: str
-    seed: int
-    training: Training
+    spec: str = ""
+    seed: int | None = None
+    training: Training | None = None
     distillation: Distillation | None = None
     teachers: tuple[str, ...] = ()
+    variant: str = ""
+    setting_labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def family(self) -> str:
+        """Name of the network family, such as ``hybrid``; ``classical`` for a classical receiver."""
+        return family_of(self.spec).name if self.spec else "classical"
 
 
-def planned(config: Sweep) -> list[Planned]:
-    """All learned receivers of a run: teachers, then each student in every way to distil, then its twin.
-
-    One teacher is called ``teacher``; several, ``teacher-<receiver>``. A student is called ``<receiver>-kd``, with what
-    tells its way to distil from the others, and ``-s<seed>`` where there are several seeds.
-
-    Raises:
-        UserError: if a way to distil names a teacher that is not there, two name each other, or a name is too long.
-    """
-    teachers = _teachers(config)
-    ways = _ways(config, [t.name for t in teachers])
-    students = config.students
-    found = teachers.copy()
-    for spec in students.receivers:
-        for seed in students.seeds:
-            suffix = f"-s{seed}" if len(students.seeds) > 1 else ""
-            for label, way in ways.items():
-                before = way.teacher or ""
-                for generation in range(1, way.generations + 1):
-                    name = f"{spec}-kd{label}" + (f"-g{generation}" if generation > 1 else "")
-                    heard = tuple(n.strip() for n in before.split("+"))
-                    found.append(Planned(name + suffix, "student", spec, seed, students.training, way, heard))
-                    before = name
-            found.append(Planned(f"{spec}-scratch{suffix}", "scratch", spec, seed, students.training))
-    longest = max((p.name for p in found), key=len)
-    if len(longest) > MAX_NAME:
-        raise UserError(
-            f"students: the name {longest[:40]}... has {len(longest)} characters, above {MAX_NAME}; let fewer settings "
-            "differ in one run, or take fewer names into an ensemble"
-        )
-    return _resolved(found)
-
-
-def _teachers(config: Sweep) -> list[Planned]:
-    told = config.teacher
-    seeds = told.seeds or (config.seed,)
-    found = []
-    for spec in told.receiver:
-        for seed in seeds:
-            name = "teacher" + (f"-{spec}" if len(told.receiver) > 1 else "") + (f"-s{seed}" if len(seeds) > 1 else "")
-            found.append(Planned(name, "teacher", spec, seed, told.training))
-    return found
-
-
-def _ways(config: Sweep, teachers: list[str]) -> dict[str, Distillation]:
-    """Ways to distil by label, each with its teacher; one that names none is tried with each."""
-    ways = [
-        way.model_copy(update={"teacher": teacher})
-        for way in config.students.distillation
-        for teacher in ([way.teacher] if way.teacher else teachers)
-    ]
-    for way in ways:
-        shorter = way.model_copy(update={"generations": 1})
-        if any(w != way and w.model_copy(update={"generations": 1}) == shorter for w in ways):
-            raise UserError(
-                "distillation.generations: two ways differ in it alone; write the larger, which trains the others too"
-            )
-    differ = [k for k in Distillation.model_fields if len({repr(getattr(w, k)) for w in ways}) > 1]
-    labels = ["".join(f"-{_short(k, getattr(way, k))}" for k in differ if k != "generations") for way in ways]
-    alike = [labels[:index].count(label) for index, label in enumerate(labels)]
-    return {label + (f"-{n + 1}" if n else ""): way for label, n, way in zip(labels, alike, ways, strict=True)}
-
-
-_LETTERS = {"temperature": "T", "alpha": "a", "clip": "c"}
-
-
-def _short(key: str, value: Any) -> str:
-    """A figure as part of a name."""
-    if isinstance(value, Record):
-        words = "to".join(f"{v:g}" for v in value.model_dump().values() if isinstance(v, float))
-    elif isinstance(value, tuple):
-        words = "-".join(str(getattr(v, "kind", v)) for v in value) or "none"
-    else:
-        words = f"{value:g}" if isinstance(value, float | int) else str(value)
-    if key == "teacher":
-        words = "+".join(n.strip().removeprefix("teacher-") for n in words.split("+"))
-    return _LETTERS.get(key, "") + words.replace(" ", "-")
-
-
-def _resolved(plan: list[Planned]) -> list[Planned]:
-    """The plan with full names of teachers, every teacher before those who listen to it."""
-    entries = {p.name: p for p in plan}
-    order: dict[str, Planned] = {}
-
-    def add(name: str, listeners: tuple[str, ...]) -> None:
-        if name in listeners:
-            raise UserError(f"distillation.teacher: {' listens to '.join([*listeners, name])}; break the circle")
-        if name in order or name in GENIE_AIDED:
-            return
-        entry = entries[name]
-        heard = tuple(_full_name(t, entry, entries) for t in entry.teachers)
-        if len(set(heard)) < len(heard):
-            raise UserError(
-                f"distillation.teacher: {name} would hear a receiver twice: {', '.join(heard)}; name it once"
-            )
-        for teacher in heard:
-            add(teacher, (*listeners, name))
-        order[name] = replace(entry, teachers=heard)
-
-    for name in entries:
-        add(name, ())
-    return list(order.values())
-
-
-def _full_name(given: str, listener: Planned, entries: Mapping[str, Planned]) -> str:
-    """The name of a teacher; that of a student may leave out its seed, and then is the one of the listener's seed."""
-    found = next((n for n in (given, f"{given}-s{listener.seed}") if n in entries or n in GENIE_AIDED), None)
-    if found is None:
-        raise UserError(
-            f"distillation.teacher: no '{given}' for {listener.name}; there are: {', '.join([*entries, *GENIE_AIDED])}"
-        )
-    return found
-
-
-def ancestors(name: str, plan: list[Planned]) -> list[Planned]:
-    """Everyone whose training a receiver rests on, in the order of the plan."""
-    entries = {p.name: p for p in plan}
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        for teacher in entries[waiting.pop()].teachers:
-            if teacher in entries and teacher not in found:
-                found.add(teacher)
-                waiting.append(teacher)
-    return [p for p in plan if p.name in found]
-
-
-def twin_of(name: str, config: Sweep) -> str | None:
-    """The twin of a student, or none for other receivers."""
-    plan = planned(config)
-    student = next((p for p in plan if p.name == name and p.role == "student"), None)
-    if student is None:
-        return None
-    return next(p.name for p in plan if (p.role, p.receiver, p.seed) == ("scratch", student.receiver, student.seed))
-
-
-def teacher_of(name: str, config: Sweep) -> str | None:
-    """The receiver that a student is compared with: the first trained teacher that it rests on, or else the bound that
-    it hears. A twin has its student's.
-    """
-    plan = planned(config)
-    entry = next((p for p in plan if p.name == name), None)
-    if entry is not None and entry.role == "scratch":
-        entry = next(p for p in plan if (p.role, p.receiver, p.seed) == ("student", entry.receiver, entry.seed))
-    if entry is None or not entry.teachers:
-        return None
-    return next((p.name for p in ancestors(entry.name, plan) if p.role == "teacher"), entry.teachers[0])
-
-
-Cohort = tuple[Planned, ...]
+TrainingGroup = tuple[ReceiverRecord, ...]
 """Receivers that are trained together on one stream of slots."""
 
 
-def cohorts(plan: list[Planned]) -> list[Cohort]:
-    """The plan in cohorts, each after those that its teachers are in.
+class Plan:
+    """The receivers of a run. Iteration gives the classical receivers, then the neural ones, teachers before students.
 
-    Receivers share a stream if they share role (teachers have slots of their own), seed and training. A student waits
-    for its teachers; one of a bound waits with the others, and a twin that no one listens to with the first of its
-    students.
+    Args:
+        records: all receivers; each teacher stands before its students.
+
+    Example:
+        >>> from leanrx.experiment.sweep_config import Sweep
+        >>> config = {
+        ...     "label": "demo",
+        ...     "scenario": "tdl-6prb",
+        ...     "students": {"receivers": "hybrid-w8-d2"},
+        ...     "evaluation": {"sinr_db": [0, 10]},
+        ... }
+        >>> plan = build_plan(Sweep.parse(config, "demo"))
+        >>> [record.name for record in plan.neural]
+        ['teacher', 'hybrid-w8-d2-kd', 'hybrid-w8-d2-scratch']
+        >>> plan["hybrid-w8-d2-kd"].teachers
+        ('teacher',)
+        >>> plan.scratch_of("hybrid-w8-d2-kd").name
+        'hybrid-w8-d2-scratch'
     """
-    heard = {t for entry in plan for t in entry.teachers}
-    level: dict[str, int] = {}
-    for entry in plan:
-        level[entry.name] = 1 + max((level.get(t, 0) for t in entry.teachers), default=-1)
-    groups: dict[tuple[Any, ...], list[Planned]] = {}
-    for entry in plan:
-        beside = [p for p in plan if p.role == "student" and (p.receiver, p.seed) == (entry.receiver, entry.seed)]
-        waits = entry.role == "scratch" and entry.name not in heard
-        depth = min((level[p.name] for p in beside), default=0) if waits else level[entry.name]
-        groups.setdefault((depth, entry.role == "teacher", entry.seed, entry.training), []).append(entry)
-    return [tuple(groups[key]) for key in sorted(groups, key=lambda key: key[0])]
+
+    def __init__(self, records: Iterable[ReceiverRecord]) -> None:
+        self._records = {record.name: record for record in records}
+
+    def __iter__(self) -> Iterator[ReceiverRecord]:
+        return iter(self._records.values())
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._records
+
+    def __getitem__(self, name: str) -> ReceiverRecord:
+        """The record of a receiver.
+
+        Raises:
+            UserError: if the run has no receiver of this name.
+        """
+        if name not in self._records:
+            raise UserError(f"receiver: no '{name}' in this run; receivers: {', '.join(self.names)}")
+        return self._records[name]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all receivers, in the order of iteration."""
+        return list(self._records)
+
+    @cached_property
+    def neural(self) -> tuple[ReceiverRecord, ...]:
+        """The trained receivers, each teacher before its students."""
+        return tuple(r for r in self if r.role != "classical")
+
+    @cached_property
+    def classical(self) -> tuple[ReceiverRecord, ...]:
+        """The classical receivers, weakest first."""
+        return tuple(r for r in self if r.role == "classical")
+
+    def upstream(self, name: str) -> list[ReceiverRecord]:
+        """All trained receivers that a receiver is distilled from, directly or through others, in plan order.
+
+        Raises:
+            UserError: if the run has no receiver of this name.
+        """
+        upstream: set[str] = set()
+        queue = list(self[name].teachers)
+        while queue:
+            teacher = self[queue.pop()]
+            if teacher.role != "classical" and teacher.name not in upstream:
+                upstream.add(teacher.name)
+                queue.extend(teacher.teachers)
+        return [r for r in self if r.name in upstream]
+
+    def scratch_of(self, name: str) -> ReceiverRecord | None:
+        """The scratch baseline of a student; none for other roles.
+
+        Raises:
+            UserError: if the run has no receiver of this name.
+        """
+        student = self[name]
+        if student.role != "student":
+            return None
+        return next(r for r in self if (r.role, r.spec, r.seed) == ("scratch", student.spec, student.seed))
+
+    def reference_teacher(self, name: str) -> ReceiverRecord | None:
+        """The teacher that a receiver is compared with; none for teachers and classical receivers.
+
+        For a student this is the first trained teacher upstream, else the genie-aided receiver that it is distilled
+        from. A scratch baseline has the reference teacher of its first student.
+
+        Raises:
+            UserError: if the run has no receiver of this name.
+        """
+        record = self[name]
+        if record.role == "scratch":
+            record = next(r for r in self if (r.role, r.spec, r.seed) == ("student", record.spec, record.seed))
+        if not record.teachers:
+            return None
+        return next((r for r in self.upstream(record.name) if r.role == "teacher"), self[record.teachers[0]])
+
+    def subset(self, name: str) -> Plan:
+        """The plan of one neural receiver: itself, everything upstream, and the classical receivers.
+
+        Raises:
+            UserError: if the run does not train a receiver of this name.
+        """
+        if name not in [r.name for r in self.neural]:
+            raise UserError(
+                f"receiver: no '{name}' in this run; trained receivers: {', '.join(r.name for r in self.neural)}"
+            )
+        names = {name, *(r.name for r in self.upstream(name))}
+        return Plan([*self.classical, *(r for r in self.neural if r.name in names)])
+
+    def training_groups(self) -> list[TrainingGroup]:
+        """The neural receivers in training groups, each group after those of its teachers.
+
+        The receivers of a group have the same seed and training settings, and so the same slots. Teachers have slots of
+        their own. A student waits for its trained teachers. A scratch baseline is trained with the first of its
+        students, or before the students that are distilled from it.
+        """
+        teachers = {t for r in self.neural for t in r.teachers}
+        level: dict[str, int] = {}
+        for r in self.neural:
+            level[r.name] = 1 + max((level.get(t, 0) for t in r.teachers), default=-1)
+        groups: dict[tuple[Any, ...], list[ReceiverRecord]] = {}
+        for r in self.neural:
+            depth = level[r.name]
+            if r.role == "scratch" and r.name not in teachers:
+                students = [s for s in self.neural if (s.role, s.spec, s.seed) == ("student", r.spec, r.seed)]
+                depth = min(level[s.name] for s in students)
+            groups.setdefault((depth, r.role == "teacher", r.seed, r.training), []).append(r)
+        return [tuple(groups[key]) for key in sorted(groups, key=lambda key: key[0])]
+
+
+def build_plan(config: Sweep) -> Plan:
+    """The plan of a run: classical receivers, teachers, students in every distillation setting, scratch baselines.
+
+    One teacher is called ``teacher``, several are called ``teacher-<spec>``. A student is called ``<spec>-kd``; where
+    there are several distillation settings, the values in which they differ follow. Several seeds append ``-s<seed>``.
+
+    Raises:
+        UserError: if a distillation setting names a teacher that the run has not, if two receivers are each other's
+            teacher, or if a name is too long.
+    """
+    classical = _classical(config.scenario)
+    neural = [*_teachers(config), *_students(config)]
+    longest = max((r.name for r in neural), key=len)
+    if len(longest) > MAX_NAME:
+        raise UserError(
+            f"students: the name {longest[:40]}... has {len(longest)} characters, above {MAX_NAME}; let fewer settings "
+            "differ in one run, or put fewer names into an ensemble"
+        )
+    return Plan([*classical, *_resolve_teachers(neural, [r.name for r in classical])])
+
+
+def _classical(scenario: Scenario) -> list[ReceiverRecord]:
+    return [ReceiverRecord(r.name, "classical", variant=r.name) for r in classical_receivers(scenario)]
+
+
+def _teachers(config: Sweep) -> list[ReceiverRecord]:
+    specs, seeds = config.teacher.receiver, config.teacher.seeds or (config.seed,)
+    records = []
+    for spec in specs:
+        for seed in seeds:
+            name = "teacher" + (f"-{spec}" if len(specs) > 1 else "") + (f"-s{seed}" if len(seeds) > 1 else "")
+            records.append(ReceiverRecord(name, "teacher", spec, seed, config.teacher.training, variant=name))
+    return records
+
+
+def _students(config: Sweep) -> list[ReceiverRecord]:
+    """Students and scratch baselines; teachers are named as the configuration names them."""
+    settings = _distillation_settings(config)
+    students, records = config.students, []
+    for spec in students.receivers:
+        for seed in students.seeds:
+            suffix = f"-s{seed}" if len(students.seeds) > 1 else ""
+            for setting, labels in settings:
+                teacher = setting.teacher or ""
+                for generation in range(1, setting.generations + 1):
+                    own_labels = labels | ({"generations": f"g{generation}"} if generation > 1 else {})
+                    variant = "-".join([f"{spec}-kd", *own_labels.values()])
+                    teachers = tuple(n.strip() for n in teacher.split("+"))
+                    record = ReceiverRecord(variant + suffix, "student", spec, seed, students.training, setting)
+                    records.append(replace(record, teachers=teachers, variant=variant, setting_labels=own_labels))
+                    teacher = variant
+            variant = f"{spec}-scratch"
+            records.append(ReceiverRecord(variant + suffix, "scratch", spec, seed, students.training, variant=variant))
+    return records
+
+
+def _distillation_settings(config: Sweep) -> list[tuple[Distillation, dict[str, str]]]:
+    """Distillation settings, each with its teacher and its labels; one without a teacher is combined with each."""
+    teachers = [r.name for r in _teachers(config)]
+    settings = [
+        setting.model_copy(update={"teacher": teacher})
+        for setting in config.students.distillation
+        for teacher in ([setting.teacher] if setting.teacher else teachers)
+    ]
+    for setting in settings:
+        single = setting.model_copy(update={"generations": 1})
+        if any(s != setting and s.model_copy(update={"generations": 1}) == single for s in settings):
+            raise UserError(
+                "distillation.generations: two settings differ in it only; write the larger number, which trains the "
+                "smaller one too"
+            )
+    axes = [k for k in Distillation.model_fields if len({repr(getattr(s, k)) for s in settings}) > 1]
+    labels = [{k: _label(k, getattr(s, k)) for k in axes if k != "generations"} for s in settings]
+    for index, repeats in enumerate([labels[:i].count(label) for i, label in enumerate(labels)]):
+        if repeats:  # two settings with the same labels are numbered
+            labels[index] = labels[index] | {"number": str(repeats + 1)}
+    return list(zip(settings, labels, strict=True))
+
+
+_SYMBOLS = {"temperature": "T", "alpha": "a", "clip": "c"}
+
+
+def _label(key: str, value: Any) -> str:
+    """The value of a setting as part of a name."""
+    if isinstance(value, Record):
+        text = "to".join(f"{v:g}" for v in value.model_dump().values() if isinstance(v, float))
+    elif isinstance(value, tuple):
+        text = "-".join(str(getattr(v, "kind", v)) for v in value) or "none"
+    else:
+        text = f"{value:g}" if isinstance(value, float | int) else str(value)
+    if key == "teacher":
+        text = "+".join(n.strip().removeprefix("teacher-") for n in text.split("+"))
+    return _SYMBOLS.get(key, "") + text.replace(" ", "-")
+
+
+def _resolve_teachers(records: Sequence[ReceiverRecord], classical: Sequence[str]) -> list[ReceiverRecord]:
+    """The records with full names of teachers, every teacher before its students."""
+    by_name = {r.name: r for r in records}
+    genies = [name for name in classical if name in GENIE_AIDED]
+    resolved: dict[str, ReceiverRecord] = {}
+
+    def add(name: str, students: tuple[str, ...]) -> None:
+        if name in students:
+            circle = " -> ".join([*students[students.index(name) :], name])
+            raise UserError(f"distillation.teacher: circular teacher reference: {circle}; remove one of them")
+        if name in resolved or name in genies:
+            return
+        record = by_name[name]
+        teachers = tuple(_full_name(t, record, by_name, genies) for t in record.teachers)
+        if len(set(teachers)) < len(teachers):
+            raise UserError(
+                f"distillation.teacher: {name} names the same teacher twice: {', '.join(teachers)}; name it once"
+            )
+        for teacher in teachers:
+            add(teacher, (*students, name))
+        resolved[name] = replace(record, teachers=teachers)
+
+    for name in by_name:
+        add(name, ())
+    return list(resolved.values())
+
+
+def _full_name(
+    teacher: str, student: ReceiverRecord, records: Mapping[str, ReceiverRecord], genies: Sequence[str]
+) -> str:
+    """The full name of a teacher. A reference to a student may omit the seed; it then has the referring student's."""
+    for name in (teacher, f"{teacher}-s{student.seed}"):
+        if name in records or name in genies:
+            return name
+    raise UserError(
+        f"distillation.teacher: no '{teacher}' for {student.name}; teachers: {', '.join([*records, *genies])}"
+    )

@@ -35,7 +35,7 @@ from energy.metering.instruments import Wattmeter
 from energy.metering.meter import Meter
 from leanrx.experiment import energy_metering, workflow
 from leanrx.experiment.energy_metering import Agreement
-from leanrx.experiment.plan import Cohort, Planned
+from leanrx.experiment.plan import ReceiverRecord, TrainingGroup
 from leanrx.experiment.run import Run
 from leanrx.experiment.workflow import ProgressCallback
 from leanrx_core.errors import UserError
@@ -102,7 +102,7 @@ class Cluster:
         done = set(run.receiver_names())
         show = watcher.training(list(jobs.values())) if jobs else None
         task = self._ray.remote(num_cpus=self._cores, num_gpus=gpus, max_retries=RETRIES, max_calls=1)(_train)
-        running: dict[Any, tuple[Cohort, Iterator[list[dict[str, Any]]]]] = {}
+        running: dict[Any, tuple[TrainingGroup, Iterator[list[dict[str, Any]]]]] = {}
         try:
             while waiting or running:
                 for cohort in [c for c in waiting if _teachers(c) <= done]:
@@ -231,7 +231,7 @@ def _knock(address: str) -> None:
         )
 
 
-def _teachers(cohort: Cohort) -> set[str]:
+def _teachers(cohort: TrainingGroup) -> set[str]:
     return {t for p in cohort for t in p.teachers if t not in GENIE_AIDED}
 
 
@@ -256,7 +256,7 @@ def _tail(path: Path) -> Iterator[list[dict[str, Any]]]:
 # What follows runs on the nodes.
 
 
-def _train(directory: str, cores: int, run: Run, cohort: Sequence[Planned]) -> None:
+def _train(directory: str, cores: int, run: Run, cohort: Sequence[ReceiverRecord]) -> None:
     _enter(directory, cores, run)
     with _held(_diary(run, cohort[0].name)) as diary:
         done = set(run.receiver_names())  # by a worker that was lost

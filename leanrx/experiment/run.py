@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from energy.metering.table import EnergyRow
-from leanrx.experiment.plan import planned
+from leanrx.experiment.plan import Plan, build_plan
 from leanrx.experiment.sweep_config import Sweep
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
@@ -26,6 +27,15 @@ class Run:
 
     folder: Path
     config: Sweep
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The receivers of the run, computed once.
+
+        Raises:
+            UserError: as :func:`leanrx.experiment.plan.build_plan`.
+        """
+        return build_plan(self.config)
 
     @property
     def receivers_folder(self) -> Path:
@@ -58,7 +68,7 @@ class Run:
     def receiver_names(self) -> list[str]:
         """Learned receivers that are complete, teacher first, in the order of the configuration."""
         complete = {p.parent.name for p in self.receivers_folder.glob("*/card.json")}
-        return [p.name for p in planned(self.config) if p.name in complete]
+        return [r.name for r in self.plan.neural if r.name in complete]
 
     def receiver(self, name: str, device: str = "cpu") -> NeuralReceiver:
         """Load a learned receiver; ``smallest`` is the distilled student with the fewest parameters.
@@ -71,7 +81,7 @@ class Run:
             if not students:
                 raise UserError(f"{self.folder}: no student yet; run: leanrx sweep on its configuration")
             name = min(students, key=lambda card: card.parameters).name
-        if name not in [p.name for p in planned(self.config)]:
+        if name not in [r.name for r in self.plan.neural]:
             raise UserError(
                 f"receiver: no '{name}' in {self.folder}; there are: {', '.join(self.receiver_names()) or 'none yet'}"
             )

@@ -28,7 +28,7 @@ from channels import SlotStream
 from distillation.objective import Distillation
 from distillation.trainer import Diverged, train
 from energy.metering.meter import Meter, Reading
-from leanrx.experiment.plan import Planned, planned
+from leanrx.experiment.plan import ReceiverRecord
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import Search
 from leanrx.experiment.workflow import ProgressCallback, jobs_of, train_all
@@ -88,7 +88,7 @@ def search(run: Run, watcher: ProgressCallback) -> Iterator[Trial]:
     _hold(settings, folder / "settings.yaml")
     study = _Study(folder / "journal.jsonl", run.config.seed, settings)
     spec = settings.receiver or run.config.students.receivers[0]
-    entry = next(p for p in planned(run.config) if (p.role, p.receiver) == ("student", spec))
+    entry = next(r for r in run.plan if (r.role, r.spec) == ("student", spec))
     for teacher in entry.teachers:
         if teacher not in GENIE_AIDED:
             train_all(run, watcher, teacher)
@@ -212,8 +212,9 @@ def _hold(settings: Search, path: Path) -> None:
     write_atomic(path, settings.to_yaml())
 
 
-def _changed(entry: Planned, settings: Search, index: int, values: dict[str, float]) -> Planned:
+def _changed(entry: ReceiverRecord, settings: Search, index: int, values: dict[str, float]) -> ReceiverRecord:
     assert entry.distillation is not None, "a student has one"
+    assert entry.training is not None, "a student has training settings"
     of_distillation, of_training = _parts(values)
     steps = settings.steps or entry.training.steps
     return replace(
@@ -230,7 +231,9 @@ def _parts(values: dict[str, float]) -> tuple[dict[str, float], dict[str, float]
     return of_distillation, {n: v for n, v in values.items() if n not in of_distillation}
 
 
-def _train(run: Run, entry: Planned, folder: Path, watcher: ProgressCallback, meter: Meter | None) -> NeuralReceiver:
+def _train(
+    run: Run, entry: ReceiverRecord, folder: Path, watcher: ProgressCallback, meter: Meter | None
+) -> NeuralReceiver:
     """Train a trial, unless it was killed between its last step and its outcome."""
     device = run.config.torch_device()
     complete = folder / "receivers" / entry.name

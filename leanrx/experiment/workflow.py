@@ -15,7 +15,7 @@ from distillation.teachers import Teacher
 from distillation.trainer import StepState, train
 from energy.counting.operations import OperationCount, count, count_classical
 from energy.metering.meter import Meter
-from leanrx.experiment.plan import Cohort, Planned, ancestors, cohorts, planned
+from leanrx.experiment.plan import Plan, ReceiverRecord, TrainingGroup
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import Sweep
 from leanrx_core.errors import UserError
@@ -43,33 +43,32 @@ def check(run: Run) -> None:
     """Whether a run can be trained and tested as it is configured; nothing is written, and its folder may be missing.
 
     Raises:
-        UserError: as :func:`leanrx.experiment.plan.planned`; if the device is not there, a module to follow is not there, a
+        UserError: as :func:`leanrx.experiment.plan.build_plan`; if the device is not there, a module to follow is not there, a
             teacher that is trained already does not fit, or a dataset does not hold what is wanted.
     """
     config = run.config
     config.torch_device()
-    plan = planned(config)
-    for entry in plan:
+    plan = run.plan
+    for entry in plan.neural:
         _trained(run, entry)
     if config.recorded.train is not None:
-        for training in {entry.training for entry in plan}:
+        for training in {training for entry in plan if (training := entry.training)}:
             DatasetStream(config.recorded.train).require(config.scenario, "train", training.batch_slots)
     _test_stream(run, config.evaluation, "cpu")
     bounds = {r.name: r for r in classical_receivers(config.scenario) if r.name in GENIE_AIDED}
-    entries = {p.name: p for p in plan}
-    for entry in plan:
+    for entry in plan.neural:
         if entry.distillation and entry.distillation.transfers:
             paths = [transfer.teacher for transfer in entry.distillation.transfers]
-            heard = [bounds[n] if n in bounds else _untrained(config, entries[n]) for n in entry.teachers]
+            heard = [bounds[n] if n in bounds else _untrained(config, plan[n]) for n in entry.teachers]
             Objective(entry.distillation, _untrained(config, entry).net, [Teacher(r, paths) for r in heard])
 
 
-def _untrained(config: Sweep, entry: Planned) -> NeuralReceiver:
+def _untrained(config: Sweep, entry: ReceiverRecord) -> NeuralReceiver:
     """A receiver as it will be, with other weights."""
     scenario = config.scenario
     card = Card(
         name=entry.name,
-        receiver=entry.receiver,
+        receiver=entry.spec,
         role=entry.role,
         num_rx=scenario.grid.num_rx,
         num_bits=scenario.bits_per_symbol,
@@ -101,31 +100,26 @@ def train_all(run: Run, watcher: ProgressCallback, only: str | None = None) -> N
         train_cohort(run, cohort, watcher.training, meter)
 
 
-def unfinished(run: Run, watcher: ProgressCallback, only: str | None = None) -> list[Cohort]:
+def unfinished(run: Run, watcher: ProgressCallback, only: str | None = None) -> list[TrainingGroup]:
     """What is to be trained, in cohorts, each after those that it listens to; what was trained elsewhere is taken.
 
     Raises:
         UserError: as :func:`check`, or if ``only`` is not in the run.
     """
     check(run)
-    plan = planned(run.config)
-    if only is not None:
-        if only not in [p.name for p in plan]:
-            raise UserError(f"receiver: no '{only}' in this run; there are: {', '.join(p.name for p in plan)}")
-        wanted = {only, *(p.name for p in ancestors(only, plan))}
-        plan = [p for p in plan if p.name in wanted]
+    plan = run.plan if only is None else run.plan.subset(only)
     take_trained(run, plan)
     done = set(run.receiver_names())
-    for entry in plan:
+    for entry in plan.neural:
         if entry.name in done:
             watcher.skipped(entry.name)
-    left = [tuple(p for p in cohort if p.name not in done) for cohort in cohorts(plan)]
+    left = [tuple(p for p in cohort if p.name not in done) for cohort in plan.training_groups()]
     return [cohort for cohort in left if cohort]
 
 
 def train_cohort(
     run: Run,
-    cohort: Sequence[Planned],
+    cohort: Sequence[ReceiverRecord],
     announce: Callable[[Sequence[Job]], Callable[[Job, StepState], None]],
     meter: Meter | None,
 ) -> None:
@@ -145,7 +139,7 @@ def train_cohort(
     train(jobs, run.folder, device, meter, announce(jobs))
 
 
-def jobs_of(run: Run, cohort: Sequence[Planned], device: str) -> list[Job]:
+def jobs_of(run: Run, cohort: Sequence[ReceiverRecord], device: str) -> list[Job]:
     """What there is to train, with its teachers."""
     config = run.config
     bounds = {r.name: r for r in classical_receivers(config.scenario, device) if r.name in GENIE_AIDED}
@@ -154,12 +148,14 @@ def jobs_of(run: Run, cohort: Sequence[Planned], device: str) -> list[Job]:
     return [job(config, entry, [teachers[t] for t in entry.teachers]) for entry in cohort]
 
 
-def job(config: Sweep, entry: Planned, teachers: Sequence[Receiver] = ()) -> Job:
+def job(config: Sweep, entry: ReceiverRecord, teachers: Sequence[Receiver] = ()) -> Job:
     """What a receiver's training is to do."""
+    assert entry.training is not None, "a trained receiver has training settings"
+    assert entry.seed is not None, "a trained receiver has a seed"
     return Job(
         name=entry.name,
         role=entry.role,
-        receiver=entry.receiver,
+        receiver=entry.spec,
         scenario=config.scenario,
         training=entry.training,
         seed=entry.seed,
@@ -169,29 +165,29 @@ def job(config: Sweep, entry: Planned, teachers: Sequence[Receiver] = ()) -> Job
     )
 
 
-def take_trained(run: Run, plan: Sequence[Planned]) -> None:
+def take_trained(run: Run, plan: Plan) -> None:
     """Copy teachers that were trained elsewhere into the run.
 
     Raises:
         UserError: if one is another receiver than its spec string says, or of another scenario.
     """
-    for entry in plan:
+    for entry in plan.neural:
         receiver = _trained(run, entry)
         if receiver is not None:
             card = receiver.card.model_copy(update={"name": entry.name, "role": "teacher"})
             save(run.receivers_folder / entry.name, receiver.net, card)
 
 
-def _trained(run: Run, entry: Planned) -> NeuralReceiver | None:
+def _trained(run: Run, entry: ReceiverRecord) -> NeuralReceiver | None:
     """A teacher that is to be taken, or none; one that the run has already stays."""
     config = run.config
-    folder = config.teacher.trained.get(entry.receiver)
+    folder = config.teacher.trained.get(entry.spec)
     if entry.role != "teacher" or folder is None or entry.name in run.receiver_names():
         return None
     try:
         receiver = load(folder)
-        if receiver.card.receiver != entry.receiver:
-            raise UserError(f"{folder} is {receiver.card.receiver}, not {entry.receiver}")
+        if receiver.card.receiver != entry.spec:
+            raise UserError(f"{folder} is {receiver.card.receiver}, not {entry.spec}")
         check_fit(receiver, config.scenario, entry.name)
     except UserError as error:
         raise UserError(f"teacher.trained: {error}") from None

@@ -28,7 +28,6 @@ from scipy import stats
 from channels import NUM_SYMBOLS, Grid
 from energy.ecal import Cost, Ecal, Reading, break_even, correct_bits, hop, transport_energy_j
 from energy.metering.table import EnergyRow
-from leanrx.experiment.plan import ancestors, planned, twin_of
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import Ecal as Settings
 from leanrx_core.errors import UserError
@@ -165,16 +164,15 @@ class Ledger:
         self.run, self.settings = run, settings or config.ecal
         table = run.energy()
         names = run.receiver_names()
-        missing = [p.name for p in planned(config) if p.role == "teacher" and p.name not in names]
+        missing = [r.name for r in run.plan if r.role == "teacher" and r.name not in names]
         if missing:
             raise UserError(f"{run.folder}: {missing[0]} is not trained; run: leanrx sweep on its configuration")
         self._cards = {n: run.receiver(n).card for n in names}
         self._rows = {(r.receiver, r.phase, r.source): r for r in (EnergyRow(**d) for d in table.to_dict("records"))}
         self.sources = sorted(table["source"].unique(), key=lambda s: s != METERED)
-        classical = [n for n in table["receiver"].unique() if n not in {p.name for p in planned(config)}]
+        classical = [n for n in table["receiver"].unique() if n not in {r.name for r in run.plan.neural}]
         self.roles = {**dict.fromkeys(classical, "classical"), **{n: c.role for n, c in self._cards.items()}}
-        plan = planned(config)
-        self._ancestors = {n: [p.name for p in ancestors(n, plan)] for n in names}
+        self._ancestors = {n: [r.name for r in run.plan.upstream(n)] for n in names}
         self._heirs = Counter(a for n in self.students for a in self._ancestors[n])
         self._check_energy()
         self.bits_per_slot = slot_bits(config.scenario.grid, self.settings.bits_per_value)
@@ -333,9 +331,9 @@ class Ledger:
             noise = {k: (0.0, unit) for k, (_, unit) in cost[teacher].noise.items() if unit}
             found[RUNNING_TEACHER] = (teacher, Cost(0.0, cost[teacher].per_unit_j, noise))
             found[TRAINING_TEACHER] = (teacher, cost[teacher])
-        twin = twin_of(student, self.run.config)
-        if twin in cost:
-            found[str(twin)] = (str(twin), self._same_net(cost[str(twin)], self.bill(student, source).cost(spread)))
+        twin = self.run.plan.scratch_of(student)
+        if twin is not None and twin.name in cost:
+            found[twin.name] = (twin.name, self._same_net(cost[twin.name], self.bill(student, source).cost(spread)))
         return {**found, **{n: (n, cost[n]) for n, role in self.roles.items() if role == "classical"}}
 
     @staticmethod

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from channels import NUM_SYMBOLS
-from leanrx.experiment.plan import teacher_of, twin_of
 from leanrx.experiment.run import Run
 from leanrx.experiment.workflow import all_receivers, operations
 from leanrx.life_cycle.inventory import METERED
@@ -94,9 +93,9 @@ def analyse(run: Run) -> Analysis:
     sizes = _sizes(run, receivers, counts, table, energy, share, sinr_db)
     at_share = counts[counts["interference_fraction"] == share]
     names = sizes["receiver"].tolist()
-    sizes.insert(1, "variant", variant_names(names, run.config))
-    twins, teachers = twin_pairs(names, run.config), teacher_pairs(names, run.config)
-    bers, by_variant = targets(run.config), variants(sizes, run.config)
+    sizes.insert(1, "variant", variant_names(names, run.plan))
+    twins, teachers = twin_pairs(names, run.plan), teacher_pairs(names, run.plan)
+    bers, by_variant = targets(run.config), variants(sizes, run.plan)
     return Analysis(
         rates=table,
         sizes=sizes,
@@ -216,10 +215,10 @@ def _sizes(
             "highest_sinr_firm": floor["firm"],
             "sinr_db_at_target": float(sinr_at_ber(points, errors, bits, target)),
         }
-        twin, teacher = twin_of(name, run.config), teacher_of(name, run.config)
+        twin, teacher = run.plan.scratch_of(name), run.plan.reference_teacher(name)
         gaps = {
-            "loss_to_teacher_db": gap_db(at_share, name, teacher, target) if teacher else NO_GAP,
-            "gain_over_twin_db": gap_db(at_share, twin, name, target) if twin else NO_GAP,
+            "loss_to_teacher_db": gap_db(at_share, name, teacher.name, target) if teacher else NO_GAP,
+            "gain_over_twin_db": gap_db(at_share, twin.name, name, target) if twin else NO_GAP,
         }
         for column, gap in gaps.items():
             row |= {column: gap.gap_db, f"{column}_low": gap.low_db, f"{column}_high": gap.high_db}

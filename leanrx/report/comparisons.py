@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from distillation.objective import Distillation
-from leanrx.experiment.plan import Planned, planned, teacher_of, twin_of
+from leanrx.experiment.plan import Plan, ReceiverRecord
 from leanrx.experiment.sweep_config import Sweep
 from receivers.evaluation.comparison import Comparison, Pairs, mean_gap_db, mean_ratio
 
@@ -21,19 +21,12 @@ TARGETS = (1e-2, 1e-3)
 """BERs at which gains are stated, besides the report's own."""
 
 
-def variant(entry: Planned, config: Sweep) -> str:
-    """The name of a receiver without its seed."""
-    several = entry.role != "teacher" and len(config.students.seeds) > 1
-    return entry.name.removesuffix(f"-s{entry.seed}") if several else entry.name
-
-
-def variant_names(names: Sequence[str], config: Sweep) -> list[str]:
+def variant_names(names: Sequence[str], plan: Plan) -> list[str]:
     """Receivers without their seeds."""
-    plan = {p.name: variant(p, config) for p in planned(config)}
-    return [plan.get(name, name) for name in names]
+    return [plan[name].variant for name in names]
 
 
-def variants(sizes: pd.DataFrame, config: Sweep) -> pd.DataFrame:
+def variants(sizes: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """One row per variant and classical receiver, means over seeds.
 
     Args:
@@ -49,14 +42,16 @@ def variants(sizes: pd.DataFrame, config: Sweep) -> pd.DataFrame:
         variant of a spec's students with the lowest BER, and every receiver that is no student; ``on_front`` those that
         no other beats in BER, energy and parameters at once.
     """
-    plan = {p.name: p for p in planned(config)}
     rows = []
     for name, group in sizes.groupby("variant", sort=False):
         first = group.iloc[0]
-        entry = plan.get(str(first["receiver"]))
-        row = {"variant": name, "role": first["role"], "receiver": "", "family": "classical"}
+        entry = plan[str(first["receiver"])]
+        row = {
+            "variant": name,
+            "role": first["role"],
+        }
         row |= dict.fromkeys(("way", "rest", "teacher", "kind"), "")
-        row |= {**(_description(entry, config, plan) if entry else {}), "seeds": len(group)}
+        row |= {**_description(entry, plan), "seeds": len(group)}
         row |= {c: first[c] for c in ("parameters", "macs_per_slot", "energy_kind")}
         row["energy_j_per_slot"] = group["energy_j_per_slot"].mean()
         for ber in ("ber", "ber_at_highest_sinr"):
@@ -73,23 +68,20 @@ def variants(sizes: pd.DataFrame, config: Sweep) -> pd.DataFrame:
     return found
 
 
-def _description(entry: Planned, config: Sweep, plan: Mapping[str, Planned]) -> dict[str, object]:
-    row: dict[str, object] = {"receiver": entry.receiver, "family": entry.receiver.split("-")[0]}
+def _description(entry: ReceiverRecord, plan: Plan) -> dict[str, object]:
+    row: dict[str, object] = {"receiver": entry.spec, "family": entry.family}
     if entry.distillation is None:
         return row
-    one = len(entry.teachers) == 1 and entry.teachers[0]
-    kind = "other"
-    if one and one not in plan:
-        kind = "bound"
-    elif one and plan[one].role == "teacher":
-        kind = "teacher"
+    role = plan[entry.teachers[0]].role if len(entry.teachers) == 1 else ""
     settings = {k: getattr(entry.distillation, k) for k in Distillation.model_fields}
     row |= {k: v for k, v in settings.items() if isinstance(v, float)}
-    way = variant(entry, config).removeprefix(f"{entry.receiver}-kd").removeprefix("-")
-    axes = {f"{letter}{row[k]:g}" for k, letter in (("temperature", "T"), ("alpha", "a")) if k in row}
-    teacher = "+".join(variant(plan[t], config) if t in plan else t for t in entry.teachers)
-    rest = "-".join(word for word in way.split("-") if word not in axes)
-    return {**row, "way": way, "rest": rest, "teacher": teacher, "kind": kind}
+    return {
+        **row,
+        "way": "-".join(entry.setting_labels.values()),
+        "rest": "-".join(label for k, label in entry.setting_labels.items() if k not in ("temperature", "alpha")),
+        "teacher": "+".join(plan[t].variant for t in entry.teachers),
+        "kind": {"classical": "bound", "teacher": "teacher"}.get(role, "other"),
+    }
 
 
 def pareto(*costs: pd.Series) -> pd.Series:
@@ -105,24 +97,26 @@ def targets(config: Sweep) -> list[float]:
     return sorted({config.report.target_ber, *TARGETS}, reverse=True)
 
 
-def twin_pairs(names: Sequence[str], config: Sweep) -> dict[str, Pairs]:
+def twin_pairs(names: Sequence[str], plan: Plan) -> dict[str, Pairs]:
     """Twin and student of every seed, by variant of the students among ``names``."""
-    return _pairs(names, config, lambda name: (twin_of(name, config), name))
+    return _pairs(names, plan, lambda record: (plan.scratch_of(record.name), record))
 
 
-def teacher_pairs(names: Sequence[str], config: Sweep) -> dict[str, Pairs]:
+def teacher_pairs(names: Sequence[str], plan: Plan) -> dict[str, Pairs]:
     """Receiver and teacher of every seed, by variant of the students and twins among ``names``."""
-    return _pairs(names, config, lambda name: (name, teacher_of(name, config)))
+    return _pairs(names, plan, lambda record: (record, plan.reference_teacher(record.name)))
 
 
 def _pairs(
-    names: Sequence[str], config: Sweep, pair: Callable[[str], tuple[str | None, str | None]]
+    names: Sequence[str],
+    plan: Plan,
+    pair: Callable[[ReceiverRecord], tuple[ReceiverRecord | None, ReceiverRecord | None]],
 ) -> dict[str, Pairs]:
     found: dict[str, list[tuple[str, str]]] = {}
-    for entry in planned(config):
-        first, second = pair(entry.name)
-        if first in names and second in names:
-            found.setdefault(variant(entry, config), []).append((str(first), str(second)))
+    for record in plan.neural:
+        first, second = pair(record)
+        if first and second and first.name in names and second.name in names:
+            found.setdefault(record.variant, []).append((first.name, second.name))
     return dict(found)
 
 

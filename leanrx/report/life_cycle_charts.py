@@ -306,7 +306,7 @@ def savings_table(ledger: Ledger) -> pd.DataFrame:
     rows = []
     for source in ledger.sources:
         spread = ledger.spread_of(source)
-        for student, variant in zip(ledger.students, variant_names(ledger.students, ledger.run.config), strict=True):
+        for student, variant in zip(ledger.students, variant_names(ledger.students, ledger.run.plan), strict=True):
             root = ledger.root(student)
             if root is not None:
                 bill, taught = ledger.bill(student, source), ledger.bill(root, source)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from leanrx.experiment.plan import teacher_of
 from leanrx.experiment.run import Run
 from leanrx.life_cycle.inventory import Ledger
 from leanrx.report import life_cycle_charts, sweep_figures
@@ -191,7 +190,7 @@ def _findings(run: Run, analysis: Analysis) -> list[str]:
     students = sizes[sizes["role"] == "student"]
     if len(students):
         smallest = students["parameters"].idxmin()
-        row, teacher = sizes.loc[smallest], sizes.loc[str(teacher_of(smallest, run.config))]
+        row, teacher = sizes.loc[smallest], sizes.loc[_reference(run, str(smallest))]
         if teacher["role"] != "classical":
             sentences.append(
                 f"The smallest student, {smallest}, has {row['parameters'] / teacher['parameters']:.1%} of its "
@@ -205,6 +204,12 @@ def _findings(run: Run, analysis: Analysis) -> list[str]:
             f"{estimator} differs from the {METERED} {kind} by {error:.0f} % on average over receivers (MAPE)."
         )
     return sentences
+
+
+def _reference(run: Run, name: str) -> str:
+    teacher = run.plan.reference_teacher(name)
+    assert teacher is not None  # a student has one
+    return teacher.name
 
 
 def _energy_words(analysis: Analysis) -> str:

@@ -12,7 +12,6 @@ from scipy import stats
 
 from energy.ecal import hop, transport_energy_j
 from energy.metering.table import EnergyRow
-from leanrx.experiment.plan import planned
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import Ecal as Settings
 from leanrx.experiment.sweep_config import Sweep
@@ -99,11 +98,11 @@ def run(tmp_path: Path) -> Run:
 def recorded(run: Run, training_j: dict[str, float], slot_j: dict[str, float], ber: dict[str, float]) -> Run:
     write_atomic(run.folder / "config.yaml", run.config.to_yaml())
     digests = {"LS": "classical/ls/1"}
-    for plan in planned(run.config):
-        net = build(plan.receiver)
+    for plan in run.plan.neural:
+        net = build(plan.spec)
         card = Card(
             name=plan.name,
-            receiver=plan.receiver,
+            receiver=plan.spec,
             role=plan.role,
             num_rx=2,
             num_bits=4,

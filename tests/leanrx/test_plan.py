@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from leanrx.experiment.plan import ancestors, cohorts, planned, teacher_of, twin_of
+from leanrx.experiment.plan import Plan, build_plan
 from leanrx.experiment.sweep_config import Sweep
 from leanrx_core.errors import UserError
 
@@ -27,7 +27,11 @@ def sweep(teacher: dict[str, Any] | None = None, **students: Any) -> Sweep:
 
 
 def names(config: Sweep) -> list[str]:
-    return [p.name for p in planned(config)]
+    return [r.name for r in build_plan(config).neural]
+
+
+def group_names(plan: Plan) -> list[list[str]]:
+    return [[record.name for record in group] for group in plan.training_groups()]
 
 
 def test_one_of_each_has_short_names() -> None:
@@ -45,17 +49,22 @@ def test_a_grid_is_every_combination_named_by_what_differs() -> None:
         f"{kd}-T4-a0.9",
         "hybrid-w8-d2-scratch",
     ]
-    ways = [p.distillation for p in planned(config) if p.distillation]
-    assert [(w.temperature, w.alpha) for w in ways] == [(1, 0.5), (1, 0.9), (4, 0.5), (4, 0.9)]
+    settings = [r.distillation for r in build_plan(config) if r.distillation]
+    assert [(s.temperature, s.alpha) for s in settings] == [(1, 0.5), (1, 0.9), (4, 0.5), (4, 0.9)]
     assert Sweep.parse(config.model_dump(mode="json"), "again") == config
 
 
-def test_a_list_of_ways_and_several_seeds() -> None:
+def test_a_list_of_settings_and_several_seeds() -> None:
     config = sweep(distillation=[{"alpha": 0.1}, {"alpha": 0.9, "temperature": [1, 2]}], seeds=[1, 2])
     assert names(config)[1:5] == [f"hybrid-w8-d2-kd-T{w}-s1" for w in ("2-a0.1", "1-a0.9", "2-a0.9")] + [
         "hybrid-w8-d2-scratch-s1"
     ]
-    assert twin_of("hybrid-w8-d2-kd-T1-a0.9-s2", config) == "hybrid-w8-d2-scratch-s2"
+    plan = build_plan(config)
+    student = plan["hybrid-w8-d2-kd-T1-a0.9-s2"]
+    assert plan.scratch_of(student.name) == plan["hybrid-w8-d2-scratch-s2"]
+    assert plan.scratch_of("hybrid-w8-d2-scratch-s2") is None
+    assert (student.variant, student.seed, student.family) == ("hybrid-w8-d2-kd-T1-a0.9", 2, "hybrid")
+    assert student.setting_labels == {"temperature": "T1", "alpha": "a0.9"}
 
 
 def test_several_teachers_each_teach_every_student() -> None:
@@ -68,8 +77,9 @@ def test_several_teachers_each_teach_every_student() -> None:
         f"{kd}-deeprx-d3",
         "hybrid-w8-d2-scratch",
     ]
-    assert teacher_of(f"{kd}-deeprx-d3", config) == "teacher-deeprx-d3"
-    assert teacher_of("hybrid-w8-d2-scratch", config) == "teacher-deeprx-d5"
+    plan = build_plan(config)
+    assert plan.reference_teacher(f"{kd}-deeprx-d3") == plan["teacher-deeprx-d3"]
+    assert plan.reference_teacher("hybrid-w8-d2-scratch") == plan["teacher-deeprx-d5"]
 
 
 def test_an_ensemble_an_assistant_a_bound_and_the_born_again() -> None:
@@ -83,61 +93,65 @@ def test_an_ensemble_an_assistant_a_bound_and_the_born_again() -> None:
             {"teacher": "teacher-s1", "generations": 3},
         ],
     )
-    plan = {p.name: p for p in planned(config)}
+    plan = build_plan(config)
     assert plan["hybrid-w8-d2-kd-s1+s2-s5"].teachers == ("teacher-s1", "teacher-s2")
     assert plan["hybrid-w8-d2-kd-perfect-CSI-s5"].teachers == ("perfect CSI",)
     assert plan["hybrid-w8-d2-kd-s1-s5"].teachers == ("teacher-s1",)
     assert plan["hybrid-w8-d2-kd-s1-g3-s6"].teachers == ("hybrid-w8-d2-kd-s1-g2-s6",)
-    assert [p.name for p in ancestors("hybrid-w8-d2-kd-s1-g3-s6", list(plan.values()))] == [
+    assert [r.name for r in plan.upstream("hybrid-w8-d2-kd-s1-g3-s6")] == [
         "teacher-s1",
         "hybrid-w8-d2-kd-s1-s6",
         "hybrid-w8-d2-kd-s1-g2-s6",
     ]
-    assert ancestors("hybrid-w8-d2-kd-perfect-CSI-s5", list(plan.values())) == []
+    assert plan.upstream("hybrid-w8-d2-kd-perfect-CSI-s5") == []
+    assert plan.reference_teacher("hybrid-w8-d2-kd-perfect-CSI-s5") == plan["perfect CSI"]
+    assert plan.reference_teacher("hybrid-w8-d2-kd-s1-g3-s6") == plan["teacher-s1"]
+    assert plan.reference_teacher("teacher-s1") is plan.reference_teacher("LMMSE") is None
 
 
 def test_a_student_may_be_an_assistant_of_a_smaller_one() -> None:
-    ways = [{"teacher": "teacher"}, {"teacher": "hybrid-w16-d4-kd-teacher"}]
-    plan = {p.name: p for p in planned(sweep(receivers=["hybrid-w8-d2", "hybrid-w16-d4"], distillation=ways))}
+    settings = [{"teacher": "teacher"}, {"teacher": "hybrid-w16-d4-kd-teacher"}]
+    plan = build_plan(sweep(receivers=["hybrid-w8-d2", "hybrid-w16-d4"], distillation=settings))
     assistant = "hybrid-w16-d4-kd-teacher"
     assert plan[f"hybrid-w8-d2-kd-{assistant}"].teachers == (assistant,)
     assert plan[f"hybrid-w16-d4-kd-{assistant}"].teachers == (assistant,)  # born again
-    order = list(plan)
+    order = plan.names
     assert order.index(assistant) < order.index(f"hybrid-w8-d2-kd-{assistant}")
 
 
-def test_unknown_teachers_and_circles_are_refused() -> None:
-    with pytest.raises(UserError, match=r"no 'nobody' for hybrid-w8-d2-kd; there are: teacher, hybrid-w8-d2-kd"):
-        planned(sweep(distillation={"teacher": "nobody"}))
-    with pytest.raises(UserError, match="hybrid-w8-d2-kd listens to hybrid-w8-d2-kd; break the circle"):
-        planned(sweep(distillation={"teacher": "hybrid-w8-d2-kd"}))
-    ways = [{"teacher": "hybrid-w8-d2-kd-b", "alpha": 0.1}, {"teacher": "a"}]
+def test_unknown_and_circular_teachers_are_refused() -> None:
+    with pytest.raises(UserError, match=r"no 'nobody' for hybrid-w8-d2-kd; teachers: teacher, hybrid-w8-d2-kd"):
+        build_plan(sweep(distillation={"teacher": "nobody"}))
+    with pytest.raises(UserError, match="circular teacher reference: hybrid-w8-d2-kd -> hybrid-w8-d2-kd; remove"):
+        build_plan(sweep(distillation={"teacher": "hybrid-w8-d2-kd"}))
+    settings = [{"teacher": "hybrid-w8-d2-kd-b", "alpha": 0.1}, {"teacher": "a"}]
     with pytest.raises(UserError, match="no 'hybrid-w8-d2-kd-b'"):
-        planned(sweep(distillation=ways))
+        build_plan(sweep(distillation=settings))
 
 
-def test_a_teacher_may_not_be_heard_twice() -> None:
-    twice = {"teacher": "hybrid-w8-d2-scratch + hybrid-w8-d2-scratch-s1"}
-    with pytest.raises(UserError, match="hear a receiver twice: hybrid-w8-d2-scratch-s1, hybrid-w8-d2-scratch-s1"):
-        planned(sweep(seeds=[1, 2], distillation=twice))
+def test_an_ensemble_names_each_teacher_once() -> None:
+    scratch = "hybrid-w8-d2-scratch"
+    config = sweep(seeds=[1, 2], distillation={"teacher": f"{scratch} + {scratch}-s1"})
+    with pytest.raises(UserError, match=f"names the same teacher twice: {scratch}-s1, {scratch}-s1"):
+        build_plan(config)
 
 
-def test_ways_that_are_spelt_alike_are_all_trained() -> None:
+def test_settings_with_equal_labels_are_numbered() -> None:
     paths = [[{"student": f"blocks.{n}.move", "teacher": "conv_in"}] for n in range(3)]
-    plan = planned(sweep(distillation={"transfers": paths}))
+    plan = build_plan(sweep(distillation={"transfers": paths}))
     assert [p.name for p in plan if p.role == "student"] == [f"hybrid-w8-d2-kd-feature{n}" for n in ("", "-2", "-3")]
     followed = [p.distillation.transfers[0].student for p in plan if p.distillation]
     assert followed == ["blocks.0.move", "blocks.1.move", "blocks.2.move"]
 
 
-def test_ways_that_differ_in_generations_alone_are_refused() -> None:
-    with pytest.raises(UserError, match=r"distillation\.generations: two ways differ in it alone; write the larger"):
-        planned(sweep(distillation={"generations": [1, 2, 3]}))
+def test_settings_that_differ_in_generations_alone_are_refused() -> None:
+    with pytest.raises(UserError, match=r"distillation\.generations: two settings differ in it only; write the larger"):
+        build_plan(sweep(distillation={"generations": [1, 2, 3]}))
 
 
 def test_names_that_no_file_can_have_are_refused() -> None:
     with pytest.raises(UserError, match=r"has \d{3} characters, above 200"):
-        planned(
+        build_plan(
             sweep(
                 {"receiver": "deeprx-d3", "seeds": list(range(60))},
                 distillation=[{"teacher": "+".join(f"teacher-s{n}" for n in range(60))}, {"teacher": "teacher-s1"}],
@@ -145,25 +159,53 @@ def test_names_that_no_file_can_have_are_refused() -> None:
         )
 
 
-def test_a_twin_may_teach() -> None:
+def test_a_scratch_baseline_may_be_a_teacher() -> None:
     """Born again as its authors have it: the first teacher is the same net, trained from scratch."""
     config = sweep(distillation=[{"teacher": "hybrid-w8-d2-scratch"}, {"teacher": "teacher"}])
     kd = "hybrid-w8-d2-kd"
-    assert [[p.name for p in cohort] for cohort in cohorts(planned(config))] == [
+    assert group_names(build_plan(config)) == [
         ["teacher"],
         ["hybrid-w8-d2-scratch"],
         [f"{kd}-hybrid-w8-d2-scratch", f"{kd}-teacher"],
     ]
 
 
-def test_who_shares_a_stream() -> None:
+def test_a_circle_is_named_without_the_students_that_lead_to_it() -> None:
+    config = sweep(receivers=["hybrid-w8-d2", "hybrid-w16-d4"], distillation={"teacher": "hybrid-w16-d4-kd"})
+    with pytest.raises(UserError, match="reference: hybrid-w16-d4-kd -> hybrid-w16-d4-kd; remove"):
+        build_plan(config)
+
+
+def test_a_plan_holds_every_receiver_by_name() -> None:
+    plan = build_plan(sweep())
+    assert plan.names[:4] == ["LS", "LMMSE", "LMMSE-IRC", "perfect CSI"]
+    assert len(plan) == len(plan.names) == len(plan.classical) + len(plan.neural)
+    assert [r.role for r in plan.neural] == ["teacher", "student", "scratch"]
+    assert "LMMSE" in plan
+    assert "hybrid" not in plan
+    assert (plan["LMMSE"].role, plan["LMMSE"].family, plan["teacher"].family) == ("classical", "classical", "deeprx")
+    with pytest.raises(UserError, match="no 'hybrid' in this run; receivers: LS, LMMSE"):
+        plan["hybrid"]
+
+
+def test_the_subset_of_a_student_is_what_it_is_distilled_from() -> None:
+    plan = build_plan(sweep({"receiver": ["deeprx-d5", "deeprx-d3"]}, distillation={"generations": 2}))
+    subset = plan.subset("hybrid-w8-d2-kd-deeprx-d3-g2")
+    kd = "hybrid-w8-d2-kd-deeprx-d3"
+    assert [r.name for r in subset.neural] == ["teacher-deeprx-d3", kd, f"{kd}-g2"]
+    assert subset.classical == plan.classical
+    with pytest.raises(UserError, match="no 'LS' in this run; trained receivers: teacher-deeprx-d5"):
+        plan.subset("LS")
+
+
+def test_receivers_of_a_group_share_a_stream() -> None:
     config = sweep(
         {"receiver": ["deeprx-d5", "deeprx-d3"]},
         seeds=[1, 2],
         distillation=[{"teacher": "teacher-deeprx-d3", "generations": 2}, {"teacher": "perfect CSI"}],
     )
     kd = "hybrid-w8-d2-kd"
-    assert [[p.name for p in cohort] for cohort in cohorts(planned(config))] == [
+    assert group_names(build_plan(config)) == [
         ["teacher-deeprx-d5", "teacher-deeprx-d3"],
         [f"{kd}-deeprx-d3-s1", f"{kd}-perfect-CSI-s1", "hybrid-w8-d2-scratch-s1"],
         [f"{kd}-deeprx-d3-s2", f"{kd}-perfect-CSI-s2", "hybrid-w8-d2-scratch-s2"],
@@ -190,10 +232,10 @@ def test_scenarios_are_runs_of_their_own(tmp_path) -> None:
 def test_the_sweep_of_the_docs() -> None:
     page = (Path(__file__).parents[2] / "docs" / "receivers-and-distillation.md").read_text()
     written = yaml.safe_load(page.split("```yaml")[1].split("```")[0])
-    plan = {p.name: p for p in planned(sweep(written["teacher"], **written["students"]))}
-    ways = 3 * 2 + 1 + 1 + 2
-    assert len(plan) == 2 * 2 + 2 * 3 * (ways + 1)
-    smaller = [p for name, p in plan.items() if name.startswith("deeprx-w0.125-d5-kd-hybrid") and p.seed == 3]
+    plan = build_plan(sweep(written["teacher"], **written["students"]))
+    num_settings = 3 * 2 + 1 + 1 + 2
+    assert len(plan.neural) == 2 * 2 + 2 * 3 * (num_settings + 1)
+    smaller = [r for r in plan if r.name.startswith("deeprx-w0.125-d5-kd-hybrid") and r.seed == 3]
     assert [p.teachers for p in smaller] == [("hybrid-w16-d4-kd-deeprx-w0.5-s1-T2-a0.5-s3",)]
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from carbon import CarbonIntensity, Site
-from leanrx.experiment.plan import planned, twin_of
+from leanrx.experiment.plan import build_plan
 from leanrx.experiment.sweep_config import Sweep
 from leanrx.report.analysis import mape, shared_points
 from leanrx.report.comparisons import pareto
@@ -48,10 +48,11 @@ def test_shared_points_leave_out_what_one_receiver_lacks() -> None:
 
 
 def test_plan_and_twins() -> None:
-    assert [p.name for p in planned(CONFIG)][:3] == ["teacher", "deeprx-d5-kd-s4", "deeprx-d5-scratch-s4"]
-    assert len(planned(CONFIG)) == 1 + 2 * 2 * 2
-    assert twin_of("deeprx-d3-kd-s5", CONFIG) == "deeprx-d3-scratch-s5"
-    assert twin_of("deeprx-d3-scratch-s5", CONFIG) is None
+    plan = build_plan(CONFIG)
+    assert [r.name for r in plan.neural][:3] == ["teacher", "deeprx-d5-kd-s4", "deeprx-d5-scratch-s4"]
+    assert len(plan.neural) == 1 + 2 * 2 * 2
+    assert plan.scratch_of("deeprx-d3-kd-s5") == plan["deeprx-d3-scratch-s5"]
+    assert plan.scratch_of("deeprx-d3-scratch-s5") is None
 
 
 def test_a_student_that_needs_less_than_its_twin_has_gained() -> None:

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 from energy.metering.table import EnergyRow
-from leanrx.experiment.plan import planned
 from leanrx.experiment.run import Run, open_run
 from leanrx.experiment.sweep_config import Sweep
 from leanrx.experiment.workflow import take_trained
@@ -63,12 +62,12 @@ def config(small, **teacher: Any) -> Sweep:
 
 def put(run: Run, name: str) -> NeuralReceiver:
     """An untrained receiver, which equals its front end."""
-    entry = next(p for p in planned(run.config) if p.name == name)
-    net = build(entry.receiver)
+    entry = run.plan[name]
+    net = build(entry.spec)
     training = {**entry.training.model_dump(mode="json"), "teachers": dict.fromkeys(entry.teachers, "0")}
     card = Card(
         name=name,
-        receiver=entry.receiver,
+        receiver=entry.spec,
         role=entry.role,
         num_rx=2,
         num_bits=4,
@@ -195,11 +194,11 @@ def test_a_shipped_receiver_teaches_and_is_tested_on_another_grid(
     ship.ship(run, "teacher", "small-hybrid-w4-d1", tmp_path / "zoo")
     monkeypatch.setattr(zoo, "SHIPPED", tmp_path / "zoo")
     taught = open_run(config(small, trained={"hybrid-w4-d1": "small-hybrid-w4-d1"}), tmp_path / "other")
-    take_trained(taught, planned(taught.config))
+    take_trained(taught, taught.plan)
     assert taught.receiver("teacher").digest == run.receiver("teacher").digest
     wrong = open_run(config(small, trained={"hybrid-w4-d1": "small-hybrid-w4"}), tmp_path / "wrong")
     with pytest.raises(UserError, match="did you mean small-hybrid-w4-d1"):
-        take_trained(wrong, planned(wrong.config))
+        take_trained(wrong, wrong.plan)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["evaluate_zoo", "--prb", "3", "--slots", "32", "--sinr-db", "10"])

@@ -14,7 +14,7 @@ from scipy import stats
 
 from energy.counting.operations import count
 from energy.metering.table import EnergyRow
-from leanrx.experiment.plan import Planned, planned
+from leanrx.experiment.plan import Plan, ReceiverRecord, build_plan
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import Sweep
 from leanrx.life_cycle.inventory import METERED, Ledger
@@ -54,16 +54,16 @@ def config(**changes: Any) -> Sweep:
     )
 
 
-def sooner_db(entry: Planned) -> float:
+def sooner_db(record: ReceiverRecord) -> float:
     """By how many dB a made-up receiver needs less SINR than LS: what the report must find again."""
-    if entry.role == "teacher":
-        return 8.0 if entry.receiver == "deeprx-w0.0625-d3" else 7.0
-    base = {"d": 2.0, "h": 4.0}[entry.receiver[0]] + 0.5 * (entry.seed - 1)
-    if entry.distillation is None:
+    if record.role == "teacher":
+        return 8.0 if record.spec == "deeprx-w0.0625-d3" else 7.0
+    base = {"d": 2.0, "h": 4.0}[record.spec[0]] + 0.5 * (record.seed - 1)
+    if record.distillation is None:
         return base
-    how = entry.distillation
-    gain = 1.0 + 0.2 * how.temperature - how.alpha + (0.4 if "w0.03125" in entry.teachers[0] else 0.0)
-    return base + gain + 0.2 * (entry.seed - 1)
+    how = record.distillation
+    gain = 1.0 + 0.2 * how.temperature - how.alpha + (0.4 if "w0.03125" in record.teachers[0] else 0.0)
+    return base + gain + 0.2 * (record.seed - 1)
 
 
 def made_up(folder: Path, config: Sweep) -> Run:
@@ -74,11 +74,11 @@ def made_up(folder: Path, config: Sweep) -> Run:
     write_atomic(folder / "environment.json", json.dumps(environment))
     curves = {r.name: (r.digest, 0.0 if r.name == "LS" else 3.0, 0.0) for r in classical_receivers(config.scenario)}
     joules = {name: 1e-3 for name in curves if name not in GENIE_AIDED}
-    for entry in planned(config):
-        net = build(entry.receiver)
+    for entry in run.plan.neural:
+        net = build(entry.spec)
         card = Card(
             name=entry.name,
-            receiver=entry.receiver,
+            receiver=entry.spec,
             role=entry.role,
             num_rx=2,
             num_bits=4,
@@ -120,7 +120,7 @@ def made_up(folder: Path, config: Sweep) -> Run:
                         )
                     )
                 )
-    trained = {p.name for p in planned(config)}
+    trained = {r.name for r in run.plan.neural}
     for name, slot_j in joules.items():
         windows = [("inference", 1000, 1000 * slot_j)] + [("training", 8000, 3e4 * slot_j)] * (name in trained)
         for source, factor in ((METERED, 1.0), ("FLOPs/W", 0.5)):
@@ -185,7 +185,7 @@ def test_variants_are_means_over_seeds(run: Run, analysis: Analysis) -> None:
 
 
 def test_gains_and_losses_are_the_made_up_ones(run: Run, analysis: Analysis) -> None:
-    plan = {p.name: p for p in planned(run.config)}
+    plan = run.plan
     gains = analysis.gains.set_index(["variant", "target_ber"])
     losses = analysis.losses.set_index(["variant", "target_ber"])
     assert analysis.gains["target_ber"].unique().tolist() == [0.05, 0.01, 0.001]
@@ -212,7 +212,7 @@ def test_macs_share_and_floors(run: Run, analysis: Analysis) -> None:
     share = analysis.losses.set_index("variant").loc[name, "macs_share"].unique()
     assert share == pytest.approx([macs[0] / macs[1]])
     ratio = analysis.floors.set_index("variant").loc[name]
-    plan = {p.name: p for p in planned(run.config)}
+    plan = run.plan
     ber = [0.3 * 10 ** (-(30 + sooner_db(plan[f"{name}-s{s}"])) / 10) for s in (1, 2)]
     assert ratio["ber_ratio"] == pytest.approx(4e-4 / math.sqrt(ber[0] * ber[1]), rel=0.05)
     assert not text.firm(analysis, name), "a few dozen erroneous slots say nothing of a floor"
@@ -386,3 +386,16 @@ def test_figures_say_what_they_are_given() -> None:
         ("dash", "triangle-up-open"),
         ("solid", "triangle-up"),
     ]
+
+
+def test_a_report_builds_the_plan_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = made_up(tmp_path / "one", config(students={"receivers": [HYBRID], "seeds": [1, 2]}))
+    plans: list[Plan] = []
+
+    def count_plans(config: Sweep) -> Plan:
+        plans.append(build_plan(config))
+        return plans[-1]
+
+    monkeypatch.setattr("leanrx.experiment.run.build_plan", count_plans)
+    write_report(Run(run.folder, run.config))
+    assert len(plans) == 1
