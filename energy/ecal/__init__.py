@@ -4,31 +4,38 @@ Importing this imports neither torch nor pandas nor pydantic: the metric is arit
 or with the YAML of :mod:`energy.ecal.life_cycle_config`, which brings pydantic.
 """
 
-from energy.ecal.metric import PROCESSORS, STAGES, Ecal, HoldOut, KFold, LifeCycle, Processor, on, preprocessing_flops
+from energy.ecal.metric import (
+    PROCESSORS,
+    STAGES,
+    Ecal,
+    HoldOut,
+    KFold,
+    LifeCycle,
+    Processor,
+    preprocessing_flops,
+    same_processor,
+)
 from energy.ecal.payback import BreakEven, Cost, break_even, correct_bits
 from energy.ecal.storage import Storage
 from energy.ecal.transport import (
-    EQUATION,
     LAYERS,
     PROTOCOLS,
     STACKS,
-    TOOL,
+    AccountingConvention,
     Hop,
-    Protocol,
-    Reading,
+    TransportProtocol,
     hop,
     layer_bits,
     transport_energy_j,
 )
 
 __all__ = [
-    "EQUATION",
     "LAYERS",
     "PROCESSORS",
     "PROTOCOLS",
     "STACKS",
     "STAGES",
-    "TOOL",
+    "AccountingConvention",
     "BreakEven",
     "Cost",
     "Ecal",
@@ -37,14 +44,13 @@ __all__ = [
     "KFold",
     "LifeCycle",
     "Processor",
-    "Protocol",
-    "Reading",
     "Storage",
+    "TransportProtocol",
     "break_even",
     "correct_bits",
     "hop",
     "layer_bits",
-    "on",
     "preprocessing_flops",
+    "same_processor",
     "transport_energy_j",
 ]

@@ -1,4 +1,4 @@
-"""FLOPs by counting: a receiver of the house by its name, or any ONNX file. FLOP = 2 x MAC, nothing else counts."""
+"""FLOPs by counting: a receiver of leanrx by its name, or any ONNX file. FLOP = 2 x MAC, nothing else counts."""
 
 from __future__ import annotations
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -15,14 +15,14 @@ from energy.ecal.closed_forms import FORMS, layers
 from energy.ecal.metric import PROCESSORS, STAGES, Ecal, HoldOut, KFold, LifeCycle, Processor
 from energy.ecal.payback import correct_bits
 from energy.ecal.storage import Storage
-from energy.ecal.transport import LAYERS, Hop, Protocol, Reading, hop
+from energy.ecal.transport import LAYERS, AccountingConvention, Hop, TransportProtocol, hop
 from leanrx_core.checks import choice, fraction, number
 from leanrx_core.errors import UserError
 from leanrx_core.records import Record, read_yaml
 
 
-class ProtocolFigures(Record):
-    """A protocol of one's own: see :class:`energy.ecal.transport.Protocol`."""
+class ProtocolConfig(Record):
+    """A protocol of your own: see :class:`energy.ecal.transport.TransportProtocol`."""
 
     data_overhead: float
     control_overhead: float
@@ -32,33 +32,38 @@ class ProtocolFigures(Record):
     gateway_j_per_bit: float
 
 
-class HopFigures(Record):
+class HopConfig(Record):
     """A hop: a named stack, and protocols by layer that differ from it or make it up."""
 
     stack: str | None = None
     failure_rate: float = 0.0
-    application: str | ProtocolFigures | None = None
-    presentation: str | ProtocolFigures | None = None
-    session: str | ProtocolFigures | None = None
-    transport: str | ProtocolFigures | None = None
-    network: str | ProtocolFigures | None = None
-    datalink: str | ProtocolFigures | None = None
-    physical: str | ProtocolFigures | None = None
+    application: str | ProtocolConfig | None = None
+    presentation: str | ProtocolConfig | None = None
+    session: str | ProtocolConfig | None = None
+    transport: str | ProtocolConfig | None = None
+    network: str | ProtocolConfig | None = None
+    datalink: str | ProtocolConfig | None = None
+    physical: str | ProtocolConfig | None = None
 
     def hop(self) -> Hop:
-        given = {layer: value for layer in LAYERS if (value := getattr(self, layer)) is not None}
-        own = {k: Protocol(**v.model_dump()) for k, v in given.items() if isinstance(v, ProtocolFigures)}
-        return hop(self.stack, self.failure_rate, {**given, **own})
+        """The hop of these values."""
+        protocols: dict[str, str | TransportProtocol] = {}
+        for layer in LAYERS:
+            value = getattr(self, layer)
+            if value is not None:
+                is_name = isinstance(value, str)
+                protocols[layer] = value if is_name else TransportProtocol(**value.model_dump())
+        return hop(self.stack, self.failure_rate, protocols)
 
 
-class ProcessorFigures(Record):
-    """A processor by its figures."""
+class ProcessorConfig(Record):
+    """A processor by its rate and its power."""
 
     flops_per_s: float
     power_w: float
 
 
-class SplitFigures(Record):
+class SplitConfig(Record):
     """How samples are divided: ``hold-out`` with a ``train_share``, or ``k-fold`` with ``folds``."""
 
     kind: Literal["hold-out", "k-fold"]
@@ -66,13 +71,18 @@ class SplitFigures(Record):
     folds: int | None = None
 
     def split(self) -> HoldOut | KFold:
-        wanted, other = ("train_share", "folds") if self.kind == "hold-out" else ("folds", "train_share")
-        if getattr(self, wanted) is None or getattr(self, other) is not None:
-            raise UserError(f"split: {self.kind} takes {wanted}, and not {other}")
+        """The split of these values.
+
+        Raises:
+            UserError: if the kind's own value is missing, or the other kind's is there.
+        """
+        required, foreign = ("train_share", "folds") if self.kind == "hold-out" else ("folds", "train_share")
+        if getattr(self, required) is None or getattr(self, foreign) is not None:
+            raise UserError(f"split: {self.kind} takes {required}, and not {foreign}")
         return HoldOut(fraction("split.train_share", self.train_share)) if self.folds is None else KFold(self.folds)
 
 
-class StorageFigures(Record):
+class StorageConfig(Record):
     """Where collected bits are stored: see :class:`energy.ecal.storage.Storage`."""
 
     medium: str
@@ -80,8 +90,8 @@ class StorageFigures(Record):
     disks: int = 1
 
 
-class ReadingFigures(Record):
-    """How the sum over protocol layers is read: see :class:`energy.ecal.transport.Reading`."""
+class ConventionConfig(Record):
+    """How the sum over protocol layers is taken: see :class:`energy.ecal.transport.AccountingConvention`."""
 
     overhead: str = "truncated"
     radio: str = "all-layers"
@@ -105,22 +115,22 @@ class Goodput(Record):
         number("goodput.data_bits_per_inference", self.data_bits_per_inference, 0.0, open_low=True)
         rate = fraction("goodput.ber", self.ber) if self.bler is None else fraction("goodput.bler", self.bler)
         if rate == 1:
-            raise UserError("goodput: at an error rate of 1 no bit is right; joules per correct bit have no value")
+            raise UserError("goodput: at an error rate of 1 no bit is correct; joules per correct bit have no value")
         return correct_bits(self.data_bits_per_inference, rate)
 
 
-class Config(Record):
-    """A life cycle in YAML: fields as in :class:`energy.ecal.metric.LifeCycle`, devices and hops by name or figures.
+class LifeCycleConfig(Record):
+    """A life cycle in YAML: fields as in :class:`energy.ecal.metric.LifeCycle`, devices and hops by name or by value.
 
     Attributes:
         name: in titles.
-        model: ``kind`` and its figures: ``mlp``, ``cnn``, ``kan`` or ``transformer`` (closed forms of
-            :mod:`energy.ecal.closed_forms`), ``layers`` (``shape``, ``network``), ``flops`` (``forward_flops``), ``receiver``
-            (``receiver``, and optionally ``num_prb``, ``num_rx``, ``num_bits``) or ``onnx`` (``path``).
+        model: ``kind`` and its parameters: ``mlp``, ``cnn``, ``kan`` or ``transformer`` (closed forms of
+            :mod:`energy.ecal.closed_forms`), ``layers`` (``shape``, ``network``), ``flops`` (``forward_flops``),
+            ``receiver`` (``receiver``, and optionally ``num_prb``, ``num_rx``, ``num_bits``) or ``onnx`` (``path``).
         device: of all stages that ``devices`` does not name: a name or ``flops_per_s`` and ``power_w``.
         devices: by stage.
         hops, inference_hops: networks that development data and inference samples cross; an empty list is no network.
-            Inference samples cross ``hops`` unless told otherwise.
+            Inference samples cross ``hops`` if it is not given.
         goodput: for joules per correctly received bit.
         note: shown with the result.
     """
@@ -132,18 +142,20 @@ class Config(Record):
     values_per_sample: int
     bits_per_value: int
     epochs: int
-    split: SplitFigures
+    split: SplitConfig
     preprocessing: str
     inferences: int
     samples_per_inference: int = 1
-    hops: tuple[HopFigures, ...]
-    inference_hops: tuple[HopFigures, ...] | None = None
-    device: str | ProcessorFigures | None = None
-    devices: dict[str, str | ProcessorFigures] = Field(default_factory=dict)
-    storage: StorageFigures | None = None
+    hops: tuple[HopConfig, ...]
+    inference_hops: tuple[HopConfig, ...] | None = None
+    device: str | ProcessorConfig | None = None
+    devices: dict[str, str | ProcessorConfig] = Field(default_factory=dict)
+    storage: StorageConfig | None = None
     virtualisation: float = 0.0
-    reading: ReadingFigures = ReadingFigures()
+    convention: ConventionConfig = ConventionConfig()
     goodput: Goodput | None = None
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"reading": "convention"}
 
     @classmethod
     def read(cls, source: str | Path) -> Self:
@@ -158,9 +170,9 @@ class Config(Record):
         """The life cycle, checked.
 
         Raises:
-            UserError: if a figure is outside its range or a name is unknown.
+            UserError: if a value is outside its range or a name is unknown.
         """
-        later = self.hops if self.inference_hops is None else self.inference_hops
+        inference_hops = self.hops if self.inference_hops is None else self.inference_hops
         return LifeCycle(
             forward_flops=forward_flops(self.model),
             processors=self._processors(),
@@ -173,16 +185,16 @@ class Config(Record):
             inferences=self.inferences,
             samples_per_inference=self.samples_per_inference,
             hops=tuple(h.hop() for h in self.hops),
-            inference_hops=tuple(h.hop() for h in later),
+            inference_hops=tuple(h.hop() for h in inference_hops),
             storage=Storage(**self.storage.model_dump()) if self.storage else None,
             virtualisation=self.virtualisation,
-            reading=Reading(**self.reading.model_dump()),
+            convention=AccountingConvention(**self.convention.model_dump()),
         )
 
     def notes(self) -> list[str]:
-        """What a reader of the result must know: defaults that were taken, and what is missing on purpose."""
+        """Assumptions behind the result: defaults that were taken, and parts that are left out on purpose."""
         notes = [self.note] if self.note else []
-        notes += [f"reading: overhead bits {self.reading.overhead}, radio energy on {self.reading.radio}"]
+        notes += [f"convention: overhead bits {self.convention.overhead}, radio energy on {self.convention.radio}"]
         for field, hops in (("hops", self.hops), ("inference_hops", self.inference_hops)):
             if hops == ():
                 notes.append(f"{field}: none, no network: collection costs 0 J there")
@@ -191,12 +203,13 @@ class Config(Record):
         if self.storage is None:
             notes.append("storage: none, 0 J")
         notes.append(
-            "joules of computing are modelled (FLOPs at a rate and a power), those per carried or stored bit assumed"
+            "joules of computing are modelled (FLOPs at a rate and a power); joules per transported or stored bit are "
+            "assumed"
         )
         return notes
 
     def result(self, sweep: Sequence[int] = ()) -> dict[str, Any]:
-        """The bill, plain, with everything that went into it.
+        """The result as plain data, with everything that it was computed from.
 
         Args:
             sweep: further numbers of inferences to evaluate.
@@ -204,35 +217,35 @@ class Config(Record):
         Raises:
             UserError: as :meth:`life_cycle`.
         """
-        described = self.life_cycle()
-        bill = described.evaluate()
-        found = {
+        life_cycle = self.life_cycle()
+        total = life_cycle.evaluate()
+        result = {
             "name": self.name,
-            **bill.as_json(),
-            **self._per_correct_bit(bill),
-            "forward_flops": described.forward_flops,
+            **total.as_json(),
+            **self._per_correct_bit(total),
+            "forward_flops": life_cycle.forward_flops,
             "notes": self.notes(),
             "settings": self.model_dump(mode="json"),
         }
         if sweep:
-            found["sweep"] = [replace(described, inferences=n).evaluate().as_json() for n in sweep]
-        return found
+            result["sweep"] = [replace(life_cycle, inferences=n).evaluate().as_json() for n in sweep]
+        return result
 
-    def _per_correct_bit(self, bill: Ecal) -> dict[str, float]:
+    def _per_correct_bit(self, total: Ecal) -> dict[str, float]:
         if self.goodput is None:
             return {}
         correct = self.goodput.correct_bits()
         return {
             "correct_bits_per_inference": correct,
-            "ecal_j_per_correct_bit": bill.absolute_j / (bill.inferences * correct),
-            "inference_j_per_correct_bit": (1 + bill.virtualisation) * bill.inference_j_per_inference / correct,
+            "ecal_j_per_correct_bit": total.absolute_j / (total.inferences * correct),
+            "inference_j_per_correct_bit": (1 + total.virtualisation) * total.inference_j_per_inference / correct,
         }
 
     def _processors(self) -> dict[str, Processor]:
         for stage in self.devices:
             choice("devices", stage, STAGES)
-        everywhere = {} if self.device is None else dict.fromkeys(STAGES, _processor("device", self.device))
-        return {**everywhere, **{stage: _processor(f"devices.{stage}", d) for stage, d in self.devices.items()}}
+        default = {} if self.device is None else dict.fromkeys(STAGES, _processor("device", self.device))
+        return {**default, **{stage: _processor(f"devices.{stage}", d) for stage, d in self.devices.items()}}
 
 
 def presets() -> list[str]:
@@ -249,8 +262,8 @@ def forward_flops(model: dict[str, Any]) -> float:
     """
     from energy.ecal.counted_flops import onnx_flops, receiver_flops
 
-    given = dict(model)
-    kind = given.pop("kind", None)
+    arguments = dict(model)
+    kind = arguments.pop("kind", None)
     kinds: dict[str, Callable[..., float]] = {
         **FORMS,
         "layers": layers,
@@ -260,31 +273,30 @@ def forward_flops(model: dict[str, Any]) -> float:
     }
     form = kinds[choice("model.kind", kind, kinds)]
     parameters = inspect.signature(form).parameters
-    for key in given:
+    for key in arguments:
         choice(f"model.{kind}", key, parameters)
-    missing = [n for n, p in parameters.items() if p.default is p.empty and n not in given]
+    missing = [n for n, p in parameters.items() if p.default is p.empty and n not in arguments]
     if missing:
         raise UserError(f"model.{kind}: {', '.join(missing)} missing; add")
-    return float(form(**given))
+    return float(form(**arguments))
 
 
 def _stated(forward_flops: float) -> float:
     return number("model.forward_flops", forward_flops, 0.0)
 
 
-def _processor(field: str, given: str | ProcessorFigures) -> Processor:
-    if isinstance(given, ProcessorFigures):
-        return Processor(given.flops_per_s, given.power_w)
-    if given in PROCESSORS:
-        return PROCESSORS[given]
+def _processor(field: str, device: str | ProcessorConfig) -> Processor:
+    if isinstance(device, ProcessorConfig):
+        return Processor(device.flops_per_s, device.power_w)
+    if device in PROCESSORS:
+        return PROCESSORS[device]
     from energy.hardware.devices import devices
 
-    known = devices()
-    if given not in known:
-        raise UserError(
-            f"{field}: '{given}' is not known; devices: {', '.join([*PROCESSORS, *known])}, or flops_per_s and power_w"
-        )
-    return Processor(known[given].peak_flops_per_s, known[given].power_w)
+    records = devices()
+    if device not in records:
+        names = ", ".join([*PROCESSORS, *records])
+        raise UserError(f"{field}: '{device}' is not known; devices: {names}, or flops_per_s and power_w")
+    return Processor(records[device].peak_flops_per_s, records[device].power_w)
 
 
 def _resolved(source: str | Path) -> Any:

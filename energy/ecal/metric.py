@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from energy.ecal.storage import Storage
-from energy.ecal.transport import TOOL, Hop, Reading, transport_energy_j
+from energy.ecal.transport import AccountingConvention, Hop, transport_energy_j
 from leanrx_core.checks import choice, fraction, integer, number, positive
 from leanrx_core.errors import UserError
 
@@ -35,10 +35,10 @@ TRAINING_FACTOR = 3
 
 @dataclass(frozen=True)
 class Processor:
-    """What computes, fully used: energy = FLOPs x power / rate.
+    """A processor under full load: energy = FLOPs x power / rate.
 
     Raises:
-        UserError: if a figure is not above 0.
+        UserError: if a value is not above 0.
     """
 
     flops_per_s: float
@@ -95,7 +95,7 @@ class KFold:
 
 
 def preprocessing_flops(kind: str, samples: int, values_per_sample: int) -> int:
-    """FLOPs of preparing a data set: per call, so that one inference at a time pays the odd one each time."""
+    """FLOPs of preparing a data set in one call. The constant 1 is counted once per call."""
     n, t = samples, values_per_sample
     return {
         "none": 0,
@@ -107,7 +107,7 @@ def preprocessing_flops(kind: str, samples: int, values_per_sample: int) -> int:
 
 @dataclass(frozen=True)
 class Ecal:
-    """A life cycle's bill.
+    """Energy of a life cycle by component, and eCAL.
 
     Attributes:
         development: joules by component, before the first inference.
@@ -131,9 +131,9 @@ class Ecal:
         number("development_bits", self.development_bits, 0.0)
         for name, energy_j in [*self.development.items(), *self.inference.items()]:
             number(f"{name} [J]", energy_j, 0.0)
-        both = self.development.keys() & self.inference.keys()
-        if both:
-            raise UserError(f"components: {', '.join(sorted(both))} named in development and inference; rename one")
+        common = self.development.keys() & self.inference.keys()
+        if common:
+            raise UserError(f"components: {', '.join(sorted(common))} named in development and inference; rename one")
 
     @property
     def development_j(self) -> float:
@@ -159,7 +159,7 @@ class Ecal:
 
     @property
     def asymptotic_j_per_bit(self) -> float:
-        """What eCAL tends to with ever more inferences: its inference term."""
+        """Limit of eCAL for ever more inferences: its inference term."""
         return (1 + self.virtualisation) * sum(self.inference.values()) / self.inference_bits
 
     @property
@@ -169,7 +169,7 @@ class Ecal:
         return {**self.development, **self.inference, "virtualisation": extra}
 
     def as_json(self) -> dict[str, Any]:
-        """All figures, plain."""
+        """All values as plain data."""
         return {
             "ecal_j_per_bit": self.ecal_j_per_bit,
             "absolute_j": self.absolute_j,
@@ -186,11 +186,11 @@ class Ecal:
 
 @dataclass(frozen=True, kw_only=True)
 class LifeCycle:
-    """A life cycle described by figures.
+    """A life cycle described by numbers.
 
     Attributes:
         forward_flops: FLOPs of the model on one sample, see :mod:`energy.ecal.closed_forms`.
-        processors: by stage of :data:`STAGES`; see :func:`on`.
+        processors: by stage of :data:`STAGES`; see :func:`same_processor`.
         samples: N_S, collected for development.
         values_per_sample, bits_per_value: IS and f.
         epochs: passes over the training samples.
@@ -202,10 +202,22 @@ class LifeCycle:
         inference_hops: that the samples of an inference cross.
         storage: of all collected bits, or none.
         virtualisation: overhead share gamma_v, 0 to 1.
-        reading: of the sum over protocol layers.
+        convention: of the sum over protocol layers.
 
     Raises:
-        UserError: if a figure is outside its range or a stage has no processor.
+        UserError: if a value is outside its range or a stage has no processor.
+
+    Example:
+        >>> life_cycle = LifeCycle(
+        ...     forward_flops=670, processors=same_processor(PROCESSORS["generic_cpu"]), samples=256,
+        ...     values_per_sample=10, bits_per_value=64, epochs=50, split=HoldOut(0.8), preprocessing="none",
+        ...     inferences=100, hops=(), inference_hops=(),
+        ... )
+        >>> result = life_cycle.evaluate()
+        >>> round(result.development_j, 6)
+        0.002062
+        >>> f"{result.ecal_j_per_bit:.3g}"
+        '1.05e-08'
     """
 
     forward_flops: float
@@ -222,7 +234,7 @@ class LifeCycle:
     inference_hops: tuple[Hop, ...]
     storage: Storage | None = None
     virtualisation: float = 0.0
-    reading: Reading = field(default=TOOL)
+    convention: AccountingConvention = field(default=AccountingConvention.TOOL)
 
     def __post_init__(self) -> None:
         number("forward_flops", self.forward_flops, 0.0)
@@ -238,26 +250,26 @@ class LifeCycle:
             raise UserError(f"devices: none for {', '.join(missing)}; give 'device' for all stages or one each")
 
     def evaluate(self) -> Ecal:
-        """The bill. Inferences are priced in one go, as in the authors' calculator."""
+        """The energy by component. All inferences are computed as one data set, as in the authors' calculator."""
         per_sample = self.bits_per_value * self.values_per_sample
         used = self.inferences * self.samples_per_inference
         energy_j = {stage: processor.energy_j for stage, processor in self.processors.items()}
-        prepared = preprocessing_flops(self.preprocessing, self.samples, self.values_per_sample)
-        prepared_later = preprocessing_flops(self.preprocessing, used, self.values_per_sample)
+        development_prepared = preprocessing_flops(self.preprocessing, self.samples, self.values_per_sample)
+        inference_prepared = preprocessing_flops(self.preprocessing, used, self.values_per_sample)
         trained = TRAINING_FACTOR * self.forward_flops * self.epochs * self.split.training_samples(self.samples)
         evaluated = self.forward_flops * self.split.evaluation_samples(self.samples)
         return Ecal(
             development={
-                "collection": transport_energy_j(self.samples * per_sample, self.hops, self.reading),
+                "collection": transport_energy_j(self.samples * per_sample, self.hops, self.convention),
                 "storage": self._stored_j(self.samples * per_sample),
-                "preprocessing": energy_j["preprocessing"](prepared),
+                "preprocessing": energy_j["preprocessing"](development_prepared),
                 "training": energy_j["training"](trained),
                 "evaluation": energy_j["evaluation"](evaluated),
             },
             inference={
-                "inference_collection": transport_energy_j(used * per_sample, self.inference_hops, self.reading),
+                "inference_collection": transport_energy_j(used * per_sample, self.inference_hops, self.convention),
                 "inference_storage": self._stored_j(used * per_sample),
-                "inference_preprocessing": energy_j["inference_preprocessing"](prepared_later),
+                "inference_preprocessing": energy_j["inference_preprocessing"](inference_prepared),
                 "inference": energy_j["inference"](self.forward_flops * used),
             },
             inferences=self.inferences,
@@ -270,8 +282,8 @@ class LifeCycle:
         return self.storage.energy_j(bits) if self.storage else 0.0
 
 
-def on(everywhere: Processor, **stages: Processor) -> dict[str, Processor]:
-    """One processor for all stages but those named."""
+def same_processor(processor: Processor, **stages: Processor) -> dict[str, Processor]:
+    """One processor for all stages except those that are named."""
     for stage in stages:
         choice("devices", stage, STAGES)
-    return {**dict.fromkeys(STAGES, everywhere), **stages}
+    return {**dict.fromkeys(STAGES, processor), **stages}

@@ -1,21 +1,22 @@
-"""What it costs to carry bits over a hop: seven protocol layers, their overheads, and radio and processing energy.
+"""The energy of transporting bits over a hop: seven protocol layers, their overheads, radio and processing energy.
 
 ::
 
     application   b1 = b0 + data overhead + control overhead       b0: payload
     presentation  b2 = b1 + ...                                     each layer adds shares of the bits
-      ...                                                           that it is handed
-    physical      b7                                                what is on air
+      ...                                                           that it receives
+    physical      b7                                                bits on air
 
-Figures are those of the authors' calculator, which gives no source for them. Its code and the paper's data-collection
-equation, as the authors' follow-up quotes it, read the sum over layers differently; see :class:`Reading`.
+The values are those of the authors' calculator, which gives no source for them. Its code and the paper's
+data-collection equation, as the authors' follow-up quotes it, differ in the sum over layers; see
+:class:`AccountingConvention`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from leanrx_core.checks import choice, number
 from leanrx_core.errors import UserError
@@ -25,7 +26,7 @@ _GATEWAY_J_PER_BIT = 100 * 1e-10
 
 
 @dataclass(frozen=True)
-class Protocol:
+class TransportProtocol:
     """One protocol of one layer.
 
     Attributes:
@@ -34,7 +35,7 @@ class Protocol:
         device_j_per_bit, gateway_j_per_bit: processing at the end device and at the gateway.
 
     Raises:
-        UserError: if a figure is negative or not finite.
+        UserError: if a value is negative or not finite.
     """
 
     data_overhead: float
@@ -49,13 +50,13 @@ class Protocol:
             number(f"protocol.{name}", value, 0.0)
 
 
-def _symmetric(data_overhead: float, control_overhead: float, radio_nj_per_bit: float) -> Protocol:
-    return Protocol(data_overhead, control_overhead, 1e-9 * radio_nj_per_bit, 1e-9 * radio_nj_per_bit)
+def _symmetric(data_overhead: float, control_overhead: float, radio_nj_per_bit: float) -> TransportProtocol:
+    return TransportProtocol(data_overhead, control_overhead, 1e-9 * radio_nj_per_bit, 1e-9 * radio_nj_per_bit)
 
 
-_GENERIC = Protocol(0.10, 0.05, 2e-8, 5e-10)
+_GENERIC = TransportProtocol(0.10, 0.05, 2e-8, 5e-10)
 
-PROTOCOLS: dict[str, dict[str, Protocol]] = {
+PROTOCOLS: dict[str, dict[str, TransportProtocol]] = {
     "application": {"HTTP": _symmetric(0.10, 0.05, 10), "FTP": _symmetric(0.03, 0.04, 10)},
     "presentation": {"TLS": _symmetric(0.08, 0.03, 20), "SSL": _symmetric(0.07, 0.04, 20)},
     "session": {"RPC": _symmetric(0.02, 0.02, 10)},
@@ -80,13 +81,13 @@ STACKS = {
 
 @dataclass(frozen=True)
 class Hop:
-    """One hop: a protocol per layer, application first, and the chance that carrying fails and starts again.
+    """One hop: a protocol per layer, application first, and the probability that a transmission fails and is repeated.
 
     Raises:
         UserError: if there are not seven layers, or the failure rate is outside 0..1 (1 excluded).
     """
 
-    layers: tuple[Protocol, ...]
+    layers: tuple[TransportProtocol, ...]
     failure_rate: float = 0.0
 
     def __post_init__(self) -> None:
@@ -103,85 +104,93 @@ class Hop:
 
 
 def hop(
-    stack: str | None = None, failure_rate: float = 0.0, protocols: Mapping[str, str | Protocol] | None = None
+    stack: str | None = None, failure_rate: float = 0.0, protocols: Mapping[str, str | TransportProtocol] | None = None
 ) -> Hop:
     """A hop from names.
 
     Args:
         stack: a name of :data:`STACKS` that gives the layers not named in ``protocols``.
         failure_rate: from 0 to below 1.
-        protocols: by layer, a name of :data:`PROTOCOLS` or figures of one's own.
+        protocols: by layer, a name of :data:`PROTOCOLS` or a protocol of your own.
 
     Raises:
         UserError: if a stack, layer or protocol is unknown, or a layer has no protocol.
     """
-    given: dict[str, str | Protocol] = dict(protocols or {})
-    for unknown in given.keys() - PROTOCOLS.keys():
+    by_layer: dict[str, str | TransportProtocol] = dict(protocols or {})
+    for unknown in by_layer.keys() - PROTOCOLS.keys():
         choice("hop", unknown, (*LAYERS, "stack", "failure_rate"))
     if stack is not None:
-        given = {**STACKS[choice("hop.stack", stack, STACKS)], **given}
-    missing = [layer for layer in LAYERS if layer not in given]
+        by_layer = {**STACKS[choice("hop.stack", stack, STACKS)], **by_layer}
+    missing = [layer for layer in LAYERS if layer not in by_layer]
     if missing:
         raise UserError(
             f"hop: no protocol for {', '.join(missing)}; name one each, or give stack: {' or '.join(STACKS)}"
         )
-    return Hop(tuple(_protocol(layer, given[layer]) for layer in LAYERS), failure_rate)
+    return Hop(tuple(_protocol(layer, by_layer[layer]) for layer in LAYERS), failure_rate)
 
 
-def _protocol(layer: str, given: str | Protocol) -> Protocol:
-    if isinstance(given, Protocol):
-        return given
-    known = PROTOCOLS[layer]
-    return known[given if given in known else choice(f"hop.{layer}", given, known)]
+def _protocol(layer: str, protocol: str | TransportProtocol) -> TransportProtocol:
+    if isinstance(protocol, TransportProtocol):
+        return protocol
+    table = PROTOCOLS[layer]
+    return table[protocol if protocol in table else choice(f"hop.{layer}", protocol, table)]
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How the sum over layers is read, where the calculator and the quoted equation differ.
+class AccountingConvention:
+    """How the sum over layers is taken, where the calculator and the quoted equation differ.
 
     Attributes:
-        overhead: ``truncated`` cuts each layer's two overheads to whole bits, as the calculator; ``exact`` does not.
+        overhead: ``truncated`` cuts each layer's two overheads to whole bits, as the calculator does; ``exact`` does
+            not.
         radio: ``all-layers`` charges transmitting, receiving and processing at each of the seven layers, as the
-            calculator; ``physical`` charges the radio at the physical layer and processing at the six above it, as
-            the paper's equation (3) is quoted.
+            calculator does. ``physical`` charges the radio at the physical layer and processing at the six layers above
+            it, as the paper's equation (3) is quoted.
+        TOOL: the calculator's convention. The published curve was computed in it, and it is the default everywhere.
+        EQUATION: the convention of the quoted equation.
+
+    Raises:
+        UserError: if a value is unknown.
     """
 
     overhead: Literal["truncated", "exact"] = "truncated"
     radio: Literal["all-layers", "physical"] = "all-layers"
+    TOOL: ClassVar[AccountingConvention]
+    EQUATION: ClassVar[AccountingConvention]
 
     def __post_init__(self) -> None:
-        choice("reading.overhead", self.overhead, ("truncated", "exact"))
-        choice("reading.radio", self.radio, ("all-layers", "physical"))
+        choice("convention.overhead", self.overhead, ("truncated", "exact"))
+        choice("convention.radio", self.radio, ("all-layers", "physical"))
 
 
-TOOL = Reading()
-"""The calculator's reading, in which the published curve was computed: the default everywhere."""
-
-EQUATION = Reading("exact", "physical")
+AccountingConvention.TOOL = AccountingConvention()
+AccountingConvention.EQUATION = AccountingConvention("exact", "physical")
 
 
-def layer_bits(payload_bits: float, hop: Hop, overhead: str = TOOL.overhead) -> list[float]:
+def layer_bits(payload_bits: float, hop: Hop, overhead: str = AccountingConvention.TOOL.overhead) -> list[float]:
     """Bits on each layer, application first."""
-    bits, found = payload_bits, []
+    bits, per_layer = payload_bits, []
     for protocol in hop.layers:
         extra = (bits * protocol.data_overhead, bits * protocol.control_overhead)
         bits += int(extra[0]) + int(extra[1]) if overhead == "truncated" else sum(extra)
-        found.append(bits)
-    return found
+        per_layer.append(bits)
+    return per_layer
 
 
-def transport_energy_j(payload_bits: float, hops: tuple[Hop, ...], reading: Reading = TOOL) -> float:
-    """Energy of carrying a payload over all hops, each of which starts from the payload; 0 J without hops."""
-    return sum((_over_one_hop(payload_bits, hop, reading) for hop in hops), 0.0)
+def transport_energy_j(
+    payload_bits: float, hops: tuple[Hop, ...], convention: AccountingConvention = AccountingConvention.TOOL
+) -> float:
+    """Energy of transporting a payload over all hops, each of which starts from the payload; 0 J without hops."""
+    return sum((_over_one_hop(payload_bits, hop, convention) for hop in hops), 0.0)
 
 
-def _over_one_hop(payload_bits: float, hop: Hop, reading: Reading) -> float:
-    energy_j, everywhere = 0.0, reading.radio == "all-layers"
+def _over_one_hop(payload_bits: float, hop: Hop, convention: AccountingConvention) -> float:
+    energy_j, all_layers = 0.0, convention.radio == "all-layers"
     for index, (protocol, bits) in enumerate(
-        zip(hop.layers, layer_bits(payload_bits, hop, reading.overhead), strict=True)
+        zip(hop.layers, layer_bits(payload_bits, hop, convention.overhead), strict=True)
     ):
-        if everywhere or index == _PHYSICAL:
+        if all_layers or index == _PHYSICAL:
             energy_j += bits * (protocol.tx_j_per_bit + protocol.rx_j_per_bit)
-        if everywhere or index != _PHYSICAL:
+        if all_layers or index != _PHYSICAL:
             energy_j += bits * (protocol.device_j_per_bit + protocol.gateway_j_per_bit)
     return energy_j * hop.transmissions

@@ -26,7 +26,7 @@ import pandas as pd
 from scipy import stats
 
 from channels import NUM_SYMBOLS, Grid
-from energy.ecal import Cost, Ecal, Reading, break_even, correct_bits, hop, transport_energy_j
+from energy.ecal import AccountingConvention, Cost, Ecal, break_even, correct_bits, hop, transport_energy_j
 from energy.metering.table import EnergyRow
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import Ecal as Settings
@@ -285,18 +285,20 @@ class Ledger:
                     kinds.append(asked.kind)
                     passes_j += passes * asked.energy_j / asked.slots
             parts = {"teacher": sum(teachers_j.values()), "distillation": min(training_j, passes_j)}
-        reading = Reading(settings.overhead, settings.radio)
+        convention = AccountingConvention(settings.overhead, settings.radio)
         hops = (hop("generic"),)
         ecal = Ecal(
             development={
-                "collection": transport_energy_j(slots * self.bits_per_slot, settings.development_hops * hops, reading),
+                "collection": transport_energy_j(
+                    slots * self.bits_per_slot, settings.development_hops * hops, convention
+                ),
                 **parts,
                 "training": training_j - parts.get("distillation", 0.0),
                 "evaluation": test_slots * per_slot_j,
             },
             inference={
                 "inference_collection": transport_energy_j(
-                    inferences * self.bits_per_slot, settings.hops * hops, reading
+                    inferences * self.bits_per_slot, settings.hops * hops, convention
                 ),
                 "inference": inferences * per_slot_j,
             },

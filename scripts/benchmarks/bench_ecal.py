@@ -70,7 +70,7 @@ def once(cases: int) -> dict[str, Any]:
     ours_s = time.perf_counter() - begin
     loaded = [m.__file__ for n, m in sys.modules.items() if n.split(".")[0] in ("energy", "channels")]
     begin = time.perf_counter()
-    from ecal.api import estimate  # type: ignore[import-not-found]
+    from ecal.api import estimate  # type: ignore[import-not-result]
 
     theirs = estimate(**arguments)
     theirs_s = time.perf_counter() - begin
@@ -133,7 +133,7 @@ def draw(source: random.Random) -> dict[str, Any]:
 
 def evaluate(a: dict[str, Any]) -> dict[str, float]:
     """The same by leanrx, in the calculator's words; its habit of charging inference data on the last hop included."""
-    from energy.ecal import HoldOut, KFold, LifeCycle, Processor, hop, on
+    from energy.ecal import HoldOut, KFold, LifeCycle, Processor, hop, same_processor
     from energy.ecal.closed_forms import kan, mlp, transformer
 
     m = a["model_params"]
@@ -148,9 +148,9 @@ def evaluate(a: dict[str, Any]) -> dict[str, float]:
         hop(None, h["failure_rate"], {k: v for k, v in h.items() if k != "failure_rate"})
         for h in a["transmission_hops"]
     )
-    bill = LifeCycle(
+    result = LifeCycle(
         forward_flops=flops[a["model_type"]](),
-        processors=on(Processor(a["processor_flops_per_second"], a["processor_max_power"])),
+        processors=same_processor(Processor(a["processor_flops_per_second"], a["processor_max_power"])),
         samples=a["num_samples"],
         values_per_sample=a["sample_size"],
         bits_per_value=a["float_precision"],
@@ -163,17 +163,17 @@ def evaluate(a: dict[str, Any]) -> dict[str, float]:
         virtualisation=a["virtualization_overhead"],
     ).evaluate()
     return {
-        "transmission": bill.development["collection"],
-        "preprocessing": bill.development["preprocessing"],
-        "training": bill.development["training"],
-        "evaluation": bill.development["evaluation"],
-        "inference": bill.inference["inference"],
-        "inference_process": sum(bill.inference.values()),
-        "total": bill.absolute_j,
-        "ecal_j_per_bit": bill.ecal_j_per_bit,
-        "Ed bits": bill.development_bits,
-        "inf_proc_bits": bill.inference_bits,
-        "total_bits": bill.bits,
+        "transmission": result.development["collection"],
+        "preprocessing": result.development["preprocessing"],
+        "training": result.development["training"],
+        "evaluation": result.development["evaluation"],
+        "inference": result.inference["inference"],
+        "inference_process": sum(result.inference.values()),
+        "total": result.absolute_j,
+        "ecal_j_per_bit": result.ecal_j_per_bit,
+        "Ed bits": result.development_bits,
+        "inf_proc_bits": result.inference_bits,
+        "total_bits": result.bits,
     }
 
 
@@ -190,13 +190,13 @@ def installed_bytes(package: str) -> int:
         if name in sizes:
             continue
         try:
-            found = metadata.distribution(name)
+            result = metadata.distribution(name)
         except metadata.PackageNotFoundError:  # a requirement of another platform or of an extra
             sizes[name] = 0
             continue
-        paths = [Path(str(f.locate())) for f in found.files or []]
+        paths = [Path(str(f.locate())) for f in result.files or []]
         sizes[name] = sum(path.stat().st_size for path in paths if path.exists())
-        for requirement in found.requires or []:
+        for requirement in result.requires or []:
             if "extra ==" not in requirement:
                 waiting.append("".join(c if c.isalnum() or c in "-_." else " " for c in requirement).split()[0])
     return sum(sizes.values())
@@ -218,18 +218,18 @@ def main() -> None:
         print(json.dumps({"bench": "ecal", "peer": PEER, "ratio": None, "runs": 0, "cases": [], "skipped": words}))
         return
     runs, cases = (3, 50) if options.quick else (7, 200)
-    found = []
+    result = []
     for _ in range(runs):
         command = [sys.executable, __file__, "--once", str(cases)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        found.append(json.loads(done.stdout.splitlines()[-1]))
+        result.append(json.loads(done.stdout.splitlines()[-1]))
 
     def median(key: str) -> float:
-        return statistics.median(r[key] for r in found)
+        return statistics.median(r[key] for r in result)
 
-    ratio = statistics.median(r["theirs_s"] / r["ours_s"] for r in found)
-    worst = max(found, key=lambda r: r["worst"])
-    peer_bytes, our_bytes = installed_bytes(PEER), found[0]["ours_bytes"]
+    ratio = statistics.median(r["theirs_s"] / r["ours_s"] for r in result)
+    worst = max(result, key=lambda r: r["worst"])
+    peer_bytes, our_bytes = installed_bytes(PEER), result[0]["ours_bytes"]
     version = metadata.version(PEER)
     print(f"{'':<34}{'leanrx':>14}{PEER + ' ' + version:>22}{'ratio':>10}")
     print(f"{'import and first value [s]':<34}{median('ours_s'):>14.4f}{median('theirs_s'):>22.4f}{ratio:>10.1f}")

@@ -21,24 +21,24 @@ def test_without_uncertainty_the_costs_are_equal_there(start: float, other: floa
     assert candidate.at(found.units)[0] == pytest.approx(alternative.at(found.units)[0])
     assert found.low == pytest.approx(found.units, rel=1e-6)
     assert found.high == pytest.approx(found.units, rel=1e-6)
-    assert found.outcome == "repaid"
+    assert found.outcome == "payback"
 
 
 @pytest.mark.parametrize(
     ("candidate", "alternative", "units", "low", "high", "outcome"),
     [
-        (Cost(5, 2), Cost(1, 1), None, None, None, "never repaid"),
-        (Cost(5, 1), Cost(1, 1), None, None, None, "never repaid"),
-        (Cost(1, 1), Cost(5, 2), 0, 0, 0, "cheaper from the first"),
-        (Cost(1, 1), Cost(5, 1), 0, 0, 0, "cheaper from the first"),
-        (Cost(1, 2), Cost(5, 1), None, 0, None, "cheaper at first, dearer later"),
+        (Cost(5, 2), Cost(1, 1), None, None, None, "never"),
+        (Cost(5, 1), Cost(1, 1), None, None, None, "never"),
+        (Cost(1, 1), Cost(5, 2), 0, 0, 0, "immediate"),
+        (Cost(1, 1), Cost(5, 1), 0, 0, 0, "immediate"),
+        (Cost(1, 2), Cost(5, 1), None, 0, None, "temporary"),
     ],
 )
 def test_the_ends(candidate, alternative, units, low, high, outcome) -> None:
     found = break_even(candidate, alternative, 2.0)
     assert (found.units, found.low, found.high) == (units, low, high)
     assert found.outcome == outcome
-    assert found.sure
+    assert found.significant
 
 
 def noisy(start: float, unit: float, share: float, name: str) -> Cost:
@@ -51,14 +51,14 @@ def test_a_saving_within_its_uncertainty_is_not_called_repaid() -> None:
     assert found.low is not None
     assert 0 < found.low < 2000
     assert found.high is None
-    assert (found.outcome, found.sure) == ("repaid", False)
+    assert (found.outcome, found.significant) == ("payback", False)
 
 
 def test_dearer_within_the_uncertainty_is_not_called_never() -> None:
     found = break_even(noisy(100, 1.05, 0.05, "a"), noisy(0, 1.0, 0.05, "b"), 2.0)
     assert (found.units, found.high) == (None, None)
     assert found.low is not None
-    assert (found.outcome, found.sure) == ("never repaid", False)
+    assert (found.outcome, found.significant) == ("never", False)
 
 
 def test_what_both_share_cancels() -> None:
@@ -71,12 +71,12 @@ def test_what_both_share_cancels() -> None:
 
 def test_unknown_uncertainty_gives_no_bounds() -> None:
     found = break_even(Cost(2, 1), Cost(0, 2), None)
-    assert (found.units, found.low, found.high, found.sure) == (2, None, None, None)
+    assert (found.units, found.low, found.high, found.significant) == (2, None, None, None)
 
 
 def test_prices_that_differ_by_rounding_are_equal() -> None:
-    assert break_even(Cost(1, 0.1 + 0.2), Cost(0, 0.3), 2.0).outcome == "never repaid"
-    assert break_even(Cost(1, 0.3), Cost(0, 0.1 + 0.2), 2.0).outcome == "never repaid"
+    assert break_even(Cost(1, 0.1 + 0.2), Cost(0, 0.3), 2.0).outcome == "never"
+    assert break_even(Cost(1, 0.3), Cost(0, 0.1 + 0.2), 2.0).outcome == "never"
 
 
 @pytest.mark.parametrize("share", [0.02, 0.05])

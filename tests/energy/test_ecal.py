@@ -15,28 +15,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from energy.ecal import (
-    EQUATION,
     LAYERS,
     PROCESSORS,
     PROTOCOLS,
-    TOOL,
+    AccountingConvention,
     Ecal,
     HoldOut,
     Hop,
     KFold,
     LifeCycle,
     Processor,
-    Protocol,
-    Reading,
     Storage,
+    TransportProtocol,
     hop,
     layer_bits,
-    on,
     preprocessing_flops,
+    same_processor,
     transport_energy_j,
 )
 from energy.ecal.closed_forms import cnn, kan, layers, mlp, transformer
-from energy.ecal.life_cycle_config import Config, presets
+from energy.ecal.life_cycle_config import LifeCycleConfig, presets
 from leanrx_core.errors import UserError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -82,12 +80,14 @@ def test_carrying_equals_the_calculator(case: dict[str, Any]) -> None:
     assert [b["bits"] for b in case["layers"] or []] in ([], bits)
 
 
-def test_the_other_reading_of_the_sum_over_layers() -> None:
+def test_the_other_convention_of_the_sum_over_layers() -> None:
     limits, generic = CASES["transmission"]["untruncated"], (hop("generic"),)
-    assert transport_energy_j(1.0, generic, Reading("exact", "all-layers")) == close(
+    assert transport_energy_j(1.0, generic, AccountingConvention("exact", "all-layers")) == close(
         limits["generic_j_per_payload_bit_p0"]
     )
-    assert transport_energy_j(1.0, generic, EQUATION) == close(limits["generic_paper_eq3_reading_j_per_payload_bit"])
+    assert transport_energy_j(1.0, generic, AccountingConvention.EQUATION) == close(
+        limits["generic_paper_eq3_reading_j_per_payload_bit"]
+    )
     assert sum(layer_bits(1.0, generic[0], "exact")) == close(limits["generic_sum_layer_bits_per_payload_bit"])
     assert layer_bits(1.0, generic[0], "exact")[-1] == close(limits["generic_wire_bits_per_payload_bit"])
 
@@ -152,15 +152,15 @@ def test_layers_equal_calflops() -> None:
 @pytest.mark.parametrize("case", CASES["training"]["cases"], ids=lambda c: f"{c['strategy']}-{c['num_samples']}")
 def test_training_and_evaluation_equal_the_calculator(case: dict[str, Any]) -> None:
     held_out = case["strategy"] == "train_test_split"
-    bill = cycle(
+    result = cycle(
         forward_flops=case["forward_flops"],
         samples=case["num_samples"],
         epochs=case["epochs"],
         split=HoldOut(case["split_ratio"]) if held_out else KFold(case["k_folds"]),
-        processors=on(Processor(case["flops_per_second"], case["power_w"])),
+        processors=same_processor(Processor(case["flops_per_second"], case["power_w"])),
     ).evaluate()
-    assert bill.development["training"] == close(case["training_energy"])
-    assert bill.development["evaluation"] == close(case["evaluation_energy"])
+    assert result.development["training"] == close(case["training_energy"])
+    assert result.development["evaluation"] == close(case["evaluation_energy"])
 
 
 @pytest.mark.parametrize("case", CASES["storage_removed"]["cases"], ids=lambda c: f"{c['type']}-{c['raid']}")
@@ -170,7 +170,7 @@ def test_storage_equals_what_the_calculator_once_had(case: dict[str, Any]) -> No
     assert storage.energy_j(case["payload_bits"]) == close(case["energy_j"])
 
 
-def as_the_calculator(arguments: dict[str, Any]) -> LifeCycle:
+def calculator_life_cycle(arguments: dict[str, Any]) -> LifeCycle:
     """A life cycle with the calculator's defaults and its ways, inference data over the last hop only among them."""
     forms = {
         "MLP": mlp(3, 10),
@@ -179,14 +179,16 @@ def as_the_calculator(arguments: dict[str, Any]) -> LifeCycle:
         "Transformer": transformer(10, 16, 2, 3, 32),
     }
     if "hardware" in arguments:
-        processors = on(PROCESSORS[arguments["hardware"]])
+        processors = same_processor(PROCESSORS[arguments["hardware"]])
     elif "processor_flops_per_second" in arguments:
-        processors = on(Processor(arguments["processor_flops_per_second"], arguments["processor_max_power"]))
+        processors = same_processor(
+            Processor(arguments["processor_flops_per_second"], arguments["processor_max_power"])
+        )
     else:
         slow = Processor(1e10, 100)
-        processors = on(Processor(1e13, 100), preprocessing=slow, inference_preprocessing=slow)
-    described = arguments.get("transmission_hops") or [CASES["transmission"]["cases"][0]["stack"]]
-    hops = tuple(hop(None, h.get("failure_rate", 0.0), {x: h[x] for x in LAYERS}) for h in described)
+        processors = same_processor(Processor(1e13, 100), preprocessing=slow, inference_preprocessing=slow)
+    life_cycle = arguments.get("transmission_hops") or [CASES["transmission"]["cases"][0]["stack"]]
+    hops = tuple(hop(None, h.get("failure_rate", 0.0), {x: h[x] for x in LAYERS}) for h in life_cycle)
     held_out = arguments.get("evaluation_strategy") == "train_test_split"
     return LifeCycle(
         forward_flops=forms[arguments["model_type"]],
@@ -206,19 +208,19 @@ def as_the_calculator(arguments: dict[str, Any]) -> LifeCycle:
 
 @pytest.mark.parametrize("case", CASES["estimate_v0_1_0"]["cases"], ids=lambda c: c["kwargs"]["model_type"])
 def test_whole_estimates_equal_the_calculator(case: dict[str, Any]) -> None:
-    bill, theirs = as_the_calculator(case["kwargs"]).evaluate(), case["result"]
+    result, theirs = calculator_life_cycle(case["kwargs"]).evaluate(), case["result"]
     ours = {
-        "transmission": bill.development["collection"],
-        "preprocessing": bill.development["preprocessing"],
-        "training": bill.development["training"],
-        "evaluation": bill.development["evaluation"],
-        "inference": bill.inference["inference"],
-        "inference_process": bill.inference_j_per_inference * bill.inferences,
-        "total": bill.absolute_j,
-        "ecal_j_per_bit": bill.ecal_j_per_bit,
-        "Ed bits": bill.development_bits,
-        "inf_proc_bits": bill.inference_bits,
-        "total_bits": bill.bits,
+        "transmission": result.development["collection"],
+        "preprocessing": result.development["preprocessing"],
+        "training": result.development["training"],
+        "evaluation": result.development["evaluation"],
+        "inference": result.inference["inference"],
+        "inference_process": result.inference_j_per_inference * result.inferences,
+        "total": result.absolute_j,
+        "ecal_j_per_bit": result.ecal_j_per_bit,
+        "Ed bits": result.development_bits,
+        "inf_proc_bits": result.inference_bits,
+        "total_bits": result.bits,
     }
     assert ours == close(theirs)
 
@@ -230,29 +232,29 @@ PUBLISHED = {"published-mlp": "SimpleMLP", "published-cnn": "SimpleCNN"}
 
 @pytest.mark.parametrize("preset", PUBLISHED)
 def test_the_published_curve(preset: str) -> None:
-    described = Config.read(preset).life_cycle()
+    life_cycle = LifeCycleConfig.read(preset).life_cycle()
     published = FIG13["models"][PUBLISHED[preset]]
-    assert described.forward_flops == published["forward_flops"]
+    assert life_cycle.forward_flops == published["forward_flops"]
     curve = {}
     for point in published["points"]:
-        bill = dataclasses.replace(described, inferences=point["gamma"]).evaluate()
-        assert bill.ecal_j_per_bit == close(point["ecal_j_per_bit"])
-        assert bill.absolute_j == close(point["ecal_abs_j"])
-        assert bill.bits == point["total_bits"]
-        assert bill.development_j == close(published["e_development_j"])
-        assert bill.development_j / bill.development_bits == close(published["e_development_j_per_bit"])
-        assert bill.inference_j_per_inference * point["gamma"] == close(point["e_inference_process_j"])
-        curve[point["gamma"]] = bill.ecal_j_per_bit
+        result = dataclasses.replace(life_cycle, inferences=point["gamma"]).evaluate()
+        assert result.ecal_j_per_bit == close(point["ecal_j_per_bit"])
+        assert result.absolute_j == close(point["ecal_abs_j"])
+        assert result.bits == point["total_bits"]
+        assert result.development_j == close(published["e_development_j"])
+        assert result.development_j / result.development_bits == close(published["e_development_j_per_bit"])
+        assert result.inference_j_per_inference * point["gamma"] == close(point["e_inference_process_j"])
+        curve[point["gamma"]] = result.ecal_j_per_bit
     assert curve[100] / curve[1000] == close(published["ratio_100_over_1000"])
     assert curve[100] / curve[10_000] == close(published["ratio_100_over_10000"])
-    once = dataclasses.replace(described, inferences=1).evaluate()
+    once = dataclasses.replace(life_cycle, inferences=1).evaluate()
     assert once.asymptotic_j_per_bit / 1.1 == close(published["single_inference_j_per_bit"])
 
 
 def test_the_ratio_of_the_abstract_is_that_of_ten_thousand_inferences() -> None:
     """The abstract says 2.73 for 100 against 1,000; the authors' own curve has 2.7268 for 10,000 and 1.8871 there."""
-    described = Config.read("published-mlp").life_cycle()
-    e = {n: dataclasses.replace(described, inferences=n).evaluate().ecal_j_per_bit for n in (100, 1000, 10_000)}
+    life_cycle = LifeCycleConfig.read("published-mlp").life_cycle()
+    e = {n: dataclasses.replace(life_cycle, inferences=n).evaluate().ecal_j_per_bit for n in (100, 1000, 10_000)}
     assert round(e[100] / e[10_000], 4) == 2.7268
     assert round(e[100] / e[1000], 4) == 1.8871
 
@@ -269,12 +271,12 @@ def test_kan_and_transformer_by_the_one_line_formula() -> None:
 
     assert set(presets()) == {*PUBLISHED, "published-kan", "published-transformer"}
     for preset, flops in (("published-kan", 2 * (20 + 100 * 407)), ("published-transformer", 3 * 47_360)):
-        described = Config.read(preset).life_cycle()
+        life_cycle = LifeCycleConfig.read(preset).life_cycle()
         for n in (100, 1_000, 10_000):
             developed = carried(163_840) + 1.4e-8 * (15_361 + 3 * flops * 50 * 204.8 + flops * 51.2)
             inferred = carried(n * 640) + 1.4e-8 * (60 * n + 1 + n * flops)
             expected = 1.1 * (developed + inferred) / (640 * (256 + n))
-            assert dataclasses.replace(described, inferences=n).evaluate().ecal_j_per_bit == close(expected)
+            assert dataclasses.replace(life_cycle, inferences=n).evaluate().ecal_j_per_bit == close(expected)
 
 
 # --- its own laws -----------------------------------------------------------------------------------------------------
@@ -284,7 +286,7 @@ def cycle(**changes: Any) -> LifeCycle:
     generic = (hop("generic"),)
     settings: dict[str, Any] = {
         "forward_flops": 670,
-        "processors": on(CASE_STUDY),
+        "processors": same_processor(CASE_STUDY),
         "samples": 256,
         "values_per_sample": 10,
         "bits_per_value": 64,
@@ -301,16 +303,18 @@ def cycle(**changes: Any) -> LifeCycle:
 
 overheads = st.floats(0, 0.5)
 prices = st.floats(0, 1e-6)
-protocols = st.builds(Protocol, overheads, overheads, prices, prices, prices, prices)
+protocols = st.builds(TransportProtocol, overheads, overheads, prices, prices, prices, prices)
 hop_lists = st.lists(
     st.builds(Hop, st.lists(protocols, min_size=7, max_size=7).map(tuple), st.floats(0, 0.9)), max_size=3
 ).map(tuple)
-readings = st.builds(Reading, st.sampled_from(("truncated", "exact")), st.sampled_from(("all-layers", "physical")))
+conventions = st.builds(
+    AccountingConvention, st.sampled_from(("truncated", "exact")), st.sampled_from(("all-layers", "physical"))
+)
 machines = st.builds(Processor, st.floats(1e6, 1e15), st.floats(1e-3, 1e4))
 cycles = st.builds(
     cycle,
     forward_flops=st.integers(0, 10**12),
-    processors=st.builds(on, machines, training=machines, inference=machines),
+    processors=st.builds(same_processor, machines, training=machines, inference=machines),
     samples=st.integers(1, 10**5),
     values_per_sample=st.integers(1, 10**4),
     bits_per_value=st.integers(1, 64),
@@ -322,23 +326,23 @@ cycles = st.builds(
     hops=hop_lists,
     inference_hops=hop_lists,
     virtualisation=st.floats(0, 1),
-    reading=readings,
+    convention=conventions,
     storage=st.sampled_from((None, Storage("SSD"), Storage("HDD", "RAID5", 4))),
 )
 
 
 @given(cycles)
-def test_parts_add_up_to_the_whole(described: LifeCycle) -> None:
-    bill = described.evaluate()
-    assert sum(bill.components_j.values()) == pytest.approx(bill.absolute_j, rel=1e-12)
-    told = bill.as_json()
-    assert told["absolute_j"] == pytest.approx(
-        told["development_j"]
-        + told["inferences"] * told["inference_j_per_inference"]
-        + told["components_j"]["virtualisation"],
+def test_parts_add_up_to_the_whole(life_cycle: LifeCycle) -> None:
+    result = life_cycle.evaluate()
+    assert sum(result.components_j.values()) == pytest.approx(result.absolute_j, rel=1e-12)
+    fields = result.as_json()
+    assert fields["absolute_j"] == pytest.approx(
+        fields["development_j"]
+        + fields["inferences"] * fields["inference_j_per_inference"]
+        + fields["components_j"]["virtualisation"],
         rel=1e-12,
     )
-    assert told["ecal_j_per_bit"] == pytest.approx(told["absolute_j"] / told["bits"], rel=1e-12)
+    assert fields["ecal_j_per_bit"] == pytest.approx(fields["absolute_j"] / fields["bits"], rel=1e-12)
 
 
 @given(
@@ -346,25 +350,30 @@ def test_parts_add_up_to_the_whole(described: LifeCycle) -> None:
     st.sampled_from(("bits_per_value", "samples", "inferences", "forward_flops", "epochs")),
     st.integers(1, 10**6),
 )
-def test_more_of_anything_costs_no_less(described: LifeCycle, what: str, more: int) -> None:
-    bigger = dataclasses.replace(described, **{what: getattr(described, what) + more})
-    assert bigger.evaluate().absolute_j >= described.evaluate().absolute_j * (1 - 1e-12)
+def test_more_of_anything_costs_no_less(life_cycle: LifeCycle, what: str, more: int) -> None:
+    bigger = dataclasses.replace(life_cycle, **{what: getattr(life_cycle, what) + more})
+    assert bigger.evaluate().absolute_j >= life_cycle.evaluate().absolute_j * (1 - 1e-12)
 
 
 @given(cycles, hop_lists, st.floats(0, 0.09))
-def test_more_hops_and_failures_cost_no_less(described: LifeCycle, further: tuple[Hop, ...], failing: float) -> None:
-    absolute_j = described.evaluate().absolute_j
-    longer = dataclasses.replace(described, hops=described.hops + further)
+def test_more_hops_and_failures_cost_no_less(life_cycle: LifeCycle, further: tuple[Hop, ...], failing: float) -> None:
+    absolute_j = life_cycle.evaluate().absolute_j
+    longer = dataclasses.replace(life_cycle, hops=life_cycle.hops + further)
     assert longer.evaluate().absolute_j >= absolute_j * (1 - 1e-12)
-    worse = tuple(Hop(h.layers, h.failure_rate + failing) for h in described.hops)
-    assert dataclasses.replace(described, hops=worse).evaluate().absolute_j >= absolute_j * (1 - 1e-12)
+    worse = tuple(Hop(h.layers, h.failure_rate + failing) for h in life_cycle.hops)
+    assert dataclasses.replace(life_cycle, hops=worse).evaluate().absolute_j >= absolute_j * (1 - 1e-12)
 
 
 @given(cycles, st.integers(1, 10**9))
-def test_ecal_falls_to_its_limit(described: LifeCycle, more: int) -> None:
-    """In the exact reading, and where a bit of development costs more than a bit of inference; else it rises to it."""
-    described = dataclasses.replace(described, reading=Reading("exact", described.reading.radio), preprocessing="none")
-    few, many = described.evaluate(), dataclasses.replace(described, inferences=described.inferences + more).evaluate()
+def test_ecal_falls_to_its_limit(life_cycle: LifeCycle, more: int) -> None:
+    """In the exact convention, and where a bit of development costs more than one of inference; else it rises."""
+    life_cycle = dataclasses.replace(
+        life_cycle, convention=AccountingConvention("exact", life_cycle.convention.radio), preprocessing="none"
+    )
+    few, many = (
+        life_cycle.evaluate(),
+        dataclasses.replace(life_cycle, inferences=life_cycle.inferences + more).evaluate(),
+    )
     limit = few.asymptotic_j_per_bit
     assert many.asymptotic_j_per_bit == pytest.approx(limit, rel=1e-9)
     alone = (1 + few.virtualisation) * few.development_j / few.development_bits
@@ -372,14 +381,14 @@ def test_ecal_falls_to_its_limit(described: LifeCycle, more: int) -> None:
         assert few.ecal_j_per_bit >= many.ecal_j_per_bit * (1 - 1e-9) >= limit * (1 - 2e-9)
     else:
         assert few.ecal_j_per_bit <= many.ecal_j_per_bit * (1 + 1e-9) <= limit * (1 + 2e-9)
-    endless = dataclasses.replace(described, inferences=10**15).evaluate()
+    endless = dataclasses.replace(life_cycle, inferences=10**15).evaluate()
     assert endless.ecal_j_per_bit == pytest.approx(limit, rel=1e-2, abs=1e-9 * alone)
 
 
 def test_half_way_points_of_the_case_study() -> None:
     """At 256 inferences the bits are equal; at E_D / E_inf, about 935, the energies are."""
-    bill = cycle(inferences=256).evaluate()
-    assert bill.development_bits == bill.inference_bits
+    result = cycle(inferences=256).evaluate()
+    assert result.development_bits == result.inference_bits
     many = cycle(inferences=10_000).evaluate()
     assert many.development_j / many.inference_j_per_inference == pytest.approx(935, abs=1)
 
@@ -388,15 +397,15 @@ def test_every_stage_on_its_own_processor() -> None:
     slow = Processor(1e9, 140)
     base = cycle().evaluate().components_j
     for stage in ("preprocessing", "training", "evaluation", "inference_preprocessing", "inference"):
-        slowed = cycle(processors=on(CASE_STUDY, **{stage: slow})).evaluate().components_j
+        slowed = cycle(processors=same_processor(CASE_STUDY, **{stage: slow})).evaluate().components_j
         changed = {name for name in base if slowed[name] != base[name]}
         assert changed == {stage, "virtualisation"}
         assert slowed[stage] == close(10 * base[stage])
 
 
 def test_no_hops_are_no_network() -> None:
-    bill = cycle(hops=(), inference_hops=()).evaluate()
-    assert bill.development["collection"] == bill.inference["inference_collection"] == 0
+    result = cycle(hops=(), inference_hops=()).evaluate()
+    assert result.development["collection"] == result.inference["inference_collection"] == 0
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -413,8 +422,8 @@ def test_no_hops_are_no_network() -> None:
         (lambda: hop("generic", protocols={"phy": "WIFI_PHY"}), "'phy' is not known"),
         (lambda: hop(protocols={"physical": "WIFI_PHY"}), "no protocol for application"),
         (lambda: Hop(()), "0 layers"),
-        (lambda: Protocol(-0.1, 0, 0, 0), "data_overhead: -0.1"),
-        (lambda: Protocol(0, 0, math.nan, 0), "tx_j_per_bit: nan"),
+        (lambda: TransportProtocol(-0.1, 0, 0, 0), "data_overhead: -0.1"),
+        (lambda: TransportProtocol(0, 0, math.nan, 0), "tx_j_per_bit: nan"),
         (lambda: Processor(0, 100), "device.flops_per_s: 0"),
         (lambda: Processor(1e9, -1), "device.power_w: -1"),
         (lambda: Processor(math.inf, 1), "device.flops_per_s: inf"),
@@ -422,14 +431,14 @@ def test_no_hops_are_no_network() -> None:
         (lambda: KFold(1), "folds: 1"),
         (lambda: Storage("tape"), "'tape' is not known"),
         (lambda: Storage("SSD", "RAID5", 2), "RAID5 needs 3 or more"),
-        (lambda: Reading("rounded"), "'rounded' is not known"),  # type: ignore[arg-type]
+        (lambda: AccountingConvention("rounded"), "'rounded' is not known"),  # type: ignore[arg-type]
         (lambda: cycle(virtualisation=1.1), "virtualisation: 1.1"),
         (lambda: cycle(inferences=0), "inferences: 0"),
         (lambda: cycle(samples=2.5), "samples: 2.5 is not a whole number"),
         (lambda: cycle(epochs=-1), "epochs: -1"),
         (lambda: cycle(preprocessing="wavelet"), "'wavelet' is not known"),
         (lambda: cycle(processors={"training": CASE_STUDY}), "none for preprocessing"),
-        (lambda: on(CASE_STUDY, tuning=CASE_STUDY), "'tuning' is not known"),
+        (lambda: same_processor(CASE_STUDY, tuning=CASE_STUDY), "'tuning' is not known"),
         (lambda: Ecal({"a": -1.0}, {"b": 1.0}, 1, 0, 1), "a [J]: -1.0"),
         (lambda: Ecal({"a": 1.0}, {"a": 1.0}, 1, 0, 1), "named in development and inference"),
         (lambda: mlp(1, 10), "mlp.num_layers: 1"),
@@ -470,16 +479,17 @@ BASE = {"preset": "published-mlp"}
         ({"virtualisation": 2}, "virtualisation: 2"),
         ({"goodput": {"data_bits_per_inference": 10}}, "either ber or bler"),
         ({"goodput": {"data_bits_per_inference": 10, "ber": 1.5}}, "goodput.ber: 1.5"),
-        ({"goodput": {"data_bits_per_inference": 10, "bler": 1}}, "no bit is right"),
+        ({"goodput": {"data_bits_per_inference": 10, "bler": 1}}, "no bit is correct"),
         ({"preset": "published-gan"}, "'published-gan' is not known"),
         ({"infernces": 5}, "did you mean 'inferences'?"),
+        ({"reading": {"overhead": "exact"}}, "reading: renamed to 'convention'"),
     ],
 )
 def test_wrong_descriptions_are_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     path = tmp_path / "life.yaml"
     path.write_text(json.dumps({**BASE, **changes}))
     with pytest.raises(UserError) as refused:
-        Config.read(path).result()
+        LifeCycleConfig.read(path).result()
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -493,13 +503,15 @@ def test_evaluating_imports_nothing_heavy() -> None:
         "from energy.ecal import *\n"
         "from energy.ecal.closed_forms import mlp\n"
         "g = (hop('generic'),)\n"
-        "LifeCycle(forward_flops=mlp(3, 10), processors=on(PROCESSORS['generic_cpu']), samples=9, values_per_sample=9,"
-        " bits_per_value=9, epochs=9, split=KFold(3), preprocessing='none', inferences=9, hops=g, inference_hops=g"
+        "LifeCycle(forward_flops=mlp(3, 10), processors=same_processor(PROCESSORS['generic_cpu']), samples=9,"
+        " values_per_sample=9, bits_per_value=9, epochs=9, split=KFold(3), preprocessing='none', inferences=9,"
+        " hops=g, inference_hops=g"
         ").evaluate().ecal_j_per_bit\n"
         "heavy = {'torch', 'sionna', 'pandas', 'numpy', 'scipy', 'pydantic', 'yaml'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
-        "from energy.ecal.life_cycle_config import Config\n"
-        "Config.parse({**Config.read('published-mlp').model_dump(), 'device': 'raspberry-pi-4'}, 'x').life_cycle()\n"
+        "from energy.ecal.life_cycle_config import LifeCycleConfig\n"
+        "preset = LifeCycleConfig.read('published-mlp').model_dump()\n"
+        "LifeCycleConfig.parse({**preset, 'device': 'raspberry-pi-4'}, 'x').life_cycle()\n"
         "heavy = {'torch', 'sionna', 'pandas', 'numpy', 'scipy'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
@@ -507,8 +519,8 @@ def test_evaluating_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_default_is_the_calculators_reading() -> None:
-    assert cycle().reading == TOOL == Reading("truncated", "all-layers")
+def test_the_default_is_the_calculators_convention() -> None:
+    assert cycle().convention == AccountingConvention.TOOL == AccountingConvention("truncated", "all-layers")
 
 
 def test_the_benchmark_says_when_there_is_nothing_to_compare_with() -> None:
@@ -525,7 +537,7 @@ def test_the_example_of_the_docs(tmp_path: Path) -> None:
     (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "ecal.md").read_text(), re.DOTALL)
     path = tmp_path / "life.yaml"
     path.write_text(text)
-    found = Config.read(path).result()
-    assert found["components_j"]["collection"] > 0
-    assert found["components_j"]["storage"] > 0
-    assert found["ecal_j_per_correct_bit"] > 0
+    result = LifeCycleConfig.read(path).result()
+    assert result["components_j"]["collection"] > 0
+    assert result["components_j"]["storage"] > 0
+    assert result["ecal_j_per_correct_bit"] > 0
