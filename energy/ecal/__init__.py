@@ -15,7 +15,7 @@ from energy.ecal.metric import (
     preprocessing_flops,
     same_processor,
 )
-from energy.ecal.payback import BreakEven, Cost, break_even, correct_bits
+from energy.ecal.payback import BreakEven, Cost, Outcome, break_even, correct_bits
 from energy.ecal.storage import Storage
 from energy.ecal.transport import (
     LAYERS,
@@ -43,6 +43,7 @@ __all__ = [
     "Hop",
     "KFold",
     "LifeCycle",
+    "Outcome",
     "Processor",
     "Storage",
     "TransportProtocol",

@@ -217,7 +217,7 @@ class LifeCycle:
         >>> round(result.development_j, 6)
         0.002062
         >>> f"{result.ecal_j_per_bit:.3g}"
-        '1.05e-08'
+        '9.08e-09'
     """
 
     forward_flops: float

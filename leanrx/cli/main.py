@@ -425,31 +425,31 @@ def _ecal_of_run(folder: Path, changes: dict[str, Any], points: list[int], figur
     from leanrx.report.life_cycle_text import notes, sentences
 
     run, _ = _load(folder, quiet=as_json)
-    ledger = write_life_cycle(run, Ecal.parse({**run.config.ecal.model_dump(), **changes}, "ecal"))
+    inventory = write_life_cycle(run, Ecal.parse({**run.config.ecal.model_dump(), **changes}, "ecal"))
     if figures:
         from leanrx.report.life_cycle_charts import figures as figures_of
 
-        _draw(figures_of(ledger), figures)
+        _draw(figures_of(inventory), figures)
     swept = {
-        name: [ledger.bill(name, ledger.sources[0], inferences=n).ecal.as_json() for n in points]
-        for name in (ledger.roles if points else ())
+        name: [inventory.result(name, inventory.sources[0], inferences=n).ecal.as_json() for n in points]
+        for name in (inventory.roles if points else ())
     }
     if as_json:
-        print(json.dumps({**life_cycle_json(ledger), **({"sweep": swept} if points else {})}))
+        print(json.dumps({**life_cycle_json(inventory), **({"sweep": swept} if points else {})}))
         return
-    print(f"{ledger.bits_per_slot} application bits per slot, {ledger.settings.inferences:,} slots in service")
-    for bill in ledger.bills():
-        e = bill.ecal
+    print(f"{inventory.bits_per_slot} application bits per slot, {inventory.settings.inferences:,} slots in service")
+    for result in inventory.results():
+        e = result.ecal
         print(
-            f"{bill.receiver:<28} {bill.source:<12} {e.ecal_j_per_bit:.3e} J/bit, {e.absolute_j:>10.4g} J "
-            f"({e.development_j:.4g} J of development), limit {e.asymptotic_j_per_bit:.3e} J/bit ({bill.kind})"
+            f"{result.receiver:<28} {result.source:<12} {e.ecal_j_per_bit:.3e} J/bit, {e.absolute_j:>10.4g} J "
+            f"({e.development_j:.4g} J of development), limit {e.asymptotic_j_per_bit:.3e} J/bit ({result.kind})"
         )
     for name, rows in swept.items():
-        print(f"{name}, {ledger.sources[0]}")
+        print(f"{name}, {inventory.sources[0]}")
         _print_sweep(rows)
-    for sentence in sentences(ledger):
+    for sentence in sentences(inventory):
         print(sentence)
-    for note in notes(ledger):
+    for note in notes(inventory):
         print(f"note: {note}")
 
 

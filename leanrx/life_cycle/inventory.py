@@ -10,7 +10,7 @@
     evaluation    its forward passes on the test slots
     inference     its forward pass, per slot in service, preprocessing included
 
-Every source of energy (meter or estimate) gives a bill of its own. The recorded energy of a student's training holds
+Every source of energy (meter or estimate) gives a result of its own. The recorded energy of a student's training holds
 its part of the teachers' forward passes; they are told apart as slots times the teacher's inference energy by the same
 source, so that only their split, not their sum, rests on that product.
 """
@@ -26,7 +26,7 @@ import pandas as pd
 from scipy import stats
 
 from channels import NUM_SYMBOLS, Grid
-from energy.ecal import AccountingConvention, Cost, Ecal, break_even, correct_bits, hop, transport_energy_j
+from energy.ecal import AccountingConvention, Cost, Ecal, Outcome, break_even, correct_bits, hop, transport_energy_j
 from energy.metering.table import EnergyRow
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import Ecal as Settings
@@ -40,7 +40,7 @@ _LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Spread:
+class Repeatability:
     """How well the meter repeats itself in this run.
 
     Nets of one architecture differ in their weights, not in their work, so a student and its twin (of any seed) are
@@ -64,18 +64,18 @@ class Spread:
         return float(stats.t.ppf(0.5 + _LEVEL / 2, self.degrees)) if self.degrees else None
 
 
-EXACT = Spread(0.0, 10**9)
+EXACT = Repeatability(0.0, 10**9)
 """Of estimates: a formula repeats itself. How far it is from the truth is not in it."""
 
 
 @dataclass(frozen=True)
-class Bill:
+class LifeCycleResult:
     """One receiver's life cycle by one source of energy.
 
     Attributes:
         receiver, role: role is teacher, student, twin or classical.
         source, kind: of its joules; the weakest mark of all that entered.
-        ecal: the bill.
+        ecal: the result.
         training_j, inference_j_per_slot: as recorded.
         teachers_j: the part of its teachers' training energy, and of theirs, that is in it.
         test_slots: slots of the evaluation.
@@ -91,21 +91,21 @@ class Bill:
     teachers_j: dict[str, float]
     test_slots: int
 
-    def cost(self, spread: Spread) -> Cost:
-        """The bill as a start and a price per slot, with what the spread of each window does to them."""
+    def cost(self, repeatability: Repeatability) -> Cost:
+        """The result as a start and a price per slot, with what the repeatability of each window does to them."""
         factor = 1 + self.ecal.virtualisation
-        sd = factor * spread.relative_sd
+        sd = factor * repeatability.relative_sd
         per_slot_j = sd * self.inference_j_per_slot
-        noise = {
+        uncertainty = {
             f"training {self.receiver}": (sd * self.training_j, 0.0),
             f"inference {self.receiver}": (self.test_slots * per_slot_j, per_slot_j),
         }
-        noise |= {f"training {name}": (sd * energy_j, 0.0) for name, energy_j in self.teachers_j.items()}
-        return Cost(factor * self.ecal.development_j, factor * self.ecal.inference_j_per_inference, noise)
+        uncertainty |= {f"training {name}": (sd * energy_j, 0.0) for name, energy_j in self.teachers_j.items()}
+        return Cost(factor * self.ecal.development_j, factor * self.ecal.inference_j_per_inference, uncertainty)
 
 
 @dataclass(frozen=True)
-class Repayment:
+class Payback:
     """A student's break-even against one alternative.
 
     Attributes:
@@ -113,7 +113,7 @@ class Repayment:
         teacher: ``charged`` or ``shared``.
         against: the alternative.
         per: ``slot``: equal numbers of slots; ``correct bit``: equal numbers of correctly received bits.
-        slots, low, high, outcome, sure: as :class:`energy.ecal.BreakEven`, in slots of the student.
+        slots, low, high, outcome, significant: as :class:`energy.ecal.BreakEven`, in slots of the student.
     """
 
     student: str
@@ -125,12 +125,12 @@ class Repayment:
     slots: float | None
     low: float | None
     high: float | None
-    outcome: str
-    sure: bool | None
+    outcome: Outcome
+    significant: bool | None
 
 
-RUNNING_TEACHER = "running the teacher"
-TRAINING_TEACHER = "training and running the teacher"
+RUN_TEACHER = "running the teacher"
+TRAIN_AND_RUN_TEACHER = "training and running the teacher"
 
 
 def slot_bits(grid: Grid, bits_per_value: int = 32) -> int:
@@ -138,7 +138,7 @@ def slot_bits(grid: Grid, bits_per_value: int = 32) -> int:
     return 2 * grid.num_rx * NUM_SYMBOLS * grid.num_subcarriers * bits_per_value
 
 
-class Ledger:
+class LifeCycleInventory:
     """What a run recorded, as far as life cycles need it.
 
     Args:
@@ -150,7 +150,7 @@ class Ledger:
         roles: by receiver: classical, teacher, student or twin.
         bits_per_slot: application bits.
         slot_s: duration of a slot.
-        spread: of the meter.
+        repeatability: of the meter.
         goodput: error rates and correct bits per slot, by receiver, interference share and SINR.
         share, sinr_db: the point at which break-evens per correct bit are read.
         point_rows: the rows of ``goodput`` at that point, by receiver.
@@ -173,26 +173,30 @@ class Ledger:
         classical = [n for n in table["receiver"].unique() if n not in {r.name for r in run.plan.neural}]
         self.roles = {**dict.fromkeys(classical, "classical"), **{n: c.role for n, c in self._cards.items()}}
         self._ancestors = {n: [r.name for r in run.plan.upstream(n)] for n in names}
-        self._heirs = Counter(a for n in self.students for a in self._ancestors[n])
+        self._students_per_teacher = Counter(a for n in self.students for a in self._ancestors[n])
         self._check_energy()
         self.bits_per_slot = slot_bits(config.scenario.grid, self.settings.bits_per_value)
         self.slot_s = 1e-3 * 15e3 / config.scenario.grid.subcarrier_spacing_hz
-        self.spread = self._spread()
+        self.repeatability = self._estimate_repeatability()
         self._test_slots, self.goodput = self._count()
-        self.share = float(self.goodput["interference_fraction"].min())
+        self.interference_fraction = float(self.goodput["interference_fraction"].min())
         points = (
-            self.goodput[self.goodput["interference_fraction"] == self.share].groupby("sinr_db")["receiver"].nunique()
+            self.goodput[self.goodput["interference_fraction"] == self.interference_fraction]
+            .groupby("sinr_db")["receiver"]
+            .nunique()
         )
         shared = points.index[points == points.max()]
         self.sinr_db = float(min(shared, key=lambda s: abs(s - config.report.sinr_db)))
-        here = (self.goodput["interference_fraction"] == self.share) & (self.goodput["sinr_db"] == self.sinr_db)
+        here = (self.goodput["interference_fraction"] == self.interference_fraction) & (
+            self.goodput["sinr_db"] == self.sinr_db
+        )
         self.point_rows = {row["receiver"]: row for row in self.goodput[here].to_dict("records")}
 
     @property
     def students(self) -> list[str]:
         return [n for n, role in self.roles.items() if role == "student"]
 
-    def root(self, student: str) -> str | None:
+    def trained_teacher(self, student: str) -> str | None:
         """The teacher that a student could be replaced by; none if it learnt from bounds alone."""
         return next((a for a in self._ancestors[student] if self.roles[a] == "teacher"), None)
 
@@ -213,7 +217,7 @@ class Ledger:
                         f"delete {self.run.receivers_folder / name} and run leanrx sweep again"
                     )
 
-    def _spread(self) -> Spread:
+    def _estimate_repeatability(self) -> Repeatability:
         groups: dict[tuple[str, ...], list[float]] = {}
         for row in self._rows.values():
             if row.source != METERED or row.receiver not in self._cards:
@@ -226,7 +230,7 @@ class Ledger:
             mean = sum(values) / len(values)
             squares += sum((v - mean) ** 2 for v in values)
             degrees += len(values) - 1
-        return Spread(math.sqrt(squares / degrees) if degrees else 0.0, degrees)
+        return Repeatability(math.sqrt(squares / degrees) if degrees else 0.0, degrees)
 
     def _count(self) -> tuple[dict[str, int], pd.DataFrame]:
         counts = self.run.counts()
@@ -248,7 +252,9 @@ class Ledger:
         table["bits_of_correct_slots_per_slot"] = [correct_bits(b, e) for b, e in zip(carried, lost, strict=True)]
         return {str(k): int(v) for k, v in current.groupby("receiver")["slots"].sum().items()}, table
 
-    def bill(self, name: str, source: str, teacher: str | None = None, inferences: int | None = None) -> Bill:
+    def result(
+        self, name: str, source: str, teacher: str | None = None, inferences: int | None = None
+    ) -> LifeCycleResult:
         """The life cycle of one receiver.
 
         Args:
@@ -275,7 +281,7 @@ class Ledger:
                 taught = self._rows[ancestor, "training", source]
                 kinds.append(taught.kind)
                 shared = (teacher or settings.teacher) == "shared" and self.roles[ancestor] == "teacher"
-                part = 1 / self._heirs[ancestor] if shared else 1.0
+                part = 1 / self._students_per_teacher[ancestor] if shared else 1.0
                 teachers_j[ancestor] = part * taught.energy_j
                 slots += part * taught.slots
             passes_j = 0.0
@@ -310,15 +316,15 @@ class Ledger:
         if settings.hops or settings.development_hops:
             kinds.append("assumed")
         kind = min(kinds, key=_WEAKEST_FIRST.index)
-        return Bill(name, role, source, kind, ecal, training_j, per_slot_j, teachers_j, test_slots)
+        return LifeCycleResult(name, role, source, kind, ecal, training_j, per_slot_j, teachers_j, test_slots)
 
-    def bills(self, teacher: str | None = None, inferences: int | None = None) -> list[Bill]:
+    def results(self, teacher: str | None = None, inferences: int | None = None) -> list[LifeCycleResult]:
         """Every receiver by every source."""
-        return [self.bill(n, s, teacher, inferences) for n in self.roles for s in self.sources]
+        return [self.result(n, s, teacher, inferences) for n in self.roles for s in self.sources]
 
-    def spread_of(self, source: str) -> Spread:
+    def repeatability_of(self, source: str) -> Repeatability:
         """The meter's, or none at all for an estimate."""
-        return self.spread if source == METERED else EXACT
+        return self.repeatability if source == METERED else EXACT
 
     def alternatives(self, student: str, source: str) -> dict[str, tuple[str, Cost]]:
         """What else could be run in a student's place: by name, the receiver and its cost per slot.
@@ -326,28 +332,31 @@ class Ledger:
         The twin is the same net with other weights. What the meter finds between the two is its repeatability and no
         saving, so the twin is given the student's energy per slot.
         """
-        spread = self.spread_of(source)
-        cost = {n: self.bill(n, source).cost(spread) for n in self.roles if self.roles[n] != "student"}
+        repeatability = self.repeatability_of(source)
+        cost = {n: self.result(n, source).cost(repeatability) for n in self.roles if self.roles[n] != "student"}
         found = {}
-        if (teacher := self.root(student)) is not None:
-            noise = {k: (0.0, unit) for k, (_, unit) in cost[teacher].noise.items() if unit}
-            found[RUNNING_TEACHER] = (teacher, Cost(0.0, cost[teacher].per_unit_j, noise))
-            found[TRAINING_TEACHER] = (teacher, cost[teacher])
+        if (teacher := self.trained_teacher(student)) is not None:
+            uncertainty = {k: (0.0, unit) for k, (_, unit) in cost[teacher].uncertainty.items() if unit}
+            found[RUN_TEACHER] = (teacher, Cost(0.0, cost[teacher].marginal_j, uncertainty))
+            found[TRAIN_AND_RUN_TEACHER] = (teacher, cost[teacher])
         twin = self.run.plan.scratch_of(student)
         if twin is not None and twin.name in cost:
-            found[twin.name] = (twin.name, self._same_net(cost[twin.name], self.bill(student, source).cost(spread)))
+            found[twin.name] = (
+                twin.name,
+                self._equal_architecture(cost[twin.name], self.result(student, source).cost(repeatability)),
+            )
         return {**found, **{n: (n, cost[n]) for n, role in self.roles.items() if role == "classical"}}
 
     @staticmethod
-    def _same_net(twin: Cost, student: Cost) -> Cost:
-        starts = {k: (start, 0.0) for k, (start, _) in twin.noise.items()}
-        units = {k: (0.0, unit) for k, (_, unit) in student.noise.items() if unit}
-        return Cost(twin.start_j, student.per_unit_j, {**starts, **units})
+    def _equal_architecture(twin: Cost, student: Cost) -> Cost:
+        starts = {k: (start, 0.0) for k, (start, _) in twin.uncertainty.items()}
+        units = {k: (0.0, unit) for k, (_, unit) in student.uncertainty.items() if unit}
+        return Cost(twin.fixed_j, student.marginal_j, {**starts, **units})
 
-    def repayments(self) -> list[Repayment]:
+    def paybacks(self) -> list[Payback]:
         """Every student against its alternatives, the teacher charged and shared, per slot and per correct bit."""
         return [
-            self._repayment(student, source, teacher, against, receiver, other, per)
+            self._payback(student, source, teacher, against, receiver, other, per)
             for student in self.students
             for source in self.sources
             for teacher in ("charged", "shared")
@@ -355,17 +364,19 @@ class Ledger:
             for per in ("slot", "correct bit")
         ]
 
-    def _repayment(
+    def _payback(
         self, student: str, source: str, teacher: str, against: str, receiver: str, other: Cost, per: str
-    ) -> Repayment:
-        bill, spread = self.bill(student, source, teacher), self.spread_of(source)
-        mine, bits = bill.cost(spread), 1.0
+    ) -> Payback:
+        result, repeatability = self.result(student, source, teacher), self.repeatability_of(source)
+        mine, bits = result.cost(repeatability), 1.0
         if per == "correct bit":
             bits = self._correct(student)[0]
             mine, other = self._per_correct_bit(mine, student), self._per_correct_bit(other, receiver)
-        found = break_even(mine, other, spread.coverage)
+        found = break_even(mine, other, repeatability.coverage)
         slots, low, high = (None if v is None else v / bits for v in (found.units, found.low, found.high))
-        return Repayment(student, source, bill.kind, teacher, against, per, slots, low, high, found.outcome, found.sure)
+        return Payback(
+            student, source, result.kind, teacher, against, per, slots, low, high, found.outcome, found.significant
+        )
 
     def _correct(self, name: str) -> tuple[float, float]:
         """Correct bits per slot at the point of the break-evens, and their relative standard deviation."""
@@ -375,9 +386,11 @@ class Ledger:
 
     def _per_correct_bit(self, cost: Cost, name: str) -> Cost:
         bits, relative_sd = self._correct(name)
-        noise = {k: (start, unit / bits) for k, (start, unit) in cost.noise.items()}
-        per_bit_j = cost.per_unit_j / bits
-        return replace(cost, per_unit_j=per_bit_j, noise={**noise, f"BER {name}": (0.0, relative_sd * per_bit_j)})
+        uncertainty = {k: (start, unit / bits) for k, (start, unit) in cost.uncertainty.items()}
+        per_bit_j = cost.marginal_j / bits
+        return replace(
+            cost, marginal_j=per_bit_j, uncertainty={**uncertainty, f"BER {name}": (0.0, relative_sd * per_bit_j)}
+        )
 
     def correct_bit_rows(self) -> list[dict[str, Any]]:
         """Joules per correctly received bit at every tested point, by source; none where no slot was right.
@@ -385,13 +398,13 @@ class Ledger:
         ``inference`` counts inference alone, ``ecal`` the whole life cycle; ``correct_slots`` counts the bits of slots
         without any error, the others correct bits whatever their slot.
         """
-        bills = {(b.receiver, b.source): b.ecal for b in self.bills()}
+        results = {(b.receiver, b.source): b.ecal for b in self.results()}
         rows = []
         for row in self.goodput.itertuples():
             right, whole = row.correct_bits_per_slot, row.bits_of_correct_slots_per_slot
             energies = {}
             for source in self.sources:
-                ecal = bills[row.receiver, source]
+                ecal = results[row.receiver, source]
                 per_slot_j = (1 + ecal.virtualisation) * ecal.inference_j_per_inference
                 energies[source] = {
                     "inference_j_per_correct_bit": per_slot_j / right,

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from carbon import FUNCTIONAL_UNITS, Site, SoftwareCarbonIntensity, software_carbon_intensity
-from leanrx.life_cycle.inventory import METERED, Ledger
+from leanrx.life_cycle.inventory import METERED, LifeCycleInventory
 from leanrx_core.errors import UserError
 
 
@@ -26,20 +26,24 @@ class Footing:
     unit: str = "slot"
 
 
-def emissions(ledger: Ledger, energy: pd.DataFrame, footing: Footing) -> dict[str, SoftwareCarbonIntensity | None]:
+def emissions(
+    inventory: LifeCycleInventory, energy: pd.DataFrame, footing: Footing
+) -> dict[str, SoftwareCarbonIntensity | None]:
     """The SCI by receiver, inference alone; none where a receiver delivered no such unit.
 
     Args:
-        ledger: its point says at which SINR units are delivered.
+        inventory: its point says at which SINR units are delivered.
         energy: of inference, per slot, as :class:`leanrx.report.analysis.Analysis` has it.
 
     Raises:
         UserError: if the unit is unknown, or the run counted no transport blocks and they are the unit.
     """
     metered = energy[energy["source"] == METERED].set_index("receiver")
-    at = (ledger.goodput["interference_fraction"] == ledger.share) & (ledger.goodput["sinr_db"] == ledger.sinr_db)
+    at = (inventory.goodput["interference_fraction"] == inventory.interference_fraction) & (
+        inventory.goodput["sinr_db"] == inventory.sinr_db
+    )
     found: dict[str, SoftwareCarbonIntensity | None] = {}
-    for row in ledger.goodput[at].itertuples():
+    for row in inventory.goodput[at].itertuples():
         spent, units = metered.loc[row.receiver], _units(row, footing.unit)
         per_slot = spent["energy_j_per_slot"], spent["duration_s_per_slot"]
         found[row.receiver] = (

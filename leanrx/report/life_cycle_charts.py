@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from energy.ecal.inference_range import sweep_points
-from leanrx.life_cycle.inventory import METERED, RUNNING_TEACHER, TRAINING_TEACHER, Ledger, Repayment
+from leanrx.life_cycle.inventory import METERED, RUN_TEACHER, TRAIN_AND_RUN_TEACHER, LifeCycleInventory, Payback
 from leanrx.report.charts import Curve, Figure
 from leanrx.report.comparisons import variant_names
 from leanrx.report.life_cycle_text import headline, notes, payback_phrase
@@ -32,25 +32,29 @@ _COMPONENTS = {
 _SLOTS = "inferences=1e3..1e8"
 
 
-def figures(ledger: Ledger) -> list[Figure]:
+def figures(inventory: LifeCycleInventory) -> list[Figure]:
     """The curve of all nets, components of the smallest student, what training saves, and one break-even per net."""
-    source = ledger.sources[0]
+    source = inventory.sources[0]
     points = sweep_points(_SLOTS)
-    drawn = [_curves(ledger, source, points), _correct_bits(ledger, source)]
-    drawn += _savings(ledger, source)
-    drawn += [_break_even(ledger, n, source, points) for n in _one_of_each(ledger) if ledger.roles[n] == "student"]
-    if ledger.students:
-        student = ledger.students[-1]
-        bills = [ledger.bill(student, source, inferences=n) for n in points]
-        made_of = [{"inferences": b.ecal.inferences, **b.ecal.as_json()} for b in bills]
-        drawn.append(components(f"{student} ({source}, {bills[0].kind})", made_of, "slots in service"))
+    drawn = [_curves(inventory, source, points), _correct_bits(inventory, source)]
+    drawn += _savings(inventory, source)
+    drawn += [
+        _break_even(inventory, n, source, points)
+        for n in _unique_networks(inventory)
+        if inventory.roles[n] == "student"
+    ]
+    if inventory.students:
+        student = inventory.students[-1]
+        results = [inventory.result(student, source, inferences=n) for n in points]
+        made_of = [{"inferences": b.ecal.inferences, **b.ecal.as_json()} for b in results]
+        drawn.append(components(f"{student} ({source}, {results[0].kind})", made_of, "slots in service"))
     return drawn
 
 
-def _one_of_each(ledger: Ledger) -> list[str]:
+def _unique_networks(inventory: LifeCycleInventory) -> list[str]:
     """Receivers without those that are the same net, in the same role, as one before: they cost alike."""
     first: dict[tuple[str, str], str] = {}
-    for name, role in ledger.roles.items():
+    for name, role in inventory.roles.items():
         first.setdefault((role, net(name)), name)
     return list(first.values())
 
@@ -110,22 +114,24 @@ def components(name: str, points: Sequence[Mapping[str, Any]], unit: str = "infe
     )
 
 
-def _curves(ledger: Ledger, source: str, points: list[int]) -> Figure:
-    names = _one_of_each(ledger)
+def _curves(inventory: LifeCycleInventory, source: str, points: list[int]) -> Figure:
+    names = _unique_networks(inventory)
     palette = colours(names)
     drawn, kinds = [], set()
     for name in names:
-        bills = [ledger.bill(name, source, inferences=n) for n in points]
-        kinds.add(bills[0].kind)
+        results = [inventory.result(name, source, inferences=n) for n in points]
+        kinds.add(results[0].kind)
         dash, marker = style(name)
-        y = [b.ecal.ecal_j_per_bit for b in bills]
-        low, high = _bars(ledger, source, y, [b.cost(ledger.spread_of(source)).at(b.ecal.inferences) for b in bills])
+        y = [b.ecal.ecal_j_per_bit for b in results]
+        low, high = _bars(
+            inventory, source, y, [b.cost(inventory.repeatability_of(source)).at(b.ecal.inferences) for b in results]
+        )
         drawn.append(Curve(name, [float(n) for n in points], y, low, high, palette[name], dash, marker))
     return Figure(
         name="ecal",
         caption=f"eCAL by {source} ({', '.join(sorted(kinds))}): joules per application bit, development included, "
-        f"over the slots in service; {_bars_are(ledger, source)}. The teacher is {ledger.settings.teacher}."
-        + _of_equal_nets(ledger),
+        f"over the slots in service; {_error_bar_caption(inventory, source)}. "
+        f"The teacher is {inventory.settings.teacher}." + _of_equal_nets(inventory),
         x_title="slots in service",
         y_title="eCAL [J per application bit]",
         curves=drawn,
@@ -134,28 +140,30 @@ def _curves(ledger: Ledger, source: str, points: list[int]) -> Figure:
     )
 
 
-def _break_even(ledger: Ledger, student: str, source: str, points: list[int]) -> Figure:
-    palette = colours(list(ledger.roles))
-    spread = ledger.spread_of(source)
-    others = ledger.alternatives(student, source)
-    charged = ledger.bill(student, source, "charged").cost(spread)
-    shared = ledger.bill(student, source, "shared").cost(spread)
+def _break_even(inventory: LifeCycleInventory, student: str, source: str, points: list[int]) -> Figure:
+    palette = colours(list(inventory.roles))
+    repeatability = inventory.repeatability_of(source)
+    others = inventory.alternatives(student, source)
+    charged = inventory.result(student, source, "charged").cost(repeatability)
+    shared = inventory.result(student, source, "shared").cost(repeatability)
     costs = {f"{student}, teacher charged": (student, charged, "solid")}
-    if len(ledger.students) > 1:
+    if len(inventory.students) > 1:
         costs[f"{student}, teacher shared"] = (student, shared, "dash")
-    costs |= {n: (receiver, cost, "dash" if n == TRAINING_TEACHER else "dot") for n, (receiver, cost) in others.items()}
+    costs |= {
+        n: (receiver, cost, "dash" if n == TRAIN_AND_RUN_TEACHER else "dot") for n, (receiver, cost) in others.items()
+    }
     drawn = []
     for name, (receiver, cost, dash) in costs.items():
         pairs = [cost.at(n) for n in points]
         y = [v for v, _ in pairs]
-        low, high = _bars(ledger, source, y, pairs)
+        low, high = _bars(inventory, source, y, pairs)
         x, marker = [float(n) for n in points], style(receiver)[1]
         drawn.append(Curve(name, x, y, low, high, palette[receiver], dash, marker))
     return Figure(
         name=f"break-even-{student}",
         caption=f"Energy since the first training slot of {student} and of what could run in its place ({source}); "
-        f"{_bars_are(ledger, source)}. Where its curve crosses another from above, it has repaid its development. Its "
-        "twin is the same net, so it has the student's energy per slot.",
+        f"{_error_bar_caption(inventory, source)}. Where its curve crosses another from above, it has "
+        "paid back its development. Its scratch baseline is the same network, so it has the student's energy per slot.",
         x_title="slots in service",
         y_title="energy [J]",
         curves=drawn,
@@ -164,24 +172,30 @@ def _break_even(ledger: Ledger, student: str, source: str, points: list[int]) ->
     )
 
 
-def _correct_bits(ledger: Ledger, source: str) -> Figure:
-    names = _one_of_each(ledger)
+def _correct_bits(inventory: LifeCycleInventory, source: str) -> Figure:
+    names = _unique_networks(inventory)
     palette = colours(names)
     drawn = []
     for name in names:
         rows = [
-            r for r in ledger.correct_bit_rows() if (r["receiver"], r["interference_fraction"]) == (name, ledger.share)
+            r
+            for r in inventory.correct_bit_rows()
+            if (r["receiver"], r["interference_fraction"]) == (name, inventory.interference_fraction)
         ]
         rows.sort(key=lambda r: float(r["sinr_db"]))
         y = [r["sources"][source]["inference_j_per_correct_bit"] for r in rows]
-        low, high = _bars(ledger, source, y, [(v, ledger.spread_of(source).relative_sd * v) for v in y])
+        low, high = _bars(inventory, source, y, [(v, inventory.repeatability_of(source).relative_sd * v) for v in y])
         dash, marker = style(name)
         drawn.append(Curve(name, [r["sinr_db"] for r in rows], y, low, high, palette[name], dash, marker))
-    unwanted = f"{ledger.share:.0%} of the unwanted power is an interferer" if ledger.share else "no interferer"
+    unwanted = (
+        f"{inventory.interference_fraction:.0%} of the unwanted power is an interferer"
+        if inventory.interference_fraction
+        else "no interferer"
+    )
     return Figure(
         name="ecal-correct-bits",
         caption=f"Energy of inference per correctly received data bit over SINR ({source}), {unwanted}; "
-        f"{_bars_are(ledger, source)}.{_of_equal_nets(ledger)}",
+        f"{_error_bar_caption(inventory, source)}.{_of_equal_nets(inventory)}",
         x_title="SINR per receive antenna [dB]",
         y_title="J per correctly received bit",
         curves=drawn,
@@ -189,17 +203,17 @@ def _correct_bits(ledger: Ledger, source: str) -> Figure:
     )
 
 
-def _of_equal_nets(ledger: Ledger) -> str:
-    same = len(_one_of_each(ledger)) < len(ledger.roles)
+def _of_equal_nets(inventory: LifeCycleInventory) -> str:
+    same = len(_unique_networks(inventory)) < len(inventory.roles)
     return " Of students and of twins of one net, the first is shown." if same else ""
 
 
 _TRAFFIC_S = {"a minute": 60, "an hour": 3600, "a day": 86400, "30 days": 30 * 86400, "a year": 365 * 86400}
 
 
-def _savings(ledger: Ledger, source: str) -> list[Figure]:
+def _savings(inventory: LifeCycleInventory, source: str) -> list[Figure]:
     """Energy of development against what it saves per slot, for nets of several sizes."""
-    table = savings_table(ledger)
+    table = savings_table(inventory)
     table = table[(table["source"] == source) & (table["saved_j_per_slot"] > 0)]
     if table["net"].nunique() < 2:
         return []
@@ -216,15 +230,15 @@ def _savings(ledger: Ledger, source: str) -> list[Figure]:
     ends = [float(table["development_j"].min()) / 2, float(table["development_j"].max()) * 2]
     y_range = float(table["saved_j_per_slot"].min()) / 3, float(table["saved_j_per_slot"].max()) * 3
     for (name, traffic_s), dash in zip(_TRAFFIC_S.items(), ("dot", "dot", "dash", "dash", "solid"), strict=True):
-        y = [ledger.slot_s * e / traffic_s for e in ends]
+        y = [inventory.slot_s * e / traffic_s for e in ends]
         if y[0] < y_range[1] and y[1] > y_range[0]:
             curves.append(Curve(f"repaid after {name}", ends, y, colour="#bbbbbb", dash=dash, marker="none"))
     return [
         Figure(
             name="savings",
-            caption=f"Energy of development, the teacher {ledger.settings.teacher}, against what a student saves per "
-            f"slot when it runs in its teacher's place ({source}, {table['kind'].iloc[0]}); "
-            f"{_bars_are(ledger, source)}. Up and left is better; on a grey line the development is repaid "
+            caption=f"Energy of development, the teacher {inventory.settings.teacher}, against what a student "
+            f"saves per slot when it runs in its teacher's place ({source}, {table['kind'].iloc[0]}); "
+            f"{_error_bar_caption(inventory, source)}. Up and left is better; on a grey line the development is repaid "
             "after so much continuous traffic.",
             x_title="development [J]",
             y_title="saved [J per slot]",
@@ -238,9 +252,9 @@ def _savings(ledger: Ledger, source: str) -> list[Figure]:
 Bars = tuple[list[float] | None, list[float] | None]
 
 
-def _bars(ledger: Ledger, source: str, values: list[float], pairs: list[tuple[float, float]]) -> Bars:
+def _bars(inventory: LifeCycleInventory, source: str, values: list[float], pairs: list[tuple[float, float]]) -> Bars:
     """Lower and upper ends around values whose relative deviations are those of (energy, deviation) pairs."""
-    coverage = ledger.spread_of(source).coverage
+    coverage = inventory.repeatability_of(source).coverage
     if coverage is None:
         return None, None
     half = [coverage * sd / energy_j for energy_j, sd in pairs]
@@ -249,8 +263,8 @@ def _bars(ledger: Ledger, source: str, values: list[float], pairs: list[tuple[fl
     return low, [v * (1 + h) for v, h in zip(values, half, strict=True)]
 
 
-def _bars_are(ledger: Ledger, source: str) -> str:
-    if ledger.spread_of(source).coverage is None:
+def _error_bar_caption(inventory: LifeCycleInventory, source: str) -> str:
+    if inventory.repeatability_of(source).coverage is None:
         return "the meter's repeatability is not known"
     return "bars are 95 % by the meter's repeatability"
 
@@ -261,41 +275,41 @@ def _range(curves: list[Curve], room: float = 2.0) -> tuple[float, float]:
     return 0.5 * min(values), room * max(values)
 
 
-def texts(ledger: Ledger) -> list[str]:
+def texts(inventory: LifeCycleInventory) -> list[str]:
     """What the section says."""
     return [
-        headline(ledger),
-        " ".join(notes(ledger)),
+        headline(inventory),
+        " ".join(notes(inventory)),
     ]
 
 
-def life_cycle_table(ledger: Ledger) -> pd.DataFrame:
+def life_cycle_table(inventory: LifeCycleInventory) -> pd.DataFrame:
     """One row per receiver and source of energy: eCAL and its components."""
     rows = [
         {"receiver": b.receiver, "role": b.role, "source": b.source, "kind": b.kind}
         | {k: v for k, v in b.ecal.as_json().items() if k != "components_j"}
         | {f"{k}_j": v for k, v in b.ecal.components_j.items()}
-        for b in ledger.bills()
+        for b in inventory.results()
     ]
     return pd.DataFrame(rows)
 
 
-def break_even_table(ledger: Ledger) -> pd.DataFrame:
+def payback_table(inventory: LifeCycleInventory) -> pd.DataFrame:
     """One row per student, source, way of charging the teacher, alternative and unit."""
-    return pd.DataFrame([vars(r) for r in ledger.repayments()])
+    return pd.DataFrame([vars(r) for r in inventory.paybacks()])
 
 
-def correct_bit_table(ledger: Ledger) -> pd.DataFrame:
+def correct_bit_table(inventory: LifeCycleInventory) -> pd.DataFrame:
     """One row per receiver, tested point and source: joules per correctly received bit."""
     rows = [
         {**{k: v for k, v in row.items() if k != "sources"}, "source": source, **energies}
-        for row in ledger.correct_bit_rows()
+        for row in inventory.correct_bit_rows()
         for source, energies in row["sources"].items()
     ]
     return pd.DataFrame(rows)
 
 
-def savings_table(ledger: Ledger) -> pd.DataFrame:
+def savings_table(inventory: LifeCycleInventory) -> pd.DataFrame:
     """What a student's development cost, and what it saves where its teacher ran: means over seeds.
 
     Returns:
@@ -304,24 +318,28 @@ def savings_table(ledger: Ledger) -> pd.DataFrame:
         repeatability, ``break_even_slots``, NaN if nothing is saved.
     """
     rows = []
-    for source in ledger.sources:
-        spread = ledger.spread_of(source)
-        for student, variant in zip(ledger.students, variant_names(ledger.students, ledger.run.plan), strict=True):
-            root = ledger.root(student)
+    for source in inventory.sources:
+        repeatability = inventory.repeatability_of(source)
+        for student, variant in zip(
+            inventory.students, variant_names(inventory.students, inventory.run.plan), strict=True
+        ):
+            root = inventory.trained_teacher(student)
             if root is not None:
-                bill, taught = ledger.bill(student, source), ledger.bill(root, source)
-                mine_j, other_j = (b.cost(spread).per_unit_j for b in (bill, taught))
+                result, taught = inventory.result(student, source), inventory.result(root, source)
+                mine_j, other_j = (b.cost(repeatability).marginal_j for b in (result, taught))
                 rows.append(
                     {
                         "variant": variant,
                         "net": net(student),
                         "source": source,
-                        "kind": bill.kind,
+                        "kind": result.kind,
                         "seeds": 1,
-                        "teachers_j": sum(bill.teachers_j.values()),
-                        "development_j": bill.cost(spread).start_j,
+                        "teachers_j": sum(result.teachers_j.values()),
+                        "development_j": result.cost(repeatability).fixed_j,
                         "saved_j_per_slot": other_j - mine_j,
-                        "half_j": (spread.coverage or math.nan) * spread.relative_sd * math.hypot(mine_j, other_j),
+                        "half_j": (repeatability.coverage or math.nan)
+                        * repeatability.relative_sd
+                        * math.hypot(mine_j, other_j),
                     }
                 )
     columns = ["variant", "net", "source", "kind", "seeds", "teachers_j", "development_j", "saved_j_per_slot", "half_j"]
@@ -333,9 +351,9 @@ def savings_table(ledger: Ledger) -> pd.DataFrame:
     return found.assign(break_even_slots=(found["development_j"] / saved_j).where(saved_j > 0))
 
 
-def shown_life_cycles(ledger: Ledger) -> dict[str, Any]:
+def life_cycle_page_table(inventory: LifeCycleInventory) -> dict[str, Any]:
     """The page's table of life cycles: meter and estimates side by side."""
-    n = ledger.settings.inferences
+    n = inventory.settings.inferences
     head = [
         "receiver",
         "source",
@@ -350,7 +368,7 @@ def shown_life_cycles(ledger: Ledger) -> dict[str, Any]:
         "limit [nJ/bit]",
     ]
     rows = []
-    for b in ledger.bills():
+    for b in inventory.results():
         e, parts = b.ecal, b.ecal.components_j
         joules = [
             f"{parts[k]:,.3g}" if k in parts else "" for k in ("teacher", "distillation", "training", "evaluation")
@@ -370,16 +388,18 @@ def shown_life_cycles(ledger: Ledger) -> dict[str, Any]:
     return {"head": head, "rows": rows, "note": "", "link": '<a href="life-cycle.csv">CSV</a>'}
 
 
-def shown_break_evens(ledger: Ledger) -> dict[str, Any]:
+def payback_page_table(inventory: LifeCycleInventory) -> dict[str, Any]:
     """The page's table of break-evens by the meter, with the teacher as the settings say."""
-    shown = [r for r in ledger.repayments() if (r.source, r.teacher) == (ledger.sources[0], ledger.settings.teacher)]
-    both: dict[tuple[str, str], dict[str, Repayment]] = {}
+    shown = [
+        r for r in inventory.paybacks() if (r.source, r.teacher) == (inventory.sources[0], inventory.settings.teacher)
+    ]
+    both: dict[tuple[str, str], dict[str, Payback]] = {}
     for r in shown:
         both.setdefault((r.student, r.against), {})[r.per] = r
     rows = [
-        [s, a, payback_phrase(by["slot"], ledger.slot_s), payback_phrase(by["correct bit"], ledger.slot_s)]
+        [s, a, payback_phrase(by["slot"], inventory.slot_s), payback_phrase(by["correct bit"], inventory.slot_s)]
         for (s, a), by in both.items()
     ]
-    head = ["student", "against", "for equal slots", f"for equal correct bits at {ledger.sinr_db:g} dB"]
-    note = f"By {METERED}. '{RUNNING_TEACHER}' takes the teacher as paid for. "
+    head = ["student", "against", "for equal slots", f"for equal correct bits at {inventory.sinr_db:g} dB"]
+    note = f"By {METERED}. '{RUN_TEACHER}' takes the teacher as paid for. "
     return {"head": head, "rows": rows, "note": note, "link": '<a href="break-even.csv">CSV</a>'}

@@ -8,12 +8,12 @@ from typing import Any
 
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import Ecal
-from leanrx.life_cycle.inventory import Ledger
+from leanrx.life_cycle.inventory import LifeCycleInventory
 from leanrx.report.life_cycle_text import notes, sentences
 from leanrx_core.files import write_atomic
 
 
-def write_life_cycle(run: Run, settings: Ecal | None = None) -> Ledger:
+def write_life_cycle(run: Run, settings: Ecal | None = None) -> LifeCycleInventory:
     """Write ``ecal.json``: the life cycle of every receiver, by every source of energy.
 
     Args:
@@ -26,16 +26,16 @@ def write_life_cycle(run: Run, settings: Ecal | None = None) -> Ledger:
     Raises:
         UserError: if the run was not evaluated or metered yet.
     """
-    inventory = Ledger(run, settings)
+    inventory = LifeCycleInventory(run, settings)
     write_atomic(run.ecal_path, json.dumps(life_cycle_json(inventory), indent=2) + "\n")
     return inventory
 
 
-def life_cycle_json(inventory: Ledger) -> dict[str, Any]:
+def life_cycle_json(inventory: LifeCycleInventory) -> dict[str, Any]:
     """All life cycles as plain values. ``inference`` holds eCAL's inference term alone."""
     life_cycle: dict[str, dict[str, Any]] = {}
     inference: dict[str, dict[str, Any]] = {}
-    for result in inventory.bills():
+    for result in inventory.results():
         ecal = result.ecal
         life_cycle.setdefault(result.receiver, {})[result.source] = {**ecal.as_json(), "kind": result.kind}
         inference.setdefault(result.receiver, {})[result.source] = {
@@ -54,7 +54,7 @@ def life_cycle_json(inventory: Ledger) -> dict[str, Any]:
         "life_cycle": life_cycle,
         "inference": inference,
         "correct_bits": inventory.correct_bit_rows(),
-        "break_even_point": {"interference_fraction": inventory.share, "sinr_db": inventory.sinr_db},
-        "meter_repeatability": asdict(inventory.spread),
-        "break_even": [asdict(p) for p in inventory.repayments()],
+        "break_even_point": {"interference_fraction": inventory.interference_fraction, "sinr_db": inventory.sinr_db},
+        "meter_repeatability": asdict(inventory.repeatability),
+        "break_even": [asdict(p) for p in inventory.paybacks()],
     }

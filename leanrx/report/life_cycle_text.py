@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from leanrx.life_cycle.inventory import RUNNING_TEACHER, Ledger, Repayment
+from energy.ecal import Outcome
+from leanrx.life_cycle.inventory import RUN_TEACHER, LifeCycleInventory, Payback
 
 _OUTCOMES = {
-    "repaid": "pays back",
-    "never repaid": "never pays back",
-    "cheaper from the first": "uses less energy from the first slot",
-    "cheaper at first, dearer later": "uses less energy at first and more later",
+    Outcome.PAYBACK: "pays back",
+    Outcome.NEVER: "never pays back",
+    Outcome.IMMEDIATE: "uses less energy from the first slot",
+    Outcome.TEMPORARY: "uses less energy at first and more later",
 }
 
 
-def sentences(inventory: Ledger) -> list[str]:
+def sentences(inventory: LifeCycleInventory) -> list[str]:
     """The outcome by the first source of energy: one headline, then each student and each of its alternatives."""
     paybacks = _paybacks(inventory)
     lines = [_headline(inventory, paybacks)] if paybacks else []
@@ -29,44 +30,44 @@ def sentences(inventory: Ledger) -> list[str]:
     return lines
 
 
-def headline(inventory: Ledger) -> str:
+def headline(inventory: LifeCycleInventory) -> str:
     """The student that pays back first, in one paragraph; empty for a run without students."""
     paybacks = _paybacks(inventory)
     return _headline(inventory, paybacks) if paybacks else ""
 
 
-def _paybacks(inventory: Ledger) -> list[Repayment]:
+def _paybacks(inventory: LifeCycleInventory) -> list[Payback]:
     """Paybacks in slots by the first source of energy, with the teacher allocated as the settings say."""
     setting = inventory.sources[0], inventory.settings.teacher, "slot"
-    return [p for p in inventory.repayments() if (p.source, p.teacher, p.per) == setting]
+    return [p for p in inventory.paybacks() if (p.source, p.teacher, p.per) == setting]
 
 
-def _headline(inventory: Ledger, paybacks: Sequence[Repayment]) -> str:
-    against_teacher = [p for p in paybacks if p.against == RUNNING_TEACHER]
+def _headline(inventory: LifeCycleInventory, paybacks: Sequence[Payback]) -> str:
+    against_teacher = [p for p in paybacks if p.against == RUN_TEACHER]
     if not against_teacher:
         return "No student has a trained teacher, so there is no teacher to pay back."
     first = min(against_teacher, key=lambda p: math.inf if p.slots is None else p.slots)
     if first.slots is None:
         return "No student pays back its teacher's training and its own distillation: none saves energy per slot."
     student = first.student
-    never = [p.against for p in paybacks if p.student == student and p.outcome == "never repaid"]
+    never = [p.against for p in paybacks if p.student == student and p.outcome is Outcome.NEVER]
     parts = [
         f"Against running the teacher, {student} pays back the teacher's training and its own distillation after "
         f"{duration(first.slots * inventory.slot_s)} of continuous traffic ({slot_count(first.slots)} slots)."
     ]
-    if not first.sure:
+    if not first.significant:
         parts.append("The saving is within the uncertainty of the meter.")
     if never:
         parts.append(f"It never pays back against {', '.join(never)}, because they use no more energy per slot.")
-    ber, teacher_ber = (inventory.point_rows[n]["ber"] for n in (student, str(inventory.root(student))))
+    ber, teacher_ber = (inventory.point_rows[n]["ber"] for n in (student, str(inventory.trained_teacher(student))))
     parts.append(f"At {inventory.sinr_db:g} dB its BER is {ber:.2g}, and the teacher's is {teacher_ber:.2g}.")
     return " ".join(parts)
 
 
-def _total(inventory: Ledger, student: str) -> str:
+def _total(inventory: LifeCycleInventory, student: str) -> str:
     """What the life cycle of a student costs, by component."""
     source, slots = inventory.sources[0], inventory.settings.inferences
-    result, teacher = inventory.bill(student, source), inventory.root(student)
+    result, teacher = inventory.result(student, source), inventory.trained_teacher(student)
     energy_j = result.ecal.absolute_j
     shares = {name: part_j / energy_j for name, part_j in result.ecal.components_j.items()}
     text = (
@@ -77,11 +78,13 @@ def _total(inventory: Ledger, student: str) -> str:
     )
     if teacher is not None:
         name = teacher if teacher != "teacher" else "the teacher"
-        text += f" Training and running {name} instead costs {inventory.bill(teacher, source).ecal.absolute_j:,.0f} J."
+        text += (
+            f" Training and running {name} instead costs {inventory.result(teacher, source).ecal.absolute_j:,.0f} J."
+        )
     return text
 
 
-def payback_phrase(payback: Repayment, slot_s: float) -> str:
+def payback_phrase(payback: Payback, slot_s: float) -> str:
     """One payback with its interval, such as ``pays back after 12,000 slots, 6 s of traffic (95 %: 9,000 to 16,000)``.
 
     Args:
@@ -91,9 +94,9 @@ def payback_phrase(payback: Repayment, slot_s: float) -> str:
     phrase = _OUTCOMES[payback.outcome]
     if payback.slots:
         phrase += f" after {slot_count(payback.slots)} slots, {duration(payback.slots * slot_s)} of traffic"
-    if payback.sure is None:
+    if payback.significant is None:
         return f"{phrase} (uncertainty unknown)"
-    if payback.sure and not payback.slots:
+    if payback.significant and not payback.slots:
         return phrase
     if payback.slots is None or payback.high is None:
         bound = "" if payback.low is None else f"; no payback before {slot_count(payback.low)} slots"
@@ -101,7 +104,7 @@ def payback_phrase(payback: Repayment, slot_s: float) -> str:
     return f"{phrase} (95 %: {slot_count(payback.low)} to {slot_count(payback.high)})"
 
 
-def notes(inventory: Ledger) -> list[str]:
+def notes(inventory: LifeCycleInventory) -> list[str]:
     """Assumptions behind the life cycles, one or more sentences each."""
     s = inventory.settings
     charged = s.teacher == "charged"
@@ -120,15 +123,15 @@ def _hops(hops: int) -> str:
     return f"{hops} generic network hop{'s' if hops > 1 else ''}" if hops else "no network"
 
 
-def _uncertainty(inventory: Ledger) -> str:
-    spread = inventory.spread
-    if not spread.degrees:
+def _uncertainty(inventory: LifeCycleInventory) -> str:
+    repeatability = inventory.repeatability
+    if not repeatability.degrees:
         return "Uncertainty: unknown, because no two equal networks were metered."
     return (
-        f"Uncertainty: the energy of equal networks varies by {spread.relative_sd:.1%} from window to window (one "
-        f"standard deviation, {spread.degrees} degrees of freedom). Intervals of 95 % cover this repeatability and, "
-        "per correct bit, the sampling error of the BER. They do not cover other seeds, other machines, or the scale of "
-        "the meter, which cancels in a payback."
+        f"Uncertainty: the energy of equal networks varies by {repeatability.relative_sd:.1%} from window to window "
+        f"(one standard deviation, {repeatability.degrees} degrees of freedom). Intervals of 95 % cover this "
+        "repeatability and, per correct bit, the sampling error of the BER. They do not cover other seeds, other "
+        "machines, or the scale of the meter, which cancels in a payback."
     )
 
 

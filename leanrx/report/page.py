@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from leanrx.experiment.run import Run
-from leanrx.life_cycle.inventory import Ledger
+from leanrx.life_cycle.inventory import LifeCycleInventory
 from leanrx.report import life_cycle_charts, sweep_figures
 from leanrx.report import text as report_text
 from leanrx.report.analysis import METERED, Analysis, analyse, mape
@@ -45,13 +45,13 @@ def write_report(run: Run, footing: Footing | None = None) -> Path:
     Raises:
         UserError: if the run was not evaluated or metered yet, or has no such functional units.
     """
-    analysis, ledger = analyse(run), Ledger(run)
-    drawn = [*figures(analysis), *sweep_figures.figures(analysis), *life_cycle_charts.figures(ledger)]
-    tables, sections = _csv(analysis, ledger), _sections(run, analysis, ledger, drawn)
+    analysis, inventory = analyse(run), LifeCycleInventory(run)
+    drawn = [*figures(analysis), *sweep_figures.figures(analysis), *life_cycle_charts.figures(inventory)]
+    tables, sections = _csv(analysis, inventory), _sections(run, analysis, inventory, drawn)
     if footing is not None:
-        found = emissions(ledger, analysis.energy, footing)
+        found = emissions(inventory, analysis.energy, footing)
         tables["carbon.csv"] = emission_table(found, footing.unit)
-        sections.insert(-1, _carbon_section(ledger, tables["carbon.csv"], footing))
+        sections.insert(-1, _carbon_section(inventory, tables["carbon.csv"], footing))
     files: dict[str, bytes] = {"index.html": _page(run, analysis, sections).encode()}
     for figure in drawn:
         files |= to_files(figure)
@@ -68,7 +68,7 @@ def write_report(run: Run, footing: Footing | None = None) -> Path:
     return run.report_folder / "index.html"
 
 
-def _csv(analysis: Analysis, ledger: Ledger) -> dict[str, pd.DataFrame]:
+def _csv(analysis: Analysis, inventory: LifeCycleInventory) -> dict[str, pd.DataFrame]:
     return {
         "ber.csv": analysis.rates,
         "sizes.csv": analysis.sizes,
@@ -82,10 +82,10 @@ def _csv(analysis: Analysis, ledger: Ledger) -> dict[str, pd.DataFrame]:
         "floors.csv": analysis.floors,
         "teachers.csv": analysis.taught,
         "families.csv": analysis.contest,
-        "savings.csv": life_cycle_charts.savings_table(ledger),
-        "life-cycle.csv": life_cycle_charts.life_cycle_table(ledger),
-        "correct-bits.csv": life_cycle_charts.correct_bit_table(ledger),
-        "break-even.csv": life_cycle_charts.break_even_table(ledger),
+        "savings.csv": life_cycle_charts.savings_table(inventory),
+        "life-cycle.csv": life_cycle_charts.life_cycle_table(inventory),
+        "correct-bits.csv": life_cycle_charts.correct_bit_table(inventory),
+        "break-even.csv": life_cycle_charts.payback_table(inventory),
     }
 
 
@@ -101,7 +101,7 @@ def _page(run: Run, analysis: Analysis, sections: list[_Section]) -> str:
         f"Scenario {scenario.name}: {grid.num_prb} PRB x 14 symbols, {grid.num_rx} receive antennas, "
         f"{', '.join(scenario.modulations)}, pilot symbols {patterns}; "
         f"trained on {', '.join(scenario.channels.train)}, "
-        f"tested on {', '.join(scenario.channels.test)}; delay spread {scenario.delay_spread_s[0] * 1e9:g} to "
+        f"tested on {', '.join(scenario.channels.test)}; delay repeatability {scenario.delay_spread_s[0] * 1e9:g} to "
         f"{scenario.delay_spread_s[1] * 1e9:g} ns, Doppler up to {scenario.max_doppler_hz[1]:g} Hz."
     )
     return (
@@ -117,7 +117,9 @@ def _page(run: Run, analysis: Analysis, sections: list[_Section]) -> str:
     )
 
 
-def _sections(run: Run, analysis: Analysis, ledger: Ledger, drawn: list[Figure | HeatMap]) -> list[_Section]:
+def _sections(
+    run: Run, analysis: Analysis, inventory: LifeCycleInventory, drawn: list[Figure | HeatMap]
+) -> list[_Section]:
     ber = [_figure(f) for f in drawn if f.name.startswith("ber-interference")]
     rest = {f.name: _figure(f) for f in drawn}
     return [
@@ -148,9 +150,9 @@ def _sections(run: Run, analysis: Analysis, ledger: Ledger, drawn: list[Figure |
         _Section("Training", [_training_words(analysis)], tables=[_training_table(analysis)]),
         _Section(
             "Life cycle",
-            life_cycle_charts.texts(ledger),
+            life_cycle_charts.texts(inventory),
             [figure for name, figure in rest.items() if name.startswith(("ecal", "savings", "break-even"))],
-            [life_cycle_charts.shown_break_evens(ledger), life_cycle_charts.shown_life_cycles(ledger)],
+            [life_cycle_charts.payback_page_table(inventory), life_cycle_charts.life_cycle_page_table(inventory)],
         ),
         _Section("What was measured with what", tables=[_instrument_table(run, analysis)]),
     ]
@@ -264,7 +266,7 @@ def _size_table(analysis: Analysis) -> dict[str, Any]:
         )
     note = (
         "† fewer than 100 erroneous slots: says nothing about an error floor. Gaps in dB have paired bootstrap "
-        "intervals over blocks of slots; no seed-to-seed spread. "
+        "intervals over blocks of slots; no seed-to-seed repeatability. "
     )
     return table(head, rows, note, ["sizes.csv"])
 
@@ -359,12 +361,12 @@ def _clock_tables(run: Run) -> list[dict[str, Any]]:
     return [table(head, rows, note)]
 
 
-def _carbon_section(ledger: Ledger, emitted: pd.DataFrame, footing: Footing) -> _Section:
+def _carbon_section(inventory: LifeCycleInventory, emitted: pd.DataFrame, footing: Footing) -> _Section:
     text = (
         "Software Carbon Intensity of ISO/IEC 21031, ((E x I) + M) per R: energy of inference by the meter, the "
         f"intensity of {footing.site.intensity.place} in {footing.site.intensity.year} "
-        f"({footing.site.intensity.source}), and R one {footing.unit}, delivered at {ledger.sinr_db:g} dB SINR and "
-        f"interference share {ledger.share:g}."
+        f"({footing.site.intensity.source}), and R one {footing.unit}, delivered at {inventory.sinr_db:g} dB SINR and "
+        f"interference share {inventory.interference_fraction:g}."
     )
     rows = emitted[["receiver", "line"]].to_numpy().tolist()
     return _Section("Carbon", [text], tables=[table(["receiver", "SCI"], rows, files=["carbon.csv"])])

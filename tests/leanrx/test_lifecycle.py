@@ -1,4 +1,4 @@
-"""Life cycles of a run whose every figure is known: bills, sharing, goodput, break-evens, and runs without energy."""
+"""Life cycles of a run whose every figure is known: results, sharing, goodput, break-evens, and runs without energy."""
 
 import json
 import math
@@ -10,12 +10,19 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from energy.ecal import hop, transport_energy_j
+from energy.ecal import Outcome, hop, transport_energy_j
 from energy.metering.table import EnergyRow
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import Ecal as Settings
 from leanrx.experiment.sweep_config import Sweep
-from leanrx.life_cycle.inventory import METERED, RUNNING_TEACHER, TRAINING_TEACHER, Ledger, Repayment, slot_bits
+from leanrx.life_cycle.inventory import (
+    METERED,
+    RUN_TEACHER,
+    TRAIN_AND_RUN_TEACHER,
+    LifeCycleInventory,
+    Payback,
+    slot_bits,
+)
 from leanrx.report.life_cycle_json import life_cycle_json, write_life_cycle
 from leanrx.report.life_cycle_text import headline, notes, payback_phrase, sentences
 from leanrx_core.errors import UserError
@@ -156,10 +163,10 @@ def test_bits_of_a_slot() -> None:
 
 
 def test_the_split_of_a_student(run: Run) -> None:
-    bill = Ledger(run).bill(f"{SMALL}-kd", METER, inferences=10_000)
+    result = LifeCycleInventory(run).result(f"{SMALL}-kd", METER, inferences=10_000)
     passes_j = TRAINED * 10e-3
-    assert bill.kind == "measured"
-    assert bill.ecal.components_j == pytest.approx(
+    assert result.kind == "measured"
+    assert result.ecal.components_j == pytest.approx(
         {
             "collection": 0,
             "teacher": 1000,
@@ -171,13 +178,13 @@ def test_the_split_of_a_student(run: Run) -> None:
             "virtualisation": 0,
         }
     )
-    assert bill.ecal.bits == (2 * TRAINED + TEST + 10_000) * APPLICATION_BITS
-    assert bill.ecal.absolute_j == pytest.approx(1000 + 300 + TEST * 5e-3 + 50)
+    assert result.ecal.bits == (2 * TRAINED + TEST + 10_000) * APPLICATION_BITS
+    assert result.ecal.absolute_j == pytest.approx(1000 + 300 + TEST * 5e-3 + 50)
 
 
 def test_a_shared_teacher_costs_the_family_what_it_cost(run: Run) -> None:
-    ledger = Ledger(run, Settings(teacher="shared"))
-    students = [ledger.bill(n, METER).ecal for n in ledger.students]
+    inventory = LifeCycleInventory(run, Settings(teacher="shared"))
+    students = [inventory.result(n, METER).ecal for n in inventory.students]
     assert sum(e.components_j["teacher"] for e in students) == pytest.approx(1000)
     assert students[0].development_bits == (1.5 * TRAINED + TEST) * APPLICATION_BITS
 
@@ -208,8 +215,8 @@ def test_everyone_that_a_student_rests_on_is_on_its_bill_once(tmp_path: Path) ->
     }
     slot_j = {**dict.fromkeys(["LS", *training_j], 1e-3), "teacher-s1": 10e-3, "teacher-s2": 20e-3, assistant: 5e-3}
     run = recorded(Run(tmp_path / "chain", config), training_j, slot_j, dict.fromkeys(slot_j, 0.1))
-    ledger = Ledger(run)
-    charged = {name: ledger.bill(name, METER, "charged") for name in training_j}
+    inventory = LifeCycleInventory(run)
+    charged = {name: inventory.result(name, METER, "charged") for name in training_j}
     assert charged[ensemble].teachers_j == {"teacher-s1": 1000, "teacher-s2": 2000}
     assert charged[assistant].teachers_j == {"teacher-s1": 1000}
     assert charged[pupil].teachers_j == {"teacher-s1": 1000, assistant: 520}
@@ -225,104 +232,111 @@ def test_everyone_that_a_student_rests_on_is_on_its_bill_once(tmp_path: Path) ->
         told = sum(parts.get(part, 0.0) for part in ("teacher", "distillation", "training"))
         assert told == pytest.approx(energy_j + sum(charged[name].teachers_j.values()))
 
-    shared = {name: ledger.bill(name, METER, "shared").teachers_j for name in training_j}
+    shared = {name: inventory.result(name, METER, "shared").teachers_j for name in training_j}
     assert shared[pupil] == {"teacher-s1": pytest.approx(1000 / 4), assistant: 520}  # an assistant is no common teacher
     for teacher in ("teacher-s1", "teacher-s2"):
-        assert sum(bill.get(teacher, 0.0) for bill in shared.values()) == pytest.approx(training_j[teacher])
-    assert ledger.root(privileged) is None
-    assert ledger.root(pupil) == "teacher-s1"
+        assert sum(result.get(teacher, 0.0) for result in shared.values()) == pytest.approx(training_j[teacher])
+    assert inventory.trained_teacher(privileged) is None
+    assert inventory.trained_teacher(pupil) == "teacher-s1"
 
 
 def test_classical_receivers_and_twins_owe_the_teacher_nothing(run: Run) -> None:
-    ledger = Ledger(run)
+    inventory = LifeCycleInventory(run)
     for name in ("LS", f"{SMALL}-scratch", "teacher"):
-        assert not {"teacher", "distillation"} & set(ledger.bill(name, METER).ecal.components_j)
-    assert ledger.bill("LS", METER).ecal.development_j == pytest.approx(TEST * 1e-3)
-    assert ledger.roles["LS"] == "classical"
+        assert not {"teacher", "distillation"} & set(inventory.result(name, METER).ecal.components_j)
+    assert inventory.result("LS", METER).ecal.development_j == pytest.approx(TEST * 1e-3)
+    assert inventory.roles["LS"] == "classical"
 
 
 def test_estimates_stand_beside_the_meter_with_their_own_mark(run: Run) -> None:
-    ledger = Ledger(run)
-    assert ledger.sources == [METER, FORMULA]
-    metered, modelled = (ledger.bill("teacher", s) for s in ledger.sources)
+    inventory = LifeCycleInventory(run)
+    assert inventory.sources == [METER, FORMULA]
+    metered, modelled = (inventory.result("teacher", s) for s in inventory.sources)
     assert modelled.ecal.absolute_j == pytest.approx(0.1 * metered.ecal.absolute_j)
     assert (metered.kind, modelled.kind) == ("measured", "modelled")
 
 
 def test_hops_and_virtualisation(run: Run) -> None:
     settings = Settings(hops=1, development_hops=2, virtualisation=0.1, inferences=1000)
-    ecal = Ledger(run, settings).bill("teacher", METER).ecal
+    ecal = LifeCycleInventory(run, settings).result("teacher", METER).ecal
     generic = (hop("generic"),)
     assert ecal.components_j["collection"] == 2 * transport_energy_j((TRAINED + TEST) * APPLICATION_BITS, generic)
     assert ecal.components_j["inference_collection"] == transport_energy_j(1000 * APPLICATION_BITS, generic)
-    assert Ledger(run, settings).bill("teacher", METER).kind == "assumed"
+    assert LifeCycleInventory(run, settings).result("teacher", METER).kind == "assumed"
     assert ecal.absolute_j == pytest.approx(1.1 * (ecal.development_j + 1000 * ecal.inference_j_per_inference))
 
 
-def found(ledger: Ledger, student: str, against: str, per: str = "slot", source: str = METER, teacher: str = "charged"):
+def found(
+    inventory: LifeCycleInventory,
+    student: str,
+    against: str,
+    per: str = "slot",
+    source: str = METER,
+    teacher: str = "charged",
+):
     wanted = (student, against, per, source, teacher)
-    (one,) = [r for r in ledger.repayments() if (r.student, r.against, r.per, r.source, r.teacher) == wanted]
+    (one,) = [r for r in inventory.paybacks() if (r.student, r.against, r.per, r.source, r.teacher) == wanted]
     return one
 
 
 def test_break_even_against_the_teacher(run: Run) -> None:
-    ledger, student = Ledger(run), f"{SMALL}-kd"
-    running = found(ledger, student, RUNNING_TEACHER)
+    inventory, student = LifeCycleInventory(run), f"{SMALL}-kd"
+    running = found(inventory, student, RUN_TEACHER)
     assert running.slots == pytest.approx((1000 + 300 + TEST * 5e-3) / (10e-3 - 5e-3))
-    training = found(ledger, student, TRAINING_TEACHER)
+    training = found(inventory, student, TRAIN_AND_RUN_TEACHER)
     assert training.slots == pytest.approx((300 + TEST * (5e-3 - 10e-3)) / (10e-3 - 5e-3))
-    shared = found(ledger, student, RUNNING_TEACHER, teacher="shared")
+    shared = found(inventory, student, RUN_TEACHER, teacher="shared")
     assert shared.slots == pytest.approx((500 + 300 + TEST * 5e-3) / (10e-3 - 5e-3))
     assert running.low < running.slots < running.high
-    exact = found(ledger, student, RUNNING_TEACHER, source=FORMULA)
+    exact = found(inventory, student, RUN_TEACHER, source=FORMULA)
     assert exact.slots == pytest.approx(running.slots)
     assert exact.low == pytest.approx(exact.high)
 
 
 def test_break_even_for_equal_correct_bits(run: Run) -> None:
     """Work for B correct bits costs B / (1 - BER) bits' worth of slots on each side."""
-    ledger, student = Ledger(run), f"{SMALL}-kd"
-    assert (ledger.share, ledger.sinr_db) == (0, 10)
+    inventory, student = LifeCycleInventory(run), f"{SMALL}-kd"
+    assert (inventory.interference_fraction, inventory.sinr_db) == (0, 10)
     per_bit = {n: SLOT_J[n] / (BITS * (1 - BER[n])) for n in (student, "teacher")}
     bits = (1000 + 300 + TEST * 5e-3) / (per_bit["teacher"] - per_bit[student])
-    got = found(ledger, student, RUNNING_TEACHER, "correct bit")
+    got = found(inventory, student, RUN_TEACHER, "correct bit")
     assert got.slots == pytest.approx(bits / (BITS * (1 - BER[student])), rel=1e-4)  # errors are whole numbers
-    (row,) = [r for r in ledger.correct_bit_rows() if (r["receiver"], r["sinr_db"]) == (student, 10)]
+    (row,) = [r for r in inventory.correct_bit_rows() if (r["receiver"], r["sinr_db"]) == (student, 10)]
     assert row["sources"][METER]["inference_j_per_correct_bit"] == pytest.approx(per_bit[student], rel=1e-4)
     assert row["sources"][METER]["inference_j_per_bit_of_correct_slots"] == pytest.approx(SLOT_J[student] / (BITS / 4))
 
 
 def test_a_twin_is_repaid_by_fewer_errors_alone(run: Run) -> None:
-    ledger = Ledger(run)
-    assert found(ledger, f"{SMALL}-kd", f"{SMALL}-scratch").outcome == "never repaid"
-    better = found(ledger, f"{SMALL}-kd", f"{SMALL}-scratch", "correct bit")
+    inventory = LifeCycleInventory(run)
+    assert found(inventory, f"{SMALL}-kd", f"{SMALL}-scratch").outcome is Outcome.NEVER
+    better = found(inventory, f"{SMALL}-kd", f"{SMALL}-scratch", "correct bit")
     saved = 5e-3 / (BITS * 0.86) - 5e-3 / (BITS * 0.88)
     extra = 1000 + 300 - 200 + TEST * (5e-3 - 5.1e-3)
     assert better.slots == pytest.approx(extra / saved / (BITS * 0.88), rel=1e-3)
-    assert found(ledger, f"{TINY}-kd", f"{TINY}-scratch", "correct bit").outcome == "never repaid"
+    assert found(inventory, f"{TINY}-kd", f"{TINY}-scratch", "correct bit").outcome is Outcome.NEVER
 
 
 def test_the_spread_is_that_of_equal_nets(run: Run) -> None:
-    ledger = Ledger(run)
+    inventory = LifeCycleInventory(run)
     differences = [math.log(5.0 / 5.1), math.log(3 / 2.9)]
-    assert ledger.spread.degrees == 2
-    assert ledger.spread.relative_sd == pytest.approx(math.sqrt(sum(d * d / 2 for d in differences) / 2))
-    assert ledger.spread.coverage == pytest.approx(stats.t.ppf(0.975, 2))
+    assert inventory.repeatability.degrees == 2
+    assert inventory.repeatability.relative_sd == pytest.approx(math.sqrt(sum(d * d / 2 for d in differences) / 2))
+    assert inventory.repeatability.coverage == pytest.approx(stats.t.ppf(0.975, 2))
 
 
 def test_never_against_what_costs_less_per_slot(run: Run) -> None:
-    ledger = Ledger(run)
-    never = found(ledger, f"{SMALL}-kd", "LS")
-    assert (never.slots, never.low, never.high, never.outcome) == (None, None, None, "never repaid")
-    text = headline(ledger)
+    inventory = LifeCycleInventory(run)
+    never = found(inventory, f"{SMALL}-kd", "LS")
+    assert (never.slots, never.low, never.high, never.outcome) == (None, None, None, Outcome.NEVER)
+    text = headline(inventory)
     assert f"Against running the teacher, {TINY}-kd pays back" in text
     assert "It never pays back against deeprx-w0.015625-d3-scratch, LS, because they use no more energy" in text
     assert "its BER is 0.3, and the teacher's is 0.1" in text
     slots = (1000 + 250 + TEST * 3e-3) / 7e-3
     assert f"after {slots * 0.5e-3:.3g} s of continuous traffic" in text  # a slot at 30 kHz lasts half a millisecond
-    lines = sentences(ledger)
+    lines = sentences(inventory)
     assert lines[0] == text
-    assert f"{SMALL}-kd against LS: {payback_phrase(never, ledger.slot_s)}." in lines
+    assert f"{SMALL}-kd against LS: {payback_phrase(never, inventory.slot_s)}." in lines
 
 
 @pytest.mark.parametrize(
@@ -330,32 +344,32 @@ def test_never_against_what_costs_less_per_slot(run: Run) -> None:
     [
         ({}, "pays back after 12,300 slots, 6.17 s of traffic (95 %: 9,000 to 20,000)"),
         (
-            {"sure": None, "low": None, "high": None},
+            {"significant": None, "low": None, "high": None},
             "pays back after 12,300 slots, 6.17 s of traffic (uncertainty unknown)",
         ),
         (
-            {"sure": False, "high": None},
+            {"significant": False, "high": None},
             "pays back after 12,300 slots, 6.17 s of traffic, but the saving is within the uncertainty; "
             "no payback before 9,000 slots",
         ),
         (
-            {"slots": 0.0, "low": 0.0, "high": 0.0, "outcome": "cheaper from the first"},
+            {"slots": 0.0, "low": 0.0, "high": 0.0, "outcome": Outcome.IMMEDIATE},
             "uses less energy from the first slot",
         ),
-        ({"slots": None, "low": None, "high": None, "outcome": "never repaid"}, "never pays back"),
+        ({"slots": None, "low": None, "high": None, "outcome": Outcome.NEVER}, "never pays back"),
         (
-            {"slots": None, "high": None, "outcome": "never repaid", "sure": False},
+            {"slots": None, "high": None, "outcome": Outcome.NEVER, "significant": False},
             "never pays back, but the saving is within the uncertainty; no payback before 9,000 slots",
         ),
     ],
 )
 def test_payback_phrases(change: dict[str, Any], phrase: str) -> None:
-    payback = Repayment("a", METER, "measured", "charged", "b", "slot", 12345.0, 9e3, 2e4, "repaid", True)
+    payback = Payback("a", METER, "measured", "charged", "b", "slot", 12345.0, 9e3, 2e4, Outcome.PAYBACK, True)
     assert payback_phrase(replace(payback, **change), 0.5e-3) == phrase
 
 
 def test_notes_tell_convention_network_allocation_and_uncertainty(run: Run) -> None:
-    text = " ".join(notes(Ledger(run, Settings(hops=2, teacher="shared"))))
+    text = " ".join(notes(LifeCycleInventory(run, Settings(hops=2, teacher="shared"))))
     assert "overhead bits truncated, radio energy all-layers" in text
     assert "Slots in service cross 2 generic network hops. Training and test slots cross no network." in text
     assert "The students of one teacher split its training energy equally." in text
@@ -365,10 +379,10 @@ def test_notes_tell_convention_network_allocation_and_uncertainty(run: Run) -> N
 def test_the_file_says_all_of_it(run: Run) -> None:
     written = json.loads(json.dumps(life_cycle_json(write_life_cycle(run)), allow_nan=False))
     assert written == json.loads(run.ecal_path.read_text())
-    bill = written["life_cycle"][f"{SMALL}-kd"][METER]
+    result = written["life_cycle"][f"{SMALL}-kd"][METER]
     for key in ("ecal_j_per_bit", "absolute_j", "development_j", "inference_j_per_inference", "components_j", "bits"):
-        assert key in bill
-    assert sum(bill["components_j"].values()) == pytest.approx(bill["absolute_j"])
+        assert key in result
+    assert sum(result["components_j"].values()) == pytest.approx(result["absolute_j"])
     assert any("no network" in n for n in written["notes"])
 
 
@@ -383,24 +397,24 @@ def drop(run: Run, **where: str) -> None:
 def test_runs_without_energy_are_refused(run: Run) -> None:
     drop(run, receiver=f"{SMALL}-kd", phase="training")
     with pytest.raises(UserError, match=f"{SMALL}-kd was trained without a meter"):
-        Ledger(run)
+        LifeCycleInventory(run)
     drop(run, receiver=f"{TINY}-scratch", phase="inference")
     drop(run, receiver=f"{SMALL}-kd")
     with pytest.raises(UserError, match=f"no energy of inference of {SMALL}-kd.*run: leanrx energy"):
-        Ledger(run)
+        LifeCycleInventory(run)
     run.energy_path.unlink()
     with pytest.raises(UserError, match="run: leanrx energy"):
-        Ledger(run)
+        LifeCycleInventory(run)
 
 
 def test_a_run_that_was_not_evaluated_is_refused(run: Run) -> None:
     counts = run.counts()
     write_atomic(run.ber_path, counts[counts["receiver"] != "teacher"].to_parquet())
     with pytest.raises(UserError, match="no counts of teacher; run: leanrx evaluate"):
-        Ledger(run)
+        LifeCycleInventory(run)
     run.ber_path.unlink()
     with pytest.raises(UserError, match="run: leanrx evaluate"):
-        Ledger(run)
+        LifeCycleInventory(run)
 
 
 def test_energy_of_other_weights_is_refused(run: Run) -> None:
@@ -408,4 +422,4 @@ def test_energy_of_other_weights_is_refused(run: Run) -> None:
     table.loc[table["receiver"] == "teacher", "digest"] = "old"
     write_atomic(run.energy_path, table.to_parquet())
     with pytest.raises(UserError, match="no energy of inference of teacher as it is now"):
-        Ledger(run)
+        LifeCycleInventory(run)

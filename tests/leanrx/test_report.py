@@ -88,7 +88,7 @@ def test_emissions_of_coded_slots_by_hand() -> None:
             "correct_bits_per_slot": [190.0, 100.0],
         }
     )
-    ledger = SimpleNamespace(goodput=goodput, interference_fraction=0.0, share=0.0, sinr_db=10.0)
+    inventory = SimpleNamespace(goodput=goodput, interference_fraction=0.0, share=0.0, sinr_db=10.0)
     energy = pd.DataFrame(
         {
             "receiver": ["good", "deaf"],
@@ -100,7 +100,7 @@ def test_emissions_of_coded_slots_by_hand() -> None:
     )
     site = Site(intensity=CarbonIntensity(name="half", place="x", year=2020, g_per_kwh=500, source="made up"), pue=2)
     for unit, per_slot in (("slot", 1.0), ("decoded bit", 80.0), ("correct transport block", 0.8)):
-        found = emissions(ledger, energy, Footing(site, unit))  # type: ignore[arg-type]
+        found = emissions(inventory, energy, Footing(site, unit))  # type: ignore[arg-type]
         good = found["good"]
         assert good is not None
         assert good.g_per_unit == pytest.approx(1e-3 / per_slot)

@@ -17,7 +17,7 @@ from energy.metering.table import EnergyRow
 from leanrx.experiment.plan import Plan, ReceiverRecord, build_plan
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import Sweep
-from leanrx.life_cycle.inventory import METERED, Ledger
+from leanrx.life_cycle.inventory import METERED, LifeCycleInventory
 from leanrx.report import figures, life_cycle_charts, sweep_figures, text
 from leanrx.report.analysis import Analysis, analyse
 from leanrx.report.charts import Curve, Figure, HeatMap, to_plotly
@@ -313,7 +313,7 @@ def test_sentences_of_gains(analysis: Analysis) -> None:
 
 
 def test_what_training_costs_and_saves(run: Run, analysis: Analysis) -> None:
-    table = life_cycle_charts.savings_table(Ledger(run)).set_index(["variant", "source"])
+    table = life_cycle_charts.savings_table(LifeCycleInventory(run)).set_index(["variant", "source"])
     name = way(HYBRID, LARGE, 1, 0.5)
     row = table.loc[name, METERED]
     sizes = analysis.sizes.set_index("receiver")["energy_j_per_slot"]
