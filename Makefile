@@ -1,12 +1,13 @@
-# make demo   install into .venv and run the main job at desk size
+# make demo   install into .venv and run the quick start
 # make test   install into .venv and pass the tests
 # make check  lint, format and types
+# make docs   build the documentation site in site/
 PYTHON ?= python3
 CONFIG ?= configs/quickstart.yaml
 RUNS ?= runs
 BIN := .venv/bin
 
-.PHONY: demo test slow check clean
+.PHONY: demo test slow check docs clean
 
 demo: .venv.stamp
 	$(BIN)/leanrx sweep $(CONFIG) --runs $(RUNS)
@@ -24,6 +25,10 @@ check: .venv.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: .venv.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
 # constraints.txt holds versions that are known to work together.
 .venv.stamp: pyproject.toml constraints.txt
 	@echo "installing into .venv: about 2 GB, some minutes"
@@ -32,4 +37,4 @@ check: .venv.stamp
 	touch .venv.stamp
 
 clean:
-	rm -rf .venv .venv.stamp
+	rm -rf .venv .venv.stamp site

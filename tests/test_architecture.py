@@ -106,4 +106,5 @@ def test_the_wheel_holds_the_packages_and_their_data_alone(tmp_path) -> None:
         assert data in names
     shipped = [p.relative_to(ROOT) for p in (ROOT / "receivers" / "zoo").glob("*/*") if p.parent.name[0] not in "_."]
     assert {str(p) for p in shipped} <= set(names)
+    assert {f"{package}/py.typed" for package in BELOW} <= set(names)
     assert any(n.endswith("licenses/LICENSE") for n in names)
