@@ -170,13 +170,13 @@ class _Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = self.job.training.learning_rate_at(self.step)
         with full_precision(), self._autocast:
-            asked = {"early": True} if self._early_weight else {}
+            asked = {"intermediate": True} if self._early_weight else {}
             out = self._forward(features.contiguous(memory_format=self.net.memory_format), **asked)
-        llrs, *early = (x.float() for x in (out if asked else [out]))
+        llrs, *intermediate = (x.float() for x in (out if asked else [out]))
         progress = self.step / self.job.training.steps
         loss = self._objective(llrs, slots, [teacher_outputs[name] for name in self.teacher_names], progress)
-        if early:
-            loss = loss + self._early_weight * sum(bit_loss(x, slots) for x in early) / len(early)
+        if intermediate:
+            loss = loss + self._early_weight * sum(bit_loss(x, slots) for x in intermediate) / len(intermediate)
         self._optimizer.zero_grad()
         with full_precision():
             (weight * loss).backward()

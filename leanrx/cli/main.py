@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from leanrx.cli.console import ConsoleWatcher
     from leanrx.experiment.run import Run
     from receivers.evaluation.monte_carlo import Shard
-    from receivers.export import Int8
+    from receivers.export import Int8Comparison
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -549,7 +549,7 @@ def export(
         _print_int8(quantised)
 
 
-def _print_int8(found: Int8) -> None:
+def _print_int8(found: Int8Comparison) -> None:
     print(f"int8: {found.path}, not equal: bit errors of both files on the same slots")
     sides = {
         name: rows.set_index(["interference_fraction", "sinr_db"]) for name, rows in found.rates.groupby("receiver")

@@ -21,8 +21,8 @@ from leanrx.experiment.sweep_config import Sweep
 from leanrx_core.errors import UserError
 from receivers.base import Receiver
 from receivers.classical import GENIE_AIDED, classical_receivers
-from receivers.evaluation.merge import merge as merge_counts
-from receivers.evaluation.monte_carlo import WHOLE, PointState, Shard, count_errors, out_of_range
+from receivers.evaluation.merge import merge_counts
+from receivers.evaluation.monte_carlo import ALL_BLOCKS, PointState, Shard, count_errors, sinr_range_warnings
 from receivers.evaluation.stopping import Evaluation
 from receivers.neural.registry import build
 from receivers.neural.weights import Card, NeuralReceiver, save
@@ -215,10 +215,10 @@ def evaluate(
     device = run.config.torch_device()
     receivers = all_receivers(run, device)
     path = run.shard_path(shard) if shard else run.ber_path
-    for warning in out_of_range(receivers, evaluation):
+    for warning in sinr_range_warnings(receivers, evaluation):
         watcher.warn(warning)
     stream = _test_stream(run, evaluation, device)
-    states = count_errors(receivers, stream, evaluation, path, workers, shard or WHOLE)
+    states = count_errors(receivers, stream, evaluation, path, workers, shard or ALL_BLOCKS)
     watcher.counting(states, [r.name for r in receivers])
     return path
 

@@ -212,7 +212,7 @@ def _sizes(
             "ber_at_highest_sinr": floor["ber"],
             "ber_at_highest_sinr_low": floor["ber_low"],
             "ber_at_highest_sinr_high": floor["ber_high"],
-            "highest_sinr_firm": floor["firm"],
+            "highest_sinr_reliable": floor["reliable"],
             "sinr_db_at_target": float(sinr_at_ber(points, errors, bits, target)),
         }
         twin, teacher = run.plan.scratch_of(name), run.plan.reference_teacher(name)

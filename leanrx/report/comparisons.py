@@ -35,7 +35,7 @@ def variants(sizes: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     Returns:
         columns ``variant, role, receiver, family, way, rest, teacher, kind``, numeric settings of the distillation,
         ``seeds, parameters, macs_per_slot, energy_j_per_slot, energy_kind, ber, ber_low, ber_high,
-        ber_at_highest_sinr, ber_at_highest_sinr_low, ber_at_highest_sinr_high, highest_sinr_firm, best, on_front``.
+        ber_at_highest_sinr, ber_at_highest_sinr_low, ber_at_highest_sinr_high, highest_sinr_reliable, best, on_front``.
         ``receiver`` is the spec string; ``way`` what tells a way to distil from others, and ``rest`` that without
         temperature and alpha; ``kind`` says what taught: ``teacher`` (one trained one), ``bound``, or
         ``other``. BERs are means over seeds, and their ends the outermost of the seeds' intervals. ``best`` marks the
@@ -57,7 +57,7 @@ def variants(sizes: pd.DataFrame, plan: Plan) -> pd.DataFrame:
         for ber in ("ber", "ber_at_highest_sinr"):
             row |= {ber: group[ber].mean(), f"{ber}_low": group[f"{ber}_low"].min()}
             row[f"{ber}_high"] = group[f"{ber}_high"].max()
-        row["highest_sinr_firm"] = group["highest_sinr_firm"].all()
+        row["highest_sinr_reliable"] = group["highest_sinr_reliable"].all()
         rows.append(row)
     found = pd.DataFrame(rows)
     students = found[found["role"] == "student"]

@@ -258,7 +258,7 @@ def _size_table(analysis: Analysis) -> dict[str, Any]:
                 number(1e6 * row.energy_j_per_data_bit, "{:.3g}"),
                 interval(row.ber, row.ber_low, row.ber_high, "{:.2e}"),
                 interval(row.ber_at_highest_sinr, row.ber_at_highest_sinr_low, row.ber_at_highest_sinr_high, "{:.2e}")
-                + ("" if row.highest_sinr_firm else " †"),
+                + ("" if row.highest_sinr_reliable else " †"),
                 number(row.sinr_db_at_target, "{:.1f}", "not reached"),
                 interval(row.loss_to_teacher_db, row.loss_to_teacher_db_low, row.loss_to_teacher_db_high, "{:+.2f}"),
                 interval(row.gain_over_twin_db, row.gain_over_twin_db_low, row.gain_over_twin_db_high, "{:+.2f}"),

@@ -79,7 +79,7 @@ def firm(analysis: Analysis, variant: str) -> bool:
     both = analysis.variants.set_index("variant")
     spec = both.loc[variant, "receiver"]
     twins = both[(both["role"] == "scratch") & (both["receiver"] == spec)]
-    return bool(both.loc[variant, "highest_sinr_firm"] and twins["highest_sinr_firm"].all())
+    return bool(both.loc[variant, "highest_sinr_reliable"] and twins["highest_sinr_reliable"].all())
 
 
 def _luck(analysis: Analysis) -> str:

@@ -15,7 +15,7 @@ from receivers.classical.baselines import (
     formula_count,
 )
 from receivers.classical.channel_estimation import Covariance, LmmseEstimator, ls_estimate, robust_estimator
-from receivers.classical.combining import combine, combine_rejecting, residual_covariance, whiten
+from receivers.classical.combining import mmse_irc_combine, mrc, residual_covariance, whiten_with_genie_csi
 from receivers.classical.demapping import Demapper, demap
 
 __all__ = [
@@ -29,12 +29,12 @@ __all__ = [
     "PerfectCsiIrcReceiver",
     "PerfectCsiReceiver",
     "classical_receivers",
-    "combine",
-    "combine_rejecting",
     "demap",
     "formula_count",
     "ls_estimate",
+    "mmse_irc_combine",
+    "mrc",
     "residual_covariance",
     "robust_estimator",
-    "whiten",
+    "whiten_with_genie_csi",
 ]

@@ -14,14 +14,14 @@ from leanrx_core.errors import UserError
 from receivers.base import FormulaCount, Receiver
 from receivers.classical.channel_estimation import Covariance, lmmse_estimate_macs, ls_estimate, ls_estimate_macs
 from receivers.classical.combining import (
-    combine,
-    combine_rejecting,
+    debias_covariance,
     genie_whitening_macs,
+    mmse_irc_combine,
     mmse_irc_macs,
+    mrc,
     mrc_macs,
     residual_covariance,
-    unbiased,
-    whiten,
+    whiten_with_genie_csi,
 )
 from receivers.classical.demapping import Demapper, demap, demap_elements, demap_macs
 from receivers.classical.slot_sizes import SlotSizes
@@ -73,7 +73,7 @@ class LsReceiver(ClassicalReceiver):
         super().__init__("ls/2", demapper)
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
-        return combine(slots.y, ls_estimate(slots), _unwanted_var(slots))
+        return mrc(slots.y, ls_estimate(slots), _unwanted_var(slots))
 
     @staticmethod
     def symbol_macs(sizes: SlotSizes) -> float:
@@ -97,7 +97,7 @@ class LmmseReceiver(ClassicalReceiver):
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
         h, error_var = _test_covariance(self._scenario, self._device).estimate(slots)
-        return combine(slots.y, h, _unwanted_var(slots) + error_var[:, 0])
+        return mrc(slots.y, h, _unwanted_var(slots) + error_var[:, 0])
 
     @staticmethod
     def symbol_macs(sizes: SlotSizes) -> float:
@@ -120,10 +120,10 @@ class LmmseIrcReceiver(ClassicalReceiver):
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
         estimator = _test_covariance(self._scenario, self._device)
         h, error = estimator.estimate(slots)
-        parts = estimator.split_error(slots, error)
-        covariance = unbiased(residual_covariance(slots, h), parts)
+        parts = estimator.error_decomposition(slots, error)
+        covariance = debias_covariance(residual_covariance(slots, h), parts)
         more = (1 + parts.gain)[..., None]  # at a data RE: (1 + gain) C + own I
-        z, error_var = combine_rejecting(slots.y, h, covariance, parts.own[..., None] / more)
+        z, error_var = mmse_irc_combine(slots.y, h, covariance, parts.own[..., None] / more)
         return z, error_var * more
 
     @staticmethod
@@ -140,7 +140,7 @@ class PerfectCsiReceiver(ClassicalReceiver):
         super().__init__("perfect-csi/1", demapper)
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
-        return combine(slots.y, slots.h, _unwanted_var(slots))
+        return mrc(slots.y, slots.h, _unwanted_var(slots))
 
     @staticmethod
     def symbol_macs(sizes: SlotSizes) -> float:
@@ -160,7 +160,7 @@ class PerfectCsiIrcReceiver(ClassicalReceiver):
         super().__init__("perfect-csi-irc/1", demapper)
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
-        return combine(*whiten(slots), slots.noise_var[:, None, None])
+        return mrc(*whiten_with_genie_csi(slots), slots.noise_var[:, None, None])
 
     @staticmethod
     def symbol_macs(sizes: SlotSizes) -> float:

@@ -113,8 +113,8 @@ class LmmseEstimator:
             error[group.chosen] = (prior - explained)[:, None, :, None].clamp_min(0)
         return h, error
 
-    def split_error(self, slots: Slots, error: torch.Tensor) -> ErrorParts:
-        """How much of the noise the estimate lets through, and what it adds of its own; see :class:`ErrorParts`.
+    def error_decomposition(self, slots: Slots, error: torch.Tensor) -> ErrorDecomposition:
+        """How much of the noise the estimate lets through, and what it adds of its own; see :class:`ErrorDecomposition`.
 
         Args:
             slots: received slots.
@@ -136,10 +136,10 @@ class LmmseEstimator:
             left = (inverse * (unwanted / power)[:, None, None]).square()
             residual_gain[group.chosen] = left.mean((1, 2))
             residual_own[group.chosen] = (left * values).mean((1, 2)) * power
-        return ErrorParts(gain, own.clamp_min(0), residual_gain, residual_own)
+        return ErrorDecomposition(gain, own.clamp_min(0), residual_gain, residual_own)
 
 
-class ErrorParts(NamedTuple):
+class ErrorDecomposition(NamedTuple):
     """The error of an LMMSE channel estimate, split by where it comes from. C is the covariance of noise and
     interference across antennas.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from channels import Slots
-from receivers.classical.channel_estimation import ErrorParts
+from receivers.classical.channel_estimation import ErrorDecomposition
 from receivers.classical.pilot_groups import pilot_groups
 from receivers.classical.slot_sizes import SlotSizes
 
@@ -47,36 +47,36 @@ def residual_covariance(slots: Slots, h: torch.Tensor) -> torch.Tensor:
     return (1 - shrinkage) * sample + shrinkage * white
 
 
-def unbiased(sample: torch.Tensor, parts: ErrorParts) -> torch.Tensor:
+def debias_covariance(sample: torch.Tensor, parts: ErrorDecomposition) -> torch.Tensor:
     """Covariance of noise and interference from that of the residuals, which the channel estimate has taken part of.
 
-    Each eigenvalue is corrected for what :class:`ErrorParts` says of the residuals, and never made smaller.
+    Each eigenvalue is corrected for what :class:`ErrorDecomposition` says of the residuals, and never made smaller.
     """
-    values, vectors = _unbiased(sample, parts)
+    values, vectors = _debiased_eigenvalues(sample, parts)
     return _assemble(values, vectors)
 
 
-def whitener(sample: torch.Tensor, parts: ErrorParts, var: torch.Tensor) -> torch.Tensor:
-    """``sqrt(var) C^-1/2`` with the C of :func:`unbiased`: turns noise and interference into white noise of power var.
+def whitening_matrix(sample: torch.Tensor, parts: ErrorDecomposition, var: torch.Tensor) -> torch.Tensor:
+    """``sqrt(var) C^-1/2`` with the C of :func:`debias_covariance`: turns noise and interference into white noise of power var.
 
     Args:
-        sample, parts: as those of :func:`unbiased`.
+        sample, parts: as those of :func:`debias_covariance`.
         var: float32 ``(B,)``.
 
     Returns:
         complex64 ``(B, num_prb, R, R)``.
     """
-    values, vectors = _unbiased(sample, parts)
+    values, vectors = _debiased_eigenvalues(sample, parts)
     return _assemble((var[:, None, None] / values.clamp_min(1e-6)).sqrt(), vectors)
 
 
-def across_antennas(weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def apply_per_prb(weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """A matrix per resource block, complex64 ``(B, num_prb, R, R)``, times a grid, complex64 ``(B, R, S, F)``."""
     blocks = x.unflatten(-1, (-1, SUBCARRIERS_PER_ESTIMATE))
     return torch.einsum("bprq,bqspk->brspk", weights, blocks).flatten(-2)
 
 
-def _unbiased(sample: torch.Tensor, parts: ErrorParts) -> tuple[torch.Tensor, torch.Tensor]:
+def _debiased_eigenvalues(sample: torch.Tensor, parts: ErrorDecomposition) -> tuple[torch.Tensor, torch.Tensor]:
     values, vectors = torch.linalg.eigh(sample)
     own, gain = parts.residual_own[:, None, None], parts.residual_gain[:, None, None]
     return torch.maximum((values - own) / gain, values), vectors
@@ -86,7 +86,7 @@ def _assemble(values: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
     return (vectors * values[..., None, :].to(vectors.dtype)) @ vectors.mH
 
 
-def combine_rejecting(
+def mmse_irc_combine(
     y: torch.Tensor, h: torch.Tensor, covariance: torch.Tensor, extra_var: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """LMMSE combining in coloured noise, scaled to be unbiased: ``z = h^H C^-1 y / (h^H C^-1 h)``.
@@ -108,7 +108,7 @@ def combine_rejecting(
     return ((weights * y).sum(1) / gain).flatten(-2), (1 / gain).flatten(-2)
 
 
-def whiten(slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
+def whiten_with_genie_csi(slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
     """Received grid and wanted channel after a filter across antennas that turns the interference into white noise.
 
     With the true channels g of the interferers, noise and interference of an RE have covariance
@@ -129,7 +129,7 @@ def whiten(slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
     return y, h
 
 
-def combine(y: torch.Tensor, h: torch.Tensor, var: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def mrc(y: torch.Tensor, h: torch.Tensor, var: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """LMMSE combining of the antennas for one layer in white noise, scaled to be unbiased.
 
     For one transmitted layer the LMMSE equaliser is maximum-ratio combining up to a real factor; with that factor
@@ -147,7 +147,7 @@ def combine(y: torch.Tensor, h: torch.Tensor, var: torch.Tensor) -> tuple[torch.
 
 
 def mrc_macs(sizes: SlotSizes) -> float:
-    """Complex MACs of :func:`combine`: ``1.5 R`` per data RE (product and squared magnitude)."""
+    """Complex MACs of :func:`mrc`: ``1.5 R`` per data RE (product and squared magnitude)."""
     return 1.5 * sizes.antennas * sizes.data_res
 
 
@@ -168,7 +168,7 @@ def mmse_irc_macs(sizes: SlotSizes) -> float:
 
 
 def genie_whitening_macs(sizes: SlotSizes) -> float:
-    """Complex MACs of :func:`whiten` with one interferer, ``4.5 R`` per data RE.
+    """Complex MACs of :func:`whiten_with_genie_csi` with one interferer, ``4.5 R`` per data RE.
 
     These are a squared magnitude, two products and two updates.
     """

@@ -15,7 +15,7 @@ from receivers.evaluation.error_counts import BlockCount, count_block
 from receivers.evaluation.ldpc import TransportBlocks
 
 
-class Counter:
+class BlockCounter:
     """Counts blocks of one stream: the same counts in any process of a device, whatever was counted before.
 
     Args:
@@ -34,7 +34,7 @@ class Counter:
             "code_rate": code_rate or 0.0,
         }
 
-    def serves(self, row: BlockCount) -> bool:
+    def matches(self, row: BlockCount) -> bool:
         """Whether this counter would count the same (a receiver that it has not is taken on trust)."""
         receiver = self._receivers.get(row.receiver)
         same_code = row.code_rate == self._code_rate or self._code_rate is None

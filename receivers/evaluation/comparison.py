@@ -18,7 +18,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from receivers.evaluation.required_sinr import Array, Estimate, beside, jackknife, needed_without, sinr_at_ber, tabulate
+from receivers.evaluation.required_sinr import (
+    Array,
+    Estimate,
+    beside,
+    jackknife,
+    jackknife_replicates,
+    sinr_at_ber,
+    tabulate,
+)
 
 Pairs = Sequence[tuple[str, str]]
 """Names of two receivers, for each seed."""
@@ -68,7 +76,7 @@ def mean_gap_db(counts: pd.DataFrame, pairs: Pairs, target: float, level: float 
         never = errors[:, 0, :, -1].sum(1) > target * bits[:, 0, :, -1].sum(1)
         bound = float(np.where(never, points[-1] - needed[:, 1], gaps).mean())
         return Comparison(np.nan, np.nan, np.nan, bound, tuple(gaps.tolist()))
-    without = needed_without(points, errors, bits, target)
+    without = jackknife_replicates(points, errors, bits, target)
     has = bits[0, 0][:, beside(points, needed)] > 0
     low, high = _over_both(gaps, without[:, 0] - without[:, 1], has).interval(level)
     return Comparison(float(gaps.mean()), low, high, np.nan, tuple(gaps.tolist()))

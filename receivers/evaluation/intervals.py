@@ -6,7 +6,7 @@ import math
 
 from scipy import stats
 
-ENOUGH_TO_BE_EQUAL = 30
+MIN_SLOTS_DEGENERATE = 30
 """Slots with equal BERs from which on that is taken for a property of the receiver and not for luck."""
 
 
@@ -40,7 +40,7 @@ def slot_clustered(
         level: confidence level.
     """
     tail = (1 - level) / 2 if slot_errors else 1 - level
-    if slot_errors < 2 or (squares <= 0 and slots < ENOUGH_TO_BE_EQUAL):
+    if slot_errors < 2 or (squares <= 0 and slots < MIN_SLOTS_DEGENERATE):
         erring = float(stats.beta.ppf(1 - tail, slot_errors + 1, slots - slot_errors)) if slot_errors < slots else 1.0
         return 0.0, 0.5 * erring
     rate = bit_errors / bits

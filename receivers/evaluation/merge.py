@@ -12,10 +12,10 @@ from receivers.evaluation.block_counter import stream_digest
 from receivers.evaluation.error_counts import BlockCount
 from receivers.evaluation.monte_carlo import _points
 from receivers.evaluation.stopping import Evaluation
-from receivers.evaluation.store import Ledger, read_table
+from receivers.evaluation.store import CountStore, read_table
 
 
-def merge(
+def merge_counts(
     receivers: Sequence[Receiver], stream: Stream, evaluation: Evaluation, path: str | Path, parts: Sequence[Path]
 ) -> list[tuple[float, float]]:
     """Join tables of shards into the table that one process would have counted.
@@ -45,7 +45,7 @@ def merge(
         for row in rows:
             _check_part(part, row, digests, stream_id, device, evaluation)
 
-    def serves(row: BlockCount) -> bool:
+    def matches(row: BlockCount) -> bool:
         if row.stream == stream_id and row.device != device:
             raise UserError(
                 f"{path}: counted on {row.device}, the parts on {device}, where slots differ; delete one of them"
@@ -56,7 +56,7 @@ def merge(
             and (evaluation.code_rate in (None, row.code_rate))
         )
 
-    ledger = Ledger(path, serves)
+    ledger = CountStore(path, matches)
     for part, rows in tables.items():
         for row in rows:
             known = ledger.get(row.key)

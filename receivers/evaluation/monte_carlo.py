@@ -23,10 +23,10 @@ from typing import Self
 from channels import Stream
 from leanrx_core.errors import UserError
 from receivers.base import Receiver
-from receivers.evaluation.block_counter import Counter
+from receivers.evaluation.block_counter import BlockCounter
 from receivers.evaluation.error_counts import Counts
 from receivers.evaluation.stopping import Evaluation
-from receivers.evaluation.store import Ledger
+from receivers.evaluation.store import CountStore
 from receivers.evaluation.workers import Task, crew
 
 
@@ -50,7 +50,7 @@ class Shard:
         return cls(int(match[1]), int(match[2]))
 
 
-WHOLE = Shard()
+ALL_BLOCKS = Shard()
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class _Point:
     in_flight: set[int] = field(default_factory=set)
     stopped: str = ""
 
-    def advance(self, ledger: Ledger, evaluation: Evaluation) -> Iterator[PointState]:
+    def advance(self, ledger: CountStore, evaluation: Evaluation) -> Iterator[PointState]:
         """Read blocks as far as they are counted, and see after each whether that is enough."""
         while not self.stopped:
             keys = [(name, self.interference_fraction, self.sinr_db, self.numbers[self.read]) for name in self.counts]
@@ -94,7 +94,7 @@ class _Point:
                 self.stopped = "most slots"
             yield PointState(self.interference_fraction, self.sinr_db, self.counts, self.stopped)
 
-    def next_task(self, ledger: Ledger) -> Task | None:
+    def next_task(self, ledger: CountStore) -> Task | None:
         """The first block that nobody has counted or counts; none if there is no such block."""
         for number in self.numbers[self.read :]:
             if number not in self.in_flight:
@@ -110,7 +110,7 @@ class _Point:
         return self.numbers[self.read - 1] + 1 if self.read else 0
 
 
-def _points(names: Sequence[str], evaluation: Evaluation, block_slots: int, shard: Shard = WHOLE) -> list[_Point]:
+def _points(names: Sequence[str], evaluation: Evaluation, block_slots: int, shard: Shard = ALL_BLOCKS) -> list[_Point]:
     numbers = range(shard.index - 1, evaluation.max_slots // block_slots, shard.count)
     if not numbers:
         raise UserError(
@@ -130,7 +130,7 @@ def count_errors(
     evaluation: Evaluation,
     path: str | Path,
     workers: int = 1,
-    shard: Shard = WHOLE,
+    shard: Shard = ALL_BLOCKS,
 ) -> Iterator[PointState]:
     """Count all receivers on the same slots of every test point; yield the state of a point after each block.
 
@@ -153,10 +153,10 @@ def count_errors(
         raise UserError(f"receivers: names must differ, given {', '.join(names)}")
     if workers < 1:
         raise UserError(f"workers: {workers} is too few; give 1 or more")
-    counter = Counter(receivers, stream, evaluation.code_rate)
+    counter = BlockCounter(receivers, stream, evaluation.code_rate)
     points = _points(names, evaluation, stream.block_slots, shard)
     at = {(p.interference_fraction, p.sinr_db): p for p in points}
-    ledger = Ledger(path, counter.serves)
+    ledger = CountStore(path, counter.matches)
     for point in points:
         yield from point.advance(ledger, evaluation)
     if any(not p.stopped for p in points):
@@ -176,7 +176,7 @@ def count_errors(
     ledger.close({key: point.end for key, point in at.items()})
 
 
-def _choose(points: Sequence[_Point], ledger: Ledger) -> tuple[_Point, Task] | None:
+def _choose(points: Sequence[_Point], ledger: CountStore) -> tuple[_Point, Task] | None:
     """The next task: of the first point with the fewest blocks under way, so that few are counted in vain."""
     for point in sorted(points, key=lambda p: len(p.in_flight)):
         task = point.next_task(ledger)
@@ -185,7 +185,7 @@ def _choose(points: Sequence[_Point], ledger: Ledger) -> tuple[_Point, Task] | N
     return None
 
 
-def out_of_range(receivers: Sequence[Receiver], evaluation: Evaluation) -> list[str]:
+def sinr_range_warnings(receivers: Sequence[Receiver], evaluation: Evaluation) -> list[str]:
     """One warning per learned receiver that is tested outside the SINR range of its training data."""
     warnings = []
     for receiver in receivers:

@@ -19,7 +19,7 @@ def rates(counts: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     Returns:
         columns ``receiver, interference_fraction, sinr_db, realised_sinr_db, slots, bits, bit_errors, slot_errors,
         transport_blocks, block_errors, ber, ber_low, ber_high, slot_error_rate, slot_error_rate_low,
-        slot_error_rate_high, bler, bler_low, bler_high, firm, bler_firm``; a rate is firm with at least
+        slot_error_rate_high, bler, bler_low, bler_high, reliable, bler_reliable``; a rate is reliable with at least
         :data:`MIN_RELIABLE_ERRORS` erroneous slots or transport blocks. BLER is NaN where uncoded.
     """
     keys = ["interference_fraction", "receiver", "sinr_db"]
@@ -37,6 +37,6 @@ def rates(counts: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
         ("bler", Counts.bler_interval),
     ):
         table[[f"{name}_low", f"{name}_high"]] = [interval(c, level) for c in sums]
-    table["firm"] = table["slot_errors"] >= MIN_RELIABLE_ERRORS
-    table["bler_firm"] = table["block_errors"] >= MIN_RELIABLE_ERRORS
+    table["reliable"] = table["slot_errors"] >= MIN_RELIABLE_ERRORS
+    table["bler_reliable"] = table["block_errors"] >= MIN_RELIABLE_ERRORS
     return table.drop(columns=list(POWER_SUMS))

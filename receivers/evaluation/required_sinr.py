@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Gap:
+class SinrGap:
     """Difference in needed SINR with a paired interval; NaN where a curve does not reach the BER."""
 
     gap_db: float
@@ -22,7 +22,7 @@ class Gap:
     high_db: float
 
 
-NO_GAP = Gap(float("nan"), float("nan"), float("nan"))
+NO_GAP = SinrGap(float("nan"), float("nan"), float("nan"))
 
 
 def sinr_at_ber(sinr_db: Array, bit_errors: Array, bits: Array, target: float) -> Array:
@@ -49,7 +49,7 @@ def sinr_at_ber(sinr_db: Array, bit_errors: Array, bits: Array, target: float) -
     return np.where(falls.any(-1), crossing, np.nan)
 
 
-def gap_db(counts: pd.DataFrame, first: str, second: str, target: float, level: float = 0.95) -> Gap:
+def gap_db(counts: pd.DataFrame, first: str, second: str, target: float, level: float = 0.95) -> SinrGap:
     """How many dB more ``first`` needs than ``second`` for the BER ``target``, as the curves are drawn.
 
     Both were counted on the same blocks of slots, which repeat from point to point, so the gap is computed once more
@@ -93,7 +93,7 @@ def tabulate(counts: pd.DataFrame, names: Sequence[str]) -> tuple[Array, Array, 
     return points[common.any(0)], sums[0], sums[1]
 
 
-def paired_gap(sinr_db: Array, bit_errors: Array, bits: Array, target: float, level: float = 0.95) -> Gap:
+def paired_gap(sinr_db: Array, bit_errors: Array, bits: Array, target: float, level: float = 0.95) -> SinrGap:
     """:func:`gap_db` on arrays.
 
     Args:
@@ -107,13 +107,13 @@ def paired_gap(sinr_db: Array, bit_errors: Array, bits: Array, target: float, le
     gap = float(needed[0] - needed[1])
     if np.isnan(gap):
         return NO_GAP
-    without = needed_without(sinr_db, bit_errors, bits, target)
+    without = jackknife_replicates(sinr_db, bit_errors, bits, target)
     has = bits[0][:, beside(sinr_db, needed)] > 0
     low, high = jackknife(gap, without[0] - without[1], has).interval(level)
-    return Gap(gap, low, high)
+    return SinrGap(gap, low, high)
 
 
-def needed_without(sinr_db: Array, bit_errors: Array, bits: Array, target: float) -> Array:
+def jackknife_replicates(sinr_db: Array, bit_errors: Array, bits: Array, target: float) -> Array:
     """:func:`sinr_at_ber` without each block in turn.
 
     Args:

@@ -17,23 +17,23 @@ from receivers.evaluation.error_counts import BlockCount
 Key = tuple[str, float, float, int]
 
 
-class Ledger:
+class CountStore:
     """Rows of a table and of its journal, which lies beside it.
 
     Args:
         path: the table (Parquet); need not exist.
-        serves: which rows are still good; others are forgotten.
+        matches: which rows are still good; others are forgotten.
 
     Raises:
         UserError: if a file cannot be read.
     """
 
-    def __init__(self, path: str | Path, serves: Callable[[BlockCount], bool]) -> None:
+    def __init__(self, path: str | Path, matches: Callable[[BlockCount], bool]) -> None:
         self.path = Path(path)
         self.journal = self.path.with_suffix(".journal.jsonl")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._table = {row.key: row for row in read_table(self.path) if serves(row)} if self.path.exists() else {}
-        self._new = {row.key: row for row in self._read_journal() if serves(row) and row.key not in self._table}
+        self._table = {row.key: row for row in read_table(self.path) if matches(row)} if self.path.exists() else {}
+        self._new = {row.key: row for row in self._read_journal() if matches(row) and row.key not in self._table}
 
     def get(self, key: Key) -> BlockCount | None:
         return self._table.get(key) or self._new.get(key)

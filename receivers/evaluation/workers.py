@@ -12,11 +12,11 @@ from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
 from leanrx_core.errors import UserError
-from receivers.evaluation.block_counter import Counter
+from receivers.evaluation.block_counter import BlockCounter
 from receivers.evaluation.error_counts import BlockCount
 
 Task = tuple[float, float, int, tuple[str, ...]]
-"""Interference share, SINR in dB, block number and receivers: the arguments of :meth:`Counter.rows`."""
+"""Interference share, SINR in dB, block number and receivers: the arguments of :meth:`BlockCounter.rows`."""
 
 
 class Crew(Protocol):
@@ -29,7 +29,7 @@ class Crew(Protocol):
 
 
 @contextmanager
-def crew(counter: Counter, workers: int) -> Iterator[Crew]:
+def crew(counter: BlockCounter, workers: int) -> Iterator[Crew]:
     """``workers`` processes, or this one alone if that is 1; they end with the context, and if this process dies."""
     if workers == 1:
         yield _Alone(counter)
@@ -44,7 +44,7 @@ def crew(counter: Counter, workers: int) -> Iterator[Crew]:
 class _Alone:
     size = 1
 
-    def __init__(self, counter: Counter) -> None:
+    def __init__(self, counter: BlockCounter) -> None:
         self._counter = counter
         self._tasks: deque[Task] = deque()
 
@@ -57,7 +57,7 @@ class _Alone:
 
 
 class _Together:
-    def __init__(self, counter: Counter, workers: int) -> None:
+    def __init__(self, counter: BlockCounter, workers: int) -> None:
         self.size = workers
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         data = pickle.dumps(counter)
@@ -109,7 +109,7 @@ def _ended() -> UserError:
 def _work(connection: Connection, data: bytes) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the first process stops the others
     try:
-        counter: Counter = pickle.loads(data)  # made by the first process, which also holds the other end
+        counter: BlockCounter = pickle.loads(data)  # made by the first process, which also holds the other end
         while True:
             task = connection.recv()
             try:

@@ -1,7 +1,7 @@
 """Compact receivers for deployment: proven equal to what was tested, or in int8 with their errors beside."""
 
-from receivers.export.int8 import Int8, export_int8, quantise
+from receivers.export.int8 import Int8Comparison, export_int8, quantise
 from receivers.export.onnx import export_onnx
 from receivers.export.parity import Parity
 
-__all__ = ["Int8", "Parity", "export_int8", "export_onnx", "quantise"]
+__all__ = ["Int8Comparison", "Parity", "export_int8", "export_onnx", "quantise"]

@@ -25,7 +25,7 @@ from channels import Stream
 from leanrx_core.files import TEMPORARY, write_atomic
 from receivers.evaluation.monte_carlo import count_errors
 from receivers.evaluation.rates import rates
-from receivers.evaluation.required_sinr import Gap, gap_db
+from receivers.evaluation.required_sinr import SinrGap, gap_db
 from receivers.evaluation.stopping import Evaluation
 from receivers.export.onnx import OnnxReceiver
 
@@ -76,7 +76,7 @@ def _in_integers(nodes: Sequence[Any]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Int8:
+class Int8Comparison:
     """An int8 file beside the float32 file that it was made from.
 
     Attributes:
@@ -89,12 +89,12 @@ class Int8:
     path: Path
     rates: pd.DataFrame
     target_ber: float
-    losses: dict[float, Gap]
+    losses: dict[float, SinrGap]
 
 
 def export_int8(
     path: Path, calibration: torch.Tensor, stream: Stream, evaluation: Evaluation, target_ber: float
-) -> Int8:
+) -> Int8Comparison:
     """Write ``<name>-int8.onnx`` beside an exported ``<name>.onnx``, and ``<name>-int8.json`` with the errors of both.
 
     Args:
@@ -120,12 +120,12 @@ def export_int8(
             for share in evaluation.interference_fractions
         }
         made.rename(to)
-    found = Int8(to, rates(counts), target_ber, losses)
+    found = Int8Comparison(to, rates(counts), target_ber, losses)
     write_atomic(to.with_suffix(".json"), json.dumps(_report(found, both, len(calibration)), indent=2) + "\n")
     return found
 
 
-def _report(found: Int8, both: list[OnnxReceiver], slots: int) -> dict[str, object]:
+def _report(found: Int8Comparison, both: list[OnnxReceiver], slots: int) -> dict[str, object]:
     float32, int8 = both
     losses = [{"interference_fraction": share, **asdict(gap)} for share, gap in found.losses.items()]
     shown = [

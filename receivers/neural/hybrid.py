@@ -22,7 +22,7 @@ from channels import NUM_SYMBOLS, Grid, Slots
 from channels.grid import pam_levels
 from receivers.base import FormulaCount
 from receivers.classical import formula_count, robust_estimator
-from receivers.classical.combining import across_antennas, residual_covariance, residual_covariance_macs, whitener
+from receivers.classical.combining import apply_per_prb, residual_covariance, residual_covariance_macs, whitening_matrix
 from receivers.classical.slot_sizes import SlotSizes
 from receivers.neural.network import Network
 
@@ -54,7 +54,7 @@ class Hybrid(Network):
         width: channels of a state.
         depth: blocks.
 
-    ``net(x, early=True)`` gives the LLRs, and then the exact ones of the detections after each block but the last,
+    ``net(x, intermediate=True)`` gives the LLRs, and then the exact ones of the detections after each block but the last,
     which training can use.
     """
 
@@ -110,7 +110,7 @@ class Hybrid(Network):
             1,
         )
 
-    def forward(self, x: torch.Tensor, early: bool = False) -> torch.Tensor | tuple[torch.Tensor, ...]:
+    def forward(self, x: torch.Tensor, intermediate: bool = False) -> torch.Tensor | tuple[torch.Tensor, ...]:
         r = self.num_rx
         y, channel, known, is_data, error_var, noise_plus_interference_var, order = x.split(
             [2 * r, 2 * r, 2, 1, 1, 1, 1], 1
@@ -130,12 +130,12 @@ class Hybrid(Network):
             channel = channel + _over_subcarriers(steps[1])
             log_error = log_error + _over_subcarriers(steps[2])
             detected = detect(received, channel, log_error)
-            if early:
+            if intermediate:
                 before.append(detected)
         scale, shift = _over_subcarriers(self.conv_out(torch.relu(state))).chunk(2, 1)
         llrs = self._llrs(detected)
         llrs = llrs + scale * llrs + shift
-        return (llrs, *(self._llrs(detected) for detected in before[:-1])) if early else llrs
+        return (llrs, *(self._llrs(detected) for detected in before[:-1])) if intermediate else llrs
 
     def formula_count(self, grid: Grid) -> FormulaCount:
         """Operations on one slot outside of the convolutions.
@@ -186,13 +186,13 @@ def front_end(slots: Slots) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     noise_plus_interference_var = slots.noise_var + slots.interference_var
     estimator = robust_estimator(slots.y.shape[-1], str(slots.y.device))
     channel, error_var = estimator.estimate(slots)
-    parts = estimator.split_error(slots, error_var)
-    weights = whitener(residual_covariance(slots, channel), parts, noise_plus_interference_var)
-    channel = across_antennas(weights, channel)
+    parts = estimator.error_decomposition(slots, error_var)
+    weights = whitening_matrix(residual_covariance(slots, channel), parts, noise_plus_interference_var)
+    channel = apply_per_prb(weights, channel)
     gain = channel.abs().square().sum(1).clamp_min(_LEAST_GAIN)
-    stretch = across_antennas(weights, channel).abs().square().sum(1) / gain  # what white power became
+    stretch = apply_per_prb(weights, channel).abs().square().sum(1) / gain  # what white power became
     error_var = (parts.gain * noise_plus_interference_var[:, None])[..., None] + parts.own[..., None] * stretch
-    return across_antennas(weights, slots.y), channel, error_var[:, None]
+    return apply_per_prb(weights, slots.y), channel, error_var[:, None]
 
 
 class _Block(nn.Module):
@@ -203,7 +203,7 @@ class _Block(nn.Module):
         self.sizes = [width, 2 * num_rx, 1]
         inner = EXPANSION * width
         padding = (2 * dilation[0], dilation[1])
-        self.compare = nn.Conv2d(width + num_findings(num_rx), inner, 1)
+        self.compare = nn.Conv2d(width + num_em_features(num_rx), inner, 1)
         self.look_around = nn.Conv2d(inner, inner, (5, 3), padding=padding, dilation=dilation, groups=inner)
         self.move = nn.Conv2d(inner, sum(self.sizes), 1)
         with torch.no_grad():  # the channel stays the front end's until there is a reason to move it
@@ -250,7 +250,7 @@ class Detected(NamedTuple):
 
 
 def detect(received: Received, channel: torch.Tensor, log_error: torch.Tensor) -> Detected:
-    """:func:`receivers.classical.combine` in real numbers, and the distances to the levels.
+    """:func:`receivers.classical.mrc` in real numbers, and the distances to the levels.
 
     Args:
         received: what was received.
@@ -265,7 +265,7 @@ def detect(received: Received, channel: torch.Tensor, log_error: torch.Tensor) -
     return Detected(var, (-(z_re - received.levels).square() / var, -(z_im - received.levels).square() / var))
 
 
-def num_findings(num_rx: int) -> int:
+def num_em_features(num_rx: int) -> int:
     """Channels of :func:`findings` for ``num_rx`` receive antennas."""
     return 4 * num_rx + 6
 

@@ -20,7 +20,7 @@ class Network(nn.Module, ABC):
         num_bits: K.
         feature_description: the features in their order, for the metadata of exported files.
         memory_format: of weights and features in which it runs fastest.
-        has_intermediate_llrs: whether ``net(x, early=True)`` gives a tuple: the LLRs, then the intermediate LLRs.
+        has_intermediate_llrs: whether ``net(x, intermediate=True)`` gives a tuple: the LLRs, then the intermediate LLRs.
     """
 
     feature_description: ClassVar[str]

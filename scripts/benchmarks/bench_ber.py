@@ -31,7 +31,7 @@ from rich.table import Table
 from channels import Scenario, SlotStream, scenario
 from receivers.base import Receiver
 from receivers.classical import classical_receivers
-from receivers.evaluation.block_counter import Counter
+from receivers.evaluation.block_counter import BlockCounter
 from receivers.evaluation.monte_carlo import count_errors
 from receivers.evaluation.required_sinr import gap_db
 from receivers.evaluation.stopping import Evaluation
@@ -82,7 +82,9 @@ def until_known(asked: Question, seed: Seed, run: int, extrapolate: bool) -> tup
     names, receivers = (asked.first, asked.second), {r.name: r for r in classical_receivers(asked.scenario)}
     seeds = {(r, p): 1000 * run + seed(r, p) for r in range(2) for p in range(len(asked.points_db))}
     counters = {
-        s: Counter([receivers[n] for n in names], SlotStream(asked.scenario, s, BLOCK_SLOTS, "test", purpose="bench"))
+        s: BlockCounter(
+            [receivers[n] for n in names], SlotStream(asked.scenario, s, BLOCK_SLOTS, "test", purpose="bench")
+        )
         for s in set(seeds.values())
     }
     shared = seeds[0, 0] == seeds[1, 0]

@@ -95,11 +95,13 @@ def test_early_llrs_count_with_their_weight(tmp_path, small: Scenario, monkeypat
     made = job(small, receiver="hybrid-w4-d4", training=training)
     trained = run(made, tmp_path)
     net, slots = moved(made.receiver, 2, small.bits_per_symbol, made.seed), made.stream("cpu").block(0)
-    llrs, *early = net(net.features(slots), early=True)
-    assert len(early) == 3
+    llrs, *intermediate = net(net.features(slots), intermediate=True)
+    assert len(intermediate) == 3
     loss = (
         bit_loss(llrs, slots)
-        + 0.5 * (bit_loss(early[0], slots) + bit_loss(early[1], slots) + bit_loss(early[2], slots)) / 3
+        + 0.5
+        * (bit_loss(intermediate[0], slots) + bit_loss(intermediate[1], slots) + bit_loss(intermediate[2], slots))
+        / 3
     )
     optimizer = torch.optim.AdamW(net.parameters(), 1e-2, weight_decay=training.weight_decay)
     loss.backward()

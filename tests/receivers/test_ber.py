@@ -10,7 +10,7 @@ from channels import Scenario, Slots, SlotStream
 from leanrx_core.errors import UserError
 from receivers.evaluation.error_counts import count_block
 from receivers.evaluation.intervals import slot_clustered, wilson
-from receivers.evaluation.monte_carlo import count_errors, out_of_range
+from receivers.evaluation.monte_carlo import count_errors, sinr_range_warnings
 from receivers.evaluation.rates import rates
 from receivers.evaluation.required_sinr import gap_db, sinr_at_ber
 from receivers.evaluation.stopping import Evaluation
@@ -257,8 +257,8 @@ def test_out_of_range_names_the_cards_range(small: Scenario) -> None:
     class Trained(Genie):
         card = type("Card", (), {"trained_sinr_db": (0.0, 8.0)})()
 
-    assert out_of_range([Genie("x")], EVALUATION) == []
-    (warning,) = out_of_range([Trained("x")], EVALUATION)
+    assert sinr_range_warnings([Genie("x")], EVALUATION) == []
+    (warning,) = sinr_range_warnings([Trained("x")], EVALUATION)
     assert warning == "x: tested at 10 dB SINR, trained on 0.0..8.0 dB"
 
 

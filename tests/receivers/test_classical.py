@@ -17,15 +17,15 @@ from receivers.classical import (
     PerfectCsiIrcReceiver,
     PerfectCsiReceiver,
     classical_receivers,
-    combine,
-    combine_rejecting,
     demap,
     ls_estimate,
+    mmse_irc_combine,
+    mrc,
     residual_covariance,
-    whiten,
+    whiten_with_genie_csi,
 )
-from receivers.classical.channel_estimation import ErrorParts
-from receivers.classical.combining import across_antennas, whitener
+from receivers.classical.channel_estimation import ErrorDecomposition
+from receivers.classical.combining import apply_per_prb, whitening_matrix
 from receivers.evaluation.error_counts import count_block
 
 
@@ -47,7 +47,7 @@ def test_combining_is_lmmse_without_its_bias() -> None:
     generator = torch.Generator().manual_seed(1)
     h = torch.randn(1, 4, 1, 1, dtype=torch.complex128, generator=generator)
     y = torch.randn(1, 4, 1, 1, dtype=torch.complex128, generator=generator)
-    z, error = combine(y, h, torch.tensor(0.3))
+    z, error = mrc(y, h, torch.tensor(0.3))
     hv, yv = h[0, :, 0, 0].numpy(), y[0, :, 0, 0].numpy()
     weights = np.linalg.solve(np.outer(hv, hv.conj()) + 0.3 * np.eye(4), hv).conj()
     assert complex(z) == pytest.approx((weights @ yv) / (weights @ hv))
@@ -157,7 +157,7 @@ def test_rejecting_in_white_noise_is_plain_combining() -> None:
     generator = torch.Generator().manual_seed(1)
     h, y = (torch.randn(2, 3, 14, 24, dtype=torch.complex64, generator=generator) for _ in range(2))
     white = (0.2 * torch.eye(3, dtype=torch.complex64)).expand(2, 2, 3, 3)
-    plain, rejecting = combine(y, h, torch.tensor(0.3)), combine_rejecting(y, h, white, torch.full((2, 14, 1), 0.1))
+    plain, rejecting = mrc(y, h, torch.tensor(0.3)), mmse_irc_combine(y, h, white, torch.full((2, 14, 1), 0.1))
     for a, b in zip(plain, rejecting, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
@@ -172,7 +172,7 @@ def test_rejecting_equals_the_dense_formula() -> None:
     def grid(x: np.ndarray) -> torch.Tensor:
         return torch.tensor(x)[None, :, None, None].expand(1, 4, 14, 12)
 
-    z, var = combine_rejecting(grid(y), grid(h), torch.tensor(covariance)[None, None], torch.zeros(1, 14, 1))
+    z, var = mmse_irc_combine(grid(y), grid(h), torch.tensor(covariance)[None, None], torch.zeros(1, 14, 1))
     inverse = np.linalg.inv(covariance)
     gain = (h.conj() @ inverse @ h).real
     assert complex(z[0, 3, 5]) == pytest.approx(h.conj() @ inverse @ y / gain, rel=1e-3)
@@ -205,14 +205,14 @@ def test_the_whitener_makes_interference_white_noise_of_the_power_that_was_told(
     slots = SlotStream(scenario("tdl-6prb"), 5, 64, "test").at_sinr(0, 0.95).block(0)
     sample = residual_covariance(slots, slots.h)
     nothing = torch.zeros(64, 14)
-    parts = ErrorParts(nothing, nothing, torch.ones(64), torch.zeros(64))  # the channel is the true one
+    parts = ErrorDecomposition(nothing, nothing, torch.ones(64), torch.zeros(64))  # the channel is the true one
     told = slots.noise_var + slots.interference_var
-    weights = whitener(sample, parts, told)
+    weights = whitening_matrix(sample, parts, told)
     exact = (told[:, None, None, None] * torch.eye(2)).to(torch.complex64).expand(64, 6, 2, 2)
     torch.testing.assert_close(weights @ sample @ weights.mH, exact, atol=1e-3, rtol=1e-3)
     unwanted = slots.y - slots.h * torch.where(slots.is_data, modulate(slots.bits), slots.pilots)[:, None]
     ratios = []
-    for x in (unwanted, across_antennas(weights, unwanted)):
+    for x in (unwanted, apply_per_prb(weights, unwanted)):
         blocks = x[:, :, 1:4].unflatten(-1, (6, 12))  # the pilots are on symbol 2
         values = torch.linalg.eigvalsh(torch.einsum("brspk,bqspk->bprq", blocks, blocks.conj()))
         ratios.append(float((values[..., 0] / values[..., 1]).median()))
@@ -240,8 +240,8 @@ def test_whitening_equals_the_dense_inverse(num_rx: int, count: int, power: floa
     grid = Grid(num_prb=1, num_rx=num_rx)
     made = Scenario(name="white", grid=grid, channels=Channels(test=("Rayleigh",)))
     slots = with_aligned_interferers(SlotStream(made, 3, 2, "test").at_sinr(10).block(0), count, num_rx, power)
-    y, h = whiten(slots)
-    z, var = combine(y, h, slots.noise_var[:, None, None])
+    y, h = whiten_with_genie_csi(slots)
+    z, var = mrc(y, h, slots.noise_var[:, None, None])
     g = slots.h_interference.numpy().transpose(0, 3, 4, 2, 1).astype(complex)
     covariance = g @ g.conj().swapaxes(-1, -2) + slots.noise_var.numpy()[:, None, None, None, None] * np.eye(num_rx)
     wanted, received = (x.numpy().transpose(0, 2, 3, 1)[..., None] for x in (slots.h, slots.y))

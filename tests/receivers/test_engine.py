@@ -16,7 +16,7 @@ from channels import Scenario, Slots, SlotStream
 from leanrx_core.errors import UserError
 from receivers.classical import LsReceiver, PerfectCsiReceiver
 from receivers.evaluation.error_counts import BlockCount
-from receivers.evaluation.merge import merge
+from receivers.evaluation.merge import merge_counts
 from receivers.evaluation.monte_carlo import Shard, count_errors
 from receivers.evaluation.rates import rates
 from receivers.evaluation.stopping import Evaluation
@@ -67,16 +67,16 @@ def test_merged_shards_are_the_whole(tmp_path, stream: SlotStream, whole: pd.Dat
         table = count(stream, part, shard=Shard(i + 1, shards))
         assert set(table["block"] % shards) == {i}
     path = tmp_path / "merged" / "ber.parquet"
-    assert merge(RECEIVERS, stream, EVALUATION, path, parts) == []
+    assert merge_counts(RECEIVERS, stream, EVALUATION, path, parts) == []
     pd.testing.assert_frame_equal(pd.read_parquet(path), whole)
-    assert merge(RECEIVERS, stream, EVALUATION, path, parts) == []  # overlapping rows are equal
+    assert merge_counts(RECEIVERS, stream, EVALUATION, path, parts) == []  # overlapping rows are equal
     pd.testing.assert_frame_equal(pd.read_parquet(path), whole)
 
 
 def test_what_a_missing_shard_leaves_open_is_counted_later(tmp_path, stream: SlotStream, whole: pd.DataFrame) -> None:
     part, path = tmp_path / "part.parquet", tmp_path / "merged" / "ber.parquet"
     rows = len(count(stream, part, shard=Shard(1, 2)))
-    assert len(merge(RECEIVERS, stream, EVALUATION, path, [part])) == 6
+    assert len(merge_counts(RECEIVERS, stream, EVALUATION, path, [part])) == 6
     assert not path.exists()
     calls = Calls()
     table = count(stream, path, receivers=[calls, RECEIVERS[1]])
@@ -119,7 +119,7 @@ def test_parts_that_do_not_belong_are_refused(tmp_path, small: Scenario, stream:
         ((RECEIVERS, stream, coded), "has code_rate 0, this run 0.5"),
     ):
         with pytest.raises(UserError, match=words):
-            merge(*arguments, path, [part])
+            merge_counts(*arguments, path, [part])
     table = pd.read_parquet(part)
     for column, value, words in (
         ("bit_errors", 1, "differs from the same block"),
@@ -128,11 +128,11 @@ def test_parts_that_do_not_belong_are_refused(tmp_path, small: Scenario, stream:
         wrong = tmp_path / "wrong.parquet"
         table.assign(**{column: value}).to_parquet(wrong)
         with pytest.raises(UserError, match=words):
-            merge(RECEIVERS, stream, EVALUATION, path, [part, wrong])
+            merge_counts(RECEIVERS, stream, EVALUATION, path, [part, wrong])
     with pytest.raises(UserError, match="not a table of counts"):
-        merge(RECEIVERS, stream, EVALUATION, path, [tmp_path / "none.parquet"])
+        merge_counts(RECEIVERS, stream, EVALUATION, path, [tmp_path / "none.parquet"])
     with pytest.raises(UserError, match="no counts to join"):
-        merge(RECEIVERS, stream, EVALUATION, path, [])
+        merge_counts(RECEIVERS, stream, EVALUATION, path, [])
 
 
 def test_shards_are_written_one_of_how_many(stream: SlotStream, tmp_path) -> None:
@@ -221,7 +221,7 @@ class EveryThird:
 
 @pytest.fixture
 def decoder(monkeypatch) -> None:
-    monkeypatch.setattr("receivers.evaluation.error_counts.TransportBlocks", EveryThird)
+    monkeypatch.setattr("receivers.evaluation.block_counter.TransportBlocks", EveryThird)
 
 
 def test_block_errors_are_counted_where_coded(tmp_path, stream: SlotStream, decoder: None) -> None:
@@ -236,7 +236,7 @@ def test_block_errors_are_counted_where_coded(tmp_path, stream: SlotStream, deco
     assert (shown["transport_blocks"] == shown["slots"]).all()
     assert (shown["bler"] == 3 / 8).all()
     assert ((shown["bler_low"] < 3 / 8) & (shown["bler_high"] > 3 / 8)).all()
-    assert set(shown["bler_firm"]) == {False}
+    assert set(shown["bler_reliable"]) == {False}
     assert shown["slots"].min() == 40  # 15 block errors after 5 blocks of 3
     again = count(stream, path)  # and serves where no code is asked for
     pd.testing.assert_frame_equal(again, table)

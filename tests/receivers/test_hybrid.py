@@ -8,9 +8,9 @@ from channels import Channels, Grid, Interferer, Scenario, Slots, SlotStream, sc
 from channels.grid import constellation
 from distillation.losses import bit_loss
 from leanrx_core.errors import UserError
-from receivers.classical import combine as classical_combine
 from receivers.classical import demap, robust_estimator
-from receivers.classical.combining import residual_covariance, unbiased
+from receivers.classical import mrc as classical_combine
+from receivers.classical.combining import debias_covariance, residual_covariance
 from receivers.evaluation.stopping import Evaluation
 from receivers.export import export_int8, export_onnx
 from receivers.neural import hybrid
@@ -40,7 +40,7 @@ def whitening(slots: Slots) -> torch.Tensor:
     """What a hybrid's front end turns the antennas by, ``(B, F, R, R)``."""
     estimator = robust_estimator(slots.y.shape[-1])
     h, error_var = estimator.estimate(slots)
-    covariance = unbiased(residual_covariance(slots, h), estimator.split_error(slots, error_var))
+    covariance = debias_covariance(residual_covariance(slots, h), estimator.error_decomposition(slots, error_var))
     noise_plus_interference_var = (slots.noise_var + slots.interference_var)[:, None, None, None]
     values, vectors = torch.linalg.eigh(covariance.to(torch.complex128) / noise_plus_interference_var)
     turn = (vectors * values[..., None, :] ** -0.5) @ vectors.mH
@@ -51,7 +51,7 @@ def front_end(slots: Slots) -> torch.Tensor:
     """The classical receiver that a hybrid begins with, built from its parts."""
     estimator = robust_estimator(slots.y.shape[-1])
     h, error_var = estimator.estimate(slots)
-    parts = estimator.split_error(slots, error_var)
+    parts = estimator.error_decomposition(slots, error_var)
     noise_plus_interference_var = (slots.noise_var + slots.interference_var)[:, None, None, None]
     turn = whitening(slots)
     y, h = (torch.einsum("bfrq,bqsf->brsf", turn, x) for x in (slots.y, h))
@@ -194,15 +194,15 @@ def test_the_network_computes_what_it_says_it_does() -> None:
 def test_early_llrs_are_those_of_a_net_that_ends_earlier(small: Scenario) -> None:
     net = moved("hybrid-w4-d3").eval()
     x = net.features(SlotStream(small, 1, 4).block(0))
-    llrs, *early = net(x, early=True)
+    llrs, *intermediate = net(x, intermediate=True)
     assert torch.equal(llrs, net(x))
-    assert len(early) == 2
-    for depth, found in enumerate(early, 1):
+    assert len(intermediate) == 2
+    for depth, found in enumerate(intermediate, 1):
         shorter = build(f"hybrid-w4-d{depth}")
         own = shorter.state_dict()
         shorter.load_state_dict({k: v if k.startswith("conv_out") else net.state_dict()[k] for k, v in own.items()})
         torch.testing.assert_close(found, shorter(x))
-    assert not torch.allclose(early[0], early[1], atol=0.1)
+    assert not torch.allclose(intermediate[0], intermediate[1], atol=0.1)
 
 
 @pytest.mark.parametrize(
