@@ -1,7 +1,7 @@
-"""Slots of OFDM data: the resource grid, 3GPP channels, interference, and the SINR axis.
+"""Simulated slots of OFDM data: the resource grid, 3GPP channels, interference, and test points in SINR.
 
-Start with :func:`scenario` and :class:`SlotStream`. This package does not import any receiver. Names are loaded at their
-first use.
+Start with :func:`scenario` and :class:`SlotStream`. Names are loaded at their first use. This
+package imports no receiver.
 """
 
 import lazy_loader

@@ -1,7 +1,7 @@
 """The resource grid of one slot and the QAM mapping of TS 38.211.
 
-A slot has 14 OFDM symbols over ``12 * num_prb`` subcarriers. Tensors over a grid end in
-``(..., num_symbols, num_subcarriers)``.
+A slot has 14 OFDM symbols of ``12 * num_prb`` subcarriers. One subcarrier in one symbol is a resource element (RE).
+Tensors over a grid have the shape ``(..., num_symbols, num_subcarriers)``.
 """
 
 from __future__ import annotations
@@ -17,20 +17,26 @@ NUM_SYMBOLS = 14
 """OFDM symbols in a slot with normal cyclic prefix (TS 38.211, table 4.3.2-1)."""
 
 Modulation = Literal["QPSK", "16-QAM", "64-QAM", "256-QAM"]
+"""Names of the modulations of TS 38.211, 5.1."""
+
 BITS_PER_SYMBOL: dict[Modulation, int] = {"QPSK": 2, "16-QAM": 4, "64-QAM": 6, "256-QAM": 8}
 
 
 class Dmrs(Record):
-    """Demodulation reference signals of PUSCH, one layer on port 0 (TS 38.211, 6.4.1.1).
+    """Demodulation reference signals (DMRS) of PUSCH for one layer on port 0 (TS 38.211, 6.4.1.1).
 
     Attributes:
-        config_type: 1 (every second subcarrier) or 2 (two of six).
+        config_type: 1 (pilots on every second subcarrier) or 2 (on two of six).
         mapping_type: ``A`` (first DMRS on symbol ``type_a_positions``) or ``B`` (on symbol 0).
-        type_a_positions: 2 and/or 3; each slot draws one. Only for mapping type A.
-        additional_positions: 0..3; each slot draws one.
-        length: 1 (single-symbol) or 2 (double-symbol DMRS).
-        cdm_groups_without_data: CDM groups that are left free of data, 1..2 for type 1, 1..3 for type 2. The power of
-            the empty ones goes to the pilots: their amplitude is the root of this number (TS 38.214, table 6.2.2-1).
+        type_a_positions: 2, 3 or both; each slot draws one. Only for mapping type A.
+        additional_positions: number of additional DMRS positions, 0 to 3; each slot draws one of the list.
+        length: 1 (single-symbol DMRS) or 2 (double-symbol DMRS).
+        cdm_groups_without_data: number of CDM groups without data: 1 or 2 for type 1, 1 to 3 for type 2. The pilots
+            take the power of the empty groups: their amplitude is the root of this number (TS 38.214, table 6.2.2-1).
+
+    Example:
+        >>> Dmrs(additional_positions=(0, 1)).cdm_groups_without_data
+        2
     """
 
     config_type: Literal[1, 2] = 1
@@ -41,7 +47,7 @@ class Dmrs(Record):
     cdm_groups_without_data: Literal[1, 2, 3] = 2
 
     @model_validator(mode="after")
-    def _as_the_standard_has_it(self) -> Self:
+    def _check_combination(self) -> Self:
         if self.cdm_groups_without_data == 3 and self.config_type == 1:
             raise ValueError("cdm_groups_without_data: 3 needs config_type 2; type 1 has two CDM groups")
         if self.length == 2 and max(self.additional_positions) > 1:
@@ -57,12 +63,17 @@ class Grid(Record):
     """Resource grid of a slot.
 
     Attributes:
-        num_prb: physical resource blocks of 12 subcarriers, 1 to 273.
+        num_prb: number of physical resource blocks (PRB) of 12 subcarriers, 1 to 273.
         subcarrier_spacing_hz: 15, 30, 60 or 120 kHz.
         carrier_frequency_hz: carrier frequency.
-        num_rx: receive antennas.
-        pilot_patterns: OFDM symbols that carry QPSK pilots on every subcarrier; each slot draws one of the patterns.
-        dmrs: in place of ``pilot_patterns``, the reference signals of 5G.
+        num_rx: number of receive antennas.
+        pilot_patterns: lists of OFDM symbols with QPSK pilots on every subcarrier; each slot draws one list.
+        dmrs: reference signals of 5G, in place of ``pilot_patterns``.
+
+    Example:
+        >>> grid = Grid(num_prb=26)
+        >>> grid.num_subcarriers, grid.fft_size, grid.cyclic_prefix_samples
+        (312, 512, 36)
     """
 
     num_prb: int = Field(26, ge=1, le=273)
@@ -74,12 +85,12 @@ class Grid(Record):
 
     @field_validator("subcarrier_spacing_hz", mode="before")
     @classmethod
-    def _whole_hertz(cls, value: object) -> object:
+    def _convert_to_integer(cls, value: object) -> object:
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
     @field_validator("pilot_patterns")
     @classmethod
-    def _inside_the_slot(cls, patterns: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+    def _check_pilot_patterns(cls, patterns: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
         if not all(patterns):
             raise ValueError("each pattern needs at least one pilot symbol")
         for pattern in patterns:
@@ -91,13 +102,13 @@ class Grid(Record):
 
     @model_validator(mode="before")
     @classmethod
-    def _dmrs_in_place_of_patterns(cls, data: Any) -> Any:
+    def _drop_default_patterns_if_dmrs(cls, data: Any) -> Any:
         if isinstance(data, dict) and data.get("dmrs") is not None:
             return {"pilot_patterns": (), **data}
         return data
 
     @model_validator(mode="after")
-    def _one_kind_of_pilots(self) -> Self:
+    def _check_pilots(self) -> Self:
         if self.dmrs is not None and self.pilot_patterns:
             raise ValueError("pilot_patterns and dmrs exclude each other; leave one out")
         if self.dmrs is None and not self.pilot_patterns:
@@ -106,11 +117,12 @@ class Grid(Record):
 
     @property
     def num_subcarriers(self) -> int:
+        """Number of subcarriers F."""
         return 12 * self.num_prb
 
     @property
     def symbol_duration_s(self) -> float:
-        """Mean duration of one OFDM symbol with its cyclic prefix."""
+        """Mean duration of one OFDM symbol with its cyclic prefix, s."""
         return 1e-3 * 15000 / self.subcarrier_spacing_hz / NUM_SYMBOLS
 
     @property
@@ -120,32 +132,36 @@ class Grid(Record):
 
     @property
     def cyclic_prefix_samples(self) -> int:
-        """Normal cyclic prefix at ``fft_size``: 144 of 2048 samples (TS 38.211, 5.3.1), all symbols alike."""
+        """Samples of the normal cyclic prefix at ``fft_size``: 144 of 2048 (TS 38.211, 5.3.1) in every symbol."""
         return 144 * self.fft_size // 2048
 
     @property
     def sample_rate_hz(self) -> float:
+        """Sampling rate at ``fft_size`` samples per symbol."""
         return float(self.fft_size * self.subcarrier_spacing_hz)
 
     @property
     def cyclic_prefix_s(self) -> float:
+        """Duration of the cyclic prefix, s."""
         return self.cyclic_prefix_samples / self.sample_rate_hz
 
     def frequencies_hz(self, device: torch.device | str = "cpu") -> torch.Tensor:
-        """Baseband subcarrier frequencies, float32 ``(num_subcarriers,)``."""
+        """Return the baseband frequencies of the subcarriers in Hz, float32 ``(F,)``."""
         index = torch.arange(self.num_subcarriers, dtype=torch.float32, device=device)
         return (index - self.num_subcarriers // 2) * float(self.subcarrier_spacing_hz)
 
 
 def pam_levels(num_bits: int, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
-    """Gray-labelled levels of one QAM axis (TS 38.211, 5.1), scaled so that the QAM symbol has unit mean power.
+    """Return the Gray-labelled levels of one QAM axis (TS 38.211, 5.1).
 
     Args:
         num_bits: bits on this axis, 1 to 4 (half the bits of the QAM symbol).
+        device: torch device of the result.
 
     Returns:
-        levels float32 ``(2**num_bits,)`` and their bits, uint8 ``(2**num_bits, num_bits)``. The first bit is the
-        sign and each further bit halves the distance, so the bits of a lower order are the first of a higher one.
+        Levels, float32 ``(2**num_bits,)``, scaled so that QAM symbols have unit mean power, and their bits, uint8
+        ``(2**num_bits, num_bits)``. The first bit is the sign, and each further bit halves the distance. Therefore the
+        bits of a lower order are the first bits of a higher order.
     """
     labels = torch.arange(2**num_bits, device=device)
     bits = (labels[:, None] >> torch.arange(num_bits - 1, -1, -1, device=device)) & 1
@@ -158,7 +174,12 @@ def pam_levels(num_bits: int, device: torch.device | str = "cpu") -> tuple[torch
 
 
 def constellation(num_bits: int, device: torch.device | str = "cpu") -> torch.Tensor:
-    """QAM symbols of all labels in order, a label's first bit the most significant; complex64 ``(2**num_bits,)``."""
+    """Return the QAM symbols of all labels in order, complex64 ``(2**num_bits,)``.
+
+    Args:
+        num_bits: bits per QAM symbol: 2, 4, 6 or 8. The first bit is the most significant bit of the label.
+        device: torch device of the result.
+    """
     labels = torch.arange(2**num_bits, device=device)
     return modulate(((labels[:, None] >> torch.arange(num_bits - 1, -1, -1, device=device)) & 1).to(torch.uint8))
 
@@ -167,10 +188,15 @@ def modulate(bits: torch.Tensor) -> torch.Tensor:
     """Map bits to QAM symbols of unit mean power (TS 38.211, 5.1).
 
     Args:
-        bits: uint8 ``(batch, bits_per_symbol, ...)``; even bits set the real part, odd bits the imaginary part.
+        bits: uint8 ``(batch, bits_per_symbol, ...)``. Even bits set the real part, odd bits the imaginary part.
 
     Returns:
-        complex64 ``(batch, ...)``.
+        QAM symbols, complex64 ``(batch, ...)``.
+
+    Example:
+        >>> qpsk = modulate(torch.tensor([[0, 0], [1, 0]], dtype=torch.uint8))
+        >>> [complex(round(x.real, 2), round(x.imag, 2)) for x in qpsk.tolist()]
+        [(0.71+0.71j), (-0.71+0.71j)]
     """
     num_bits = bits.shape[1] // 2
     levels, _ = pam_levels(num_bits, bits.device)

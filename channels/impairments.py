@@ -1,4 +1,4 @@
-"""Imperfections of the wanted link: a non-linear amplifier, and an oscillator with an offset and phase noise."""
+"""Impairments of the wanted link: a non-linear power amplifier, a carrier frequency offset and phase noise."""
 
 from __future__ import annotations
 
@@ -13,25 +13,31 @@ from channels.ofdm import frequency_shift, ofdm_demodulate, ofdm_modulate
 from channels.scenarios import Impairments, PowerAmplifier
 
 OVERSAMPLING = 4
-"""Samples per chip in the amplifier, so that what it spreads beyond the band does not fold back."""
+"""Oversampling in the amplifier, so that its out-of-band products do not alias into the band."""
 
 
 def amplify(symbols: torch.Tensor, amplifier: PowerAmplifier, grid: Grid) -> torch.Tensor:
-    """OFDM symbols after Rapp's amplifier (C. Rapp, 1991), scaled so that its linear part is the signal itself.
+    """Send OFDM symbols through Rapp's amplifier (C. Rapp, 1991).
 
-    The amplifier has no memory, so a cyclic prefix leaves it as the symbol's end does. What leaves the band is dropped.
+    The output is scaled so that its linear part is the input. The amplifier has no memory, so it treats the cyclic
+    prefix like the end of the symbol. Out-of-band products are dropped.
 
     Args:
         symbols: transmitted subcarriers of unit mean power, complex64 ``(..., F)``.
+        amplifier: input back-off and smoothness.
+        grid: resource grid.
+
+    Returns:
+        amplified subcarriers, complex64 ``(..., F)``.
     """
-    occupied = grid.num_subcarriers / (OVERSAMPLING * grid.fft_size)  # mean power of a sample
+    sample_power = grid.num_subcarriers / (OVERSAMPLING * grid.fft_size)
     samples = ofdm_modulate(symbols, grid, OVERSAMPLING)
-    amplitude = samples.abs() / math.sqrt(occupied)
+    amplitude = samples.abs() / math.sqrt(sample_power)
     return ofdm_demodulate(samples * (_compression(amplitude, amplifier) / linear_gain(amplifier)), grid)
 
 
 def _compression(amplitude: torch.Tensor, amplifier: PowerAmplifier) -> torch.Tensor:
-    """Gain of the amplifier at an amplitude relative to the signal's root mean square."""
+    """Return the gain of the amplifier at an amplitude relative to the root mean square of the signal."""
     saturation = 10 ** (amplifier.input_backoff_db / 20)
     exponent = 2 * amplifier.smoothness
     return (1 + (amplitude / saturation) ** exponent) ** (-1 / exponent)
@@ -39,7 +45,12 @@ def _compression(amplitude: torch.Tensor, amplifier: PowerAmplifier) -> torch.Te
 
 @lru_cache
 def linear_gain(amplifier: PowerAmplifier) -> float:
-    """Bussgang gain ``E[x* f(x)] / E|x|^2`` for a complex Gaussian signal, which OFDM resembles."""
+    """Return the Bussgang gain ``E[x* f(x)] / E|x|^2`` of a complex Gaussian signal, which approximates OFDM.
+
+    Example:
+        >>> round(linear_gain(PowerAmplifier(input_backoff_db=6)), 3)
+        0.938
+    """
 
     def integrand(power: float) -> float:
         return power * math.exp(-power) * float(_compression(torch.tensor(math.sqrt(power)), amplifier))
@@ -50,12 +61,19 @@ def linear_gain(amplifier: PowerAmplifier) -> float:
 def oscillator(
     impairments: Impairments, batch: int, num_symbols: int, grid: Grid, generator: torch.Generator
 ) -> torch.Tensor | None:
-    """Phasor of the carrier frequency offset and the phase noise over the FFT windows.
+    """Draw the phasor of the carrier frequency offset and the phase noise in the FFT windows.
 
-    Phase noise is a Wiener process with increments of variance ``2 pi linewidth`` per second.
+    Phase noise is a Wiener process. The variance of its increments is ``2 pi linewidth`` per second.
+
+    Args:
+        impairments: offset and linewidth.
+        batch: number of slots.
+        num_symbols: number of FFT windows.
+        grid: resource grid.
+        generator: source of all random numbers; it also sets the device.
 
     Returns:
-        complex64 ``(batch, num_symbols, fft_size)``, or none where the oscillator is ideal.
+        complex64 ``(batch, num_symbols, fft_size)``, or ``None`` if the oscillator is ideal.
     """
     low, high = impairments.carrier_frequency_offset_hz
     if low == high == 0 and impairments.phase_noise_linewidth_hz == 0:
@@ -65,7 +83,7 @@ def oscillator(
     if impairments.phase_noise_linewidth_hz:
         variance = 2 * math.pi * impairments.phase_noise_linewidth_hz / grid.sample_rate_hz
         steps = math.sqrt(variance) * torch.randn(phasor.shape, device=generator.device, generator=generator)
-        steps[..., 0] *= math.sqrt(1 + grid.cyclic_prefix_samples)  # the walk goes on during the prefix
+        steps[..., 0] *= math.sqrt(1 + grid.cyclic_prefix_samples)  # includes the steps during the prefix
         phase = steps.flatten(1).cumsum(1).view_as(steps)
         phasor = phasor * torch.polar(torch.ones_like(phase), phase)
     return phasor

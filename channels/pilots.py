@@ -1,9 +1,10 @@
-"""Pilots of a batch of slots: whole QPSK symbols, or the DMRS of 5G PUSCH."""
+"""Pilots of a batch of slots: whole OFDM symbols of QPSK pilots, or the DMRS of 5G PUSCH."""
 
 from __future__ import annotations
 
 import itertools
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 
@@ -12,38 +13,58 @@ from channels.grid import NUM_SYMBOLS, Dmrs, Grid, constellation
 _GOLD_DELAY = 1600  # N_C of TS 38.211, 5.2.1
 
 
-def draw_pilots(grid: Grid, batch: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw the pilots of ``batch`` slots.
+class DmrsLayout(NamedTuple):
+    """Where the DMRS of a slot are.
 
-    With ``pilot_patterns``, QPSK values are drawn anew for every slot, as scrambling changes them. With ``dmrs``, each
-    slot draws its scrambling identity, its n_SCID and its number in the frame, which fix the sequence.
+    Attributes:
+        symbols: OFDM symbols that carry DMRS.
+        has_pilot: for the 12 subcarriers of a resource block, whether they carry a pilot in these symbols.
+        has_data: for the 12 subcarriers of a resource block, whether they carry data in these symbols.
+    """
+
+    symbols: list[int]
+    has_pilot: list[bool]
+    has_data: list[bool]
+
+
+def draw_pilots(grid: Grid, batch: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw the pilots of some slots.
+
+    With ``pilot_patterns``, every slot draws new QPSK values, because scrambling changes them in a real system. With
+    ``dmrs``, every slot draws its scrambling identity, its n_SCID and its number in the frame. These fix the sequence.
+
+    Args:
+        grid: resource grid.
+        batch: number of slots.
+        generator: source of all random numbers; it also sets the device.
 
     Returns:
-        pilot values, complex64 ``(batch, S, F)``, 0 off the pilots; and which REs carry data, bool ``(batch, S, F)``.
+        Pilot values, complex64 ``(batch, S, F)``, which are 0 where there is no pilot, and a mask of the REs that carry
+        data, bool ``(batch, S, F)``.
     """
     if grid.dmrs is None:
-        return _whole_symbols(grid, batch, generator)
-    return _dmrs(grid, grid.dmrs, batch, generator)
+        return _draw_full_symbol_pilots(grid, batch, generator)
+    return _draw_dmrs(grid, grid.dmrs, batch, generator)
 
 
-def _whole_symbols(grid: Grid, batch: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def _draw_full_symbol_pilots(grid: Grid, batch: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     device = generator.device
-    most = max(len(p) for p in grid.pilot_patterns)
+    max_symbols = max(len(p) for p in grid.pilot_patterns)
     labels = torch.randint(
-        4, (batch, most, grid.num_subcarriers), dtype=torch.uint8, device=device, generator=generator
+        4, (batch, max_symbols, grid.num_subcarriers), dtype=torch.uint8, device=device, generator=generator
     )
     values = constellation(2, device)[labels.int()]
     pilots = values.new_zeros(batch, NUM_SYMBOLS, grid.num_subcarriers)
     is_data = torch.ones(pilots.shape, dtype=torch.bool, device=device)
-    of_slot = torch.randint(len(grid.pilot_patterns), (batch,), device=device, generator=generator)
+    pattern_index = torch.randint(len(grid.pilot_patterns), (batch,), device=device, generator=generator)
     for i, pattern in enumerate(grid.pilot_patterns):
-        chosen, at = torch.nonzero(of_slot == i), torch.tensor(pattern, device=device)
-        pilots[chosen, at] = values[chosen[:, 0], : len(pattern)]
-        is_data[chosen, at] = False
+        slots, symbols = torch.nonzero(pattern_index == i), torch.tensor(pattern, device=device)
+        pilots[slots, symbols] = values[slots[:, 0], : len(pattern)]
+        is_data[slots, symbols] = False
     return pilots, is_data
 
 
-def _dmrs(grid: Grid, dmrs: Dmrs, batch: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def _draw_dmrs(grid: Grid, dmrs: Dmrs, batch: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     device = generator.device
     slots_per_frame = 10 * grid.subcarrier_spacing_hz // 15000
 
@@ -52,32 +73,27 @@ def _dmrs(grid: Grid, dmrs: Dmrs, batch: int, generator: torch.Generator) -> tup
 
     identity, scid, slot = draw(2**16), draw(2), draw(slots_per_frame)
     layouts = dmrs_layouts(dmrs)
-    of_slot = draw(len(layouts))
+    layout_index = draw(len(layouts))
     pilots = torch.zeros(batch, NUM_SYMBOLS, grid.num_subcarriers, dtype=torch.complex64, device=device)
     is_data = torch.ones(pilots.shape, dtype=torch.bool, device=device)
-    for i, (symbols, subcarriers_of_prb, free_of_prb) in enumerate(layouts):
-        chosen = torch.nonzero(of_slot == i)[:, 0]
-        if not len(chosen):
+    for i, layout in enumerate(layouts):
+        slots = torch.nonzero(layout_index == i)[:, 0]
+        if not len(slots):
             continue
-        occupied, free = (
-            torch.tensor(mask, device=device).repeat(grid.num_prb) for mask in (subcarriers_of_prb, free_of_prb)
+        has_pilot, has_data = (
+            torch.tensor(mask, device=device).repeat(grid.num_prb) for mask in (layout.has_pilot, layout.has_data)
         )
-        for symbol in symbols:
-            start = dmrs_start(slot[chosen], symbol, identity[chosen], scid[chosen])
-            values = dmrs_sequence(start, int(occupied.sum())) * dmrs.cdm_groups_without_data**0.5
-            pilots[chosen[:, None], symbol, torch.nonzero(occupied)[:, 0]] = values
-            is_data[chosen, symbol] = free
+        for symbol in layout.symbols:
+            c_init = dmrs_initial_state(slot[slots], symbol, identity[slots], scid[slots])
+            values = dmrs_sequence(c_init, int(has_pilot.sum())) * dmrs.cdm_groups_without_data**0.5
+            pilots[slots[:, None], symbol, torch.nonzero(has_pilot)[:, 0]] = values
+            is_data[slots, symbol] = has_data
     return pilots, is_data
 
 
 @lru_cache
-def dmrs_layouts(dmrs: Dmrs) -> list[tuple[list[int], list[bool], list[bool]]]:
-    """The layouts that a slot can draw, from Sionna's tables of TS 38.211, 6.4.1.1.3.
-
-    Returns:
-        for each layout its symbols, and over the 12 subcarriers of a resource block which carry pilots and which carry
-        data in these symbols.
-    """
+def dmrs_layouts(dmrs: Dmrs) -> list[DmrsLayout]:
+    """Return the layouts that a slot can draw, from Sionna's tables of TS 38.211, 6.4.1.1.3."""
     from sionna.phy.nr import CarrierConfig, PUSCHConfig, PUSCHDMRSConfig
 
     layouts = []
@@ -94,52 +110,67 @@ def dmrs_layouts(dmrs: Dmrs) -> list[tuple[list[int], list[bool], list[bool]]]:
             mapping_type=dmrs.mapping_type,
         )
         symbols = [int(s) for s in config.dmrs_symbol_indices]
-        occupied = (config.dmrs_grid[0, :, symbols[0]] != 0).tolist()
-        free = (~config.dmrs_mask[:, symbols[0]].astype(bool)).tolist()
-        layouts.append((symbols, occupied, free))
+        has_pilot = (config.dmrs_grid[0, :, symbols[0]] != 0).tolist()
+        has_data = (~config.dmrs_mask[:, symbols[0]].astype(bool)).tolist()
+        layouts.append(DmrsLayout(symbols, has_pilot, has_data))
     return layouts
 
 
-def dmrs_start(slot: torch.Tensor, symbol: int, identity: torch.Tensor, scid: torch.Tensor) -> torch.Tensor:
-    """Initial state c_init of a DMRS symbol's Gold sequence (TS 38.211, 6.4.1.1.1.1), int64 as the arguments.
+def dmrs_initial_state(slot: torch.Tensor, symbol: int, identity: torch.Tensor, scid: torch.Tensor) -> torch.Tensor:
+    """Return the initial state c_init of the Gold sequence of a DMRS symbol (TS 38.211, 6.4.1.1.1.1).
 
     Args:
-        slot: number of the slot in its frame.
+        slot: number of the slot in its frame, int64 ``(N,)``.
         symbol: OFDM symbol in the slot.
-        identity: scrambling identity N_ID of n_SCID, 0..65535.
-        scid: n_SCID, 0 or 1.
+        identity: scrambling identity N_ID of n_SCID, 0 to 65535, int64 ``(N,)``.
+        scid: n_SCID, 0 or 1, int64 ``(N,)``.
+
+    Returns:
+        int64 ``(N,)``.
     """
     return (2**17 * (NUM_SYMBOLS * slot + symbol + 1) * (2 * identity + 1) + 2 * identity + scid) % 2**31
 
 
-def dmrs_sequence(start: torch.Tensor, length: int) -> torch.Tensor:
-    """QPSK sequence r(n) of TS 38.211, 6.4.1.1.1.1, complex64 ``(len(start), length)``."""
-    bits = gold_sequence(start, 2 * length)
+def dmrs_sequence(c_init: torch.Tensor, length: int) -> torch.Tensor:
+    """Return the QPSK sequences r(n) of TS 38.211, 6.4.1.1.1.1.
+
+    Args:
+        c_init: initial states, int64 ``(N,)``, see :func:`dmrs_initial_state`.
+        length: number of QPSK symbols.
+
+    Returns:
+        complex64 ``(N, length)``.
+    """
+    bits = gold_sequence(c_init, 2 * length)
     signs = (1 - 2 * bits.to(torch.float32)) / 2**0.5
     return torch.complex(signs[:, 0::2], signs[:, 1::2])
 
 
-def gold_sequence(start: torch.Tensor, length: int) -> torch.Tensor:
-    """Pseudo-random sequences of TS 38.211, 5.2.1, for many initial states at once.
+def gold_sequence(c_init: torch.Tensor, length: int) -> torch.Tensor:
+    """Return the pseudo-random sequences of TS 38.211, 5.2.1, for many initial states at once.
 
-    The second m-sequence is linear in its initial state, so it is the sum of one fixed sequence per bit of the state.
+    The second m-sequence is linear in its initial state. It is the sum of one fixed sequence per bit of the state.
 
     Args:
-        start: initial states c_init, int64 ``(N,)``.
-        length: bits.
+        c_init: initial states, int64 ``(N,)``.
+        length: number of bits.
 
     Returns:
-        int64 ``(N, length)``.
+        Bits, int64 ``(N, length)``.
+
+    Example:
+        >>> gold_sequence(torch.tensor([1]), 8).tolist()
+        [[0, 0, 0, 0, 0, 0, 1, 0]]
     """
     first, basis = _m_sequences(-(-length // 1024) * 1024)
-    state = (start[:, None] >> torch.arange(31, device=start.device)) & 1
-    second = state.to(torch.float32) @ basis[:, :length].to(start.device)
-    return (first[:length].to(start.device) + second.to(torch.int64)) % 2
+    state = (c_init[:, None] >> torch.arange(31, device=c_init.device)) & 1
+    second = state.to(torch.float32) @ basis[:, :length].to(c_init.device)
+    return (first[:length].to(c_init.device) + second.to(torch.int64)) % 2
 
 
 @lru_cache
 def _m_sequences(length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first m-sequence int64 ``(length,)``, and the second one for each unit state, float32 ``(31, length)``."""
+    """Return the first m-sequence, int64 ``(L,)``, and the second for each unit state, float32 ``(31, L)``."""
     x1 = torch.zeros(_GOLD_DELAY + length, dtype=torch.int64)
     x1[0] = 1
     x2 = torch.zeros(31, _GOLD_DELAY + length, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Path gains of UMi, UMa and RMa drops (TR 38.901, 7.5), drawn by Sionna."""
+"""System-level channel models UMi, UMa and RMa (TR 38.901, 7.5), drawn by Sionna."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from channels.grid import Grid
 from channels.link_level import SPEED_OF_LIGHT_M_S, Paths
 
 NO_PATH_S = 0.5
-"""Sionna pads drops of fewer paths with paths of no power that are late by a second."""
+"""Delays above this mark padding: Sionna pads channels of fewer paths with paths of no power and a delay of 1 s."""
 
 
 class SystemLevelChannel:
-    """A terminal dropped at random in a sector: line of sight, indoors or not, delay and angular spreads of its own.
+    """The channel of a terminal at a random place in a sector.
 
-    Path loss and shadowing are left out and the mean power is 1, since a scenario sets the SNR; the delay spread of
-    the scenario is not used. Terminals are upright, so that no power is lost to polarisation. Delays count from the
-    first path.
+    Each draw has its own line-of-sight state, indoor state, delay spread and angular spreads. Path loss and shadowing
+    are left out, and the mean power is 1, because a scenario sets the SNR. The scenario's delay spread is not used.
+    Terminals are upright, so that no power is lost to polarisation. Delays are relative to the first path.
 
     Args:
         name: ``UMi``, ``UMa`` or ``RMa``.
-        grid: carrier and antennas, a horizontal half-wavelength array of omnidirectional elements.
-        max_doppler_hz: range of the maximum Doppler shift, reached by the terminal's speed.
+        grid: carrier and antennas. The array is horizontal, with omnidirectional elements at half a wavelength.
+        max_doppler_hz: range of the maximum Doppler shift, which sets the speed of the terminal.
         device: torch device.
     """
 
@@ -51,6 +51,7 @@ class SystemLevelChannel:
     def draw(
         self, delay_spread_s: torch.Tensor, generator: torch.Generator, num_instants: int, interval_s: float
     ) -> Paths:
+        """Draw one channel per slot, see :meth:`channels.link_level.FadingModel.draw`."""
         from sionna.phy import config
         from sionna.phy.channel import gen_single_sector_topology
 
@@ -58,7 +59,7 @@ class SystemLevelChannel:
         state = rng.get_state()
         rng.manual_seed(int(torch.randint(2**62, (1,), generator=generator, device=generator.device)))
         try:
-            self._sionna.reset_topology()  # else it keeps indoor distances and batch size of the draw before
+            self._sionna.reset_topology()  # otherwise it keeps the indoor distances and batch size of the previous draw
             topology = gen_single_sector_topology(
                 len(delay_spread_s),
                 1,
@@ -67,8 +68,9 @@ class SystemLevelChannel:
                 max_ut_velocity=self._speeds_m_s[1],
                 device=self._device,
             )
-            terminal, base, turned, base_turned, velocity, indoors = topology
-            self._sionna.set_topology(terminal, base, torch.zeros_like(turned), base_turned, velocity, indoors)
+            terminal, base, orientation, base_orientation, velocity, indoor = topology
+            upright = torch.zeros_like(orientation)
+            self._sionna.set_topology(terminal, base, upright, base_orientation, velocity, indoor)
             gains, delays_s = self._sionna(num_instants, 1 / interval_s)
         finally:
             rng.set_state(state)

@@ -1,8 +1,8 @@
-"""OFDM samples through a time-varying multipath channel: what the frequency domain leaves out.
+"""The time-domain channel: OFDM samples through a time-varying multipath channel.
 
-Each path delays the stream (exactly, by a phase ramp over the spectrum of the whole stream) and weighs it with a gain
-that changes from sample to sample. Paths beyond the cyclic prefix bring intersymbol interference, Doppler brings
-intercarrier interference.
+Each path delays the samples and multiplies them with a gain that changes from sample to sample. The delay is exact: a
+phase ramp over the spectrum of all samples. Paths beyond the cyclic prefix cause intersymbol interference, and Doppler
+causes intercarrier interference. The frequency-domain channel leaves both out.
 """
 
 from __future__ import annotations
@@ -17,59 +17,70 @@ from channels.link_level import Paths
 from channels.ofdm import ofdm_modulate_with_cp
 
 LEAD_SYMBOLS = 2
-"""Symbols sent before the slot, so that late paths and late interferers bring what preceded it."""
+"""Symbols that are sent before the slot. Late paths and late interferers carry them into the slot."""
 TAIL_SYMBOLS = 1
-"""Symbols sent after it, for early timing."""
+"""Symbols that are sent after the slot. A receiver with early timing sees them."""
 GAINS_PER_SYMBOL = 4
-"""Instants per symbol at which gains are drawn; between them they are interpolated linearly (error below -50 dB at a
-twentieth of the subcarrier spacing)."""
+"""Instants per symbol at which gains are drawn. Gains between them are interpolated linearly. The error of this is
+below -50 dB for a Doppler shift of a twentieth of the subcarrier spacing."""
 
 STREAM_SYMBOLS = LEAD_SYMBOLS + NUM_SYMBOLS + TAIL_SYMBOLS
+"""Symbols that are sent for one slot."""
 NUM_INSTANTS = GAINS_PER_SYMBOL * STREAM_SYMBOLS + 1
+"""Instants at which gains are drawn for one slot."""
 
 
 def sampling_interval_s(grid: Grid) -> float:
-    """Time between the instants of the gains that :func:`apply_time_channel` wants."""
+    """Return the time in s between the instants of the gains that :func:`apply_time_channel` takes."""
     return (grid.fft_size + grid.cyclic_prefix_samples) / grid.sample_rate_hz / GAINS_PER_SYMBOL
 
 
 def apply_time_channel(symbols: torch.Tensor, paths: Paths, grid: Grid) -> torch.Tensor:
-    """The receiver's FFT windows of a slot sent through a channel.
+    """Send a slot through a channel, and return the receiver's FFT windows.
 
     Args:
         symbols: transmitted subcarriers, complex64 ``(B, STREAM_SYMBOLS, F)``.
-        paths: gains at :data:`NUM_INSTANTS` instants ``(B, R, NUM_INSTANTS, P)``, delays relative to the receiver's
-            timing ``(B, P)``, which may be negative.
+        paths: gains ``(B, R, NUM_INSTANTS, P)`` and delays ``(B, P)``. Delays are relative to the receiver's timing and
+            may be negative.
+        grid: resource grid.
 
     Returns:
         complex64 ``(B, R, 14, fft_size)``.
     """
-    symbol = grid.fft_size + grid.cyclic_prefix_samples
-    stream = ofdm_modulate_with_cp(symbols, grid)
-    length = stream.shape[-1]
+    symbol_samples = grid.fft_size + grid.cyclic_prefix_samples
+    samples = ofdm_modulate_with_cp(symbols, grid)
+    length = samples.shape[-1]
     size = next_fast_len(length)
-    spectrum = torch.fft.fft(stream, n=size)
+    spectrum = torch.fft.fft(samples, n=size)
     f_hz = torch.fft.fftfreq(size, 1 / grid.sample_rate_hz, device=symbols.device)
-    position = torch.arange(length, device=symbols.device) * GAINS_PER_SYMBOL / symbol
-    before = position.long()
-    part = (position - before).to(torch.float32)
+    position = torch.arange(length, device=symbols.device) * GAINS_PER_SYMBOL / symbol_samples
+    instant = position.long()
+    weight = (position - instant).to(torch.float32)
     received = torch.zeros(*paths.gains.shape[:2], length, dtype=torch.complex64, device=symbols.device)
-    for path in range(paths.delays_s.shape[1]):  # one at a time, to bound memory
-        turns = -paths.delays_s[:, path, None] * f_hz
-        delayed = torch.fft.ifft(spectrum * torch.polar(torch.ones_like(turns), 2 * math.pi * turns))[:, :length]
+    for path in range(paths.delays_s.shape[1]):  # one path at a time needs less memory
+        cycles = -paths.delays_s[:, path, None] * f_hz
+        delayed = torch.fft.ifft(spectrum * torch.polar(torch.ones_like(cycles), 2 * math.pi * cycles))[:, :length]
         gains = paths.gains[..., path]
-        gain = torch.lerp(gains[..., before], gains[..., before + 1], part.to(gains.dtype))
+        gain = torch.lerp(gains[..., instant], gains[..., instant + 1], weight.to(gains.dtype))
         received.addcmul_(gain, delayed[:, None])
-    slot = received[..., LEAD_SYMBOLS * symbol : (LEAD_SYMBOLS + NUM_SYMBOLS) * symbol]
-    return slot.unflatten(-1, (NUM_SYMBOLS, symbol))[..., grid.cyclic_prefix_samples :]
+    slot = received[..., LEAD_SYMBOLS * symbol_samples : (LEAD_SYMBOLS + NUM_SYMBOLS) * symbol_samples]
+    return slot.unflatten(-1, (NUM_SYMBOLS, symbol_samples))[..., grid.cyclic_prefix_samples :]
 
 
 def sample_at_symbols(paths: Paths, grid: Grid) -> Paths:
-    """The paths in the middle of each of the slot's FFT windows."""
+    """Return the paths in the middle of each of the slot's 14 FFT windows.
+
+    Args:
+        paths: gains ``(B, R, NUM_INSTANTS, P)`` and delays ``(B, P)``.
+        grid: resource grid.
+
+    Returns:
+        gains ``(B, R, 14, P)`` and the same delays.
+    """
     middle = (grid.cyclic_prefix_samples + grid.fft_size / 2) / (grid.fft_size + grid.cyclic_prefix_samples)
     symbols = torch.arange(LEAD_SYMBOLS, LEAD_SYMBOLS + NUM_SYMBOLS, device=paths.gains.device)
     position = (symbols + middle) * GAINS_PER_SYMBOL
-    before = position.long()
-    part = (position - before).to(paths.gains.dtype)[:, None]
-    gains = torch.lerp(paths.gains[:, :, before], paths.gains[:, :, before + 1], part)
+    instant = position.long()
+    weight = (position - instant).to(paths.gains.dtype)[:, None]
+    gains = torch.lerp(paths.gains[:, :, instant], paths.gains[:, :, instant + 1], weight)
     return Paths(gains, paths.delays_s)

@@ -1,8 +1,8 @@
-"""Typed, frozen records read from YAML, and errors that say how to mend what was written.
+"""Typed, frozen records that are read from YAML, with errors of one line.
 
-Every configuration of leanrx is a :class:`Record`. Unknown keys are refused, numbers carry their unit in the
-field's name and are refused outside what is physically sensible, and each mistake becomes one line that names the
-field, what was given and what is allowed.
+Every configuration of leanrx is a :class:`Record`. Unknown keys are an error. Numbers carry their unit in the name of
+the field, and values outside the physically sensible range are an error. The error names the field, the value and what
+is allowed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,21 @@ from leanrx_core.errors import UserError
 
 
 class Record(BaseModel):
-    """A frozen record without unknown keys.
+    """A frozen pydantic model that accepts no unknown keys. Equal records have equal hashes.
 
     Attributes:
-        renamed_keys: keys of earlier versions and their names today; an old key is refused with its new name.
+        renamed_keys: maps keys of earlier versions to their present names. An old key is an error that says
+            "renamed to 'new'".
+
+    Example:
+        >>> class Amplifier(Record):
+        ...     renamed_keys = {"backoff": "input_backoff_db"}
+        ...     input_backoff_db: float = 3.0
+        >>> Amplifier.parse({"input_backoff_db": 6}, "amplifier.yaml")
+        Amplifier(input_backoff_db=6.0)
+        >>> Amplifier.parse({"backoff": 6}, "amplifier.yaml")
+        Traceback (most recent call last):
+        leanrx_core.errors.UserError: amplifier.yaml: backoff: renamed to 'input_backoff_db'
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -34,7 +45,11 @@ class Record(BaseModel):
 
     @classmethod
     def parse(cls, data: Any, source: str) -> Self:
-        """Validate ``data``; ``source`` is named in the error.
+        """Validate plain data.
+
+        Args:
+            data: keys and values, as a YAML file gives them.
+            source: where the data come from; the error message begins with it.
 
         Raises:
             UserError: if a key is unknown or a value is not allowed.
@@ -42,11 +57,11 @@ class Record(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise UserError(f"{source}: {_first_mistake(cls, error)}") from None
+            raise UserError(f"{source}: {_describe(cls, error)}") from None
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read the record from a YAML file.
+        """Read a record from a YAML file.
 
         Raises:
             UserError: if the file is missing, is not YAML, or does not describe this record.
@@ -54,19 +69,19 @@ class Record(BaseModel):
         return cls.parse(read_yaml(path), str(path))
 
     def to_yaml(self) -> str:
-        """The record as YAML, every default written out."""
+        """Return the record as YAML, with every default written out."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=100, default_flow_style=None)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with scientific notation read as people write it (``15e3`` is a number), and without repeated keys."""
+    """A safe loader that reads ``15e3`` as a number and refuses repeated keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+        keys = set()
         for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' is there twice", key.start_mark)
-            seen.add(key.value)
+            if key.value in keys:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' appears twice", key.start_mark)
+            keys.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -78,7 +93,7 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(path: str | Path) -> Any:
-    """Parse a YAML file into plain data.
+    """Read a YAML file as plain data: dictionaries, lists, text and numbers.
 
     Raises:
         UserError: if the file is missing or is not YAML.
@@ -88,24 +103,26 @@ def read_yaml(path: str | Path) -> Any:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        what = f" ({error.problem})" if isinstance(error, yaml.MarkedYAMLError) and error.problem else ""
-        raise UserError(f"{path}: not valid YAML{line}{what}") from None
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        problem = f" ({error.problem})" if isinstance(error, yaml.MarkedYAMLError) and error.problem else ""
+        raise UserError(f"{path}: not valid YAML{line}{problem}; correct the file") from None
 
 
-_WORDS = {
+_REMEDIES = {
     "model_type": "write keys and values, such as 'label: quickstart'",
     "model_attributes_type": "write keys and values, such as 'label: quickstart'",
     "tuple_type": "write a list, in square brackets",
     "dict_type": "write a list of names, or names with weights, such as {TDL-A: 2, TDL-B: 1}",
-    "string_type": "write a word; quote numbers",
-    "string_pattern_mismatch": "use letters, digits, '.', '_' and '-', and begin with a letter or digit",
+    "string_type": "write text, and put numbers in quotes",
+    "string_pattern_mismatch": "use letters, digits, '.', '_' and '-', and begin with a letter or a digit",
     "finite_number": "write a finite number",
 }
+"""What to write instead, by pydantic's type of error."""
 
 
-def _first_mistake(model: type[BaseModel], error: ValidationError) -> str:
+def _describe(model: type[BaseModel], error: ValidationError) -> str:
+    """Describe the first mistake in one line. Unknown keys come first, because they often cause the other mistakes."""
     mistakes = error.errors()
     first = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
     field = ".".join(str(part) for part in first["loc"]) or model.__name__
@@ -113,11 +130,11 @@ def _first_mistake(model: type[BaseModel], error: ValidationError) -> str:
         text = f"{field}: {_unknown_key(_record_at(model, first['loc'][:-1]), str(first['loc'][-1]))}"
     elif first["type"] == "missing":
         text = f"{field}: missing; add it"
-    elif first["type"] in _WORDS:
-        text = f"{field}: {_WORDS[first['type']]} (given: {first['input']!r})"
+    elif first["type"] in _REMEDIES:
+        text = f"{field}: {_REMEDIES[first['type']]} (given: {first['input']!r})"
     else:
-        given = "" if isinstance(first["input"], dict | BaseModel) else f" (given: {first['input']!r})"
-        text = f"{field}: {first['msg'].removeprefix('Value error, ')}{given}"
+        value = "" if isinstance(first["input"], dict | BaseModel) else f" (given: {first['input']!r})"
+        text = f"{field}: {first['msg'].removeprefix('Value error, ')}{value}"
     return text + (f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else "")
 
 
@@ -125,27 +142,27 @@ def _unknown_key(record: type[BaseModel], key: str) -> str:
     renamed = record.renamed_keys if issubclass(record, Record) else {}
     if key in renamed:
         return f"renamed to '{renamed[key]}'"
-    known = list(record.model_fields)
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"unknown key; did you mean '{near[0]}'?" if near else f"unknown key; known keys: {', '.join(known)}"
+    keys = list(record.model_fields)
+    matches = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+    return f"unknown key; did you mean '{matches[0]}'?" if matches else f"unknown key; known keys: {', '.join(keys)}"
 
 
 def _record_at(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel]:
-    """The record that a path of keys and indices leads to."""
+    """Return the record at the end of a path of keys and indices."""
     for part in path:
         field = model.model_fields.get(str(part))
         if field is not None:
             types = [field.annotation, *get_args(field.annotation)]
-            types += [inner for annotated in types[1:] for inner in get_args(annotated)]  # of Annotated in a union
+            types += [inner for annotated in types[1:] for inner in get_args(annotated)]  # Annotated inside a union
             model = next((t for t in types if isinstance(t, type) and issubclass(t, BaseModel)), model)
     return model
 
 
-def _in_order(ends: tuple[float, float]) -> tuple[float, float]:
-    if ends[0] > ends[1]:
+def _check_order(interval: tuple[float, float]) -> tuple[float, float]:
+    if interval[0] > interval[1]:
         raise ValueError("the range is empty: write the lower end first")
-    return ends
+    return interval
 
 
-Range = Annotated[tuple[float, float], AfterValidator(_in_order)]
-"""A closed interval ``[low, high]``; values are drawn uniformly from it."""
+Range = Annotated[tuple[float, float], AfterValidator(_check_order)]
+"""A closed interval ``[low, high]`` from which values are drawn uniformly."""

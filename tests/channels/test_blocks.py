@@ -251,7 +251,7 @@ def test_scenarios_survive_yaml(tmp_path, small: Scenario) -> None:
             "name: x\nchannels: {train: [TDL-A]}\ndomain: time\nmax_doppler_hz: [0, 5e3]",
             "5000 Hz is above a tenth of the subcarrier spacing",
         ),
-        ("name: x\nname: y\nchannels: {train: [TDL-A]}", "key 'name' is there twice"),
+        ("name: x\nname: y\nchannels: {train: [TDL-A]}", "key 'name' appears twice"),
         ("name: x\nchannels: {train: [[TDL-A]]}", "channels.train: write a list of names"),
         ("name: x\nchannels: {train: {TDL-A: 1e300}}", "channels.train.TDL-A"),
         ("name: x\nchannels: {train: [TDL-A]}\nmodulations: 16-QAM", "modulations: write a list"),
