@@ -371,7 +371,10 @@ def ecal(
         str, typer.Argument(help="A run folder, a YAML file of a life cycle, or a preset such as published-mlp.")
     ],
     inferences: Annotated[float | None, typer.Option(help="State eCAL at this number of inferences.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="For a run: its energy is 'charged' or 'shared'.")] = None,
+    teacher_allocation: Annotated[
+        str | None,
+        typer.Option(help="For a run: each student bears the teacher's energy in 'full', or it is 'split' over them."),
+    ] = None,
     sweep: Annotated[str | None, typer.Option(help="Over a range, such as inferences=1e2..1e8.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Draw the curve and its components into this folder.")] = None,
     as_json: JsonOption = False,
@@ -380,7 +383,7 @@ def ecal(
     from energy.ecal.inference_range import sweep_points
 
     points = sweep_points(sweep) if sweep else []
-    changes = {"inferences": inferences, "teacher": teacher}
+    changes = {"inferences": inferences, "teacher_allocation": teacher_allocation}
     changes = {k: v for k, v in changes.items() if v is not None}
     if Path(target).is_dir():
         _ecal_of_run(Path(target), changes, points, figures, as_json)
@@ -390,13 +393,13 @@ def ecal(
 
 def _ecal_by_hand(source: str, changes: dict[str, Any], points: list[int], folder: Path | None, as_json: bool) -> None:
     from energy.ecal.inference_range import sweep_points
-    from energy.ecal.life_cycle_config import Config
+    from energy.ecal.life_cycle_config import LifeCycleConfig
     from leanrx_core.errors import UserError
 
-    config = Config.read(source)
-    if "teacher" in changes:
-        raise UserError(f"--teacher: {source} has no teacher; the option is for a run folder")
-    config = Config.parse({**config.model_dump(), **changes}, source)
+    config = LifeCycleConfig.read(source)
+    if "teacher_allocation" in changes:
+        raise UserError(f"--teacher-allocation: {source} has no teacher; the option is for a run folder")
+    config = LifeCycleConfig.parse({**config.model_dump(), **changes}, source)
     result = config.result(points)
     if folder:
         from leanrx.report.life_cycle_charts import components, curve
@@ -420,12 +423,12 @@ def _ecal_by_hand(source: str, changes: dict[str, Any], points: list[int], folde
 
 
 def _ecal_of_run(folder: Path, changes: dict[str, Any], points: list[int], figures: Path | None, as_json: bool) -> None:
-    from leanrx.experiment.sweep_config import Ecal
+    from leanrx.experiment.sweep_config import EcalConfig
     from leanrx.report.life_cycle_json import life_cycle_json, write_life_cycle
     from leanrx.report.life_cycle_text import notes, sentences
 
     run, _ = _load(folder, quiet=as_json)
-    inventory = write_life_cycle(run, Ecal.parse({**run.config.ecal.model_dump(), **changes}, "ecal"))
+    inventory = write_life_cycle(run, EcalConfig.parse({**run.config.ecal.model_dump(), **changes}, "ecal"))
     if figures:
         from leanrx.report.life_cycle_charts import figures as figures_of
 
@@ -591,11 +594,11 @@ def _open(config: Path, root: Path, quiet: bool = False) -> Iterator[tuple[Run, 
     """The runs of a configuration, one after the other; all are checked before the first begins."""
     from distillation.distributed import current
     from leanrx.experiment.run import Run, open_run
-    from leanrx.experiment.sweep_config import Sweep
+    from leanrx.experiment.sweep_config import SweepConfig
     from leanrx.experiment.workflow import check
     from leanrx_core.files import lock
 
-    sweeps = Sweep.load_all(config)
+    sweeps = SweepConfig.load_all(config)
     for sweep_config in sweeps:
         check(Run(root / sweep_config.label, sweep_config))
     ranks = current()

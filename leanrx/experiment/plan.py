@@ -18,7 +18,7 @@ from typing import Any
 from channels import Scenario
 from distillation.job import Training
 from distillation.objective import Distillation
-from leanrx.experiment.sweep_config import Sweep
+from leanrx.experiment.sweep_config import SweepConfig
 from leanrx_core.errors import UserError
 from leanrx_core.records import Record
 from receivers.classical import GENIE_AIDED, classical_receivers
@@ -72,14 +72,14 @@ class Plan:
         records: all receivers; each teacher stands before its students.
 
     Example:
-        >>> from leanrx.experiment.sweep_config import Sweep
+        >>> from leanrx.experiment.sweep_config import SweepConfig
         >>> config = {
         ...     "label": "demo",
         ...     "scenario": "tdl-6prb",
         ...     "students": {"receivers": "hybrid-w8-d2"},
         ...     "evaluation": {"sinr_db": [0, 10]},
         ... }
-        >>> plan = build_plan(Sweep.parse(config, "demo"))
+        >>> plan = build_plan(SweepConfig.parse(config, "demo"))
         >>> [record.name for record in plan.neural]
         ['teacher', 'hybrid-w8-d2-kd', 'hybrid-w8-d2-scratch']
         >>> plan["hybrid-w8-d2-kd"].teachers
@@ -201,7 +201,7 @@ class Plan:
         return [tuple(groups[key]) for key in sorted(groups, key=lambda key: key[0])]
 
 
-def build_plan(config: Sweep) -> Plan:
+def build_plan(config: SweepConfig) -> Plan:
     """The plan of a run: classical receivers, teachers, students in every distillation setting, scratch baselines.
 
     One teacher is called ``teacher``, several are called ``teacher-<spec>``. A student is called ``<spec>-kd``; where
@@ -226,7 +226,7 @@ def _classical(scenario: Scenario) -> list[ReceiverRecord]:
     return [ReceiverRecord(r.name, "classical", variant=r.name) for r in classical_receivers(scenario)]
 
 
-def _teachers(config: Sweep) -> list[ReceiverRecord]:
+def _teachers(config: SweepConfig) -> list[ReceiverRecord]:
     specs, seeds = config.teacher.receiver, config.teacher.seeds or (config.seed,)
     records = []
     for spec in specs:
@@ -236,7 +236,7 @@ def _teachers(config: Sweep) -> list[ReceiverRecord]:
     return records
 
 
-def _students(config: Sweep) -> list[ReceiverRecord]:
+def _students(config: SweepConfig) -> list[ReceiverRecord]:
     """Students and scratch baselines; teachers are named as the configuration names them."""
     settings = _distillation_settings(config)
     students, records = config.students, []
@@ -257,7 +257,7 @@ def _students(config: Sweep) -> list[ReceiverRecord]:
     return records
 
 
-def _distillation_settings(config: Sweep) -> list[tuple[Distillation, dict[str, str]]]:
+def _distillation_settings(config: SweepConfig) -> list[tuple[Distillation, dict[str, str]]]:
     """Distillation settings, each with its teacher and its labels; one without a teacher is combined with each."""
     teachers = [r.name for r in _teachers(config)]
     settings = [

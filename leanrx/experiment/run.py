@@ -13,7 +13,7 @@ import pandas as pd
 
 from energy.metering.table import EnergyRow
 from leanrx.experiment.plan import Plan, build_plan
-from leanrx.experiment.sweep_config import Sweep
+from leanrx.experiment.sweep_config import SweepConfig
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
 from receivers.evaluation.error_counts import BlockCount
@@ -26,7 +26,7 @@ class Run:
     """A run folder and its configuration."""
 
     folder: Path
-    config: Sweep
+    config: SweepConfig
 
     @cached_property
     def plan(self) -> Plan:
@@ -130,7 +130,7 @@ class Run:
         return table
 
 
-def open_run(config: Sweep, root: str | Path = "runs") -> Run:
+def open_run(config: SweepConfig, root: str | Path = "runs") -> Run:
     """Create the folder of a run, or go on in it.
 
     Raises:
@@ -140,7 +140,7 @@ def open_run(config: Sweep, root: str | Path = "runs") -> Run:
     path = folder / "config.yaml"
     kept = config.model_copy(update={"search": None})  # a search keeps its settings itself
     if path.exists():
-        there = Sweep.load(path)
+        there = SweepConfig.load(path)
         if there != kept:
             raise UserError(
                 f"{folder}: holds a run with another {_difference(there, kept)}; "
@@ -164,10 +164,10 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder}: not a run folder (no config.yaml); give runs/<label>")
-    return Run(folder, Sweep.load(folder / "config.yaml"))
+    return Run(folder, SweepConfig.load(folder / "config.yaml"))
 
 
-def _difference(there: Sweep, here: Sweep) -> str:
+def _difference(there: SweepConfig, here: SweepConfig) -> str:
     """The first field in which two configurations differ, with both values."""
 
     def walk(a: Any, b: Any, name: str) -> str | None:

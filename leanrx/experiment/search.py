@@ -30,7 +30,7 @@ from distillation.trainer import Diverged, train
 from energy.metering.meter import Meter, Reading
 from leanrx.experiment.plan import ReceiverRecord
 from leanrx.experiment.run import Run
-from leanrx.experiment.sweep_config import Search
+from leanrx.experiment.sweep_config import SearchConfig
 from leanrx.experiment.workflow import ProgressCallback, jobs_of, train_all
 from leanrx.report.charts import Curve, Figure, to_files
 from leanrx_core.errors import UserError
@@ -71,7 +71,7 @@ class Trial:
 
 
 def search(run: Run, watcher: ProgressCallback) -> Iterator[Trial]:
-    """Search as the run's configuration says; go on where it was.
+    """SearchConfig as the run's configuration says; go on where it was.
 
     Teachers that are missing are trained first. Everything else is in the run's ``search`` folder: receivers and logs
     of the trials, counts (``ber.parquet``), Optuna's journal, after each trial ``search.csv``, and figures at the end.
@@ -138,7 +138,7 @@ def _figure(name: str, trials: list[Trial]) -> Figure:
     values, bers = [v for v, _ in seen], [b for _, b in seen]
     log = bool(values) and _over_decades(min(values), max(values))
     curve = Curve("trials", values, bers, colour="#0072b2", lines=False)
-    return Figure(f"search-{name}", f"Search over {name}", name, "mean BER, validation", [curve], x_log=log)
+    return Figure(f"search-{name}", f"SearchConfig over {name}", name, "mean BER, validation", [curve], x_log=log)
 
 
 def _over_decades(low: float, high: float) -> bool:
@@ -148,7 +148,7 @@ def _over_decades(low: float, high: float) -> bool:
 class _Study:
     """Optuna's study in its journal; trials that a kill left unfinished are given up, to be proposed again."""
 
-    def __init__(self, path: Path, seed: int, settings: Search) -> None:
+    def __init__(self, path: Path, seed: int, settings: SearchConfig) -> None:
         try:
             import optuna
             from optuna.storages.journal import JournalFileBackend
@@ -203,16 +203,16 @@ def _rounded(values: dict[str, Any]) -> dict[str, float]:
     return {name: float(f"{value:.4g}") for name, value in values.items()}
 
 
-def _hold(settings: Search, path: Path) -> None:
+def _hold(settings: SearchConfig, path: Path) -> None:
     """Write the settings, or see that they are those of the search that is there; there may be more trials."""
     if path.exists():
-        there = Search.load(path)
+        there = SearchConfig.load(path)
         if there.model_copy(update={"trials": settings.trials}) != settings:
             raise UserError(f"{path.parent}: holds another search; delete the folder or write its settings again")
     write_atomic(path, settings.to_yaml())
 
 
-def _changed(entry: ReceiverRecord, settings: Search, index: int, values: dict[str, float]) -> ReceiverRecord:
+def _changed(entry: ReceiverRecord, settings: SearchConfig, index: int, values: dict[str, float]) -> ReceiverRecord:
     assert entry.distillation is not None, "a student has one"
     assert entry.training is not None, "a student has training settings"
     of_distillation, of_training = _parts(values)
@@ -243,7 +243,7 @@ def _train(
     return train(todo, folder, device, meter, watcher.training(todo))[0]
 
 
-def _validation(run: Run, settings: Search) -> Evaluation:
+def _validation(run: Run, settings: SearchConfig) -> Evaluation:
     return Evaluation.parse(
         {
             "sinr_db": settings.sinr_db or run.config.evaluation.sinr_db,

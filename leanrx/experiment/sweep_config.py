@@ -1,15 +1,15 @@
-"""What a sweep is, as it is written in YAML: the teacher, the students, how they are taught, tested and metered.
+"""The configuration of a sweep, as it is written in YAML: teacher, students, evaluation, metering, life cycle, report.
 
-A list may stand in place of one receiver, one seed, one scenario (each is a run of its own), one way to distil, and any
-figure of ``distillation``: then all combinations are trained.
+A list may stand in place of one receiver, one seed, one scenario, one distillation setting, or one value in
+``distillation``. All combinations are then trained. Each scenario becomes a run of its own.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -23,20 +23,20 @@ from receivers.evaluation.stopping import Evaluation
 from receivers.neural.registry import parse_spec
 
 
-def _listed(value: Any) -> Any:
+def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def _check_unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if not values:
         raise ValueError("is empty; name at least one")
-    twice = next((v for v in values if values.count(v) > 1), None)
-    if twice is not None:
-        raise ValueError(f"names {twice} twice")
+    repeated = next((v for v in values if values.count(v) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"names {repeated} twice; name it once")
     return values
 
 
-def _checked_spec(spec: str) -> str:
+def _check_spec(spec: str) -> str:
     try:
         parse_spec(spec)
     except UserError as error:
@@ -44,12 +44,12 @@ def _checked_spec(spec: str) -> str:
     return spec
 
 
-def _combinations(value: Any) -> Any:
-    return tuple(way for entry in _listed(value) for way in _product(entry))
+def _expand_settings(value: Any) -> Any:
+    return tuple(setting for entry in _as_tuple(value) for setting in _combinations(entry))
 
 
-def _product(entry: Any) -> Iterator[Any]:
-    """Every combination of the lists in one way to distil."""
+def _combinations(entry: Any) -> Iterator[Any]:
+    """Every combination of the lists in one entry of ``distillation``."""
     if not isinstance(entry, dict):
         yield entry
         return
@@ -59,72 +59,78 @@ def _product(entry: Any) -> Iterator[Any]:
 
 
 def _is_axis(key: str, values: Any) -> bool:
-    if key == "transfers":  # is a list itself
+    if key == "transfers":  # one value of this key is a list already
         return isinstance(values, list) and any(isinstance(v, list) for v in values)
     return isinstance(values, list)
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_listed), AfterValidator(_different)]
+Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_as_tuple), AfterValidator(_check_unique)]
 Specs = Annotated[
-    tuple[Annotated[str, AfterValidator(_checked_spec)], ...], BeforeValidator(_listed), AfterValidator(_different)
+    tuple[Annotated[str, AfterValidator(_check_spec)], ...], BeforeValidator(_as_tuple), AfterValidator(_check_unique)
 ]
-Ways = Annotated[tuple[Distillation, ...], BeforeValidator(_combinations), AfterValidator(_different)]
+DistillationSettings = Annotated[
+    tuple[Distillation, ...], BeforeValidator(_expand_settings), AfterValidator(_check_unique)
+]
 
 
-class Teacher(Record):
+class TeacherConfig(Record):
     """The large receiver, or several of them.
 
     Attributes:
         receiver: spec strings.
-        seeds: each receiver is trained once per seed; the run's ``seed`` if not given.
-        training: how.
-        trained: receivers that are trained already, by spec string: folders, or names in :mod:`receivers.zoo`. They are
-            of one seed.
+        seeds: each receiver is trained once per seed. The default is the run's ``seed``.
+        training: training settings.
+        pretrained: receivers that are trained already, by spec string: a folder, or a name in :mod:`receivers.zoo`.
+            They allow one seed only.
     """
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"trained": "pretrained"}
 
     receiver: Specs = ("deeprx",)
     seeds: Seeds | None = None
     training: Training = Training()
-    trained: dict[str, str] = Field(default_factory=dict)
+    pretrained: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _trained_are_named(self) -> Self:
-        for spec in self.trained:
+    def _check_pretrained(self) -> Self:
+        for spec in self.pretrained:
             if spec not in self.receiver:
-                raise ValueError(f"trained: {spec} is not among the receivers {', '.join(self.receiver)}")
-        if self.trained and len(self.seeds or ()) > 1:
-            raise ValueError("trained: one receiver would stand for several seeds; write one seed")
+                raise ValueError(
+                    f"pretrained: {spec} is not among the receivers {', '.join(self.receiver)}; name one of them"
+                )
+        if self.pretrained and len(self.seeds or ()) > 1:
+            raise ValueError("pretrained: one receiver would stand for several seeds; write one seed")
         return self
 
 
-class Students(Record):
-    """The compact receivers: each is distilled in every way, and trained once more from scratch as its twin.
+class StudentsConfig(Record):
+    """The compact receivers. Each is distilled in every setting, and trained once more as its scratch baseline.
 
     Attributes:
         receivers: spec strings.
-        seeds: each receiver is trained once per seed, which fixes its weights and slots; the run's own ``seed`` fixes
-            the teacher and the test slots.
-        training: of students and twins.
-        distillation: ways to distil.
+        seeds: each receiver is trained once per seed, which sets its weights and slots. The run's own ``seed`` sets the
+            teacher and the test slots.
+        training: training settings of students and scratch baselines.
+        distillation: distillation settings.
     """
 
     receivers: Specs
     seeds: Seeds = (1,)
     training: Training = Training()
-    distillation: Ways = (Distillation(),)
+    distillation: DistillationSettings = (Distillation(),)
 
 
-class Search(Record):
-    """What ``leanrx tune`` searches: see :mod:`leanrx.experiment.search`.
+class SearchConfig(Record):
+    """The hyper-parameter search of ``leanrx tune``, see :mod:`leanrx.experiment.search`.
 
     Attributes:
-        ranges: lowest and highest value of figures of ``distillation`` and ``training``, by name; drawn uniformly, or
-            log-uniformly where the highest is ten times the lowest or more.
-        trials: how many trainings.
-        receiver: the student, one of the run's; its first if not given. It listens as the first way to distil says, but
-            for what is searched, and has the first of the students' seeds.
-        steps: of each trial's training; as the run's students if not given.
+        ranges: lowest and highest value of each hyper-parameter of ``distillation`` or ``training``, by name. Values
+            are drawn uniformly, or log-uniformly where the highest is at least ten times the lowest.
+        trials: number of trainings.
+        receiver: spec string of the student; the run's first if not given. It has the first distillation setting,
+            except for the searched values, and the first of the students' seeds.
+        steps: training steps of each trial; those of the run's students if not given.
         sinr_db: validation points; those of the evaluation if not given.
         slots: validation slots per point, a multiple of 32.
     """
@@ -137,31 +143,31 @@ class Search(Record):
     slots: int = Field(512, ge=1, multiple_of=32)
 
     @model_validator(mode="after")
-    def _ranges_are_of_figures(self) -> Self:
-        figures = {
+    def _check_search_ranges(self) -> Self:
+        records = {
             name: record
             for record in (Distillation, Training)
             for name, field in record.model_fields.items()
             if isinstance(field.default, float)
         }
         for name, ends in self.ranges.items():
-            if name not in figures:
-                raise ValueError(f"ranges: '{name}' cannot be searched; figures: {', '.join(figures)}")
+            if name not in records:
+                raise ValueError(f"ranges: '{name}' cannot be searched; write one of: {', '.join(records)}")
             for end in ends:
                 try:
-                    figures[name].parse({name: end}, "ranges")
+                    records[name].parse({name: end}, "ranges")
                 except UserError as error:
                     raise ValueError(str(error)) from None
         return self
 
 
-class Metering(Record):
+class MeteringConfig(Record):
     """How energy is metered.
 
     Attributes:
         batch_slots: slots per call.
-        min_duration_s: shortest window.
-        cpu_power_w: power of the CPU cores under full load for models; CodeCarbon's table if not given.
+        min_duration_s: shortest metering window.
+        cpu_power_w: power of the CPU cores under full load, for models. The default is CodeCarbon's table.
     """
 
     batch_slots: int = Field(32, ge=1)
@@ -169,18 +175,21 @@ class Metering(Record):
     cpu_power_w: float | None = Field(None, gt=0)
 
 
-class Ecal(Record):
-    """How a run's life cycles are accounted: see :mod:`leanrx.life_cycle.inventory`.
+class EcalConfig(Record):
+    """How the life cycles of a run are accounted, see :mod:`leanrx.life_cycle.inventory`.
 
     Attributes:
         inferences: slots received in service, at which eCAL is stated.
-        hops: generic network hops that received samples cross before inference; 0 for a receiver beside its radio.
-        development_hops: hops that training and test slots cross.
-        virtualisation: overhead share on everything.
-        bits_per_value: of each real and imaginary part.
-        overhead, radio: reading of the sum over protocol layers, see :class:`energy.ecal.Reading`.
-        teacher: a teacher's energy is ``charged`` to each student in full, or ``shared`` over all students of the run.
+        hops: network hops that received samples cross before inference; 0 if the receiver is next to its radio.
+        development_hops: network hops that training and test slots cross.
+        virtualisation: overhead of virtualisation as a fraction of all energy.
+        bits_per_value: bits of each real and each imaginary part.
+        overhead, radio: accounting convention for the sum over protocol layers.
+        teacher_allocation: each student bears its teacher's energy in ``full``, or it is ``split`` over all students of
+            the run.
     """
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"teacher": "teacher_allocation"}
 
     inferences: int = Field(1_000_000, ge=1)
     hops: int = Field(0, ge=0)
@@ -189,43 +198,60 @@ class Ecal(Record):
     bits_per_value: int = Field(32, ge=1)
     overhead: Literal["truncated", "exact"] = "truncated"
     radio: Literal["all-layers", "physical"] = "all-layers"
-    teacher: Literal["charged", "shared"] = "charged"
+    teacher_allocation: Literal["full", "split"] = "full"
 
 
-class Reporting(Record):
-    """What the report answers: the SINR of the trade-off figure and the BER that receivers must reach."""
+class ReportConfig(Record):
+    """The SINR of the trade-off figure, and the BER at which receivers are compared."""
 
     sinr_db: float = Field(15.0, ge=-50, le=100)
     target_ber: float = Field(1e-2, gt=0, lt=0.5)
 
 
-class Recorded(Record):
-    """Folders of datasets (see :mod:`channels.dataset`) to read slots from, in place of making them.
+class DatasetConfig(Record):
+    """Folders of datasets to read slots from, see :mod:`channels.dataset`. Without a folder, slots are simulated.
 
     Attributes:
-        train: all nets train on its blocks, again and again; ``block_slots`` must be ``batch_slots``.
-        test: must hold the evaluation's test points.
+        train: all networks are trained on its blocks repeatedly; its ``block_slots`` must equal ``batch_slots``.
+        test: it must contain all test points of the evaluation.
     """
 
     train: str | None = None
     test: str | None = None
 
 
-class Sweep(Record):
-    """A whole run: teachers, their students and their twins, tested, metered and reported."""
+class SweepConfig(Record):
+    """A whole run: teachers, students and scratch baselines, their training, evaluation, metering and report.
+
+    Example:
+        >>> data = {
+        ...     "label": "demo",
+        ...     "scenario": "tdl-6prb",
+        ...     "students": {"receivers": "hybrid-w8-d2", "distillation": {"temperature": [1, 4]}},
+        ...     "evaluation": {"sinr_db": [0, 10]},
+        ... }
+        >>> config = SweepConfig.parse(data, "demo.yaml")
+        >>> [setting.temperature for setting in config.students.distillation]
+        [1.0, 4.0]
+        >>> SweepConfig.parse({**data, "recorded": {}}, "demo.yaml")
+        Traceback (most recent call last):
+        leanrx_core.errors.UserError: demo.yaml: recorded: renamed to 'dataset'
+    """
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"recorded": "dataset"}
 
     label: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     scenario: NamedScenario
     seed: Seed = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    teacher: Teacher = Teacher()
-    students: Students
+    teacher: TeacherConfig = TeacherConfig()
+    students: StudentsConfig
     evaluation: Evaluation
-    search: Search | None = None
-    metering: Metering = Metering()
-    ecal: Ecal = Ecal()
-    report: Reporting = Reporting()
-    recorded: Recorded = Recorded()
+    search: SearchConfig | None = None
+    metering: MeteringConfig = MeteringConfig()
+    ecal: EcalConfig = EcalConfig()
+    report: ReportConfig = ReportConfig()
+    dataset: DatasetConfig = DatasetConfig()
 
     @classmethod
     def load_all(cls, path: str | Path) -> list[Self]:
@@ -241,32 +267,32 @@ class Sweep(Record):
             raise UserError(f"{path}: scenario: is empty; name at least one")
         runs = [cls.parse({**data, "scenario": scenario}, str(path)) for scenario in data["scenario"]]
         names = [run.scenario.name for run in runs]
-        twice = next((n for n in names if names.count(n) > 1), None)
-        if twice is not None:
-            raise UserError(f"{path}: scenario: names {twice} twice; give each a name of its own")
+        repeated = next((n for n in names if names.count(n) > 1), None)
+        if repeated is not None:
+            raise UserError(f"{path}: scenario: names {repeated} twice; give each a name of its own")
         return [run.model_copy(update={"label": f"{run.label}-{run.scenario.name}"}) for run in runs]
 
     @model_validator(mode="after")
-    def _can_train_and_test(self) -> Self:
+    def _check_channel_models(self) -> Self:
         for split in ("train", "test"):
             if not getattr(self.scenario.channels, split):
                 raise ValueError(f"scenario.channels.{split} is empty; name at least one model")
         return self
 
     @model_validator(mode="after")
-    def _search_has_a_student(self) -> Self:
+    def _check_search_receiver(self) -> Self:
         if self.search and self.search.receiver not in (None, *self.students.receivers):
             raise ValueError(
                 f"search.receiver: {self.search.receiver} is not among the students "
-                f"{', '.join(self.students.receivers)}"
+                f"{', '.join(self.students.receivers)}; name one of them"
             )
         return self
 
     def torch_device(self) -> str:
-        """The device that ``auto`` stands for.
+        """The torch device of the run, such as ``cuda:0``.
 
         Raises:
-            UserError: if CUDA is asked for and missing.
+            UserError: if the configuration requires CUDA and it is not available.
         """
         if self.device == "cuda" and not torch.cuda.is_available():
             raise UserError("device: cuda is not available here; write auto or cpu")

@@ -17,7 +17,7 @@ from energy.counting.operations import OperationCount, count, count_classical
 from energy.metering.meter import Meter
 from leanrx.experiment.plan import Plan, ReceiverRecord, TrainingGroup
 from leanrx.experiment.run import Run
-from leanrx.experiment.sweep_config import Sweep
+from leanrx.experiment.sweep_config import SweepConfig
 from leanrx_core.errors import UserError
 from receivers.base import Receiver
 from receivers.classical import GENIE_AIDED, classical_receivers
@@ -51,9 +51,9 @@ def check(run: Run) -> None:
     plan = run.plan
     for entry in plan.neural:
         _trained(run, entry)
-    if config.recorded.train is not None:
+    if config.dataset.train is not None:
         for training in {training for entry in plan if (training := entry.training)}:
-            DatasetStream(config.recorded.train).require(config.scenario, "train", training.batch_slots)
+            DatasetStream(config.dataset.train).require(config.scenario, "train", training.batch_slots)
     _test_stream(run, config.evaluation, "cpu")
     bounds = {r.name: r for r in classical_receivers(config.scenario) if r.name in GENIE_AIDED}
     for entry in plan.neural:
@@ -63,7 +63,7 @@ def check(run: Run) -> None:
             Objective(entry.distillation, _untrained(config, entry).net, [Teacher(r, paths) for r in heard])
 
 
-def _untrained(config: Sweep, entry: ReceiverRecord) -> NeuralReceiver:
+def _untrained(config: SweepConfig, entry: ReceiverRecord) -> NeuralReceiver:
     """A receiver as it will be, with other weights."""
     scenario = config.scenario
     card = Card(
@@ -148,7 +148,7 @@ def jobs_of(run: Run, cohort: Sequence[ReceiverRecord], device: str) -> list[Job
     return [job(config, entry, [teachers[t] for t in entry.teachers]) for entry in cohort]
 
 
-def job(config: Sweep, entry: ReceiverRecord, teachers: Sequence[Receiver] = ()) -> Job:
+def job(config: SweepConfig, entry: ReceiverRecord, teachers: Sequence[Receiver] = ()) -> Job:
     """What a receiver's training is to do."""
     assert entry.training is not None, "a trained receiver has training settings"
     assert entry.seed is not None, "a trained receiver has a seed"
@@ -161,7 +161,7 @@ def job(config: Sweep, entry: ReceiverRecord, teachers: Sequence[Receiver] = ())
         seed=entry.seed,
         distillation=entry.distillation,
         teachers=tuple(teachers),
-        recorded=config.recorded.train,
+        recorded=config.dataset.train,
     )
 
 
@@ -181,7 +181,7 @@ def take_trained(run: Run, plan: Plan) -> None:
 def _trained(run: Run, entry: ReceiverRecord) -> NeuralReceiver | None:
     """A teacher that is to be taken, or none; one that the run has already stays."""
     config = run.config
-    folder = config.teacher.trained.get(entry.spec)
+    folder = config.teacher.pretrained.get(entry.spec)
     if entry.role != "teacher" or folder is None or entry.name in run.receiver_names():
         return None
     try:
@@ -190,7 +190,7 @@ def _trained(run: Run, entry: ReceiverRecord) -> NeuralReceiver | None:
             raise UserError(f"{folder} is {receiver.card.receiver}, not {entry.spec}")
         check_fit(receiver, config.scenario, entry.name)
     except UserError as error:
-        raise UserError(f"teacher.trained: {error}") from None
+        raise UserError(f"teacher.pretrained: {error}") from None
     return receiver
 
 
@@ -226,16 +226,16 @@ def evaluate(
 def _test_stream(run: Run, evaluation: Evaluation, device: str) -> Stream:
     """Test slots, made or recorded."""
     config = run.config
-    if config.recorded.test is None:
+    if config.dataset.test is None:
         return SlotStream(config.scenario, config.seed, evaluation.block_slots, "test", device)
-    stream = DatasetStream(config.recorded.test, device).require(config.scenario, "test", evaluation.block_slots)
+    stream = DatasetStream(config.dataset.test, device).require(config.scenario, "test", evaluation.block_slots)
     for share in evaluation.interference_fractions:
         for sinr_db in evaluation.sinr_db:
             stream.at_sinr(sinr_db, share)
     if evaluation.max_slots > stream.dataset.num_blocks * stream.block_slots:
         raise UserError(
             f"evaluation.max_slots: {evaluation.max_slots} is more than the {stream.dataset.num_blocks} blocks of "
-            f"{stream.block_slots} slots per point in {config.recorded.test}; lower it or write a longer dataset"
+            f"{stream.block_slots} slots per point in {config.dataset.test}; lower it or write a longer dataset"
         )
     return stream
 

@@ -3,7 +3,7 @@
 ::
 
     collection    training and test slots of the simulation, carried over hops (0 J without a network)
-    teacher       the training of its teachers, and of theirs: charged to each student, or a teacher's shared over all
+    teacher       the training of its teachers, and of theirs: in full for each student, or a teacher's split over all
                   students that rest on it
     distillation  the teachers' forward passes on the student's training slots
     training      the rest of the energy that the run recorded for this receiver's training, simulated slots included
@@ -29,7 +29,7 @@ from channels import NUM_SYMBOLS, Grid
 from energy.ecal import AccountingConvention, Cost, Ecal, Outcome, break_even, correct_bits, hop, transport_energy_j
 from energy.metering.table import EnergyRow
 from leanrx.experiment.run import Run
-from leanrx.experiment.sweep_config import Ecal as Settings
+from leanrx.experiment.sweep_config import EcalConfig as Settings
 from leanrx_core.errors import UserError
 from receivers.evaluation.rates import rates
 
@@ -110,7 +110,7 @@ class Payback:
 
     Attributes:
         student, source, kind: whose, and by which joules.
-        teacher: ``charged`` or ``shared``.
+        teacher: ``full`` or ``split``.
         against: the alternative.
         per: ``slot``: equal numbers of slots; ``correct bit``: equal numbers of correctly received bits.
         slots, low, high, outcome, significant: as :class:`energy.ecal.BreakEven`, in slots of the student.
@@ -260,7 +260,7 @@ class LifeCycleInventory:
         Args:
             name: a receiver of :attr:`roles`.
             source: one of :attr:`sources`.
-            teacher: ``charged`` or ``shared``; the settings' if not given.
+            teacher: ``full`` or ``split``; the settings' if not given.
             inferences: slots in service; the settings' if not given.
         """
         settings, role = self.settings, self.roles[name]
@@ -280,7 +280,7 @@ class LifeCycleInventory:
             for ancestor in self._ancestors[name]:
                 taught = self._rows[ancestor, "training", source]
                 kinds.append(taught.kind)
-                shared = (teacher or settings.teacher) == "shared" and self.roles[ancestor] == "teacher"
+                shared = (teacher or settings.teacher_allocation) == "split" and self.roles[ancestor] == "teacher"
                 part = 1 / self._students_per_teacher[ancestor] if shared else 1.0
                 teachers_j[ancestor] = part * taught.energy_j
                 slots += part * taught.slots
@@ -354,12 +354,12 @@ class LifeCycleInventory:
         return Cost(twin.fixed_j, student.marginal_j, {**starts, **units})
 
     def paybacks(self) -> list[Payback]:
-        """Every student against its alternatives, the teacher charged and shared, per slot and per correct bit."""
+        """Every student against its alternatives, for both teacher allocations, per slot and per correct bit."""
         return [
             self._payback(student, source, teacher, against, receiver, other, per)
             for student in self.students
             for source in self.sources
-            for teacher in ("charged", "shared")
+            for teacher in ("full", "split")
             for against, (receiver, other) in self.alternatives(student, source).items()
             for per in ("slot", "correct bit")
         ]

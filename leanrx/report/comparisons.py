@@ -14,7 +14,7 @@ import pandas as pd
 
 from distillation.objective import Distillation
 from leanrx.experiment.plan import Plan, ReceiverRecord
-from leanrx.experiment.sweep_config import Sweep
+from leanrx.experiment.sweep_config import SweepConfig
 from receivers.evaluation.comparison import Comparison, Pairs, mean_gap_db, mean_ratio
 
 TARGETS = (1e-2, 1e-3)
@@ -92,7 +92,7 @@ def pareto(*costs: pd.Series) -> pd.Series:
     return pd.Series(~(no_worse & better).any(1), index=costs[0].index)
 
 
-def targets(config: Sweep) -> list[float]:
+def targets(config: SweepConfig) -> list[float]:
     """BERs at which gains are stated, highest first."""
     return sorted({config.report.target_ber, *TARGETS}, reverse=True)
 

@@ -131,7 +131,7 @@ def _curves(inventory: LifeCycleInventory, source: str, points: list[int]) -> Fi
         name="ecal",
         caption=f"eCAL by {source} ({', '.join(sorted(kinds))}): joules per application bit, development included, "
         f"over the slots in service; {_error_bar_caption(inventory, source)}. "
-        f"The teacher is {inventory.settings.teacher}." + _of_equal_nets(inventory),
+        f"Teacher allocation: {inventory.settings.teacher_allocation}." + _of_equal_nets(inventory),
         x_title="slots in service",
         y_title="eCAL [J per application bit]",
         curves=drawn,
@@ -144,11 +144,11 @@ def _break_even(inventory: LifeCycleInventory, student: str, source: str, points
     palette = colours(list(inventory.roles))
     repeatability = inventory.repeatability_of(source)
     others = inventory.alternatives(student, source)
-    charged = inventory.result(student, source, "charged").cost(repeatability)
-    shared = inventory.result(student, source, "shared").cost(repeatability)
-    costs = {f"{student}, teacher charged": (student, charged, "solid")}
+    full = inventory.result(student, source, "full").cost(repeatability)
+    split = inventory.result(student, source, "split").cost(repeatability)
+    costs = {f"{student}, teacher in full": (student, full, "solid")}
     if len(inventory.students) > 1:
-        costs[f"{student}, teacher shared"] = (student, shared, "dash")
+        costs[f"{student}, teacher split"] = (student, split, "dash")
     costs |= {
         n: (receiver, cost, "dash" if n == TRAIN_AND_RUN_TEACHER else "dot") for n, (receiver, cost) in others.items()
     }
@@ -236,8 +236,8 @@ def _savings(inventory: LifeCycleInventory, source: str) -> list[Figure]:
     return [
         Figure(
             name="savings",
-            caption=f"Energy of development, the teacher {inventory.settings.teacher}, against what a student "
-            f"saves per slot when it runs in its teacher's place ({source}, {table['kind'].iloc[0]}); "
+            caption=f"Energy of development (teacher allocation: {inventory.settings.teacher_allocation}) against what a "
+            f"student saves per slot when it runs in its teacher's place ({source}, {table['kind'].iloc[0]}); "
             f"{_error_bar_caption(inventory, source)}. Up and left is better; on a grey line the development is repaid "
             "after so much continuous traffic.",
             x_title="development [J]",
@@ -391,7 +391,9 @@ def life_cycle_page_table(inventory: LifeCycleInventory) -> dict[str, Any]:
 def payback_page_table(inventory: LifeCycleInventory) -> dict[str, Any]:
     """The page's table of break-evens by the meter, with the teacher as the settings say."""
     shown = [
-        r for r in inventory.paybacks() if (r.source, r.teacher) == (inventory.sources[0], inventory.settings.teacher)
+        r
+        for r in inventory.paybacks()
+        if (r.source, r.teacher) == (inventory.sources[0], inventory.settings.teacher_allocation)
     ]
     both: dict[tuple[str, str], dict[str, Payback]] = {}
     for r in shown:

@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 from leanrx.experiment.run import Run
-from leanrx.experiment.sweep_config import Ecal
+from leanrx.experiment.sweep_config import EcalConfig
 from leanrx.life_cycle.inventory import LifeCycleInventory
 from leanrx.report.life_cycle_text import notes, sentences
 from leanrx_core.files import write_atomic
 
 
-def write_life_cycle(run: Run, settings: Ecal | None = None) -> LifeCycleInventory:
+def write_life_cycle(run: Run, settings: EcalConfig | None = None) -> LifeCycleInventory:
     """Write ``ecal.json``: the life cycle of every receiver, by every source of energy.
 
     Args:

@@ -38,7 +38,7 @@ def headline(inventory: LifeCycleInventory) -> str:
 
 def _paybacks(inventory: LifeCycleInventory) -> list[Payback]:
     """Paybacks in slots by the first source of energy, with the teacher allocated as the settings say."""
-    setting = inventory.sources[0], inventory.settings.teacher, "slot"
+    setting = inventory.sources[0], inventory.settings.teacher_allocation, "slot"
     return [p for p in inventory.paybacks() if (p.source, p.teacher, p.per) == setting]
 
 
@@ -107,7 +107,7 @@ def payback_phrase(payback: Payback, slot_s: float) -> str:
 def notes(inventory: LifeCycleInventory) -> list[str]:
     """Assumptions behind the life cycles, one or more sentences each."""
     s = inventory.settings
-    charged = s.teacher == "charged"
+    charged = s.teacher_allocation == "full"
     return [
         f"Accounting convention: overhead bits {s.overhead}, radio energy {s.radio}.",
         f"Slots in service cross {_hops(s.hops)}. Training and test slots cross {_hops(s.development_hops)}.",

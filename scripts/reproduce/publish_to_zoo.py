@@ -131,7 +131,7 @@ def page(folder: Path = zoo.SHIPPED) -> str:
 HEAD = """# Receivers that come with leanrx
 
 Written by `scripts/reproduce/publish_to_zoo.py` from the cards and results in `receivers/zoo`. `receivers.load(name)` loads one, and
-`receivers.zoo.results(name)` has its counts; `teacher.trained` of a sweep takes a name too. Test slots and their
+`receivers.zoo.results(name)` has its counts; `teacher.pretrained` of a sweep takes a name too. Test slots and their
 channel models are none that a receiver was trained on. BER with its 95 % interval over slots, all receivers of a table
 on slots of one stream; "below" is the upper end of an interval that begins at zero. `scripts/reproduce/evaluate_zoo.py` tests
 receivers on another grid.

@@ -26,7 +26,7 @@ from distillation.losses import bit_loss
 from energy.metering.meter import Reading
 from leanrx.experiment import workflow
 from leanrx.experiment.run import load_run, open_run
-from leanrx.experiment.sweep_config import Sweep
+from leanrx.experiment.sweep_config import SweepConfig
 from leanrx.experiment.workflow import train_all
 from leanrx_core.errors import UserError
 from receivers.neural.registry import build
@@ -196,7 +196,7 @@ def test_torchrun_resumes_after_all_were_killed(tmp_path: Path) -> None:
     run = load_run(tmp_path / "small")
     assert run.receiver("teacher").card.training["energy"]["cpu_j"] > 0
 
-    alone = open_run(Sweep.parse(CONFIG, "test"), tmp_path / "alone")
+    alone = open_run(SweepConfig.parse(CONFIG, "test"), tmp_path / "alone")
     train_all(alone, Silent(), "teacher")  # type: ignore[arg-type]
     parameters = (dict(r.receiver("teacher").net.named_parameters()) for r in (run, alone))
     begin = build("hybrid-w4-d2", 2, 4, 1).state_dict()
@@ -207,7 +207,7 @@ def test_torchrun_resumes_after_all_were_killed(tmp_path: Path) -> None:
 
 
 def test_torchrun_is_for_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = open_run(Sweep.parse(CONFIG, "test"), tmp_path)
+    run = open_run(SweepConfig.parse(CONFIG, "test"), tmp_path)
     monkeypatch.setattr(workflow, "current", lambda: ProcessGroup(0, 2))
     with pytest.raises(UserError, match="trains a teacher or a twin, and hybrid-w2-d2-kd is a student"):
         train_all(run, Silent(), "hybrid-w2-d2-kd")  # type: ignore[arg-type]

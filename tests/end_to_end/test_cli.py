@@ -271,9 +271,11 @@ def test_a_life_cycle_by_hand(run: Path, tmp_path, capsys) -> None:
     assert names == {"ecal.png", "ecal.pdf", "ecal-components.png", "ecal-components.pdf"}
     leanrx("ecal", "published-mlp")
     assert "eCAL 2.10644e-06 J/bit" in capsys.readouterr().out
-    leanrx("ecal", run, "--sweep", "inferences=1..1000", "--inferences", "1e5", "--teacher", "shared", "--json")
+    leanrx(
+        "ecal", run, "--sweep", "inferences=1..1000", "--inferences", "1e5", "--teacher-allocation", "split", "--json"
+    )
     told = json.loads(capsys.readouterr().out)
-    assert told["settings"]["teacher"] == "shared"
+    assert told["settings"]["teacher_allocation"] == "split"
     points = told["sweep"]["teacher"]
     assert points[0]["ecal_j_per_bit"] > points[-1]["ecal_j_per_bit"] > points[-1]["asymptotic_j_per_bit"]
     leanrx("ecal", run)
@@ -308,7 +310,7 @@ def test_recorded_test_slots_give_the_same_counts(run: Path, tmp_path, capsys) -
     copy = tmp_path / "small"
     shutil.copytree(run, copy)
     (copy / "ber.parquet").unlink()
-    (copy / "config.yaml").write_text(yaml.safe_dump({**made, "recorded": {"test": str(tmp_path / "slots")}}))
+    (copy / "config.yaml").write_text(yaml.safe_dump({**made, "dataset": {"test": str(tmp_path / "slots")}}))
     leanrx("evaluate", copy, "--workers", 2)
     made_counts = pd.read_parquet(run / "ber.parquet")
     made_counts = made_counts[made_counts["sinr_db"].isin(points["sinr_db"])].reset_index(drop=True)
@@ -356,11 +358,11 @@ def test_recorded_test_slots_give_the_same_counts(run: Path, tmp_path, capsys) -
         (ways(teacher="teecher"), "no 'teecher' for deeprx-w0.03125-d3-kd; there are: teacher"),
         (ways(generations=[1, 2, 3]), "two ways differ in it alone; write the larger"),
         (
-            {"teacher": {**SMALL["teacher"], "trained": {SMALL["teacher"]["receiver"]: "/no/such/folder"}}},  # type: ignore[dict-item, index]
-            "teacher.trained: /no/such/folder/card.json: missing",
+            {"teacher": {**SMALL["teacher"], "pretrained": {SMALL["teacher"]["receiver"]: "/no/such/folder"}}},  # type: ignore[dict-item, index]
+            "teacher.pretrained: /no/such/folder/card.json: missing",
         ),
-        ({"recorded": {"train": "/no/such/folder"}}, "/no/such/folder"),
-        ({"recorded": {"test": "/no/such/folder"}}, "/no/such/folder"),
+        ({"dataset": {"train": "/no/such/folder"}}, "/no/such/folder"),
+        ({"dataset": {"test": "/no/such/folder"}}, "/no/such/folder"),
     ],
 )
 def test_wrong_configurations(tmp_path, capsys, changes: dict[str, object], words: str) -> None:
@@ -391,8 +393,8 @@ def test_wrong_arguments(run: Path, tmp_path, capsys) -> None:
         (("ecal", "published-mlp", "--sweep", "inferences=1e8..1e2"), "write inferences=1e2..1e8"),
         (("ecal", "published-mlp", "--sweep", "epochs=1..9"), "write inferences=1e2..1e8"),
         (("ecal", "published-mlp", "--inferences", "0"), "inferences: 0"),
-        (("ecal", "published-mlp", "--teacher", "shared"), "has no teacher"),
-        (("ecal", run, "--teacher", "lent"), "'charged' or 'shared'"),
+        (("ecal", "published-mlp", "--teacher-allocation", "split"), "has no teacher"),
+        (("ecal", run, "--teacher-allocation", "lent"), "'full' or 'split'"),
         (("report", run, "--intensity", "Atlantis"), "no carbon intensity 'Atlantis'; choose from AUT-2023"),
         (("report", run, "--intensity", "world-2023", "--pue", 0.5), "pue"),
         (("report", run, "--intensity", "world-2023", "--unit", "frame"), "units: slot, decoded bit"),

@@ -23,7 +23,7 @@ import yaml
 from leanrx.cli.main import main
 from leanrx.experiment import ray_cluster as cluster_module
 from leanrx.experiment.run import load_run, open_run
-from leanrx.experiment.sweep_config import Sweep
+from leanrx.experiment.sweep_config import SweepConfig
 from leanrx.experiment.workflow import train_all
 from leanrx_core.errors import UserError
 
@@ -113,7 +113,7 @@ def diary(run: Path, name: str) -> list[dict[str, Any]]:
 def test_a_sweep_outlives_a_worker_and_a_node(tmp_path: Path, nodes: Any) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    alone = open_run(Sweep.parse(CONFIG, "test"), tmp_path / "embedded")
+    alone = open_run(SweepConfig.parse(CONFIG, "test"), tmp_path / "embedded")
     train_all(alone, Silent())  # type: ignore[arg-type]
     torch.set_num_threads(threads)
 
@@ -203,7 +203,7 @@ print(json.dumps({"waited": waited, "free": free, "neighbour_left": ray.get(befo
 
 
 def test_metering_has_a_node_to_itself(tmp_path: Path, nodes: Any) -> None:
-    run = open_run(Sweep.parse(CONFIG, "test"), tmp_path)
+    run = open_run(SweepConfig.parse(CONFIG, "test"), tmp_path)
     train_all(run, Silent(), "teacher")  # type: ignore[arg-type]
     node = nodes.add_node(num_cpus=2, **APART)
     nodes.wait_for_nodes()
@@ -250,7 +250,7 @@ def test_more_cores_than_a_node_has(tmp_path: Path, capsys, monkeypatch, nodes: 
 
 
 def test_a_node_that_does_not_see_the_run(tmp_path: Path) -> None:
-    run = open_run(Sweep.parse(CONFIG, "test"), tmp_path / "here")
+    run = open_run(SweepConfig.parse(CONFIG, "test"), tmp_path / "here")
     with pytest.raises(UserError, match=r"does not see this folder .* file system that all nodes share"):
         cluster_module._enter("/elsewhere", 1, replace(run, folder=Path("runs/small")))
 

@@ -13,8 +13,8 @@ from scipy import stats
 from energy.ecal import Outcome, hop, transport_energy_j
 from energy.metering.table import EnergyRow
 from leanrx.experiment.run import Run
-from leanrx.experiment.sweep_config import Ecal as Settings
-from leanrx.experiment.sweep_config import Sweep
+from leanrx.experiment.sweep_config import EcalConfig as Settings
+from leanrx.experiment.sweep_config import SweepConfig
 from leanrx.life_cycle.inventory import (
     METERED,
     RUN_TEACHER,
@@ -31,7 +31,7 @@ from receivers.evaluation.error_counts import BlockCount
 from receivers.neural.registry import build
 from receivers.neural.weights import Card, save
 
-CONFIG = Sweep.parse(
+CONFIG = SweepConfig.parse(
     {
         "label": "known",
         "scenario": {
@@ -183,7 +183,7 @@ def test_the_split_of_a_student(run: Run) -> None:
 
 
 def test_a_shared_teacher_costs_the_family_what_it_cost(run: Run) -> None:
-    inventory = LifeCycleInventory(run, Settings(teacher="shared"))
+    inventory = LifeCycleInventory(run, Settings(teacher_allocation="split"))
     students = [inventory.result(n, METER).ecal for n in inventory.students]
     assert sum(e.components_j["teacher"] for e in students) == pytest.approx(1000)
     assert students[0].development_bits == (1.5 * TRAINED + TEST) * APPLICATION_BITS
@@ -202,7 +202,7 @@ def test_everyone_that_a_student_rests_on_is_on_its_bill_once(tmp_path: Path) ->
             "distillation": [{"teacher": w, "generations": 2 if w == assistant else 1} for w in ways],
         },
     }
-    config = Sweep.parse({**CONFIG.model_dump(), **changes}, "chain")
+    config = SweepConfig.parse({**CONFIG.model_dump(), **changes}, "chain")
     training_j = {
         "teacher-s1": 1000.0,
         "teacher-s2": 2000.0,
@@ -216,7 +216,7 @@ def test_everyone_that_a_student_rests_on_is_on_its_bill_once(tmp_path: Path) ->
     slot_j = {**dict.fromkeys(["LS", *training_j], 1e-3), "teacher-s1": 10e-3, "teacher-s2": 20e-3, assistant: 5e-3}
     run = recorded(Run(tmp_path / "chain", config), training_j, slot_j, dict.fromkeys(slot_j, 0.1))
     inventory = LifeCycleInventory(run)
-    charged = {name: inventory.result(name, METER, "charged") for name in training_j}
+    charged = {name: inventory.result(name, METER, "full") for name in training_j}
     assert charged[ensemble].teachers_j == {"teacher-s1": 1000, "teacher-s2": 2000}
     assert charged[assistant].teachers_j == {"teacher-s1": 1000}
     assert charged[pupil].teachers_j == {"teacher-s1": 1000, assistant: 520}
@@ -232,7 +232,7 @@ def test_everyone_that_a_student_rests_on_is_on_its_bill_once(tmp_path: Path) ->
         told = sum(parts.get(part, 0.0) for part in ("teacher", "distillation", "training"))
         assert told == pytest.approx(energy_j + sum(charged[name].teachers_j.values()))
 
-    shared = {name: inventory.result(name, METER, "shared").teachers_j for name in training_j}
+    shared = {name: inventory.result(name, METER, "split").teachers_j for name in training_j}
     assert shared[pupil] == {"teacher-s1": pytest.approx(1000 / 4), assistant: 520}  # an assistant is no common teacher
     for teacher in ("teacher-s1", "teacher-s2"):
         assert sum(result.get(teacher, 0.0) for result in shared.values()) == pytest.approx(training_j[teacher])
@@ -272,7 +272,7 @@ def found(
     against: str,
     per: str = "slot",
     source: str = METER,
-    teacher: str = "charged",
+    teacher: str = "full",
 ):
     wanted = (student, against, per, source, teacher)
     (one,) = [r for r in inventory.paybacks() if (r.student, r.against, r.per, r.source, r.teacher) == wanted]
@@ -285,7 +285,7 @@ def test_break_even_against_the_teacher(run: Run) -> None:
     assert running.slots == pytest.approx((1000 + 300 + TEST * 5e-3) / (10e-3 - 5e-3))
     training = found(inventory, student, TRAIN_AND_RUN_TEACHER)
     assert training.slots == pytest.approx((300 + TEST * (5e-3 - 10e-3)) / (10e-3 - 5e-3))
-    shared = found(inventory, student, RUN_TEACHER, teacher="shared")
+    shared = found(inventory, student, RUN_TEACHER, teacher="split")
     assert shared.slots == pytest.approx((500 + 300 + TEST * 5e-3) / (10e-3 - 5e-3))
     assert running.low < running.slots < running.high
     exact = found(inventory, student, RUN_TEACHER, source=FORMULA)
@@ -364,12 +364,12 @@ def test_never_against_what_costs_less_per_slot(run: Run) -> None:
     ],
 )
 def test_payback_phrases(change: dict[str, Any], phrase: str) -> None:
-    payback = Payback("a", METER, "measured", "charged", "b", "slot", 12345.0, 9e3, 2e4, Outcome.PAYBACK, True)
+    payback = Payback("a", METER, "measured", "full", "b", "slot", 12345.0, 9e3, 2e4, Outcome.PAYBACK, True)
     assert payback_phrase(replace(payback, **change), 0.5e-3) == phrase
 
 
 def test_notes_tell_convention_network_allocation_and_uncertainty(run: Run) -> None:
-    text = " ".join(notes(LifeCycleInventory(run, Settings(hops=2, teacher="shared"))))
+    text = " ".join(notes(LifeCycleInventory(run, Settings(hops=2, teacher_allocation="split"))))
     assert "overhead bits truncated, radio energy all-layers" in text
     assert "Slots in service cross 2 generic network hops. Training and test slots cross no network." in text
     assert "The students of one teacher split its training energy equally." in text

@@ -7,13 +7,13 @@ import pytest
 import yaml
 
 from leanrx.experiment.plan import Plan, build_plan
-from leanrx.experiment.sweep_config import Sweep
+from leanrx.experiment.sweep_config import SweepConfig
 from leanrx_core.errors import UserError
 
 
-def sweep(teacher: dict[str, Any] | None = None, **students: Any) -> Sweep:
+def sweep(teacher: dict[str, Any] | None = None, **students: Any) -> SweepConfig:
     students = {"receivers": ["hybrid-w8-d2"], **students}
-    return Sweep.parse(
+    return SweepConfig.parse(
         {
             "label": "x",
             "scenario": "tdl-6prb",
@@ -26,7 +26,7 @@ def sweep(teacher: dict[str, Any] | None = None, **students: Any) -> Sweep:
     )
 
 
-def names(config: Sweep) -> list[str]:
+def names(config: SweepConfig) -> list[str]:
     return [r.name for r in build_plan(config).neural]
 
 
@@ -51,7 +51,7 @@ def test_a_grid_is_every_combination_named_by_what_differs() -> None:
     ]
     settings = [r.distillation for r in build_plan(config) if r.distillation]
     assert [(s.temperature, s.alpha) for s in settings] == [(1, 0.5), (1, 0.9), (4, 0.5), (4, 0.9)]
-    assert Sweep.parse(config.model_dump(mode="json"), "again") == config
+    assert SweepConfig.parse(config.model_dump(mode="json"), "again") == config
 
 
 def test_a_list_of_settings_and_several_seeds() -> None:
@@ -214,21 +214,6 @@ def test_receivers_of_a_group_share_a_stream() -> None:
     ]
 
 
-def test_scenarios_are_runs_of_their_own(tmp_path) -> None:
-    data = {"label": "x", "scenario": ["tdl-6prb", "pusch-fr1"], "students": {"receivers": ["deeprx-d3"]}}
-    path = tmp_path / "x.yaml"
-    path.write_text(yaml.safe_dump({**data, "evaluation": {"sinr_db": [0]}}))
-    assert [(c.label, c.scenario.name) for c in Sweep.load_all(path)] == [
-        ("x-tdl-6prb", "tdl-6prb"),
-        ("x-pusch-fr1", "pusch-fr1"),
-    ]
-    path.write_text(yaml.safe_dump({**data, "scenario": ["tdl-6prb", "tdl-6prb"], "evaluation": {"sinr_db": [0]}}))
-    with pytest.raises(UserError, match="tdl-6prb twice"):
-        Sweep.load_all(path)
-    path.write_text(yaml.safe_dump({**data, "scenario": "tdl-6prb", "evaluation": {"sinr_db": [0]}}))
-    assert [c.label for c in Sweep.load_all(path)] == ["x"]
-
-
 def test_the_sweep_of_the_docs() -> None:
     page = (Path(__file__).parents[2] / "docs" / "receivers-and-distillation.md").read_text()
     written = yaml.safe_load(page.split("```yaml")[1].split("```")[0])
@@ -237,21 +222,3 @@ def test_the_sweep_of_the_docs() -> None:
     assert len(plan.neural) == 2 * 2 + 2 * 3 * (num_settings + 1)
     smaller = [r for r in plan if r.name.startswith("deeprx-w0.125-d5-kd-hybrid") and r.seed == 3]
     assert [p.teachers for p in smaller] == [("hybrid-w16-d4-kd-deeprx-w0.5-s1-T2-a0.5-s3",)]
-
-
-@pytest.mark.parametrize(
-    ("students", "words"),
-    [
-        ({"receivers": ["deeprx-d5", "deeprx-d5"]}, "names deeprx-d5 twice"),
-        ({"receivers": []}, "is empty"),
-        ({"seeds": [1, 1]}, "names 1 twice"),
-        ({"distillation": {"temperature": [1, 1]}}, "twice"),
-        ({"distillation": {"temperature": [2, 0]}}, r"students\.distillation\.1\.temperature"),
-        ({"distillation": {"alpha": 1.5}}, r"students\.distillation\.0\.alpha"),
-        ({"distillation": {"alpha": []}}, "is empty"),
-        ({"teacher": {"seeds": [1, 2], "trained": {"deeprx": "x"}}}, "trained: one receiver would stand for several"),
-    ],
-)
-def test_mistakes_are_named(students: dict[str, Any], words: str) -> None:
-    with pytest.raises(UserError, match=words):
-        sweep(**students)

@@ -6,13 +6,13 @@ import pytest
 
 from carbon import CarbonIntensity, Site
 from leanrx.experiment.plan import build_plan
-from leanrx.experiment.sweep_config import Sweep
+from leanrx.experiment.sweep_config import SweepConfig
 from leanrx.report.analysis import mape, shared_points
 from leanrx.report.comparisons import pareto
 from leanrx.report.emissions import Footing, emission_table, emissions
 from receivers.evaluation.required_sinr import gap_db
 
-CONFIG = Sweep.parse(
+CONFIG = SweepConfig.parse(
     {
         "label": "x",
         "scenario": "tdl-6prb",

@@ -17,7 +17,7 @@ from leanrx.cli import main
 from leanrx.experiment import search as room
 from leanrx.experiment.run import Run, open_run
 from leanrx.experiment.search import Trial, best, search
-from leanrx.experiment.sweep_config import Search, Sweep
+from leanrx.experiment.sweep_config import SearchConfig, SweepConfig
 from leanrx_core.errors import UserError
 from receivers.evaluation.block_counter import stream_digest
 from receivers.evaluation.error_counts import count_block
@@ -65,9 +65,9 @@ def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "to_files", lambda figure: {})  # drawn once, by the whole search
 
 
-def config(small, **changes: Any) -> Sweep:
+def config(small, **changes: Any) -> SweepConfig:
     settings = {"ranges": RANGES, "trials": 3, "sinr_db": [5, 15], "slots": 64, "steps": 4, **changes}
-    return Sweep.parse(
+    return SweepConfig.parse(
         {
             "label": "x",
             "scenario": small.model_dump(),
@@ -149,7 +149,7 @@ def test_the_table_and_the_figures_are_those_of_the_trials(whole: tuple[Run, lis
     base = run.config.model_dump(mode="json")
     base["students"]["training"] |= pasted["students"]["training"]
     base["students"]["distillation"] = pasted["students"]["distillation"]
-    students = Sweep.parse(base, "pasted").students
+    students = SweepConfig.parse(base, "pasted").students
     assert students.training.learning_rate == best(trials).values["learning_rate"]
     assert students.distillation[0].alpha == best(trials).values["alpha"]
 
@@ -234,7 +234,7 @@ def test_a_trial_that_diverges_is_the_worst_and_the_search_goes_on(
         best(trials[:1])
 
 
-ON_PAPER = Search(ranges={"alpha": (0.0, 1.0), "learning_rate": (1e-4, 1e-1)})
+ON_PAPER = SearchConfig(ranges={"alpha": (0.0, 1.0), "learning_rate": (1e-4, 1e-1)})
 
 
 def outcome(index: int, values: dict[str, float]) -> Trial:
@@ -279,7 +279,10 @@ def test_without_optuna_the_command_says_what_brings_it(tmp_path: Path, small, m
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"ranges": {"steps": [1, 2]}}, "ranges: 'steps' cannot be searched; figures: .*temperature.*learning_rate"),
+        (
+            {"ranges": {"steps": [1, 2]}},
+            "ranges: 'steps' cannot be searched; write one of: .*temperature.*learning_rate",
+        ),
         ({"ranges": {"alpha": [0, 1.5]}}, r"search: ranges: alpha: .*1.*\(given: 1\.5\)"),
         ({"ranges": {"temperature": [0, 2]}}, "search: ranges: temperature"),
         ({"ranges": {"alpha": [1, 0]}}, "lower end first"),

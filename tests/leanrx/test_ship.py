@@ -12,7 +12,7 @@ import pytest
 
 from energy.metering.table import EnergyRow
 from leanrx.experiment.run import Run, open_run
-from leanrx.experiment.sweep_config import Sweep
+from leanrx.experiment.sweep_config import SweepConfig
 from leanrx.experiment.workflow import take_trained
 from leanrx_core.errors import UserError
 from receivers import build, zoo
@@ -38,8 +38,8 @@ def ship() -> ModuleType:
     return script("publish_to_zoo")
 
 
-def config(small, **teacher: Any) -> Sweep:
-    return Sweep.parse(
+def config(small, **teacher: Any) -> SweepConfig:
+    return SweepConfig.parse(
         {
             "label": "x",
             "scenario": small.model_dump(),
@@ -193,10 +193,10 @@ def test_a_shipped_receiver_teaches_and_is_tested_on_another_grid(
 ) -> None:
     ship.ship(run, "teacher", "small-hybrid-w4-d1", tmp_path / "zoo")
     monkeypatch.setattr(zoo, "SHIPPED", tmp_path / "zoo")
-    taught = open_run(config(small, trained={"hybrid-w4-d1": "small-hybrid-w4-d1"}), tmp_path / "other")
+    taught = open_run(config(small, pretrained={"hybrid-w4-d1": "small-hybrid-w4-d1"}), tmp_path / "other")
     take_trained(taught, taught.plan)
     assert taught.receiver("teacher").digest == run.receiver("teacher").digest
-    wrong = open_run(config(small, trained={"hybrid-w4-d1": "small-hybrid-w4"}), tmp_path / "wrong")
+    wrong = open_run(config(small, pretrained={"hybrid-w4-d1": "small-hybrid-w4"}), tmp_path / "wrong")
     with pytest.raises(UserError, match="did you mean small-hybrid-w4-d1"):
         take_trained(wrong, wrong.plan)
 

@@ -16,7 +16,7 @@ from energy.counting.operations import count
 from energy.metering.table import EnergyRow
 from leanrx.experiment.plan import Plan, ReceiverRecord, build_plan
 from leanrx.experiment.run import Run
-from leanrx.experiment.sweep_config import Sweep
+from leanrx.experiment.sweep_config import SweepConfig
 from leanrx.life_cycle.inventory import METERED, LifeCycleInventory
 from leanrx.report import figures, life_cycle_charts, sweep_figures, text
 from leanrx.report.analysis import Analysis, analyse
@@ -34,9 +34,9 @@ BITS, SLOTS, BLOCKS = 624, 64, 5
 SINR_DB = (0.0, 6.0, 12.0, 18.0, 24.0, 30.0)
 
 
-def config(**changes: Any) -> Sweep:
+def config(**changes: Any) -> SweepConfig:
     students = {"receivers": ["deeprx-w0.015625-d5", "hybrid-w4-d1"], "seeds": [1, 2], **changes.pop("students", {})}
-    return Sweep.parse(
+    return SweepConfig.parse(
         {
             "label": "made-up",
             "scenario": {
@@ -66,7 +66,7 @@ def sooner_db(record: ReceiverRecord) -> float:
     return base + gain + 0.2 * (record.seed - 1)
 
 
-def made_up(folder: Path, config: Sweep) -> Run:
+def made_up(folder: Path, config: SweepConfig) -> Run:
     """A complete run: BER is 0.3 at 0 dB and falls tenfold in 10 dB, that of twins to a floor of 4e-4."""
     run = Run(folder, config)
     write_atomic(folder / "config.yaml", config.to_yaml())
@@ -392,7 +392,7 @@ def test_a_report_builds_the_plan_once(tmp_path: Path, monkeypatch: pytest.Monke
     run = made_up(tmp_path / "one", config(students={"receivers": [HYBRID], "seeds": [1, 2]}))
     plans: list[Plan] = []
 
-    def count_plans(config: Sweep) -> Plan:
+    def count_plans(config: SweepConfig) -> Plan:
         plans.append(build_plan(config))
         return plans[-1]
 
