@@ -250,7 +250,7 @@ def merge(run: Run, parts: Sequence[Path] = ()) -> list[tuple[float, float]]:
         interference share and SINR of points that still miss blocks; ``leanrx evaluate`` counts them.
 
     Raises:
-        UserError: if a part does not belong to this run, see :func:`receivers.evaluation.merge.merge`.
+        UserError: if a part does not belong to this run, see :func:`receivers.evaluation.merge.merge_counts`.
     """
     evaluation = run.config.evaluation
     stream = _test_stream(run, evaluation, "cpu")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from leanrx.report.analysis import METERED, Analysis, mape
+from leanrx.life_cycle.inventory import METERED
+from leanrx.report.analysis import Analysis, mape
 from leanrx.report.charts import Curve, Figure
 from leanrx.report.comparisons import pareto
 from leanrx.report.style import colours, style

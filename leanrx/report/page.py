@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from leanrx.experiment.run import Run
-from leanrx.life_cycle.inventory import LifeCycleInventory
+from leanrx.life_cycle.inventory import METERED, LifeCycleInventory
 from leanrx.report import life_cycle_charts, sweep_figures
 from leanrx.report import text as report_text
-from leanrx.report.analysis import METERED, Analysis, analyse, mape
+from leanrx.report.analysis import Analysis, analyse, mape
 from leanrx.report.charts import Figure, HeatMap, to_files, to_plotly
 from leanrx.report.emissions import Footing, emission_table, emissions
 from leanrx.report.figures import agreement_words, figures

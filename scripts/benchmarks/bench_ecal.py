@@ -70,7 +70,7 @@ def once(cases: int) -> dict[str, Any]:
     ours_s = time.perf_counter() - begin
     loaded = [m.__file__ for n, m in sys.modules.items() if n.split(".")[0] in ("energy", "channels")]
     begin = time.perf_counter()
-    from ecal.api import estimate  # type: ignore[import-not-result]
+    from ecal.api import estimate
 
     theirs = estimate(**arguments)
     theirs_s = time.perf_counter() - begin

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -95,13 +96,13 @@ def main() -> None:
     )
 
 
-def _run(members: list[int], steps: int) -> dict:
+def _run(members: list[int], steps: int) -> dict[str, Any]:
     command = [sys.executable, __file__, "--steps", str(steps), "--worker", *map(str, members)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _train(members: list[int], steps: int) -> dict:
+def _train(members: list[int], steps: int) -> dict[str, Any]:
     wide = scenario("tdl-6prb").model_copy(update={"grid": Grid(num_prb=26, pilot_patterns=((2,),))})
     training = Training(
         steps=steps, batch_slots=16, optimizer="adamw", learning_rate=1e-3, warmup_steps=0, checkpoint_steps=steps
