@@ -51,6 +51,22 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
             exec(compile("\n" * block.line + block.code, str(page), "exec"), namespace)
 
 
+def test_readme_states_what_its_code_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = pages.python_blocks(pages.ROOT / "README.md")
+    exec(compile(block.code, "README.md", "exec"), {})
+    printed = dict(re.findall(r"^(.*): BER (.*)$", capsys.readouterr().out, re.MULTILINE))
+    stated = re.findall(r"about ([\d.]+) for the student and ([\d.]+) for LMMSE", pages.text(pages.ROOT / "README.md"))[
+        0
+    ]
+    student = printed["tdl-6prb-hybrid-w5-d5-kd"]
+    assert [float(student), float(printed["LMMSE"])] == pytest.approx([float(x) for x in stated], rel=0.02)
+
+
+def test_page_on_commands_lists_all_commands() -> None:
+    table = re.findall(r"^\| `leanrx ([a-z]+)` \|", pages.text(pages.ROOT / "docs" / "commands.md"), re.MULTILINE)
+    assert sorted(table) == sorted(_commands())
+
+
 def _commands() -> dict[str, Any]:
     from leanrx.cli.main import app
 
