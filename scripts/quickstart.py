@@ -11,8 +11,8 @@ from channels import SlotStream, scenario
 from distillation.job import Job, Training
 from distillation.objective import Distillation
 from distillation.trainer import train
-from energy.counting.operations import count
-from energy.estimation.flops import estimates
+from energy.counting.counter import count
+from energy.estimation.estimators import FLOP_ESTIMATORS
 from energy.hardware.detect import host
 from energy.metering.meter import Meter, meter_repeats
 from receivers.classical import classical_receivers
@@ -42,12 +42,14 @@ def main() -> None:
             print(f"{state.sinr_db:g} dB: {state.slots} slots, bit errors: {errors}")
     print(rates(pd.read_parquet(folder / "ber.parquet"))[["receiver", "sinr_db", "ber", "ber_low", "ber_high"]])
 
-    operations = count(student.net, tdl_6prb.grid, student.name)
+    operations = count(student, tdl_6prb.grid)
     slots = stream.block(0)
     window = meter_repeats(Meter(), lambda: student(slots))
     per_slot = window.reading.energy_j / (window.repeats * len(slots))
     print(f"student: {operations.macs:,} MACs, {1e3 * per_slot:.3g} mJ per slot ({window.reading.kind})")
-    for estimate in estimates(operations.flops, host()):
+    machine = host()
+    for estimator in FLOP_ESTIMATORS:
+        estimate = estimator.estimate(operations, machine)
         print(f"{estimate.method}: {1e3 * estimate.energy_j:.3g} mJ per slot (modelled), {estimate.assumption}")
     print(f"files: {folder}")
 

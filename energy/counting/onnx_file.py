@@ -1,4 +1,4 @@
-"""The work of an exported ONNX graph, so that the file is counted and not its ancestor.
+"""The operations of an exported ONNX graph: the file itself is counted, not the network that it came from.
 
 MACs are those of convolutions and matrix products. Bytes follow the types that the file stores. What every runtime
 fuses is counted fused: a convolution, product or addition between ``DequantizeLinear`` and ``QuantizeLinear`` reads
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from energy.counting.profile import Layer, Work, kind_of
+from energy.counting.profile import Layer, OperationProfile, layer_kind
 from leanrx_core.checks import integer
 from leanrx_core.errors import UserError
 
@@ -52,7 +52,7 @@ def num_features(path: str | Path) -> int:
     return int(_load(str(path)).graph.input[0].type.tensor_type.shape.dim[1].dim_value)
 
 
-def count_onnx(path: str | Path, shape: Sequence[int] | None = None) -> Work:
+def count_onnx(path: str | Path, shape: Sequence[int] | None = None) -> OperationProfile:
     """Count one run of an ONNX graph.
 
     Args:
@@ -77,12 +77,13 @@ def count_onnx(path: str | Path, shape: Sequence[int] | None = None) -> Work:
             macs_at[graph.precision(node)] += macs
         layer = graph.layer(node, macs)
         layers.append(layer)
-        if not graph.known(node):
+        if not graph.is_known(node):
             uncounted.append(layer.name)
-    held = {t.name for t in model.graph.initializer}
-    first = next(i for i in model.graph.input if i.name not in held)
+    constants = {t.name for t in model.graph.initializer}
+    first = next(i for i in model.graph.input if i.name not in constants)
     precision = max(macs_at, key=lambda p: macs_at[p])
-    return Work(Path(path).name, precision, graph.sizes[first.name][0], tuple(layers), uncounted=tuple(uncounted))
+    batch_slots = graph.sizes[first.name][0]
+    return OperationProfile(Path(path).name, precision, batch_slots, tuple(layers), uncounted=tuple(uncounted))
 
 
 def _load(path: str) -> Any:
@@ -114,7 +115,7 @@ def _unreadable(path: str, error: Exception) -> UserError:
 
 
 class _Graph:
-    """Sizes and types of a graph's values, and who makes and takes them.
+    """Sizes and types of a graph's values, and the nodes that produce and consume them.
 
     Attributes:
         sizes: by value, where known.
@@ -131,52 +132,54 @@ class _Graph:
             self._types[value.name] = kind.elem_type
             if all(d.HasField("dim_value") for d in kind.shape.dim):
                 self.sizes[value.name] = [d.dim_value for d in kind.shape.dim]
-        self._maker = {name: node for node in graph.node for name in node.output}
-        self._takers: dict[str, list[Any]] = {}
+        self._producer = {name: node for node in graph.node for name in node.output}
+        self._consumers: dict[str, list[Any]] = {}
         for node in graph.node:
             for name in node.input:
-                self._takers.setdefault(name, []).append(node)
-        self._constants |= {n for n, node in self._maker.items() if node.op_type == "Constant"}
+                self._consumers.setdefault(name, []).append(node)
+        self._constants |= {n for n, node in self._producer.items() if node.op_type == "Constant"}
         self._results = {value.name for value in graph.output}
 
     def fused(self, node: Any) -> bool:
         """Whether a runtime does this inside its neighbours, or once and for all when it loads the file."""
         if node.op_type == "DequantizeLinear":
-            after = self._takers.get(node.output[0], [])
-            inside = bool(after) and all(t.op_type in _WITH_INTEGERS for t in after)
-            return node.input[0] in self._constants or inside
-        before = self._maker.get(node.input[0])
-        while before is not None and before.op_type in {*_ACTIVATIONS, "QuantizeLinear"}:
-            if node.output[0] in self._tail(before):
+            consumers = self._consumers.get(node.output[0], [])
+            in_integers = bool(consumers) and all(c.op_type in _WITH_INTEGERS for c in consumers)
+            return node.input[0] in self._constants or in_integers
+        previous = self._producer.get(node.input[0])
+        while previous is not None and previous.op_type in {*_ACTIVATIONS, "QuantizeLinear"}:
+            if node.output[0] in self._fused_chain(previous):
                 return True
-            before = self._maker.get(before.input[0])
-        return before is not None and node.output[0] in self._tail(before)
+            previous = self._producer.get(previous.input[0])
+        return previous is not None and node.output[0] in self._fused_chain(previous)
 
-    def _tail(self, node: Any) -> list[str]:
+    def _fused_chain(self, node: Any) -> list[str]:
         """Results that follow a node's own in the same fused operator: of its activation, of its quantisation."""
-        tail: list[str] = []
-        here = node.output[0]
+        chain: list[str] = []
+        value = node.output[0]
         multiplies = node.op_type in _CONVOLUTIONS | _PRODUCTS
         while True:
-            takers = self._takers.get(here, [])
-            if here in self._results or len(takers) != 1:
-                return tail
-            quantised = takers[0].op_type == "QuantizeLinear" and node.op_type in _WITH_INTEGERS
-            if not quantised and not (multiplies and takers[0].op_type in _ACTIVATIONS):
-                return tail
-            here = takers[0].output[0]
-            tail.append(here)
-            if takers[0].op_type == "QuantizeLinear":
-                return tail
+            consumers = self._consumers.get(value, [])
+            if value in self._results or len(consumers) != 1:
+                return chain
+            quantised = consumers[0].op_type == "QuantizeLinear" and node.op_type in _WITH_INTEGERS
+            if not quantised and not (multiplies and consumers[0].op_type in _ACTIVATIONS):
+                return chain
+            value = consumers[0].output[0]
+            chain.append(value)
+            if consumers[0].op_type == "QuantizeLinear":
+                return chain
 
     def _end(self, node: Any) -> str:
-        return (self._tail(node) or [node.output[0]])[-1]
+        return (self._fused_chain(node) or [node.output[0]])[-1]
 
     def _source(self, name: str) -> str:
         """The stored value that an input is read from, before it is dequantised."""
-        maker = self._maker.get(name)
+        producer = self._producer.get(name)
         return (
-            maker.input[0] if maker is not None and maker.op_type == "DequantizeLinear" and self.fused(maker) else name
+            producer.input[0]
+            if producer is not None and producer.op_type == "DequantizeLinear" and self.fused(producer)
+            else name
         )
 
     def _read(self, node: Any) -> list[str]:
@@ -191,7 +194,7 @@ class _Graph:
             return 0
         return int(math.prod(self.sizes[name]) * helper.tensor_dtype_to_np_dtype(self._types[name]).itemsize)
 
-    def known(self, node: Any) -> bool:
+    def is_known(self, node: Any) -> bool:
         """Whether the sizes and types of all that a node reads and writes are known."""
         names = [*self._read(node), self._end(node)]
         return all(n in self._constants or (n in self.sizes and self._types.get(n)) for n in names)
@@ -199,15 +202,15 @@ class _Graph:
     def layer(self, node: Any, macs: int) -> Layer:
         read = self._read(node)
         groups = next((a.i for a in node.attribute if a.name == "group"), 1)
-        held = [n for n in read if n in self._constants]
+        constants = [n for n in read if n in self._constants]
         return Layer(
             name=node.name or node.output[0],
             operator=node.op_type,
-            kind=kind_of(macs, groups),
+            kind=layer_kind(macs, groups),
             phase="forward",
-            parameters=sum(math.prod(self.sizes.get(n, [0])) for n in held),
+            parameters=sum(math.prod(self.sizes.get(n, [0])) for n in constants),
             macs=macs,
-            weight_bytes=sum(map(self._bytes, held)),
+            weight_bytes=sum(map(self._bytes, constants)),
             read_bytes=sum(self._bytes(n) for n in read if n not in self._constants),
             written_bytes=self._bytes(self._end(node)),
         )
@@ -246,8 +249,8 @@ class _Graph:
 
 def _bind(model: Any, path: str, shape: Sequence[int] | None) -> None:
     """Give the first input its sizes, and free dimensions of the same name everywhere else."""
-    held = {t.name for t in model.graph.initializer}
-    inputs = [i for i in model.graph.input if i.name not in held]
+    constants = {t.name for t in model.graph.initializer}
+    inputs = [i for i in model.graph.input if i.name not in constants]
     if not inputs:
         raise UserError(f"{path}: a graph without inputs; nothing to count")
     dims = inputs[0].type.tensor_type.shape.dim

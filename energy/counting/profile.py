@@ -1,18 +1,20 @@
-"""What some computation does to a machine, layer by layer: MACs, and bytes that move.
+"""Operations of a computation, layer by layer: MACs, FLOPs, and bytes that move.
 
-A *layer* is one executed operator. Bytes are those of its operands: weights read, activations read, results written,
-each once and as if nothing stayed in a cache, so that they bound the traffic between an operator and its surroundings.
-Operators that only change a view move nothing. FLOP = 2 x MAC, as everywhere in leanrx.
+A *layer* is one executed operator. Its bytes are those of its operands: weights read, activations read, results
+written, each once and as if nothing stayed in a cache. They bound the traffic between an operator and its surroundings.
+Operators that only change a view move nothing. One MAC is one multiply-accumulate, and **FLOP = 2 x MAC** everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 PHASES = ("forward", "backward", "optimiser")
-KINDS = ("dense", "grouped", "elementwise")
+LAYER_KINDS = ("dense", "grouped", "elementwise")
+FORMULA = "formula"
+"""Operator of the layer that stands for all operations counted by formula."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Layer:
 
     Attributes:
         name: path of the module, or of the graph's node.
-        operator: as torch or ONNX call it.
+        operator: name in torch or ONNX, or :data:`FORMULA`.
         kind: ``dense`` (convolutions over all channels, matrix products), ``grouped`` (depthwise and grouped
             convolutions) or ``elementwise`` (counts no MAC).
         phase: ``forward``, ``backward`` or ``optimiser``.
@@ -43,89 +45,155 @@ class Layer:
 
     @property
     def flops(self) -> int:
+        """Two per MAC."""
         return 2 * self.macs
 
     @property
     def bytes(self) -> int:
-        """All that moves."""
+        """All bytes that move."""
         return self.weight_bytes + self.read_bytes + self.written_bytes
 
 
 @dataclass(frozen=True)
-class Work:
-    """One call: a batch of slots through a network, or one training step on it.
+class OperationProfile:
+    """Operations of one call: a batch of slots through a receiver, or one training step.
 
     Attributes:
-        name: of the network or file.
+        name: of the receiver or file.
         precision: ``fp32``, ``bf16``, ``fp16`` or ``int8``; of a file, that of the weights of most MACs.
         batch_slots: slots of the call.
-        layers: in the order of execution.
-        disagreements: where two counters differ, in words.
+        layers: in the order of execution. Operations counted by formula are one dense layer whose bytes are unknown.
+        batch_norm_elements: elements that batch-norm writes in the forward phase; it folds away at inference.
+        other_elements: elements written in the forward phase by each operator that counts no MAC.
+        cross_check_flops: FLOPs of the forward phase without the formula part, by a second counter; none without one.
+        disagreements: sentences on where two counters differ.
         uncounted: operators whose sizes are not known, so that their bytes are missing.
+
+    Example:
+        >>> profile = OperationProfile("net", layers=(Layer("conv", "Conv", "dense", "forward", 90, 500, 360, 40, 40),))
+        >>> profile.flops, profile.bytes
+        (1000, 440)
     """
 
     name: str
-    precision: str
-    batch_slots: int
-    layers: tuple[Layer, ...]
+    precision: str = "fp32"
+    batch_slots: int = 1
+    layers: tuple[Layer, ...] = ()
+    batch_norm_elements: int = 0
+    other_elements: Mapping[str, int] = field(default_factory=dict)
+    cross_check_flops: int | None = None
     disagreements: tuple[str, ...] = ()
     uncounted: tuple[str, ...] = ()
 
+    @classmethod
+    def from_formula(
+        cls, name: str, macs: int, batch_slots: int = 1, elements: Mapping[str, int] | None = None
+    ) -> OperationProfile:
+        """The profile of a computation whose MACs are known by formula and whose bytes are unknown.
+
+        Args:
+            name: of the receiver.
+            macs: of the whole call.
+            batch_slots: slots of the call.
+            elements: written by operators without MACs, in the whole call.
+        """
+        return cls(name, batch_slots=batch_slots).with_formula(macs, elements or {})
+
+    def with_formula(self, macs: int, elements: Mapping[str, int]) -> OperationProfile:
+        """The profile with a layer for operations counted by formula.
+
+        Args:
+            macs: of the whole call; without any the layer is left out.
+            elements: written by operators without MACs, in the whole call.
+        """
+        layer = Layer(self.name, FORMULA, "dense", "forward", 0, macs, 0, 0, 0)
+        names = [*self.other_elements, *(n for n in elements if n not in self.other_elements)]
+        return replace(
+            self,
+            layers=(*self.layers, layer) if macs else self.layers,
+            other_elements={n: self.other_elements.get(n, 0) + elements.get(n, 0) for n in names},
+            uncounted=(*self.uncounted, self.name) if macs else self.uncounted,
+        )
+
     @property
     def parameters(self) -> int:
+        """Trained values."""
         return sum(layer.parameters for layer in self.layers)
 
     @property
     def macs(self) -> int:
+        """Multiply-accumulates of convolutions and matrix products, and those counted by formula."""
         return sum(layer.macs for layer in self.layers)
 
     @property
+    def formula_macs(self) -> int:
+        """The part of :attr:`macs` that is counted by formula."""
+        return sum(layer.macs for layer in self.layers if layer.operator == FORMULA)
+
+    @property
     def flops(self) -> int:
+        """Two per MAC."""
         return 2 * self.macs
 
     @property
+    def flops_per_slot(self) -> float:
+        """FLOPs of the call over its slots."""
+        return self.flops / self.batch_slots
+
+    @property
     def bytes(self) -> int:
+        """All bytes that move."""
         return sum(layer.bytes for layer in self.layers)
 
     @property
     def intensity(self) -> float:
-        """FLOPs per byte moved."""
+        """Arithmetic intensity: FLOPs per byte moved; 0 where no bytes are known."""
         return self.flops / self.bytes if self.bytes else 0.0
 
-    def phase(self, *phases: str) -> Work:
-        """The part of it that belongs to some phases."""
-        return Work(
-            self.name,
-            self.precision,
-            self.batch_slots,
-            tuple(x for x in self.layers if x.phase in phases),
-            self.disagreements,
-            self.uncounted,
-        )
+    @property
+    def method(self) -> str:
+        """How MACs were counted: ``operators``, ``formula`` or ``operators + formula``."""
+        operators = any(layer.operator != FORMULA for layer in self.layers)
+        return " + ".join(["operators"] * operators + ["formula"] * bool(self.formula_macs)) or "operators"
+
+    @property
+    def counters_agree(self) -> bool:
+        """Whether the second counter gives the same FLOPs; true without one."""
+        return self.cross_check_flops in (None, self.phase("forward").flops - 2 * self.formula_macs)
+
+    def phase(self, *phases: str) -> OperationProfile:
+        """The part of the profile that belongs to some phases."""
+        return replace(self, layers=tuple(x for x in self.layers if x.phase in phases))
 
     def as_json(self) -> dict[str, Any]:
         """Totals, and one plain row per layer."""
         return {
-            "name": self.name,
-            "precision": self.precision,
-            "batch_slots": self.batch_slots,
             "parameters": self.parameters,
             "macs": self.macs,
             "flops": self.flops,
             "bytes": self.bytes,
             "flops_per_byte": self.intensity,
+            "name": self.name,
+            "precision": self.precision,
+            "batch_slots": self.batch_slots,
+            "method": self.method,
+            "formula_macs": self.formula_macs,
+            "cross_check_flops": self.cross_check_flops,
+            "counters_agree": self.counters_agree,
+            "batch_norm_elements": self.batch_norm_elements,
+            "other_elements": dict(self.other_elements),
             "disagreements": list(self.disagreements),
             "uncounted": list(self.uncounted),
             "layers": [{f.name: getattr(x, f.name) for f in fields(Layer)} | {"bytes": x.bytes} for x in self.layers],
         }
 
 
-def kind_of(macs: int, groups: int) -> str:
+def layer_kind(macs: int, groups: int) -> str:
     """The kind of a layer by its MACs and its groups."""
     return "elementwise" if not macs else "grouped" if groups > 1 else "dense"
 
 
-def by_module(layers: Iterable[Layer]) -> dict[str, int]:
+def macs_by_module(layers: Iterable[Layer]) -> dict[str, int]:
     """MACs by the name of the layer that computes them."""
     totals: dict[str, int] = {}
     for layer in layers:

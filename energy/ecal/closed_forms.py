@@ -9,7 +9,7 @@ Two conventions, kept apart because the case study mixes them:
   counted: 2 FLOPs per MAC, a convolution's bias one per output and a linear layer's none, batch-norm 2 and ReLU 1 per
   element, pooling 1 per input element; additions outside layers none.
 
-leanrx's own receivers are counted in :mod:`energy.counting.operations`, where FLOP = 2 x MAC and nothing else.
+leanrx's own receivers are counted in :mod:`energy.counting.counter`, where FLOP = 2 x MAC and nothing else.
 """
 
 from __future__ import annotations

@@ -21,17 +21,16 @@ def receiver_flops(receiver: str, num_prb: int = 26, num_rx: int = 2, num_bits: 
         UserError: if the receiver is not known, or the two counters disagree.
     """
     from channels import Grid
-    from energy.counting.operations import count, count_classical
-    from receivers.neural.registry import build
+    from energy.counting.counter import count
 
     grid = Grid.parse({"num_prb": num_prb, "num_rx": num_rx}, "model.receiver")
     choice("model.receiver.num_bits", num_bits, (2, 4, 6, 8))
-    if receiver in ("LS", "LMMSE", "LMMSE-IRC"):
-        return count_classical(receiver, grid, num_bits).flops
-    counted = count(build(receiver, num_rx, num_bits), grid, receiver)
-    if not counted.agreed:
-        raise UserError(f"{receiver}: fvcore counts {counted.flops} FLOPs, torch {counted.witness_flops}")
-    return counted.flops
+    profile = count(receiver, grid, num_bits=num_bits)
+    if not profile.counters_agree:
+        raise UserError(
+            f"{receiver}: torch counts {profile.flops} FLOPs, fvcore {profile.cross_check_flops}; see leanrx count"
+        )
+    return profile.flops
 
 
 def onnx_flops(path: str, shape: Sequence[int] | None = None) -> int:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from energy.counting.operations import OperationCount
+from energy.counting.profile import OperationProfile
 from energy.ecal.metric import TRAINING_FACTOR as TRAINING_FACTOR
-from energy.estimation.flops import estimates
+from energy.estimation.estimators import FLOP_ESTIMATORS
 from energy.hardware.devices import Device
 from energy.metering.meter import Meter, Reading, meter_repeats
 
@@ -52,7 +52,7 @@ class EnergyRow:
 
 
 def inference_rows(
-    operations: OperationCount,
+    profile: OperationProfile,
     digest: str,
     work: Callable[[], object],
     batch_slots: int,
@@ -63,14 +63,14 @@ def inference_rows(
     """Meter repeated calls of ``work``, and estimate the same number of slots."""
     window = meter_repeats(meter, work, min_duration_s)
     return _rows(
-        operations.name,
+        profile.name,
         digest,
         "inference",
         window.reading,
         window.repeats * batch_slots,
         window.repeats,
         batch_slots,
-        operations.flops,
+        profile.flops // profile.batch_slots,
         device,
     )
 
@@ -116,7 +116,8 @@ def _rows(
             reading.ram_j,
         )
     ]
-    for estimate in estimates(flops * slots, device):
+    for estimator in FLOP_ESTIMATORS:
+        estimate = estimator.estimate(OperationProfile.from_formula(name, flops * slots // 2), device)
         rows.append(
             EnergyRow(
                 name,

@@ -20,10 +20,9 @@ from torch import nn
 
 from channels import Slots
 from energy.counting.onnx_file import count_onnx
-from energy.counting.operations import OperationCount
-from energy.counting.profile import Layer, Work
-from energy.counting.torch_net import count_layers
-from energy.estimation.estimators import Observed
+from energy.counting.profile import OperationProfile
+from energy.counting.torch_net import count_module
+from energy.estimation.estimate import MeteredCall
 from energy.hardware.devices import Device
 from energy.metering.instruments import Instrument, Perf
 from energy.metering.session import PerCall, Protocol, Window, meter_windows, per_call
@@ -42,7 +41,7 @@ class Subject:
         receiver: whose.
         runtime: ``eager``, ``eager-bf16``, ``compiled``, ``onnx-fp32``, ``onnx-int8`` or ``classical``.
         phase: ``inference`` or ``training``.
-        work: of one call.
+        profile: operations of one call.
         call: does it.
         digest: fingerprint of what computes, so that windows of another artefact are not taken for its own.
         on_gpu: whether a GPU computes.
@@ -51,7 +50,7 @@ class Subject:
     receiver: str
     runtime: str
     phase: str
-    work: Work
+    profile: OperationProfile
     call: Callable[[], object]
     digest: str
     on_gpu: bool = False
@@ -59,7 +58,7 @@ class Subject:
     @property
     def name(self) -> str:
         """As in the file of windows."""
-        return f"{self.receiver}/{self.runtime}/{self.phase}/{self.work.batch_slots}@{self.digest[:8]}"
+        return f"{self.receiver}/{self.runtime}/{self.phase}/{self.profile.batch_slots}@{self.digest[:8]}"
 
 
 def module_subject(
@@ -72,7 +71,7 @@ def module_subject(
         bf16: weights and activations in bfloat16, on a copy of the network, in place of float32.
     """
     net, digest = net.eval(), _digest(net)
-    work = count_layers(net, inputs, name=receiver, precision="bf16" if bf16 else "fp32")
+    profile = count_module(net, inputs, name=receiver, precision="bf16" if bf16 else "fp32")
     if bf16:
         net, inputs = copy.deepcopy(net).bfloat16(), inputs.bfloat16()
     inputs = inputs.contiguous(memory_format=net.memory_format)
@@ -84,14 +83,14 @@ def module_subject(
             return run(inputs)
 
     runtime = ("compiled" if compiled else "eager") + ("-bf16" if bf16 else "")
-    return Subject(receiver, runtime, "inference", work, call, digest, inputs.is_cuda)
+    return Subject(receiver, runtime, "inference", profile, call, digest, inputs.is_cuda)
 
 
 def training_subject(net: Network, receiver: str, inputs: torch.Tensor) -> Subject:
     """A training step: forward, binary cross-entropy against drawn bits, backward, AdamW; on a copy of the network."""
     digest = _digest(net)
     net = copy.deepcopy(net).train()
-    work = count_layers(net, inputs, name=receiver, training=True)
+    profile = count_module(net, inputs, name=receiver, training=True)
     inputs = inputs.contiguous(memory_format=net.memory_format)
     with torch.no_grad():
         bits = (net(inputs) > 0).float()
@@ -104,21 +103,18 @@ def training_subject(net: Network, receiver: str, inputs: torch.Tensor) -> Subje
             loss.backward()
             step.step()
 
-    return Subject(receiver, "eager", "training", work, call, digest, inputs.is_cuda)
+    return Subject(receiver, "eager", "training", profile, call, digest, inputs.is_cuda)
 
 
-def classical_subject(receiver: Receiver, slots: Slots, counted: OperationCount) -> Subject:
-    """Inference of a receiver that is counted by formula: its MACs are known, what it moves is not.
+def classical_subject(receiver: Receiver, slots: Slots, profile: OperationProfile) -> Subject:
+    """Inference of a receiver that is counted by formula: its MACs are known, its bytes are not.
 
     Args:
         slots: of one call.
-        counted: of one slot.
+        profile: of one call.
     """
-    macs = counted.macs * len(slots)
-    formula = Layer(receiver.name, "formula", "dense", "forward", 0, macs, 0, 0, 0)
-    work = Work(receiver.name, "fp32", len(slots), (formula,), uncounted=(receiver.name,))
     digest = hashlib.sha256(receiver.digest.encode()).hexdigest()
-    return Subject(receiver.name, "classical", "inference", work, lambda: receiver(slots), digest, slots.y.is_cuda)
+    return Subject(receiver.name, "classical", "inference", profile, lambda: receiver(slots), digest, slots.y.is_cuda)
 
 
 def onnx_subject(path: Path, receiver: str, inputs: torch.Tensor) -> Subject:
@@ -135,10 +131,10 @@ def onnx_subject(path: Path, receiver: str, inputs: torch.Tensor) -> Subject:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise UserError(f"{path}: ONNX Runtime cannot load it ({type(error).__name__}); export again") from None
-    work = count_onnx(path, list(inputs.shape))
+    profile = count_onnx(path, list(inputs.shape))
     feed = {session.get_inputs()[0].name: inputs.cpu().contiguous().numpy()}
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Subject(receiver, f"onnx-{work.precision}", "inference", work, lambda: session.run(None, feed), digest)
+    return Subject(receiver, f"onnx-{profile.precision}", "inference", profile, lambda: session.run(None, feed), digest)
 
 
 def _digest(net: nn.Module) -> str:
@@ -188,7 +184,7 @@ def read_windows(path: Path) -> list[Window]:
 
 def observed(
     subjects: Sequence[Subject], windows: Sequence[Window], instrument: str, device: Device, cpu_time: bool = False
-) -> list[Observed]:
+) -> list[MeteredCall]:
     """What estimators may learn: time, gross energy as one instrument saw it, and clock cycles.
 
     Args:
@@ -205,10 +201,10 @@ def observed(
         duration_s = seen.cpu_s / torch.get_num_threads() if cpu_time else seen.duration_s
         cycles, known_from = _cycles(subject, seen, device)
         found.append(
-            Observed(
+            MeteredCall(
                 subject.receiver,
                 subject.runtime,
-                subject.work,
+                subject.profile,
                 duration_s,
                 seen.gross_j,
                 seen.kind,
@@ -246,7 +242,7 @@ def side_by_side(subjects: Sequence[Subject], windows: Sequence[Window]) -> pd.D
                     "receiver": subject.receiver,
                     "runtime": subject.runtime,
                     "phase": subject.phase,
-                    "batch_slots": subject.work.batch_slots,
+                    "batch_slots": subject.profile.batch_slots,
                     "instrument": instrument,
                     "kind": call.kind,
                     "windows": call.windows,

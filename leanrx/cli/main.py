@@ -15,6 +15,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from energy.counting.profile import OperationProfile
     from leanrx.cli.console import ConsoleWatcher
     from leanrx.experiment.run import Run
     from receivers.evaluation.monte_carlo import Shard
@@ -214,91 +215,74 @@ def count(
     device: Annotated[str | None, typer.Option(help="Estimate on: host, generic, raspberry-pi-4, ...")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Count parameters, MACs, FLOPs (2 per MAC) of a receiver for one slot, and bytes moved by a call."""
+    """Count parameters, MACs, FLOPs (2 per MAC) of a call of a receiver, and the bytes that it moves."""
     from channels import Grid
+    from energy.counting.counter import CLASSICAL
+    from energy.counting.counter import count as count_receiver
     from energy.counting.onnx_file import count_onnx, num_features
-    from energy.counting.operations import count as count_network
-    from energy.counting.operations import count_classical
-    from energy.counting.torch_net import count_slots
-    from energy.estimation.estimators import ESTIMATORS
-    from energy.estimation.flops import estimates
+    from energy.estimation.estimators import ESTIMATORS, FLOP_ESTIMATORS
     from energy.hardware.detect import device as device_record
     from leanrx_core.errors import UserError
-    from receivers.neural.registry import build
 
     grid = Grid.parse({"num_prb": prb, "num_rx": rx}, "count")
     if bits not in (2, 4, 6, 8):
         raise UserError(f"bits: {bits} is not a modulation; give 2, 4, 6 or 8")
-    counted = work = None
     if receiver.endswith(".onnx"):
-        work = count_onnx(receiver, [batch, num_features(receiver), 14, grid.num_subcarriers])
-    elif receiver in ("LS", "LMMSE", "LMMSE-IRC"):
-        counted = count_classical(receiver, grid, bits)
+        profile = count_onnx(receiver, [batch, num_features(receiver), 14, grid.num_subcarriers])
     else:
-        net = build(receiver, rx, bits)
-        counted = count_network(net, grid, receiver)
-        work = count_slots(net, grid, receiver, batch, precision, training)
-    estimated = []
+        profile = count_receiver(
+            receiver, grid, num_bits=bits, batch_slots=batch, precision=precision, training=training
+        )
+    estimates = []
     if device:
-        there = device_record(device)
-        estimated = [e.estimate(work, there) for e in ESTIMATORS] if work else []
-        if counted and not work:
-            estimated = estimates(counted.flops, there)
+        estimators = FLOP_ESTIMATORS if receiver in CLASSICAL else ESTIMATORS
+        estimates = [e.estimate(profile, device_record(device)) for e in estimators]
     if as_json:
-        found = {**(counted.as_json() if counted else {}), **({"work": work.as_json()} if work else {})}
-        made = [
-            {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(e).items()} for e in estimated
+        rows = [
+            {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(e).items()} for e in estimates
         ]
-        print(json.dumps({**found, **({"estimates": made} if device else {})}))
+        print(json.dumps({**profile.as_json(), **({"estimates": rows} if device else {})}))
         return
-    if counted:
-        _print_count(receiver, counted, grid, bits)
-    if work:
-        _print_work(work, layers)
-    for e in estimated:
+    _print_profile(profile, layers)
+    for e in estimates:
         time_ms = "" if math.isnan(e.duration_s) else f"{1e3 * e.duration_s:.3g} ms"
-        energy_mj = "nothing" if math.isnan(e.energy_j) else f"{1e3 * e.energy_j:.3g} mJ"
+        energy_mj = "no energy" if math.isnan(e.energy_j) else f"{1e3 * e.energy_j:.3g} mJ"
         print(f"{e.method:<20} {time_ms:>16} {energy_mj} (modelled: {e.assumption})")
 
 
-def _print_count(receiver: str, counted: Any, grid: Any, bits: int) -> None:
-    print(
-        f"{receiver}: {grid.num_prb} PRB x 14 symbols, {grid.num_rx} antennas, {bits} bits per symbol; one slot, "
-        f"counted by {counted.method}"
-    )
-    print(f"parameters           {counted.parameters:>16,}")
-    print(f"MACs                 {counted.macs:>16,}")
-    print(f"FLOPs (2 per MAC)    {counted.flops:>16,}")
-    if counted.witness_flops is not None:
-        verdict = "agrees" if counted.agreed else "DISAGREES"
-        if counted.formula_macs:
-            print(f"  by formula         {counted.formula_macs:>16,}")
-        print(f"FlopCounterMode      {counted.witness_flops:>16,}  {verdict}")
-        print(f"batch-norm elements  {counted.batch_norm_elements:>16,}  fold into convolutions at inference")
-    for name, elements in counted.other_elements.items():
+def _print_profile(profile: OperationProfile, layers: bool) -> None:
+    slots = "1 slot" if profile.batch_slots == 1 else f"{profile.batch_slots} slots"
+    print(f"{profile.name}: {slots} in {profile.precision}, counted by {profile.method}")
+    print(f"parameters           {profile.parameters:>16,}")
+    print(f"MACs                 {profile.macs:>16,}")
+    if profile.method == "operators + formula":
+        print(f"  by formula         {profile.formula_macs:>16,}")
+    print(f"FLOPs (2 per MAC)    {profile.flops:>16,}")
+    if profile.cross_check_flops is not None:
+        verdict = "agrees" if profile.counters_agree else "DISAGREES"
+        print(f"FLOPs by fvcore      {profile.cross_check_flops:>16,}  {verdict}, forward, without formula")
+        print(f"batch-norm elements  {profile.batch_norm_elements:>16,}  fold into convolutions at inference")
+    for name, elements in profile.other_elements.items():
         print(f"{name + ' elements':<20} {elements:>16,}  counted as no MAC")
-
-
-def _print_work(work: Any, layers: bool) -> None:
-    phases = [p for p in ("forward", "backward", "optimiser") if work.phase(p).layers]
-    print(f"{work.name}: a call of {work.batch_slots} slots in {work.precision}, {', '.join(phases)}")
     if layers:
         columns = f"{'weights [B]':>12} {'read [B]':>14} {'written [B]':>14}"
         print(f"{'layer':<40} {'operator':<28} {'phase':<9} {'MACs':>16} {columns}")
-        for x in work.layers:
+        for x in profile.layers:
             print(
                 f"{x.name:<40} {x.operator:<28} {x.phase:<9} {x.macs:>16,} {x.weight_bytes:>12,} {x.read_bytes:>14,} "
                 f"{x.written_bytes:>14,}"
             )
-    for phase in phases:
-        part = work.phase(phase)
-        print(
-            f"{phase:<20} {part.flops:>16,} FLOPs {part.bytes:>16,} bytes moved {part.intensity:>8.2f} FLOPs per byte"
-        )
-    for words in work.disagreements:
-        print(f"DISAGREES            {words}")
-    for name in work.uncounted:
-        print(f"bytes not known      {name}")
+    for phase in ("forward", "backward", "optimiser"):
+        part = profile.phase(phase)
+        if part.bytes:
+            print(
+                f"{phase:<20} {part.flops:>16,} FLOPs {part.bytes:>16,} bytes moved {part.intensity:>8.2f} FLOPs per "
+                "byte"
+            )
+    for sentence in profile.disagreements:
+        print(f"DISAGREES            {sentence}")
+    for name in profile.uncounted:
+        print(f"bytes unknown        {name}")
 
 
 @app.command()

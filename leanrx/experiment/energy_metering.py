@@ -9,9 +9,10 @@ import pandas as pd
 import torch
 
 from channels import SlotStream
-from energy.counting.operations import OperationCount, count_classical
-from energy.estimation.estimators import ESTIMATORS, FROM_FLOPS
-from energy.estimation.validation import draw, leave_one_out, scores, table
+from energy.counting.counter import count
+from energy.counting.profile import OperationProfile
+from energy.estimation.estimators import ESTIMATORS, FLOP_ESTIMATORS
+from energy.estimation.validation import leave_one_out, scores, validation_table
 from energy.hardware.detect import gpu, gpu_uuid, host
 from energy.hardware.devices import Device
 from energy.metering.instruments import Instrument, Nvml, Wattmeter, available, cycle_counter
@@ -30,7 +31,8 @@ from energy.metering.workloads import (
     training_subject,
 )
 from leanrx.experiment.run import Run
-from leanrx.experiment.workflow import ProgressCallback, all_receivers, operations
+from leanrx.experiment.workflow import ProgressCallback, all_receivers, operation_profiles
+from leanrx.report.estimator_charts import estimator_charts
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
 from receivers.classical import GENIE_AIDED, classical_receivers
@@ -48,7 +50,7 @@ def meter_all(run: Run, watcher: ProgressCallback) -> None:
     config, device = run.config, run.config.torch_device()
     machine = _machine(run, device)
     receivers = [r for r in all_receivers(run, device) if r.name not in GENIE_AIDED]
-    counts = operations(run, receivers)
+    counts = operation_profiles(run, receivers)
     rows = [r for r in _known_rows(run, {r.name: r.digest for r in receivers}) if r.machine == machine.name]
     todo = [r for r in receivers if not any(row.receiver == r.name for row in rows)]
     if not todo:
@@ -77,7 +79,7 @@ class Agreement:
     """Estimates beside the meter.
 
     Attributes:
-        rows: one per call and estimator, see :class:`energy.estimation.validation.AgreementRow`.
+        rows: one per call and estimator, see :class:`energy.estimation.validation.ValidationRow`.
         scores: see :func:`energy.estimation.validation.scores`.
         instruments: joules per call by every instrument, see :func:`energy.metering.workloads.side_by_side`.
         instrument: whose joules the estimators are scored against.
@@ -91,7 +93,7 @@ class Agreement:
     @property
     def kind(self) -> str:
         """What the metered joules are: ``measured`` if all of them are, else ``modelled``."""
-        return "measured" if (self.rows["kind"] == "measured").all() else "modelled"
+        return "measured" if (self.rows["provenance"] == "measured").all() else "modelled"
 
     @property
     def clocks(self) -> pd.DataFrame:
@@ -103,7 +105,7 @@ class Agreement:
             "batch_slots",
             "achieved_flops_per_clock",
             "assumed_flops_per_clock",
-            "cycles_from",
+            "cycle_source",
         ]
         return self.rows[shown].drop_duplicates().reset_index(drop=True)
 
@@ -159,10 +161,10 @@ def agree_all(
     if log is not None:
         windows = with_log(windows, log)
     instrument = windows[-1].joules[-1].instrument if log is not None else instruments[-1].name
-    rows = table(
+    rows = validation_table(
         [
             *leave_one_out(observed(learned, windows, instrument, machine), machine, ESTIMATORS),
-            *leave_one_out(observed(classical, windows, instrument, machine), machine, FROM_FLOPS),
+            *leave_one_out(observed(classical, windows, instrument, machine), machine, FLOP_ESTIMATORS),
         ]
     )
     found = Agreement(rows, scores(rows), side_by_side(subjects, windows), instrument)
@@ -174,7 +176,7 @@ def agree_all(
         write_atomic(folder / f"{name}.csv", part.to_csv(index=False, lineterminator="\n"))
     shown = [e for e in ("FLOPs/clock", "FLOPs/clock, fitted", "roofline, fitted") if e in set(rows["estimator"])]
     for quantity, name in (("s", "time"), ("j", "energy")):
-        for kind, data in draw(rows, shown, quantity).items():
+        for kind, data in estimator_charts(rows, shown, quantity).items():
             write_atomic(folder / f"agreement-{name}.{kind}", data)
     return found
 
@@ -205,7 +207,11 @@ def _classical_subjects(run: Run, device: str) -> list[Subject]:
     scenario = run.config.scenario
     batches = [_stream(run, device, n).block(0) for n in sorted({1, run.config.metering.batch_slots})]
     return [
-        classical_subject(receiver, slots, count_classical(receiver.name, scenario.grid, scenario.bits_per_symbol))
+        classical_subject(
+            receiver,
+            slots,
+            count(receiver, scenario.grid, num_bits=scenario.bits_per_symbol, batch_slots=len(slots)),
+        )
         for receiver in classical_receivers(scenario, device)
         if receiver.name not in GENIE_AIDED
         for slots in batches
@@ -226,7 +232,7 @@ def _known_rows(run: Run, digests: dict[str, str]) -> list[EnergyRow]:
     return [r for r in rows if digests.get(r.receiver) == r.digest]
 
 
-def _training_rows(receiver: NeuralReceiver, counts: dict[str, OperationCount], device: Device) -> list[EnergyRow]:
+def _training_rows(receiver: NeuralReceiver, counts: dict[str, OperationProfile], device: Device) -> list[EnergyRow]:
     training = receiver.card.training
     if training.get("energy") is None:
         return []

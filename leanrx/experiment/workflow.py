@@ -13,7 +13,8 @@ from distillation.job import Job, check_fit
 from distillation.objective import Objective
 from distillation.teachers import Teacher
 from distillation.trainer import StepState, train
-from energy.counting.operations import OperationCount, count, count_classical
+from energy.counting.counter import count
+from energy.counting.profile import OperationProfile
 from energy.metering.meter import Meter
 from leanrx.experiment.plan import Plan, ReceiverRecord, TrainingGroup
 from leanrx.experiment.run import Run
@@ -270,18 +271,17 @@ def all_receivers(run: Run, device: str) -> list[Receiver]:
     return [*classical_receivers(run.config.scenario, device), *(run.receiver(n, device) for n in names)]
 
 
-def operations(run: Run, receivers: list[Receiver]) -> dict[str, OperationCount]:
-    """Operation counts by receiver name.
+def operation_profiles(run: Run, receivers: list[Receiver]) -> dict[str, OperationProfile]:
+    """Operations on one slot, by receiver name.
 
     Raises:
         UserError: if the two counters disagree on a network.
     """
     grid, bits = run.config.scenario.grid, run.config.scenario.bits_per_symbol
-    counts = {
-        r.name: count(r.net, grid, r.name) if isinstance(r, NeuralReceiver) else count_classical(r.name, grid, bits)
-        for r in receivers
-    }
-    for c in counts.values():
-        if not c.agreed:
-            raise UserError(f"{c.name}: fvcore counts {c.flops} FLOPs, torch {c.witness_flops}; see leanrx count")
-    return counts
+    profiles = {r.name: count(r, grid, num_bits=bits) for r in receivers}
+    for name, profile in profiles.items():
+        if not profile.counters_agree:
+            raise UserError(
+                f"{name}: torch counts {profile.flops} FLOPs, fvcore {profile.cross_check_flops}; see leanrx count"
+            )
+    return profiles

@@ -10,7 +10,7 @@ import pandas as pd
 
 from channels import NUM_SYMBOLS
 from leanrx.experiment.run import Run
-from leanrx.experiment.workflow import all_receivers, operations
+from leanrx.experiment.workflow import all_receivers, operation_profiles
 from leanrx.life_cycle.inventory import METERED
 from leanrx.report.comparisons import (
     by_teacher,
@@ -181,7 +181,7 @@ def _sizes(
     sinr_db: float,
 ) -> pd.DataFrame:
     nets = {_net(r): r for r in receivers}
-    counted = operations(run, list(nets.values()))
+    counted = operation_profiles(run, list(nets.values()))
     metered = energy[energy["source"] == METERED].set_index("receiver")
     target = run.config.report.target_ber
     at_share = counts[counts["interference_fraction"] == share]

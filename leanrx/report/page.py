@@ -338,7 +338,7 @@ def _clock_tables(run: Run) -> list[dict[str, Any]]:
         "batch_slots",
         "achieved_flops_per_clock",
         "assumed_flops_per_clock",
-        "cycles_from",
+        "cycle_source",
     ]
     read = pd.read_csv(path)
     if not set(columns) <= set(read):
@@ -353,7 +353,7 @@ def _clock_tables(run: Run) -> list[dict[str, Any]]:
             str(r.batch_slots),
             number(r.achieved_flops_per_clock, "{:.3g}"),
             f"{r.assumed_flops_per_clock:g}",
-            str(r.cycles_from),
+            str(r.cycle_source),
         ]
         for r in calls.itertuples()
     ]
@@ -394,7 +394,7 @@ def _instrument_table(run: Run, analysis: Analysis) -> dict[str, Any]:
     rows.append(["energy: RAM", "assumed", "a constant in CodeCarbon; left out of all energies"])
     rows.append(["time", "measured", "wall clock of the metering window"])
     rows.append(["BER", "measured", "errors counted on simulated slots"])
-    rows.append(["MACs", "counted", "fvcore, checked against torch's FlopCounterMode; classical receivers by formula"])
+    rows.append(["MACs", "counted", "torch's operators, checked against fvcore; classical receivers by formula"])
     packages = ", ".join(f"{n} {v}" for n, v in environment["packages"].items() if v)
     machines = ", ".join(dict.fromkeys(analysis.energy["machine"]))
     rows.append(["machine", "", f"metered on {machines}; run begun on {environment['platform']}; {packages}"])

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from energy.counting.operations import count
+from energy.counting.counter import count
 from energy.metering.table import EnergyRow
 from leanrx.experiment.run import Run, load_run
 from leanrx.life_cycle.inventory import METERED
@@ -72,8 +72,8 @@ def results_of(run: Run, receiver: NeuralReceiver) -> Results:
     metered = metered[(metered["phase"] == "inference") & (metered["source"] == METERED)]
     if metered.empty:
         raise UserError(f"{run.energy_path}: no energy of {receiver.name} as it is; run: leanrx energy {run.folder}")
-    operations = count(receiver.net, config.scenario.grid, receiver.name)
-    if not operations.agreed:
+    operations = count(receiver, config.scenario.grid)
+    if not operations.counters_agree:
         raise UserError(f"{receiver.name}: two counters disagree on its operations; see leanrx count")
     return Results(
         weights_sha256=receiver.digest,

@@ -22,8 +22,8 @@ from rich.progress import track
 from rich.table import Table
 
 from channels import Grid, Scenario, SlotStream, scenario
-from energy.estimation.estimators import Observed
-from energy.estimation.validation import draw, leave_one_out, scores, table
+from energy.estimation.estimate import MeteredCall
+from energy.estimation.validation import leave_one_out, scores, validation_table
 from energy.hardware.detect import gpu, gpu_uuid, host
 from energy.metering.instruments import Instrument, Nvml, available, cycle_counter
 from energy.metering.session import IDLE, Protocol, Window, per_call
@@ -36,6 +36,7 @@ from energy.metering.workloads import (
     read_windows,
     training_subject,
 )
+from leanrx.report.estimator_charts import estimator_charts
 from leanrx_core.files import write_atomic
 from receivers.export import export_onnx, quantise
 from receivers.neural.registry import build
@@ -96,11 +97,11 @@ def main() -> None:
     windows = read_windows(path)
     instrument = instruments[-1].name
     seen = observed(subjects, windows, instrument, device, given.cpu_time)
-    rows = table(leave_one_out(seen, device))
+    rows = validation_table(leave_one_out(seen, device))
     found = scores(rows)
     clock = "CPU time per thread" if given.cpu_time else "wall clock"
     for quantity in ("s", "j"):
-        for kind, data in draw(
+        for kind, data in estimator_charts(
             rows, ["FLOPs/clock", "FLOPs/clock, fitted", "roofline, fitted"], quantity, clock
         ).items():
             write_atomic(given.folder / f"agreement-{quantity}.{kind}", data)
@@ -156,13 +157,13 @@ def _card(spec: str) -> Card:
 
 
 def _print(
-    subjects: list[Subject], observations: list[Observed], windows: list[Window], found: object, instrument: str
+    subjects: list[Subject], observations: list[MeteredCall], windows: list[Window], found: object, instrument: str
 ) -> None:
     calls = Table(
         "receiver", "runtime", "phase", "batch", "MFLOP", "MB", "FLOP/byte", "ms per slot", "+-", "FLOP/clock"
     )
     for subject, observation in zip(subjects, observations, strict=True):
-        seen, work = per_call(windows, subject.name, instrument), subject.work
+        seen, work = per_call(windows, subject.name, instrument), subject.profile
         calls.add_row(
             subject.receiver,
             subject.runtime,
@@ -176,8 +177,8 @@ def _print(
             f"{observation.flops_per_clock:.1f}",
         )
     CONSOLE.print(calls)
-    CONSOLE.print(f"FLOP/clock by {', '.join(sorted({o.cycles_from for o in observations}))}")
-    flops = [s.work.flops / s.work.batch_slots for s in subjects]
+    CONSOLE.print(f"FLOP/clock by {', '.join(sorted({o.cycle_source for o in observations}))}")
+    flops = [s.profile.flops / s.profile.batch_slots for s in subjects]
     kinds = {j.kind for w in windows if w.name != IDLE for j in w.joules if j.instrument == instrument} - {"assumed"}
     CONSOLE.print(
         f"FLOPs span {max(flops) / min(flops):.0f} times over {len({s.receiver for s in subjects})} receivers"

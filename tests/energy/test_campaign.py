@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from channels import Grid, Scenario, SlotStream
-from energy.counting.operations import count_classical
-from energy.counting.torch_net import count_slots
+from energy.counting.counter import count
 from energy.hardware.devices import Device
 from energy.metering.measurement import Joules
 from energy.metering.perf import Cycles, parse
@@ -67,7 +66,7 @@ def test_every_runtime_computes_the_same(exported: Path) -> None:
     eager, onnx = module_subject(net, "net", INPUTS), onnx_subject(exported, "net", INPUTS)
     there = torch.from_numpy(onnx.call()[0])  # type: ignore[index]
     torch.testing.assert_close(eager.call(), there, rtol=1e-4, atol=1e-4)
-    assert eager.work.macs == onnx.work.macs == count_slots(net, Grid(num_prb=1), batch_slots=3).macs
+    assert eager.profile.macs == onnx.profile.macs == count(net, Grid(num_prb=1), batch_slots=3).macs
     names = [s.name.split("@")[0] for s in (eager, onnx)]
     assert names == ["net/eager/inference/3", "net/onnx-fp32/inference/3"]
 
@@ -79,7 +78,7 @@ def test_a_training_step_learns_and_leaves_the_receiver_alone() -> None:
     subject.call()
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert not net.training
-    assert subject.work.macs == count_slots(net, Grid(num_prb=1), batch_slots=3, training=True).macs
+    assert subject.profile.macs == count(net, Grid(num_prb=1), batch_slots=3, training=True).macs
 
 
 def test_windows_of_another_artefact_are_not_taken(tmp_path: Path, exported: Path) -> None:
@@ -110,7 +109,7 @@ def test_a_campaign_goes_on_where_it_was(tmp_path: Path) -> None:
     )
     assert not list(meter_subjects(subjects, [Clock()], QUICK, path)), "nothing is metered twice"
     one, two = observed(subjects, windows, "clock", DEVICE)
-    assert one.work is subjects[0].work
+    assert one.profile is subjects[0].profile
     assert one.duration_s > 0
     calls = [w.calls for w in windows if w.name == subjects[1].name]
     assert two.energy_j == pytest.approx((1 / calls[0] + 1 / calls[1]) / 2)
@@ -148,16 +147,18 @@ def recorded(name: str, cycles: list[Cycles | None], instruments: tuple[str, ...
 
 def test_achieved_flops_per_clock_by_perf_or_by_cpu_time() -> None:
     subject = module_subject(build(SPEC), "net", INPUTS)
-    flops, counted = subject.work.flops, [parse(text) for text in PERF]
+    flops, counted = subject.profile.flops, [parse(text) for text in PERF]
     (seen,) = observed([subject], recorded(subject.name, [*counted]), "clock", DEVICE)
     cycles = (4012345678 + 3998765432) / 2 / 2  # the median of two windows of two calls
-    assert (seen.flops_per_clock, seen.cycles_from) == (pytest.approx(flops / cycles), "perf")
+    assert (seen.flops_per_clock, seen.cycle_source) == (pytest.approx(flops / cycles), "perf")
     (seen,) = observed([subject], recorded(subject.name, [counted[0], None]), "clock", DEVICE)
     nominal = 1.5 * 1e9
-    assert (seen.flops_per_clock, seen.cycles_from) == (pytest.approx(flops / nominal), "CPU time x nominal clock")
-    on_gpu = Subject(subject.receiver, subject.runtime, subject.phase, subject.work, subject.call, subject.digest, True)
+    assert (seen.flops_per_clock, seen.cycle_source) == (pytest.approx(flops / nominal), "CPU time x nominal clock")
+    on_gpu = Subject(
+        subject.receiver, subject.runtime, subject.phase, subject.profile, subject.call, subject.digest, True
+    )
     (seen,) = observed([on_gpu], recorded(subject.name, [None]), "clock", DEVICE)
-    assert (seen.cycles, seen.cycles_from) == (pytest.approx(2.0 * 1e9 * 4), "time x highest clock")
+    assert (seen.cycles, seen.cycle_source) == (pytest.approx(2.0 * 1e9 * 4), "time x highest clock")
 
 
 def test_windows_keep_their_cycles(tmp_path: Path) -> None:
@@ -227,9 +228,9 @@ def test_instruments_side_by_side() -> None:
 
 
 def test_a_classical_receiver_is_counted_without_bytes(small: Scenario) -> None:
-    slots, counted = SlotStream(small, 1, 3, "test").block(0), count_classical("LS", small.grid, 4)
+    slots, counted = SlotStream(small, 1, 3, "test").block(0), count("LS", small.grid, batch_slots=3)
     subject = classical_subject(LsReceiver(), slots, counted)
-    assert (subject.work.macs, subject.work.bytes, subject.work.uncounted) == (3 * counted.macs, 0, ("LS",))
+    assert (subject.profile.macs, subject.profile.bytes, subject.profile.uncounted) == (counted.macs, 0, ("LS",))
     assert subject.name.startswith("LS/classical/inference/3@")
     torch.testing.assert_close(subject.call(), LsReceiver()(slots))
 
@@ -239,7 +240,7 @@ def test_bfloat16_leaves_the_receiver_alone() -> None:
     half, whole = (module_subject(net, "net", INPUTS, bf16=bf16) for bf16 in (True, False))
     there = half.call()
     assert there.dtype == torch.bfloat16  # type: ignore[attr-defined]
-    assert (half.runtime, half.work.precision, half.work.macs) == ("eager-bf16", "bf16", whole.work.macs)
-    assert half.work.bytes == pytest.approx(whole.work.bytes / 2, rel=0.01)
+    assert (half.runtime, half.profile.precision, half.profile.macs) == ("eager-bf16", "bf16", whole.profile.macs)
+    assert half.profile.bytes == pytest.approx(whole.profile.bytes / 2, rel=0.01)
     assert next(net.parameters()).dtype == torch.float32
     torch.testing.assert_close(there.float(), whole.call(), rtol=0.1, atol=0.1)  # type: ignore[attr-defined]

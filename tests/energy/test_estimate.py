@@ -4,7 +4,8 @@ import pytest
 import torch
 import yaml
 
-from energy.estimation.flops import estimates, flops_per_clock, flops_per_watt
+from energy.counting.profile import OperationProfile
+from energy.estimation.flops import FlopsPerClock, FlopsPerWatt
 from energy.hardware.calibration import calibration_path
 from energy.hardware.detect import device, gpu, host, instruction_set, nvml_index
 from energy.hardware.devices import Device, devices
@@ -13,18 +14,20 @@ from leanrx_core.errors import UserError
 PAPER_CPU = Device(name="x", cores=4, clock_hz=2e9, flops_per_clock=16, power_w=10, source="made up")
 
 
+CALL = OperationProfile.from_formula("net", macs=64 * 10**9)
+
+
 def test_flops_per_clock() -> None:
-    estimate = flops_per_clock(128e9, PAPER_CPU)
+    estimate = FlopsPerClock().estimate(CALL, PAPER_CPU)
     assert (estimate.duration_s, estimate.energy_j) == pytest.approx((1.0, 10.0))
 
 
 def test_flops_per_watt_uses_the_timed_rate_where_there_is_one() -> None:
-    assert flops_per_watt(128e9, PAPER_CPU).energy_j == pytest.approx(10.0)
+    assert FlopsPerWatt().estimate(CALL, PAPER_CPU).energy_j == pytest.approx(10.0)
     timed = PAPER_CPU.model_copy(update={"matmul_flops_per_s": 64e9})
-    estimate = flops_per_watt(128e9, timed)
+    estimate = FlopsPerWatt().estimate(CALL, timed)
     assert (estimate.duration_s, estimate.energy_j) == pytest.approx((2.0, 20.0))
     assert "timed" in estimate.assumption
-    assert len(estimates(1.0, timed)) == 2
 
 
 def test_named_devices_reach_their_data_sheets() -> None:

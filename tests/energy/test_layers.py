@@ -1,17 +1,19 @@
 """Layer-by-layer counts against nets computed by hand, and exported graphs against their modules."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from channels import Grid
+from energy.counting.counter import count
 from energy.counting.onnx_file import count_onnx
-from energy.counting.operations import count
 from energy.counting.profile import Layer
-from energy.counting.torch_net import count_layers, count_slots
+from energy.counting.torch_net import count_module
 from leanrx_core.errors import UserError
 from receivers.neural.registry import build
 
@@ -51,7 +53,7 @@ def export(net: nn.Module, path: Path, shape: tuple[int, ...]) -> Path:
 @pytest.mark.parametrize("batch", [1, 5])
 def test_hand_computed_macs(name: str, batch: int) -> None:
     net, macs = HAND[name]
-    work = count_layers(net, torch.zeros(batch, 6, 14, 12))
+    work = count_module(net, torch.zeros(batch, 6, 14, 12))
     assert work.macs == batch * macs
     assert work.parameters == sum(p.numel() for p in net.parameters())
     assert not work.disagreements
@@ -69,20 +71,20 @@ def test_the_exported_file_counts_the_same(name: str, tmp_path: Path) -> None:
 
 def test_bytes_of_one_convolution() -> None:
     net = nn.Conv2d(6, 8, 3, padding=1)
-    (layer,) = count_layers(net, torch.zeros(2, 6, 14, 12)).layers
+    (layer,) = count_module(net, torch.zeros(2, 6, 14, 12)).layers
     held = 8 * 6 * 9 + 8
     assert layer == Layer(
         "", "convolution", "dense", "forward", held, 2 * P * 8 * 54, 4 * held, 4 * 2 * 6 * P, 4 * 2 * 8 * P
     )
-    assert count_layers(net, torch.zeros(2, 6, 14, 12), precision="int8").bytes == layer.bytes // 4
-    assert count_layers(net, torch.zeros(2, 6, 14, 12), precision="bf16").bytes == layer.bytes // 2
+    assert count_module(net, torch.zeros(2, 6, 14, 12), precision="int8").bytes == layer.bytes // 4
+    assert count_module(net, torch.zeros(2, 6, 14, 12), precision="bf16").bytes == layer.bytes // 2
     with pytest.raises(UserError, match="fp64"):
-        count_layers(net, torch.zeros(1, 6, 14, 12), precision="fp64")
+        count_module(net, torch.zeros(1, 6, 14, 12), precision="fp64")
 
 
 def test_layers_are_named_and_views_are_free() -> None:
     net = nn.Sequential(nn.Conv2d(6, 6, 3, padding=1, groups=6), nn.ReLU(), nn.Flatten(1), nn.Linear(6 * P, 2))
-    layers = count_layers(net, torch.zeros(1, 6, 14, 12)).layers
+    layers = count_module(net, torch.zeros(1, 6, 14, 12)).layers
     assert [(x.name, x.kind) for x in layers] == [("0", "grouped"), ("1", "elementwise"), ("3", "dense")]
     assert layers[1].bytes == 4 * 2 * 6 * P
 
@@ -90,7 +92,7 @@ def test_layers_are_named_and_views_are_free() -> None:
 def test_a_training_step() -> None:
     """Backward: as much again for the inputs (not those of the net) and for the weights; AdamW: closed form."""
     net = nn.Sequential(nn.Conv2d(6, 6, 1, bias=False), nn.Conv2d(6, 12, 3, padding=1, groups=6))
-    work = count_layers(net, torch.zeros(3, 6, 14, 12), training=True)
+    work = count_module(net, torch.zeros(3, 6, 14, 12), training=True)
     first, second = 3 * P * 6 * 6, 3 * P * 12 * 9
     assert work.phase("forward").macs == first + second
     assert work.phase("backward").macs == first + 2 * second
@@ -104,7 +106,7 @@ def test_a_training_step() -> None:
 def test_disagreements_are_shown() -> None:
     """torch takes the weight gradient of a grouped convolution for an ungrouped one; attention is unknown to fvcore."""
     net = nn.Sequential(nn.Conv2d(6, 6, 1), nn.Conv2d(6, 12, 3, padding=1, groups=6))
-    (words,) = count_layers(net, torch.zeros(1, 6, 14, 12), training=True).disagreements
+    (words,) = count_module(net, torch.zeros(1, 6, 14, 12), training=True).disagreements
     assert words == f"1: {2 * P * 12 * 9} MACs backward by formula, torch counts {P * 12 * 9 * (1 + 6)}"
 
     class Attention(nn.Module):
@@ -116,18 +118,29 @@ def test_disagreements_are_shown() -> None:
             h = self.head(x)
             return nn.functional.scaled_dot_product_attention(h, h, h)
 
-    work = count_layers(Attention(), torch.zeros(1, 2, 7, 4))
+    work = count_module(Attention(), torch.zeros(1, 2, 7, 4))
     assert work.macs == 2 * 7 * 16 + 2 * 2 * 7 * 7 * 4
     assert any("whole network" in words for words in work.disagreements)
+
+
+class FlopCounter:
+    """torch's own counter, over a network that really runs."""
+
+    @staticmethod
+    def flops(net: nn.Module, grid: Grid) -> int:
+        counter = FlopCounterMode(display=False)
+        with torch.no_grad(), counter:
+            copy.deepcopy(net).eval()(torch.zeros(1, net.num_features, 14, grid.num_subcarriers))
+        return counter.get_total_flops()
 
 
 @pytest.mark.parametrize("spec", ["deeprx-w0.125-d5", "deeprx-w0.25"])
 def test_receivers(spec: str) -> None:
     grid, net = Grid(num_prb=2), build(spec).train()
-    work, counted = count_slots(net, grid, spec), count(net, grid)
-    assert (work.macs, work.parameters) == (counted.macs, counted.parameters)
-    assert work.flops == counted.witness_flops
-    assert count_slots(net, grid, spec, batch_slots=16).macs == 16 * counted.macs
+    work = count(net, grid, name=spec)
+    assert work.flops == work.cross_check_flops == FlopCounter.flops(net, grid)
+    assert work.parameters == sum(p.numel() for p in net.parameters())
+    assert count(net, grid, batch_slots=16).macs == 16 * work.macs
     assert net.training
     assert next(net.parameters()).device.type == "cpu"
     assert work.as_json()["layers"][0]["name"] == "conv_in"

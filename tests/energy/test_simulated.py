@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from energy.counting.profile import Layer, Work
-from energy.estimation.estimators import Roofline
-from energy.estimation.validation import leave_one_out, scores, table
+from energy.counting.profile import Layer, OperationProfile
+from energy.estimation.roofline import Roofline
+from energy.estimation.validation import leave_one_out, scores, validation_table
 from energy.hardware.devices import Device
 from energy.metering.instruments import Nvml
 from energy.metering.measurement import Joules
@@ -136,11 +136,11 @@ LAW = Roofline(0.4, 0.05, 0.7, 6e-6, 2e-5, j_per_flop=1.1e-11, j_per_byte=6e-11,
 SIZES = ((8, 11), (12, 5), (16, 9), (24, 7), (32, 5), (48, 11), (64, 3), (96, 9), (128, 5), (128, 11))
 
 
-def gpu_works() -> list[Work]:
+def gpu_works() -> list[OperationProfile]:
     """Large batches through nets that span more than a hundred times in FLOPs."""
     slots = 4096
     return [
-        Work(
+        OperationProfile(
             f"net {width}-{depth}",
             "fp32",
             slots,
@@ -190,7 +190,7 @@ def test_joules_of_a_synthetic_gpu(monkeypatch) -> None:
     for name, answer in answers.items():
         monkeypatch.setattr(pynvml, name, answer)
 
-    def subject_of(work: Work) -> Subject:
+    def subject_of(work: OperationProfile) -> Subject:
         made = LAW.estimate(work, GPU)
         return Subject(work.name, "eager", "inference", work, lambda: draw(made.duration_s, made.energy_j), "", True)
 
@@ -199,13 +199,13 @@ def test_joules_of_a_synthetic_gpu(monkeypatch) -> None:
     windows: list[Window] = list(meter_windows({s.name: s.call for s in subjects}, [Nvml()], protocol))
     seen = observed(subjects, windows, "NVML", GPU)
     for subject, one in zip(subjects, seen, strict=True):
-        truth_j = LAW.estimate(subject.work, GPU).energy_j
+        truth_j = LAW.estimate(subject.profile, GPU).energy_j
         stated = per_call(windows, subject.name, "NVML")
-        assert one.kind == "measured"
+        assert one.provenance == "measured"
         assert one.energy_j == pytest.approx(truth_j, rel=0.03)
         assert stated.net_j == pytest.approx(stated.gross_j - 80 * stated.duration_s, rel=0.05)
-        assert one.cycles_from == "time x highest clock"
-    found = scores(table(leave_one_out(seen, GPU))).query("runtime == 'all'").set_index("estimator")
+        assert one.cycle_source == "time x highest clock"
+    found = scores(validation_table(leave_one_out(seen, GPU))).query("runtime == 'all'").set_index("estimator")
     assert found.loc["roofline, fitted", "mape_energy_percent"] < 8
     assert found.loc["FLOPs/W", "mape_energy_percent"] > 30
     assert found.loc["FLOPs/W, fitted", "mape_energy_percent"] > 15

@@ -22,7 +22,7 @@ def test_instruments_stand_side_by_side_per_slot() -> None:
                 "estimator": e,
                 "achieved_flops_per_clock": 3.0,
                 "assumed_flops_per_clock": 32.0,
-                "cycles_from": "perf",
+                "cycle_source": "perf",
             }
             for e in ("FLOPs/W", "roofline")
         ]

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from energy.counting.operations import count
+from energy.counting.counter import count
 from energy.metering.table import EnergyRow
 from leanrx.experiment.plan import Plan, ReceiverRecord, build_plan
 from leanrx.experiment.run import Run

@@ -7,7 +7,7 @@ import torch
 
 import receivers
 from channels import SlotStream
-from energy.counting.operations import count
+from energy.counting.counter import count
 from leanrx_core.errors import UserError
 from receivers import build, zoo
 from receivers.evaluation.block_counter import stream_digest
@@ -102,7 +102,7 @@ def test_a_shipped_receiver_is_what_its_files_say(name: str) -> None:
     receiver, found = receivers.load(name), zoo.results(name)
     assert receiver.card.name == name
     assert {p.dtype for p in receiver.net.parameters()} == {torch.float32}
-    counted = count(receiver.net, found.scenario.grid, name)
+    counted = count(receiver.net, found.scenario.grid)
     assert (counted.parameters, counted.macs) == (receiver.card.parameters, found.macs)
     assert found.points
     assert found.energy
