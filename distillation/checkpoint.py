@@ -1,7 +1,7 @@
-"""What a training needs to go on bit-exactly, in one safetensors file that is replaced atomically.
+"""Checkpoints: one safetensors file from which a training resumes bit-exactly. Each write replaces it atomically.
 
-Step *i* trains on block *i* of the stream, and nothing else is random, so weights, optimiser state and the step number
-are all there is to it; the cost so far goes with them.
+Step *i* trains on block *i* of the stream, and nothing else is random. Weights, optimiser state and the step number
+are therefore sufficient. The cost of the training so far is saved with them.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from leanrx_core.files import write_atomic
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The file, and whom it belongs to.
+    """A checkpoint file and the training that owns it.
 
     Attributes:
-        path: of the file.
-        name: of the receiver, for messages.
-        description: all that determines the weights; a checkpoint of another one is refused.
+        path: path of the file.
+        name: name of the receiver, for errors.
+        description: everything that determines the weights. A checkpoint with another description is refused.
     """
 
     path: Path
@@ -40,11 +40,18 @@ class Checkpoint:
     def save(
         self, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, step: int, cost: TrainingCost
     ) -> None:
-        """Replace the file by the state after ``step`` steps."""
+        """Replace the file by the state after ``step`` steps.
+
+        Args:
+            modules: modules to save, by name.
+            optimizer: their optimiser.
+            step: number of steps taken.
+            cost: cost of the training so far.
+        """
         tensors = {
-            f"{part}.{k}": v.detach().cpu().contiguous()
-            for part, module in modules.items()
-            for k, v in module.state_dict().items()
+            f"{name}.{key}": value.detach().cpu().contiguous()
+            for name, module in modules.items()
+            for key, value in module.state_dict().items()
         }
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": v.detach().cpu().contiguous() for k, v in state.items()}
@@ -58,46 +65,54 @@ class Checkpoint:
             The number of steps taken, and the cost of the training so far.
 
         Raises:
-            UserError: if the file is damaged or belongs to another training.
+            UserError: if the file is damaged, comes from an earlier version, or belongs to another training.
         """
         if not self.path.exists():
             return 0, TrainingCost()
-        try:
-            with safetensors.safe_open(str(self.path), "pt") as file:
-                metadata = file.metadata()
-                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-        except safetensors.SafetensorError:
-            metadata = None
-        if metadata and "bill" in metadata:
-            raise UserError(
-                f"{self.path}: checkpoint of an earlier version of leanrx; "
-                f"delete it to train {self.name} from the start"
-            )
-        if not metadata or not {"job", "step", "cost"} <= metadata.keys():
-            raise UserError(f"{self.path}: damaged checkpoint; delete it to train {self.name} from the start") from None
-        if metadata["job"] != self._job():
-            raise UserError(f"{self.path}: checkpoint of another configuration; delete it or use another label")
-        for part, module in modules.items():
-            own = {k.removeprefix(f"{part}."): v for k, v in tensors.items() if k.startswith(f"{part}.")}
+        metadata, tensors = self._read()
+        for name, module in modules.items():
+            state = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
             try:
-                module.load_state_dict(own)
+                module.load_state_dict(state)
             except RuntimeError:
                 raise UserError(
-                    f"{self.path}: checkpoint of another network, as of another version of leanrx; "
-                    f"delete it to train {self.name} from the start"
+                    f"{self.path}: checkpoint of another network or another version of leanrx; {self._remedy()}"
                 ) from None
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".")
-                if value.dim():  # moments get the memory format of their parameter: sums depend on the order
-                    value = torch.empty_like(parameters[int(index)]).copy_(value)
-                state.setdefault(int(index), {})[name] = value.detach()
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        optimizer.load_state_dict(_optimizer_state(tensors, optimizer))
         cost = json.loads(metadata["cost"])
         reading = Reading(**cost["reading"]) if cost["reading"] else None
         return int(metadata["step"]), TrainingCost(reading, cost["teacher_slots"])
 
+    def _read(self) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+        try:
+            with safetensors.safe_open(str(self.path), "pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        except safetensors.SafetensorError:
+            metadata, tensors = {}, {}
+        if "bill" in metadata:
+            raise UserError(f"{self.path}: checkpoint of an earlier version of leanrx; {self._remedy()}")
+        if not {"job", "step", "cost"} <= metadata.keys():
+            raise UserError(f"{self.path}: damaged checkpoint; {self._remedy()}")
+        if metadata["job"] != self._job():
+            raise UserError(f"{self.path}: checkpoint of another configuration; delete it or use another label")
+        return metadata, tensors
+
+    def _remedy(self) -> str:
+        return f"delete it to train {self.name} from the start"
+
     def _job(self) -> str:
         return json.dumps(self.description, sort_keys=True)
+
+
+def _optimizer_state(tensors: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The optimiser's state dictionary with the moments of a checkpoint."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            if value.dim():  # moments need the memory format of their parameter: sums depend on the order
+                value = torch.empty_like(parameters[int(index)]).copy_(value)
+            state.setdefault(int(index), {})[name] = value.detach()
+    return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}

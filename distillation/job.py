@@ -1,9 +1,9 @@
-"""How a receiver is trained, and everything that determines the weights that come out."""
+"""Jobs: how a receiver is trained, and everything that determines its weights."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,23 +18,29 @@ from receivers.neural.weights import NeuralReceiver
 
 
 class Training(Record):
-    """How a receiver is trained.
+    """Training settings of a receiver.
 
     Attributes:
-        steps: optimiser steps.
-        batch_slots: slots per step (the stream's block).
+        steps: number of optimiser steps.
+        batch_slots: slots per step (a block of the stream).
         optimizer: ``lamb`` (as DeepRx) or ``adamw``.
-        learning_rate: after warm-up; held, then falling linearly to 0.
-        weight_decay: decoupled.
-        warmup_steps: linear rise of the learning rate.
-        max_gradient_norm: longer gradients are shortened to it; none are if not given.
+        learning_rate: learning rate after warm-up. It is constant until ``decay_start`` and then falls linearly to 0.
+        weight_decay: decoupled weight decay.
+        warmup_steps: steps in which the learning rate rises linearly from 0.
+        max_gradient_norm: longer gradients are scaled to this norm; no limit if omitted.
         deep_supervision_weight: weight of the mean bit loss of a hybrid's intermediate LLRs, which each block but the
             last has (deep supervision, 1409.5185). Networks without intermediate LLRs ignore it, and their cards say 0.
-        decay_start: part of ``steps`` after which the rate falls.
-        precision: ``auto`` uses bfloat16 autocast on CUDA devices that have it, ``float32`` never.
-        compiled: step through ``torch.compile``, for long trainings on a GPU.
+        decay_start: part of ``steps`` after which the learning rate falls.
+        precision: ``auto`` uses bfloat16 autocast on CUDA devices that support it; ``float32`` never does.
+        compiled: whether to use ``torch.compile``, which pays off in long trainings on a GPU.
         checkpoint_steps: steps between checkpoints.
+
+    Example:
+        >>> Training(steps=100, learning_rate=0.01, warmup_steps=10).learning_rate_at(0)
+        0.001
     """
+
+    renamed_keys: ClassVar = {"early_weight": "deep_supervision_weight", "decay_from": "decay_start"}
 
     steps: int = Field(30000, ge=1)
     batch_slots: int = Field(80, ge=1)
@@ -50,10 +56,10 @@ class Training(Record):
     checkpoint_steps: int = Field(200, ge=1)
 
     def learning_rate_at(self, step: int) -> float:
-        """Learning rate of a step (counted from 0)."""
-        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        falling = self.steps * (1 - self.decay_start)
-        return self.learning_rate * min(warm, (self.steps - step) / falling if falling else 1.0, 1.0)
+        """Learning rate of a step, counted from 0."""
+        rise = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        decay_steps = self.steps * (1 - self.decay_start)
+        return self.learning_rate * min(rise, (self.steps - step) / decay_steps if decay_steps else 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -61,14 +67,21 @@ class Job:
     """One receiver to train.
 
     Attributes:
-        name, role: as on its card.
-        receiver: spec string.
-        scenario: training slots.
-        training: how.
-        seed: of initial weights and of the slots.
-        distillation: how it listens to its teachers; none without.
-        teachers: whom it listens to.
-        recorded: folder of a dataset to train on, in place of slots made for it.
+        name, role: as on the receiver's card.
+        receiver: spec string, such as ``deeprx-w0.25-d5``.
+        scenario: scenario of the training slots.
+        training: training settings.
+        seed: seed of the initial weights and of the slots.
+        distillation: distillation settings of a student; ``None`` for a teacher or a scratch baseline.
+        teachers: the student's teachers.
+        dataset: folder of a dataset with the training slots; if omitted, slots are generated.
+
+    Example:
+        >>> from channels import scenario
+        >>> training = Training(steps=100, batch_slots=8)
+        >>> job = Job("teacher", "teacher", "deeprx-w0.25-d5", scenario("tdl-6prb"), training, seed=1)
+        >>> job.stream("cpu").block_slots
+        8
     """
 
     name: str
@@ -79,13 +92,14 @@ class Job:
     seed: int
     distillation: Distillation | None = None
     teachers: tuple[Receiver, ...] = ()
-    recorded: str | None = None
+    dataset: str | None = None
 
     def check(self) -> None:
-        """Whether teachers and student fit.
+        """Check that teachers and student match.
 
         Raises:
-            UserError: if there is one without the other, or a teacher receives other slots.
+            UserError: if there are teachers without settings or settings without teachers, or if a teacher was trained
+                on another scenario.
         """
         if bool(self.teachers) != (self.distillation is not None):
             raise UserError(f"{self.name}: distillation needs a teacher, and a teacher needs distillation settings")
@@ -94,19 +108,30 @@ class Job:
                 check_fit(teacher, self.scenario, self.name)
 
     def stream(self, device: str) -> Stream:
-        """Training slots. The teacher has slots of its own, so that students hear it on slots that it does not know.
+        """Stream of the training slots.
+
+        The teacher's training slots differ from its students'. A student therefore sees the teacher's output for slots
+        that the teacher was not trained on.
+
+        Args:
+            device: torch device.
 
         Raises:
-            UserError: if a dataset does not hold what is wanted.
+            UserError: if the dataset does not match the scenario or the batch size.
         """
-        if self.recorded is not None:
-            recorded = DatasetStream(self.recorded, device)
-            return recorded.require(self.scenario, "train", self.training.batch_slots)
+        if self.dataset is not None:
+            stream = DatasetStream(self.dataset, device)
+            return stream.require(self.scenario, "train", self.training.batch_slots)
         purpose = "teacher" if self.role == "teacher" else ""
         return SlotStream(self.scenario, self.seed, self.training.batch_slots, "train", device, purpose)
 
     def description(self, device: str, processes: int = 1) -> dict[str, Any]:
-        """All that determines the trained weights; a checkpoint of another description is refused."""
+        """Everything that determines the trained weights. A checkpoint with another description is refused.
+
+        Args:
+            device: torch device.
+            processes: number of processes that train together.
+        """
         return {
             "device": device_name(device),
             "processes": processes,
@@ -115,22 +140,29 @@ class Job:
             "training": self.training.model_dump(mode="json", exclude={"checkpoint_steps"}),
             "seed": self.seed,
             "distillation": self.distillation.model_dump(mode="json") if self.distillation else None,
-            "teachers_sha256": [t.digest for t in self.teachers],
-            "dataset_sha256": DatasetStream(self.recorded).digest if self.recorded else None,
+            "teachers_sha256": [teacher.digest for teacher in self.teachers],
+            "dataset_sha256": DatasetStream(self.dataset).digest if self.dataset else None,
         }
 
 
 def check_fit(teacher: NeuralReceiver, scenario: Scenario, student: str) -> None:
-    """Whether a teacher was trained on the slots that a student is to be trained on.
+    """Check that a teacher was trained on the scenario of its student.
+
+    Args:
+        teacher: the teacher.
+        scenario: scenario of the student.
+        student: name of the student, for errors.
 
     Raises:
-        UserError: if it has another number of antennas or bits, or is of another scenario.
+        UserError: if the number of antennas, the number of bits, or the scenario differs.
     """
     card = teacher.card
-    for field, ours in (("num_rx", scenario.grid.num_rx), ("num_bits", scenario.bits_per_symbol)):
-        theirs = getattr(card, field)
-        if theirs != ours:
-            raise UserError(f"{student}: teacher has {field} {theirs}, student {ours}; they must be equal")
+    for field, student_value in (("num_rx", scenario.grid.num_rx), ("num_bits", scenario.bits_per_symbol)):
+        teacher_value = getattr(card, field)
+        if teacher_value != student_value:
+            raise UserError(
+                f"{student}: teacher has {field} {teacher_value}, student {student_value}; they must be equal"
+            )
     if (card.scenario, card.channels) != (scenario.name, tuple(scenario.channels.train)):
         raise UserError(
             f"{student}: teacher {card.name} was trained on scenario {card.scenario} ({', '.join(card.channels)}), the "

@@ -1,4 +1,4 @@
-"""What one student is trained on: the settings of its distillation, and the loss they make."""
+"""The objective of one training: the distillation settings, and the loss that they define."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import nn
 
 from channels import Slots
 from distillation.feature_transfer import (
-    Taps,
-    Transfer,
-    adapter,
+    ActivationRecorder,
+    FeatureTransfer,
+    activation_channels,
     attention_loss,
-    channels_at,
+    channel_adapter,
     feature_loss,
-    on_one_grid,
+    match_resolution,
 )
 from distillation.losses import bit_loss, confidence_weights, distillation_loss, regression_loss, sinr_weights
 from distillation.teachers import Teacher, TeacherOutput, ensemble_llrs
@@ -28,41 +28,58 @@ from receivers.neural.weights import full_precision
 
 
 class Schedule(Record):
-    """A value that goes in a straight line from ``start`` to ``end`` in the part ``until`` of the steps, and stays."""
+    """A value that changes linearly from ``start`` to ``end`` during training, and then stays.
+
+    Attributes:
+        start, end: first and last value.
+        until: part of the steps after which the value is ``end``.
+
+    Example:
+        >>> Schedule(start=4.0, end=1.0, until=0.5).value_at(0.25)
+        2.5
+    """
 
     start: float
     end: float
     until: float = Field(1.0, gt=0, le=1)
 
-    def at(self, progress: float) -> float:
-        """The value after the part ``progress`` of the steps."""
+    def value_at(self, progress: float) -> float:
+        """The value after the part ``progress`` of the steps, 0 to 1."""
         share = min(progress / self.until, 1.0)
         return self.start * (1 - share) + self.end * share
 
 
-def _kind(value: object) -> str:
+def _schedule_or_number(value: object) -> str:
     return "schedule" if isinstance(value, dict | Schedule) else "number"
 
 
-Scheduled = Annotated[Annotated[float, Tag("number")] | Annotated[Schedule, Tag("schedule")], Discriminator(_kind)]
-"""A constant or a schedule; a mistake is told of the one that was written."""
+Scheduled = Annotated[
+    Annotated[float, Tag("number")] | Annotated[Schedule, Tag("schedule")], Discriminator(_schedule_or_number)
+]
+"""A constant or a schedule. Errors are about the one that the user wrote."""
 
 
 class Distillation(Record):
-    """How a student listens to its teacher.
+    """Distillation settings: which teacher trains a student, and with which loss.
 
     Attributes:
-        teacher: name of a receiver of the run, several joined by ``+``, or a classical bound (``perfect CSI``,
-            ``perfect CSI-IRC``); each teacher of the run in turn if not given.
+        teacher: name of a receiver of the run, several names joined by ``+``, or a genie-aided classical receiver
+            (``perfect CSI``, ``perfect CSI-IRC``). If omitted, each teacher of the run is used in turn.
         loss: ``soft-bits`` (:func:`distillation.losses.distillation_loss`) or ``regression``
             (:func:`distillation.losses.regression_loss`).
-        temperature: of soft bits.
-        alpha: weight of the teacher against the true bits.
-        clip: LLR magnitude of regression, in nats; a bit with LLR 8 is wrong once in 3,000.
-        weighting: of the teacher's words: all alike, by its ``confidence`` in each bit, or by each slot's ``sinr``. The
-            true bits weigh alike, as for the twin.
-        transfers: modules that follow the teacher's.
-        generations: students in a row, each but the first taught by the one before (born again, 1805.04770).
+        temperature: temperature of the soft bits, a number or a :class:`Schedule`.
+        alpha: weight of the teacher's term against that of the true bits, a number or a :class:`Schedule`.
+        clip: LLR magnitude of regression, in nats. A bit with LLR 8 is wrong once in 3,000.
+        weighting: per-bit weights of the teacher's term: ``none``, the teacher's ``confidence`` in each bit, or the
+            ``sinr`` of each slot. True bits have equal weights, as in the scratch baseline.
+        transfers: pairs of modules for feature and attention transfer.
+        generations: number of students in a row, each but the first distilled from the one before (born again,
+            1805.04770).
+
+    Example:
+        >>> settings = Distillation(teacher="perfect CSI", temperature={"start": 4, "end": 1}, alpha=0.7)
+        >>> settings.temperature, settings.loss
+        (Schedule(start=4.0, end=1.0, until=1.0), 'soft-bits')
     """
 
     teacher: str | None = Field(None, min_length=1)
@@ -71,12 +88,12 @@ class Distillation(Record):
     alpha: Scheduled = 0.5
     clip: float = Field(8.0, gt=0)
     weighting: Literal["none", "confidence", "sinr"] = "none"
-    transfers: tuple[Transfer, ...] = ()
+    transfers: tuple[FeatureTransfer, ...] = ()
     generations: int = Field(1, ge=1)
 
     @field_validator("teacher")
     @classmethod
-    def _names(cls, teacher: str | None) -> str | None:
+    def _check_teacher(cls, teacher: str | None) -> str | None:
         names = [name.strip() for name in teacher.split("+")] if teacher else []
         if not all(names):
             raise ValueError("write names joined by '+'")
@@ -86,22 +103,22 @@ class Distillation(Record):
 
     @field_validator("temperature")
     @classmethod
-    def _positive(cls, value: float | Schedule) -> float | Schedule:
+    def _check_temperature(cls, value: float | Schedule) -> float | Schedule:
         if min(_ends(value)) <= 0:
             raise ValueError("must be above 0, at both ends of a schedule")
         return value
 
     @field_validator("alpha")
     @classmethod
-    def _share(cls, value: float | Schedule) -> float | Schedule:
+    def _check_alpha(cls, value: float | Schedule) -> float | Schedule:
         if min(_ends(value)) < 0 or max(_ends(value)) > 1:
             raise ValueError("must be between 0 and 1, at both ends of a schedule")
         return value
 
 
-def at(value: float | Schedule, progress: float) -> float:
-    """A setting after the part ``progress`` of the steps."""
-    return value.at(progress) if isinstance(value, Schedule) else value
+def value_at(value: float | Schedule, progress: float) -> float:
+    """A constant or scheduled setting after the part ``progress`` of the steps."""
+    return value.value_at(progress) if isinstance(value, Schedule) else value
 
 
 def _ends(value: float | Schedule) -> tuple[float, float]:
@@ -109,19 +126,29 @@ def _ends(value: float | Schedule) -> tuple[float, float]:
 
 
 class Objective(nn.Module):
-    """The loss of one net. Its parameters are the adapters of transfers, which are trained with the net.
+    """The loss of one network. Its parameters are the adapters of feature transfers, which train with the network.
 
-    Taps stay on the net until :meth:`remove`; it is best used in a ``with`` statement.
+    Feature transfers put hooks on the network. They stay until :meth:`remove`, or until the end of a ``with``
+    statement.
 
     Args:
-        distillation: settings of a student; none for a teacher or a twin, which learn from true bits alone.
-        net: what is trained.
-        teachers: what the student listens to; one that it follows is made with the ``teacher`` paths of its transfers.
-        seed: of the adapters' initial weights.
+        distillation: settings of a student; ``None`` for a teacher or a scratch baseline, which learn from true bits.
+        net: the network to train.
+        teachers: the student's teachers. For feature transfers, the one teacher has the ``teacher`` paths of these.
+        seed: seed of the adapters' initial weights.
 
     Raises:
-        UserError: if settings come without teachers or the other way round, several teachers are to be followed, or a
-            module to follow is not there.
+        UserError: if there are settings without teachers or teachers without settings, if feature transfers have
+            several teachers, or if a module does not exist.
+
+    Example:
+        >>> from channels import SlotStream, scenario
+        >>> from receivers.neural.registry import build
+        >>> slots = SlotStream(scenario("tdl-6prb"), seed=1, block_slots=2).block(0)
+        >>> net = build("deeprx-w0.0625-d3", seed=1)
+        >>> objective = Objective(None, net)
+        >>> objective(net(net.features(slots)), slots).shape
+        torch.Size([])
     """
 
     def __init__(
@@ -134,55 +161,71 @@ class Objective(nn.Module):
         transfers = distillation.transfers if distillation else ()
         if transfers and len(teachers) > 1:
             names = "+".join(teacher.name for teacher in teachers)
-            raise UserError(f"transfers: '{names}' are several nets to follow; name one learned teacher")
+            raise UserError(f"transfers: '{names}' are several networks to follow; name one neural receiver as teacher")
         paths = [transfer.student for transfer in transfers]
-        channels = channels_at(net, paths, "student") if paths else {}
-        self._taps = Taps(net, paths)
+        channels = activation_channels(net, paths, "student") if paths else {}
+        self._recorder = ActivationRecorder(net, paths)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             self.adapters = nn.ModuleList(
-                adapter(channels[transfer.student], teachers[0].channels[transfer.teacher])
-                if transfer.kind == "feature"
+                channel_adapter(channels[transfer.student], teachers[0].channels[transfer.teacher])
+                if transfer.loss == "feature"
                 else nn.Identity()
                 for transfer in transfers
             )
         self.to(next(net.parameters()).device)
 
-    def forward(self, llrs: torch.Tensor, slots: Slots, told: Sequence[TeacherOutput], progress: float) -> torch.Tensor:
-        """The loss of the forward pass just made, a scalar.
+    def forward(
+        self,
+        llrs: torch.Tensor,
+        slots: Slots,
+        teacher_outputs: Sequence[TeacherOutput] = (),
+        progress: float = 0.0,
+    ) -> torch.Tensor:
+        """The loss of the network's last forward pass.
 
         Args:
-            llrs: of the net, float32 ``(B, K, S, F)``.
-            slots: the slots they belong to.
-            told: what each of the teachers says about these slots; nothing for a teacher or a twin.
-            progress: part of the steps that were made, 0 to 1.
+            llrs: LLRs of the network, float32 ``(B, K, S, F)``.
+            slots: the slots of these LLRs.
+            teacher_outputs: outputs of the teachers for these slots; empty for a teacher or a scratch baseline.
+            progress: part of the steps that are complete, 0 to 1.
+
+        Returns:
+            The loss, a scalar.
         """
         settings = self._distillation
         if settings is None:
             return bit_loss(llrs, slots)
-        teacher_llrs = ensemble_llrs(told)
+        loss = self._llr_loss(settings, llrs, slots, ensemble_llrs(teacher_outputs), progress)
+        activations = self._recorder.pop()
+        for transfer, adapter in zip(settings.transfers, self.adapters, strict=True):
+            distance = feature_loss if transfer.loss == "feature" else attention_loss
+            with full_precision():
+                student_activation, teacher_activation = match_resolution(
+                    activations[transfer.student].float(), teacher_outputs[0].activations[transfer.teacher]
+                )
+                student_activation = adapter(student_activation)  # in float32: autocast gives bfloat16
+            loss = loss + transfer.weight * distance(student_activation, teacher_activation)
+        return loss
+
+    @staticmethod
+    def _llr_loss(
+        settings: Distillation, llrs: torch.Tensor, slots: Slots, teacher_llrs: torch.Tensor, progress: float
+    ) -> torch.Tensor:
         weights = None
         if settings.weighting == "confidence":
             weights = confidence_weights(teacher_llrs, slots)
         elif settings.weighting == "sinr":
             weights = sinr_weights(slots)
-        alpha = at(settings.alpha, progress)
+        alpha = value_at(settings.alpha, progress)
         if settings.loss == "regression":
-            loss = regression_loss(llrs, teacher_llrs, slots, settings.clip, alpha, weights)
-        else:
-            loss = distillation_loss(llrs, teacher_llrs, slots, at(settings.temperature, progress), alpha, weights)
-        found = self._taps.take()
-        for transfer, adapt in zip(settings.transfers, self.adapters, strict=True):
-            distance = feature_loss if transfer.kind == "feature" else attention_loss
-            with full_precision():
-                ours, theirs = on_one_grid(found[transfer.student].float(), told[0].taps[transfer.teacher])
-                ours = adapt(ours)  # in float32: autocast leaves bfloat16
-            loss = loss + transfer.weight * distance(ours, theirs)
-        return loss
+            return regression_loss(llrs, teacher_llrs, slots, settings.clip, alpha, weights)
+        temperature = value_at(settings.temperature, progress)
+        return distillation_loss(llrs, teacher_llrs, slots, temperature, alpha, weights)
 
     def remove(self) -> None:
-        """Take the taps off the net."""
-        self._taps.remove()
+        """Remove the hooks from the network."""
+        self._recorder.remove()
 
     def __enter__(self) -> Self:
         return self

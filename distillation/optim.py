@@ -1,4 +1,4 @@
-"""LAMB, the optimiser of DeepRx: Adam with a trust ratio per parameter tensor."""
+"""LAMB, the optimiser of DeepRx: Adam with a trust ratio for each parameter tensor."""
 
 from __future__ import annotations
 
@@ -8,10 +8,27 @@ import torch
 
 
 class Lamb(torch.optim.Optimizer):
-    """Y. You et al., "Large Batch Optimization for Deep Learning" (1904.00962), algorithm 2, phi the identity.
+    """LAMB (Y. You et al., 1904.00962, algorithm 2, with the identity as phi).
 
-    ``u = m_hat / (sqrt(v_hat) + eps) + weight_decay * w`` and ``w -= lr * |w| / |u| * u``; the ratio is 1 where
-    either norm is 0.
+    ``u = m_hat / (sqrt(v_hat) + eps) + weight_decay * w`` and ``w -= lr * |w| / |u| * u``. The ratio is 1 where either
+    norm is 0.
+
+    Args:
+        params: parameters to optimise.
+        lr: learning rate.
+        betas: decay of the running means of gradient and squared gradient.
+        eps: added to the denominator.
+        weight_decay: decoupled weight decay.
+
+    Example:
+        The length of a step is the learning rate times the norm of the weights.
+
+        >>> weights = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        >>> optimizer = Lamb([weights], lr=0.1)
+        >>> weights.grad = torch.tensor([0.0, 2.0])
+        >>> optimizer.step()
+        >>> weights.detach()
+        tensor([3.0000, 3.5000])
     """
 
     def __init__(
@@ -26,7 +43,7 @@ class Lamb(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # a closure is not supported
-        """Take one step from the gradients; parameters without a gradient stay."""
+        """Take one step. Parameters without a gradient do not change."""
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             for p in params:

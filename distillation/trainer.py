@@ -27,7 +27,7 @@ from channels import Slots
 from channels.dataset import DatasetStream
 from distillation.checkpoint import Checkpoint
 from distillation.distributed import ProcessGroup, current
-from distillation.energy_allocation import EnergyAllocator, EnergyMeter
+from distillation.energy_allocation import EnergyAllocator, EnergyMeter, TrainingCost
 from distillation.job import Job, Training
 from distillation.losses import bit_loss
 from distillation.objective import Objective
@@ -40,14 +40,19 @@ from receivers.neural.registry import build
 from receivers.neural.weights import Card, NeuralReceiver, full_precision, load, save
 
 
-class Diverged(UserError):
-    """A training whose loss is no longer finite."""
+class DivergenceError(UserError):
+    """The loss of a training is not finite."""
 
 
 @dataclass(frozen=True)
 class StepState:
-    """Progress of a training: the step just taken (counted from 1), the loss that it lowered, all terms together, and
-    the bit error rate."""
+    """Progress of a training after a step.
+
+    Attributes:
+        step: number of the step, from 1.
+        loss: loss that the step lowered, the sum of all terms.
+        ber: bit error rate of the step's slots before the step.
+    """
 
     step: int
     loss: float
@@ -61,19 +66,33 @@ def train(
     meter: EnergyMeter | None = None,
     on_step: Callable[[Job, StepState], None] = lambda job, state: None,
 ) -> list[NeuralReceiver]:
-    """Train receivers together and save them; go on from their checkpoints if there are any.
+    """Train receivers together and save them. If there are checkpoints, training resumes from them.
 
     Args:
-        jobs: what to train: of one role, scenario, seed and training.
-        folder: of the run: weights and cards go to ``receivers/<name>``, checkpoints to ``checkpoints`` until done, and
-            step, loss and BER of about 200 steps to ``training/<name>.jsonl``.
+        jobs: receivers to train. They have the same role, scenario, seed and training settings.
+        folder: run folder. Weights and cards go to ``receivers/<name>``. Checkpoints stay in ``checkpoints`` until
+            the training is complete. Step, loss and BER of about 200 steps go to ``training/<name>.jsonl``.
         device: torch device.
-        meter: meters the energy; joules of steps lost to a kill are not counted.
+        meter: meter of the energy. The energy of steps that a kill undoes is not counted.
         on_step: called after each logged step.
 
+    Returns:
+        The trained receivers, in the order of the jobs.
+
     Raises:
-        UserError: if a checkpoint belongs to another job, or teacher and student do not fit.
-        Diverged: if a loss is not finite (the others are trained all the same).
+        UserError: if a checkpoint belongs to another job, or teacher and student do not match.
+        DivergenceError: if the loss of a receiver is not finite. The other receivers are trained and saved first.
+
+    Example:
+        >>> import tempfile
+        >>> from channels import Channels, Grid, Scenario
+        >>> scenario = Scenario(name="example", grid=Grid(num_prb=1), channels=Channels(train=("Rayleigh",)))
+        >>> training = Training(steps=2, batch_slots=2, warmup_steps=0)
+        >>> job = Job("teacher", "teacher", "deeprx-w0.03125-d3", scenario, training, seed=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     (teacher,) = train([job], folder)
+        >>> teacher.name, teacher.card.training["slots"]
+        ('teacher', 4)
     """
     folder, training, processes = Path(folder), jobs[0].training, current()
     for job in jobs:
@@ -83,51 +102,55 @@ def train(
     trainers = [_Trainer(job, [teachers[t.name] for t in job.teachers], folder, device, processes) for job in jobs]
     stream = jobs[0].stream(device)
     num_blocks = stream.dataset.num_blocks if isinstance(stream, DatasetStream) else training.steps
-    log_every = max(1, training.steps // 200)
-    allocator = EnergyAllocator(device, meter, training.batch_slots, processes)
-    with allocator:
+    with EnergyAllocator(device, meter, training.batch_slots, processes) as allocator:
         for step in range(min(x.step for x in trainers), training.steps):
             active = [x for x in trainers if x.step == step and not x.failed]
             with allocator.attribute(_names(active)):
                 slots, weight = processes.shard(stream.block(step % num_blocks))
                 features = {type(x.net): x.net.features(slots) for x in active}
-            teacher_outputs = {}
-            for name, teacher in teachers.items():
-                students = [x for x in active if name in x.teacher_names]
-                if students:
-                    with allocator.attribute(_names(students), name):
-                        teacher_outputs[name] = teacher(slots)
+            teacher_outputs = _teacher_outputs(teachers, slots, active, allocator)
             for trainer in active:
                 with allocator.attribute([trainer.job.name]):
-                    logged = (step + 1) % log_every == 0 or step + 1 == training.steps
-                    state = trainer.train_step(slots, features[type(trainer.net)], teacher_outputs, logged, weight)
+                    state = trainer.train_step(slots, features[type(trainer.net)], teacher_outputs, weight)
                 if state is not None:
                     on_step(trainer.job, state)
             if (step + 1) % training.checkpoint_steps == 0 or step + 1 == training.steps:
                 costs = allocator.allocate()
                 for trainer in active:
-                    trainer.cost += costs[trainer.job.name]
                     if not trainer.failed:
-                        trainer.save_checkpoint()
+                        trainer.save_checkpoint(costs[trainer.job.name])
+    receivers = [x.save_receiver(_names(trainers)) for x in trainers if not x.failed]
     failed = [x.job.name for x in trainers if x.failed]
-    receivers = [x.save_receiver([job.name for job in jobs]) for x in trainers if not x.failed]
     if failed:
-        raise Diverged(f"{', '.join(failed)}: loss is not finite; lower learning_rate, change label")
+        raise DivergenceError(f"{', '.join(failed)}: loss is not finite; lower learning_rate, change label")
     return receivers
 
 
 def _teachers(jobs: Sequence[Job]) -> dict[str, Teacher]:
-    """Those whom anyone listens to, with the activations that anyone follows."""
+    """The teachers of all jobs by name, with the activations that their students follow."""
     paths: dict[str, list[str]] = {}
     for job in jobs:
         for teacher in job.teachers:
-            followed = job.distillation.transfers if job.distillation else ()
-            paths.setdefault(teacher.name, []).extend(transfer.teacher for transfer in followed)
+            transfers = job.distillation.transfers if job.distillation else ()
+            paths.setdefault(teacher.name, []).extend(transfer.teacher for transfer in transfers)
     return {t.name: Teacher(t, paths[t.name]) for job in jobs for t in job.teachers}
 
 
+def _teacher_outputs(
+    teachers: Mapping[str, Teacher], slots: Slots, active: Sequence[_Trainer], allocator: EnergyAllocator
+) -> dict[str, TeacherOutput]:
+    """Outputs of the teachers that have a student in this step. Their time is attributed to these students."""
+    outputs = {}
+    for name, teacher in teachers.items():
+        students = [x for x in active if name in x.teacher_names]
+        if students:
+            with allocator.attribute(_names(students), name):
+                outputs[name] = teacher(slots)
+    return outputs
+
+
 class _Trainer:
-    """One receiver in training."""
+    """One receiver in training: network, objective, optimiser, checkpoint and log."""
 
     def __init__(
         self, job: Job, teachers: Sequence[Teacher], folder: Path, device: str, processes: ProcessGroup
@@ -140,9 +163,9 @@ class _Trainer:
         if processes.size > 1 and torch.device(device).type == "cuda":
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
         self.net: Network = net.to(device, memory_format=net.memory_format).train()  # type: ignore[call-overload]
-        together = processes.wrap(self.net)
-        self._forward = torch.compile(together) if job.training.compiled else together
-        self._early_weight = job.training.deep_supervision_weight if net.has_intermediate_llrs else 0.0
+        wrapper = processes.wrap(self.net)
+        self._forward = torch.compile(wrapper) if job.training.compiled else wrapper
+        self._deep_supervision_weight = job.training.deep_supervision_weight if net.has_intermediate_llrs else 0.0
         self._objective = Objective(job.distillation, self.net, teachers, job.seed)
         self._parameters = [*self.net.parameters(), *self._objective.parameters()]
         self._optimizer = _optimizer(self._parameters, job.training)
@@ -151,32 +174,30 @@ class _Trainer:
         )
         path = folder / "checkpoints" / f"{job.name}.safetensors"
         self._checkpoint = Checkpoint(path, job.name, job.description(device, processes.size))
-        self.step, self.cost = self._checkpoint.load(self._parts(), self._optimizer)
+        self.step, self._cost = self._checkpoint.load(self._modules(), self._optimizer)
         if processes.rank == 0:
             _truncate_log(self._log, self.step)
 
-    def _parts(self) -> dict[str, nn.Module]:
+    def _modules(self) -> dict[str, nn.Module]:
         return {"net": self.net, "objective": self._objective}
 
     def train_step(
-        self,
-        slots: Slots,
-        features: torch.Tensor,
-        teacher_outputs: Mapping[str, TeacherOutput],
-        logged: bool,
-        weight: float,
+        self, slots: Slots, features: torch.Tensor, teacher_outputs: Mapping[str, TeacherOutput], weight: float
     ) -> StepState | None:
-        """Take a step; its state if it is to be logged. ``weight`` is that of this rank's loss."""
+        """Take a step.
+
+        Args:
+            slots: this rank's slots.
+            features: features of these slots, float32 ``(B, C, S, F)``.
+            teacher_outputs: outputs of the teachers for these slots, by name.
+            weight: factor of this rank's loss.
+
+        Returns:
+            The state, about 200 times per training and after the last step; else ``None``.
+        """
         for group in self._optimizer.param_groups:
             group["lr"] = self.job.training.learning_rate_at(self.step)
-        with full_precision(), self._autocast:
-            asked = {"intermediate": True} if self._early_weight else {}
-            out = self._forward(features.contiguous(memory_format=self.net.memory_format), **asked)
-        llrs, *intermediate = (x.float() for x in (out if asked else [out]))
-        progress = self.step / self.job.training.steps
-        loss = self._objective(llrs, slots, [teacher_outputs[name] for name in self.teacher_names], progress)
-        if intermediate:
-            loss = loss + self._early_weight * sum(bit_loss(x, slots) for x in intermediate) / len(intermediate)
+        llrs, loss = self._loss(slots, features, teacher_outputs)
         self._optimizer.zero_grad()
         with full_precision():
             (weight * loss).backward()
@@ -184,26 +205,46 @@ class _Trainer:
             nn.utils.clip_grad_norm_(self._parameters, self.job.training.max_gradient_norm)
         self._optimizer.step()
         self.step += 1
-        if not logged:
+        steps = self.job.training.steps
+        if self.step % max(1, steps // 200) and self.step < steps:
             return None
-        wrong = ((llrs > 0) != slots.bits.bool())[slots.bit_mask]
-        values = self._processes.mean(weight * torch.stack([loss.detach(), wrong.float().mean()]))
+        errors = ((llrs > 0) != slots.bits.bool())[slots.bit_mask]
+        values = self._processes.mean(weight * torch.stack([loss.detach(), errors.float().mean()]))
         state = StepState(self.step, *values.tolist())
         self.failed = not math.isfinite(state.loss)
-        if self._processes.rank:
-            return state
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("a") as lines:
-            lines.write(json.dumps(asdict(state)) + "\n")
+        if self._processes.rank == 0:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            with self._log.open("a") as log:
+                log.write(json.dumps(asdict(state)) + "\n")
         return state
 
-    def save_checkpoint(self) -> None:
-        """Write the checkpoint."""
+    def _loss(
+        self, slots: Slots, features: torch.Tensor, teacher_outputs: Mapping[str, TeacherOutput]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """LLRs, float32 ``(B, K, S, F)``, and the loss, a scalar."""
+        options = {"intermediate": True} if self._deep_supervision_weight else {}
+        with full_precision(), self._autocast:
+            output = self._forward(features.contiguous(memory_format=self.net.memory_format), **options)
+        llrs, *intermediate = (x.float() for x in (output if options else [output]))
+        outputs = [teacher_outputs[name] for name in self.teacher_names]
+        loss = self._objective(llrs, slots, outputs, self.step / self.job.training.steps)
+        if intermediate:
+            supervision = sum(bit_loss(x, slots) for x in intermediate)
+            loss = loss + self._deep_supervision_weight * supervision / len(intermediate)
+        return llrs, loss
+
+    def save_checkpoint(self, cost: TrainingCost) -> None:
+        """Write the checkpoint. ``cost`` is that of the steps since the last one."""
+        self._cost += cost
         if self._processes.rank == 0:
-            self._checkpoint.save(self._parts(), self._optimizer, self.step, self.cost)
+            self._checkpoint.save(self._modules(), self._optimizer, self.step, self._cost)
 
     def save_receiver(self, training_group: list[str]) -> NeuralReceiver:
-        """Save the receiver."""
+        """Save the receiver with its card and delete the checkpoint.
+
+        Args:
+            training_group: names of the receivers that were trained together.
+        """
         job = self.job
         self._objective.remove()
         if self._processes.rank:
@@ -222,14 +263,14 @@ class _Trainer:
             seed=job.seed,
             training={
                 **job.training.model_dump(mode="json"),
-                "deep_supervision_weight": self._early_weight,
+                "deep_supervision_weight": self._deep_supervision_weight,
                 "slots": job.training.steps * job.training.batch_slots,
                 "distillation": job.distillation.model_dump(mode="json") if job.distillation else None,
                 "teachers": {t.name: t.digest for t in job.teachers},
-                "teacher_slots": dict(self.cost.teacher_slots),
-                "energy": asdict(self.cost.reading) if self.cost.reading else None,
+                "teacher_slots": dict(self._cost.teacher_slots),
+                "energy": asdict(self._cost.reading) if self._cost.reading else None,
                 "training_group": training_group,
-                "recorded": job.recorded,
+                "dataset": job.dataset,
                 "processes": self._processes.size,
             },
         )
@@ -261,11 +302,11 @@ def _has_bfloat16(device: str) -> bool:
 
 
 def _truncate_log(log: Path, step: int) -> None:
-    """Drop lines after ``step``: they will be written again."""
+    """Remove lines after ``step``. Training writes them again."""
     if log.exists():
         lines = log.read_text().splitlines(keepends=True)
         try:
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+            complete = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         except (ValueError, TypeError, KeyError):
             raise UserError(f"{log}: not a training log; delete it and run again") from None
-        write_atomic(log, "".join(kept))
+        write_atomic(log, "".join(complete))

@@ -288,7 +288,7 @@ def _label(key: str, value: Any) -> str:
     if isinstance(value, Record):
         text = "to".join(f"{v:g}" for v in value.model_dump().values() if isinstance(v, float))
     elif isinstance(value, tuple):
-        text = "-".join(str(getattr(v, "kind", v)) for v in value) or "none"
+        text = "-".join(str(getattr(v, "loss", v)) for v in value) or "none"
     else:
         text = f"{value:g}" if isinstance(value, float | int) else str(value)
     if key == "teacher":

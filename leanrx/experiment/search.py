@@ -26,7 +26,7 @@ import yaml
 
 from channels import SlotStream
 from distillation.objective import Distillation
-from distillation.trainer import Diverged, train
+from distillation.trainer import DivergenceError, train
 from energy.metering.meter import Meter, Reading
 from leanrx.experiment.plan import ReceiverRecord
 from leanrx.experiment.run import Run
@@ -100,7 +100,7 @@ def search(run: Run, watcher: ProgressCallback) -> Iterator[Trial]:
         values = study.propose(index)
         try:
             receiver = _train(run, _changed(entry, settings, index, values), folder, watcher, meter)
-        except Diverged:
+        except DivergenceError:
             trial = Trial(index, values, None, None)
         else:
             energy = receiver.card.training["energy"]

@@ -162,7 +162,7 @@ def job(config: SweepConfig, entry: ReceiverRecord, teachers: Sequence[Receiver]
         seed=entry.seed,
         distillation=entry.distillation,
         teachers=tuple(teachers),
-        recorded=config.dataset.train,
+        dataset=config.dataset.train,
     )
 
 

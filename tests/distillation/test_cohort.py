@@ -9,7 +9,7 @@ import pytest
 from channels import Scenario, SlotStream
 from distillation import trainer
 from distillation.energy_allocation import EnergyAllocator
-from distillation.feature_transfer import Transfer
+from distillation.feature_transfer import FeatureTransfer
 from distillation.job import Job, Training
 from distillation.objective import Distillation
 from distillation.trainer import train
@@ -48,7 +48,7 @@ def jobs(small: Scenario, teacher: NeuralReceiver) -> list[Job]:
         for way in (Distillation(temperature=1.0), Distillation(temperature=4.0))
     ]
     privileged = replace(students[0], name="privileged", teachers=(PerfectCsiReceiver(),))
-    followed = Distillation(transfers=(Transfer(student="blocks.1", teacher="blocks.1", kind="feature"),))
+    followed = Distillation(transfers=(FeatureTransfer(student="blocks.1", teacher="blocks.1", loss="feature"),))
     follows = replace(students[0], name="follows", distillation=followed)
     hears_two = replace(students[0], name="hears two", teachers=(teacher, PerfectCsiReceiver()))
     return [*students, privileged, follows, hears_two, *twins]
@@ -90,11 +90,11 @@ def test_a_kill_between_checkpoints_changes_nothing(
     """Killed after so many checkpoints, so that some learners are ahead of others."""
     keep, left = trainer._Trainer.save_checkpoint, [keeps]
 
-    def keep_or_die(learner) -> None:
+    def keep_or_die(learner, cost) -> None:
         if not left[0]:
             raise Killed
         left[0] -= 1
-        keep(learner)
+        keep(learner, cost)
 
     with monkeypatch.context() as patch:
         patch.setattr(trainer._Trainer, "save_checkpoint", keep_or_die)

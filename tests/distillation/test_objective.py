@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from channels import Scenario, Slots, SlotStream
-from distillation.feature_transfer import Transfer, attention_loss, feature_loss
+from distillation.feature_transfer import FeatureTransfer, attention_loss, feature_loss
 from distillation.losses import bit_loss, confidence_weights, distillation_loss, regression_loss, sinr_weights
 from distillation.objective import Distillation, Objective, Schedule
 from distillation.teachers import Teacher, ensemble_llrs
@@ -94,8 +94,8 @@ def test_each_loss_with_each_weighting(slots: Slots, loss: str, weighting: str) 
 
 def test_schedules_go_in_a_straight_line_and_stay() -> None:
     schedule = Schedule(start=4.0, end=1.0, until=0.5)
-    assert [schedule.at(p) for p in (0.0, 0.25, 0.5, 0.75, 1.0)] == [4.0, 2.5, 1.0, 1.0, 1.0]
-    assert Schedule(start=0.1, end=0.7).at(1.0) == 0.7
+    assert [schedule.value_at(p) for p in (0.0, 0.25, 0.5, 0.75, 1.0)] == [4.0, 2.5, 1.0, 1.0, 1.0]
+    assert Schedule(start=0.1, end=0.7).value_at(1.0) == 0.7
 
 
 def test_schedules_move_alpha_and_temperature(slots: Slots) -> None:
@@ -121,6 +121,10 @@ def test_schedules_move_alpha_and_temperature(slots: Slots) -> None:
         ({"teacher": "a+"}, "teacher: write names joined by"),
         ({"teacher": "a+a"}, "teacher: names a receiver twice"),
         ({"transfers": [{"student": "x", "teacher": "y", "weight": 0}]}, "transfers.0.weight: Input should be greater"),
+        (
+            {"transfers": [{"student": "x", "teacher": "y", "kind": "attention"}]},
+            "transfers.0.kind: renamed to 'loss'",
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(given: dict[str, object], words: str) -> None:
@@ -130,7 +134,9 @@ def test_settings_out_of_range_are_refused(given: dict[str, object], words: str)
 
 def test_settings_survive_the_file(tmp_path) -> None:
     settings = Distillation(
-        teacher="a+perfect CSI", temperature=Schedule(start=8, end=1), transfers=(Transfer(student="x", teacher="y"),)
+        teacher="a+perfect CSI",
+        temperature=Schedule(start=8, end=1),
+        transfers=(FeatureTransfer(student="x", teacher="y"),),
     )
     (tmp_path / "d.yaml").write_text(settings.to_yaml())
     assert Distillation.load(tmp_path / "d.yaml") == settings
@@ -139,8 +145,8 @@ def test_settings_survive_the_file(tmp_path) -> None:
 def test_transfers_are_added_with_their_weights(slots: Slots) -> None:
     settings = Distillation(
         transfers=(
-            Transfer(student="blocks.1", teacher="blocks.1", weight=0.25),
-            Transfer(student="norm_out", teacher="blocks.0", kind="attention", weight=3.0),
+            FeatureTransfer(student="blocks.1", teacher="blocks.1", weight=0.25),
+            FeatureTransfer(student="norm_out", teacher="blocks.0", loss="attention", weight=3.0),
         )
     )
     net, teach = build(SMALL, seed=1).eval(), teacher_of(settings)
@@ -150,8 +156,8 @@ def test_transfers_are_added_with_their_weights(slots: Slots) -> None:
         found = objective(llrs, slots, [told], 0.0)
     x = net.conv_in(net.features(slots))
     x = net.blocks[1](net.blocks[0](x))
-    feature = feature_loss(objective.adapters[0](x), told.taps["blocks.1"])
-    attention = attention_loss(net.norm_out(net.blocks[2](x)), told.taps["blocks.0"])
+    feature = feature_loss(objective.adapters[0](x), told.activations["blocks.1"])
+    attention = attention_loss(net.norm_out(net.blocks[2](x)), told.activations["blocks.0"])
     expected = distillation_loss(llrs, told.llrs, slots, 2.0, 0.5) + 0.25 * feature + 3.0 * attention
     torch.testing.assert_close(found, expected)
     assert feature > 0.1
@@ -162,8 +168,8 @@ def test_transfers_are_added_with_their_weights(slots: Slots) -> None:
 def test_a_student_at_the_teachers_weights_has_nothing_to_follow(slots: Slots) -> None:
     settings = Distillation(
         transfers=(
-            Transfer(student="blocks.1", teacher="blocks.1"),
-            Transfer(student="conv_in", teacher="conv_in", kind="attention"),
+            FeatureTransfer(student="blocks.1", teacher="blocks.1"),
+            FeatureTransfer(student="conv_in", teacher="conv_in", loss="attention"),
         )
     )
     net, teach = build(LARGE, seed=9).eval(), teacher_of(settings)
@@ -175,7 +181,9 @@ def test_a_student_at_the_teachers_weights_has_nothing_to_follow(slots: Slots) -
 
 
 def test_adapters_are_seeded_learn_and_stay_out_of_the_net(slots: Slots) -> None:
-    settings = Distillation(alpha=0.0, transfers=(Transfer(student="blocks.0", teacher="blocks.1", weight=10.0),))
+    settings = Distillation(
+        alpha=0.0, transfers=(FeatureTransfer(student="blocks.0", teacher="blocks.1", weight=10.0),)
+    )
     net, teach = build(SMALL, seed=1), teacher_of(settings)
     keys, state = list(net.state_dict()), torch.get_rng_state()
     objective, same, other = (Objective(settings, net, [teach], seed) for seed in (3, 3, 4))
@@ -207,13 +215,13 @@ def test_adapters_are_seeded_learn_and_stay_out_of_the_net(slots: Slots) -> None
 
 
 def test_students_of_either_family_follow_either(slots: Slots) -> None:
-    settings = Distillation(transfers=(Transfer(student="blocks.1.look_around", teacher="blocks.1"),))
+    settings = Distillation(transfers=(FeatureTransfer(student="blocks.1.look_around", teacher="blocks.1"),))
     plain = loss_of(Distillation(), slots, student="hybrid-w4-d2")
     assert loss_of(settings, slots, student="hybrid-w4-d2") > plain
 
 
 def test_a_student_in_bfloat16_is_followed_in_float32(slots: Slots) -> None:
-    settings = Distillation(transfers=(Transfer(student="blocks.0", teacher="blocks.1"),))
+    settings = Distillation(transfers=(FeatureTransfer(student="blocks.0", teacher="blocks.1"),))
     net, teach = build(SMALL, seed=1), teacher_of(settings)
     values = []
     for enabled in (False, True):
@@ -232,10 +240,10 @@ def test_what_does_not_fit_is_refused_before_training() -> None:
         Objective(Distillation(), net)
     with pytest.raises(UserError, match="a teacher needs distillation settings"):
         Objective(None, net, [teacher_of(Distillation())])
-    wrong = Distillation(transfers=(Transfer(student="block.1", teacher="blocks.1"),))
+    wrong = Distillation(transfers=(FeatureTransfer(student="block.1", teacher="blocks.1"),))
     with pytest.raises(UserError, match=r"student has no module 'block.1'; near names: blocks.1"):
         Objective(wrong, net, [teacher_of(wrong)])
-    several = Distillation(transfers=(Transfer(student="blocks.1", teacher="blocks.1"),))
-    with pytest.raises(UserError, match=r"'teacher\+teacher' are several nets to follow"):
+    several = Distillation(transfers=(FeatureTransfer(student="blocks.1", teacher="blocks.1"),))
+    with pytest.raises(UserError, match=r"'teacher\+teacher' are several networks to follow"):
         Objective(several, net, 2 * [teacher_of(several)])
     assert not any(module._forward_hooks for module in net.modules())

@@ -41,13 +41,15 @@ def test_a_teacher_says_what_its_receiver_says(slots: Slots) -> None:
     told = teacher(slots)
     assert torch.equal(told.llrs, one(slots))
     assert teacher.name == "a"
-    assert list(told.taps) == ["conv_in", "blocks.2"]
-    assert teacher.channels == {path: a.shape[1] for path, a in told.taps.items()} == {"conv_in": 4, "blocks.2": 4}
-    assert torch.equal(told.taps["conv_in"], one.net.conv_in(one.net.features(slots)))
+    assert list(told.activations) == ["conv_in", "blocks.2"]
+    assert (
+        teacher.channels == {path: a.shape[1] for path, a in told.activations.items()} == {"conv_in": 4, "blocks.2": 4}
+    )
+    assert torch.equal(told.activations["conv_in"], one.net.conv_in(one.net.features(slots)))
     assert not told.llrs.requires_grad
-    assert not told.taps["blocks.2"].requires_grad
+    assert not told.activations["blocks.2"].requires_grad
     assert not any(module._forward_hooks for module in one.net.modules())
-    assert Teacher(one)(slots).taps == {}
+    assert Teacher(one)(slots).activations == {}
 
 
 def test_mean_of_probabilities_by_hand() -> None:
@@ -73,7 +75,7 @@ def test_perfect_csi_teaches_what_it_knows(slots: Slots) -> None:
 
     told = Teacher(PerfectCsiReceiver())(slots)
     assert torch.equal(told.llrs, PerfectCsiReceiver()(slots))
-    assert told.taps == {}
+    assert told.activations == {}
     assert errors(told.llrs) < 0.5 * errors(LsReceiver()(slots))
 
 
@@ -104,7 +106,7 @@ class _Says:
 
 
 def test_only_a_net_can_be_followed() -> None:
-    with pytest.raises(UserError, match="'perfect CSI' has no net to follow; name a learned teacher"):
+    with pytest.raises(UserError, match="'perfect CSI' has no network to follow; name a neural receiver as teacher"):
         Teacher(PerfectCsiReceiver(), ["conv_in"])
 
 

@@ -8,7 +8,7 @@ import torch
 from channels import Channels, Grid, Scenario, SlotStream
 from channels.dataset import Dataset, write_dataset
 from distillation import trainer
-from distillation.feature_transfer import Transfer
+from distillation.feature_transfer import FeatureTransfer
 from distillation.job import Job, Training
 from distillation.losses import bit_loss, distillation_loss
 from distillation.objective import Distillation
@@ -232,6 +232,12 @@ def test_learning_rate_rises_holds_and_falls() -> None:
     assert 0 < schedule.learning_rate_at(99) < 0.02
 
 
+@pytest.mark.parametrize(("old", "new"), [("early_weight", "deep_supervision_weight"), ("decay_from", "decay_start")])
+def test_keys_of_earlier_versions_are_refused_with_their_new_name(old: str, new: str) -> None:
+    with pytest.raises(UserError, match=f"x.yaml: {old}: renamed to '{new}'"):
+        Training.parse({old: 0.5}, "x.yaml")
+
+
 def dataset(small: Scenario, folder, **changes: object) -> str:
     made = Dataset(label="train", scenario=small, split="train", seed=1, block_slots=4, num_blocks=8)
     made = made.model_copy(update=changes)
@@ -242,7 +248,7 @@ def dataset(small: Scenario, folder, **changes: object) -> str:
 @pytest.mark.slow
 def test_a_compiled_training_ends_close_to_the_eager_one(tmp_path, small: Scenario, teacher: NeuralReceiver) -> None:
     """Kernels sum in another order: losses agree to some digits, those of followed modules too; resuming is exact."""
-    followed = Distillation(transfers=(Transfer(student="blocks.1", teacher="blocks.1"),))
+    followed = Distillation(transfers=(FeatureTransfer(student="blocks.1", teacher="blocks.1"),))
     eager = job(small, teachers=(teacher,), distillation=followed)
     compiled = replace(eager, training=TRAINING.model_copy(update={"compiled": True}))
     assert run(compiled, tmp_path / "a").digest == run(compiled, tmp_path / "b", 4).digest
@@ -256,11 +262,11 @@ def test_a_compiled_training_ends_close_to_the_eager_one(tmp_path, small: Scenar
 
 def test_training_on_recorded_slots_is_training_on_made_ones(tmp_path, small: Scenario) -> None:
     recorded = dataset(small, tmp_path)
-    assert run(job(small, recorded=recorded), tmp_path / "a").digest == run(job(small), tmp_path / "b").digest
+    assert run(job(small, dataset=recorded), tmp_path / "a").digest == run(job(small), tmp_path / "b").digest
 
 
 def test_training_on_few_recorded_blocks_begins_again_and_resumes(tmp_path, small: Scenario) -> None:
-    made = job(small, recorded=dataset(small, tmp_path, num_blocks=3))
+    made = job(small, dataset=dataset(small, tmp_path, num_blocks=3))
     whole = run(made, tmp_path / "whole")
     assert run(made, tmp_path / "resumed", 5).digest == whole.digest
     assert whole.digest != run(job(small), tmp_path / "made").digest
@@ -278,4 +284,4 @@ def test_other_recorded_slots_are_refused(tmp_path, small: Scenario, changes: di
     if "scenario" in changes:
         changes = {"scenario": small.model_copy(update={"snr_db": (0.0, 1.0)})}
     with pytest.raises(UserError, match=words):
-        run(job(small, recorded=dataset(small, tmp_path, **changes)), tmp_path / "a")
+        run(job(small, dataset=dataset(small, tmp_path, **changes)), tmp_path / "a")

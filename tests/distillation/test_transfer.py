@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from channels import Scenario, Slots, SlotStream
-from distillation.feature_transfer import Taps, adapter, attention_loss, channels_at, feature_loss, on_one_grid
+from distillation.feature_transfer import (
+    ActivationRecorder,
+    activation_channels,
+    attention_loss,
+    channel_adapter,
+    feature_loss,
+    match_resolution,
+)
 from leanrx_core.errors import UserError
 from receivers.neural.network import Network
 from receivers.neural.registry import build
@@ -25,37 +32,37 @@ def test_taps_change_nothing_and_go(small: Scenario, spec: str) -> None:
     net = build(spec, seed=1).eval()
     x = net.features(SlotStream(small, 1, 2).block(0))
     before = net(x)
-    with Taps(net, SPECS[spec]) as taps:
+    with ActivationRecorder(net, SPECS[spec]) as recorder:
         assert torch.equal(net(x), before)
-        kept = taps.take()
-        assert taps.take() == {}
+        kept = recorder.pop()
+        assert recorder.pop() == {}
     assert list(kept) == SPECS[spec]
     assert kept[SPECS[spec][0]].requires_grad
     assert not any(module._forward_hooks for module in net.modules())
     net(x)
-    assert taps.take() == {}
+    assert recorder.pop() == {}
 
 
 def test_taps_give_what_the_module_put_out_last(small: Scenario) -> None:
     net = build("deeprx-w0.0625-d3", seed=1).eval()
     first, second = (net.features(SlotStream(small, 1, 2).block(i)) for i in range(2))
-    with Taps(net, ["conv_in"]) as taps:
+    with ActivationRecorder(net, ["conv_in"]) as recorder:
         net(first)
         net(second)
-        assert torch.equal(taps.take()["conv_in"], net.conv_in(second))
+        assert torch.equal(recorder.pop()["conv_in"], net.conv_in(second))
 
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_the_dry_run_tells_channels_and_leaves_the_net_alone(small: Scenario, spec: str) -> None:
     net = build(spec, seed=1).train()
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    channels = channels_at(net, SPECS[spec], "student")
+    channels = activation_channels(net, SPECS[spec], "student")
     assert net.training
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert not any(module._forward_hooks for module in net.modules())
-    with Taps(net, SPECS[spec]) as taps:
+    with ActivationRecorder(net, SPECS[spec]) as recorder:
         net(net.features(SlotStream(small, 1, 2).block(0)))
-    assert {path: a.shape[1] for path, a in taps.take().items()} == channels
+    assert {path: a.shape[1] for path, a in recorder.pop().items()} == channels
 
 
 @pytest.mark.parametrize(
@@ -64,13 +71,13 @@ def test_the_dry_run_tells_channels_and_leaves_the_net_alone(small: Scenario, sp
         ("deeprx-w0.0625-d3", "blocks.3", "student has no module 'blocks.3'; near names: .*blocks.2"),
         ("deeprx-w0.0625-d3", "conv_inn", "near names: conv_in, "),
         ("deeprx-w0.0625-d3", "xyz", "near names: conv_in, blocks, norm_out, conv_out"),
-        ("hybrid-w4-d2", "blocks.0", "'blocks.0' of student does not put out a tensor.* blocks.0.compare"),
-        ("hybrid-w4-d2", "blocks", "'blocks' of student does not put out a tensor.* blocks.0"),
+        ("hybrid-w4-d2", "blocks.0", "output of module 'blocks.0' of student is not a tensor.* blocks.0.compare"),
+        ("hybrid-w4-d2", "blocks", "output of module 'blocks' of student is not a tensor.* blocks.0"),
     ],
 )
 def test_a_module_that_cannot_be_followed_is_refused(spec: str, path: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        channels_at(build(spec), [path], "student")
+        activation_channels(build(spec), [path], "student")
 
 
 def test_a_tensor_that_is_not_over_the_grid_is_refused() -> None:
@@ -87,14 +94,14 @@ def test_a_tensor_that_is_not_over_the_grid_is_refused() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.out(x + self.pool(x))
 
-    with pytest.raises(UserError, match=r"'pool' of teacher does not put out a tensor .*; take another module"):
-        channels_at(Pooled(), ["out", "pool"], "teacher")
+    with pytest.raises(UserError, match=r"output of module 'pool' of teacher is not a tensor .*; name another module"):
+        activation_channels(Pooled(), ["out", "pool"], "teacher")
 
 
 def test_the_finer_grid_is_averaged_to_the_coarser() -> None:
     fine, coarse = planes([1.0, 3.0, 5.0, 9.0]), planes([2.0, 7.0], [0.0, 1.0])
     for student, teacher in ((fine, coarse), (coarse, fine)):
-        ours, theirs = on_one_grid(student, teacher)
+        ours, theirs = match_resolution(student, teacher)
         assert ours.shape[2:] == theirs.shape[2:] == (1, 2)
         assert torch.equal(ours if student is fine else theirs, planes([2.0, 7.0]))
         assert torch.equal(theirs if student is fine else ours, coarse)
@@ -102,8 +109,8 @@ def test_the_finer_grid_is_averaged_to_the_coarser() -> None:
 
 def test_adapters_stand_only_between_unequal_channels() -> None:
     x = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(1))
-    assert adapter(3, 3)(x) is x
-    made = adapter(3, 7)
+    assert channel_adapter(3, 3)(x) is x
+    made = channel_adapter(3, 7)
     expected = torch.einsum("oc,bcsf->bosf", made.weight[:, :, 0, 0], x) + made.bias[:, None, None]
     torch.testing.assert_close(made(x), expected)
 

@@ -353,8 +353,8 @@ def test_recorded_test_slots_give_the_same_counts(run: Path, tmp_path, capsys) -
         ({"scenario": {**SMALL["scenario"], "grid": {"pilot_patterns": [list(range(14))]}}}, "no room for data"),  # type: ignore[dict-item]
         (ways(transfers=follow("blocs.0", "blocks.0")), "student has no module 'blocs.0'; near names: blocks.0"),
         (ways(transfers=follow("blocks.0", "blocks.99")), "teacher 'teacher' has no module 'blocks.99'; near names"),
-        (ways(transfers=follow("conv_in", "conv_in"), teacher="perfect CSI"), "'perfect CSI' has no net to follow"),
-        (ways(transfers=follow("conv_in", "conv_in"), teacher="teacher+perfect CSI"), "'perfect CSI' has no net"),
+        (ways(transfers=follow("conv_in", "conv_in"), teacher="perfect CSI"), "'perfect CSI' has no network to follow"),
+        (ways(transfers=follow("conv_in", "conv_in"), teacher="teacher+perfect CSI"), "'perfect CSI' has no network"),
         (ways(teacher="teecher"), "no 'teecher' for deeprx-w0.03125-d3-kd; there are: teacher"),
         (ways(generations=[1, 2, 3]), "two ways differ in it alone; write the larger"),
         (
