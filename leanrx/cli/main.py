@@ -386,7 +386,7 @@ def _ecal_by_hand(source: str, changes: dict[str, Any], points: list[int], folde
     config = LifeCycleConfig.parse({**config.model_dump(), **changes}, source)
     result = config.result(points)
     if folder:
-        from leanrx.report.life_cycle_charts import components, curve
+        from leanrx.report.life_cycle_figures import components, curve
 
         drawn = result.get("sweep") or config.result(sweep_points("inferences=1e2..1e8"))["sweep"]
         _draw([curve(config.name, drawn), components(config.name, drawn)], folder)
@@ -414,7 +414,7 @@ def _ecal_of_run(folder: Path, changes: dict[str, Any], points: list[int], figur
     run, _ = _load(folder, quiet=as_json)
     inventory = write_life_cycle(run, EcalConfig.parse({**run.config.ecal.model_dump(), **changes}, "ecal"))
     if figures:
-        from leanrx.report.life_cycle_charts import figures as figures_of
+        from leanrx.report.life_cycle_figures import figures as figures_of
 
         _draw(figures_of(inventory), figures)
     swept = {
@@ -471,7 +471,7 @@ def report(
     import pandas as pd
 
     from carbon import Site, carbon_intensity
-    from leanrx.report.emissions import Footing
+    from leanrx.report.emissions import EmissionBasis
     from leanrx.report.page import write_report
     from leanrx_core.errors import UserError
 
@@ -479,7 +479,7 @@ def report(
     if intensity is None and (pue, unit) != (1.0, "slot"):
         raise UserError("report: --pue and --unit speak of emissions; give --intensity, such as world-2023")
     site = Site.parse({"intensity": carbon_intensity(intensity), "pue": pue}, "report") if intensity else None
-    page = write_report(loaded, Footing(site, unit) if site else None)
+    page = write_report(loaded, EmissionBasis(site, unit) if site else None)
     emissions = pd.read_csv(page.parent / "carbon.csv") if site else pd.DataFrame(columns=["receiver", "line"])
     if as_json:
         print(json.dumps({"path": str(page), **({"carbon": _rows(emissions)} if site else {})}))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
@@ -53,6 +54,24 @@ class Curve:
     labels: list[str] | None = None
     fill: bool = False
     size: float = 7.0
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, x: str, y: str, name: str, **style: Any) -> Curve:
+        """The curve of two columns of a table, with the interval in the columns ``<y>_low`` and ``<y>_high``.
+
+        Args:
+            rows: the points.
+            x, y: names of columns.
+            name: in the legend.
+            style: the other attributes of a curve.
+        """
+        columns = (rows[column].astype(float).tolist() for column in (x, y, f"{y}_low", f"{y}_high"))
+        return cls(name, *columns, **style)
+
+
+def level(name: str, ends: list[float], value: float, colour: str = "#999999", dash: str = "dash") -> Curve:
+    """A horizontal line between two ends of the horizontal axis."""
+    return Curve(name, ends, [value, value], colour=colour, dash=dash, marker="none")
 
 
 @dataclass(frozen=True)

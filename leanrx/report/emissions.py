@@ -1,4 +1,4 @@
-"""What receiving emits: the SCI of every receiver of a run, by its metered energy and its errors on the test slots."""
+"""Emissions: the SCI of every receiver of a run, from its metered energy and its errors on the test slots."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from leanrx_core.errors import UserError
 
 
 @dataclass(frozen=True)
-class Footing:
-    """On what emissions are stated.
+class EmissionBasis:
+    """Site and functional unit of the emissions.
 
     Attributes:
         site: where the receivers run.
@@ -27,33 +27,34 @@ class Footing:
 
 
 def emissions(
-    inventory: LifeCycleInventory, energy: pd.DataFrame, footing: Footing
+    inventory: LifeCycleInventory, energy: pd.DataFrame, basis: EmissionBasis
 ) -> dict[str, SoftwareCarbonIntensity | None]:
-    """The SCI by receiver, inference alone; none where a receiver delivered no such unit.
+    """The SCI by receiver, of inference only; none for a receiver that delivers no functional unit.
 
     Args:
-        inventory: its point says at which SINR units are delivered.
-        energy: of inference, per slot, as :class:`leanrx.report.analysis.Analysis` has it.
+        inventory: of the run. Its point is the SINR at which units are delivered.
+        energy: of inference, as :attr:`leanrx.report.results.RunResults.energy`.
+        basis: site and functional unit.
 
     Raises:
-        UserError: if the unit is unknown, or the run counted no transport blocks and they are the unit.
+        UserError: if the unit is unknown, or the unit is a transport block and the run counts none.
     """
     metered = energy[energy["source"] == METERED].set_index("receiver")
-    at = (inventory.goodput["interference_fraction"] == inventory.interference_fraction) & (
-        inventory.goodput["sinr_db"] == inventory.sinr_db
-    )
-    found: dict[str, SoftwareCarbonIntensity | None] = {}
-    for row in inventory.goodput[at].itertuples():
-        spent, units = metered.loc[row.receiver], _units(row, footing.unit)
-        per_slot = spent["energy_j_per_slot"], spent["duration_s_per_slot"]
-        found[row.receiver] = (
-            software_carbon_intensity(footing.site, *per_slot, units, footing.unit, spent["kind"]) if units else None
+    goodput = inventory.goodput
+    at_fraction = goodput["interference_fraction"] == inventory.interference_fraction
+    at_point = at_fraction & (goodput["sinr_db"] == inventory.sinr_db)
+    by_receiver: dict[str, SoftwareCarbonIntensity | None] = {}
+    for row in goodput[at_point].itertuples():
+        inference, units = metered.loc[row.receiver], _units_per_slot(row, basis.unit)
+        per_slot = inference["energy_j_per_slot"], inference["duration_s_per_slot"]
+        by_receiver[row.receiver] = (
+            software_carbon_intensity(basis.site, *per_slot, units, basis.unit, inference["kind"]) if units else None
         )
-    return found
+    return by_receiver
 
 
-def _units(row: Any, unit: str) -> float:
-    """Functional units that a slot delivers."""
+def _units_per_slot(row: Any, unit: str) -> float:
+    """Functional units that one slot delivers."""
     coded = row.transport_blocks > 0
     if unit not in FUNCTIONAL_UNITS:
         raise UserError(f"carbon: functional unit '{unit}' is not known; units: {', '.join(FUNCTIONAL_UNITS)}")
@@ -62,12 +63,17 @@ def _units(row: Any, unit: str) -> float:
     if unit == "decoded bit":
         return float(row.bits_of_correct_slots_per_slot if coded else row.correct_bits_per_slot)
     if not coded:
-        raise UserError("carbon: this run decodes no transport blocks; set evaluation.code_rate, or state it per slot")
+        raise UserError("carbon: this run decodes no transport blocks; set evaluation.code_rate or choose unit 'slot'")
     return 1.0 - float(row.bler)
 
 
-def emission_table(found: dict[str, SoftwareCarbonIntensity | None], unit: str) -> pd.DataFrame:
-    """One row per receiver, NaN where it delivered nothing."""
+def emission_table(by_receiver: dict[str, SoftwareCarbonIntensity | None], unit: str) -> pd.DataFrame:
+    """Emissions as a table.
+
+    Returns:
+        one row per receiver: ``receiver, unit, units_per_slot``, ``g_per_unit`` (gCO2e, NaN without a delivered unit),
+        ``provenance`` of the energy, and ``line``, the result as text.
+    """
     return pd.DataFrame(
         [
             {
@@ -75,9 +81,9 @@ def emission_table(found: dict[str, SoftwareCarbonIntensity | None], unit: str) 
                 "unit": unit,
                 "units_per_slot": s.units if s else 0.0,
                 "g_per_unit": s.g_per_unit if s else float("nan"),
-                "kind": s.provenance if s else "",
+                "provenance": s.provenance if s else "",
                 "line": s.summary() if s else f"no {unit} was delivered",
             }
-            for name, s in found.items()
+            for name, s in by_receiver.items()
         ]
     )

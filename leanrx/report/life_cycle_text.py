@@ -51,10 +51,13 @@ def _headline(inventory: LifeCycleInventory, paybacks: Sequence[Payback]) -> str
         return "No student pays back its teacher's training and its own distillation: none saves energy per slot."
     student = first.student
     never = [p.against for p in paybacks if p.student == student and p.outcome is Outcome.NEVER]
-    parts = [
-        f"Against running the teacher, {student} pays back the teacher's training and its own distillation after "
-        f"{duration(first.slots * inventory.slot_s)} of continuous traffic ({slot_count(first.slots)} slots)."
-    ]
+    if first.slots == 0:
+        parts = [f"Against running the teacher, {student} {_OUTCOMES[first.outcome]}."]
+    else:
+        parts = [
+            f"Against running the teacher, {student} pays back the teacher's training and its own distillation after "
+            f"{duration(first.slots * inventory.slot_s)} of continuous traffic ({slot_count(first.slots)} slots)."
+        ]
     if not first.significant:
         parts.append("The saving is within the uncertainty of the meter.")
     if never:

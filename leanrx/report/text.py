@@ -1,199 +1,330 @@
-"""What a sweep answers, in words and in the page's tables."""
+"""Sentences of the report about accuracy, energy and distillation."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from leanrx.report.analysis import Analysis
-from leanrx.report.formatting import interval, table
-from leanrx.report.sweep_figures import CASE_STUDY, CLOSE_DB, SMALL
+from leanrx.report import life_cycle_text
+from leanrx.report.formatting import interval
+from leanrx.report.results import RunResults, mape
+
+CASE_STUDY_GAIN_DB = 4.0
+"""Gain at BER 1e-3 over training from scratch in arXiv 2507.10409, second-hand."""
+
+CASE_STUDY = (
+    f"The case study reports {CASE_STUDY_GAIN_DB:+g} dB at BER 0.001 (arXiv 2507.10409, second-hand). Its channel, "
+    "modulation and networks are not known to us."
+)
+SMALL_MACS_RATIO = 0.1
+"""A small student has at most this part of its teacher's MACs."""
+
+CLOSE_DB = 0.3
+"""A student is close to its teacher if it loses at most this to it."""
 
 CLOSE_AT_BER = 1e-2
-"""BER at which a student is called close to its teacher."""
+"""BER at which a student is compared with its teacher."""
+
+MIN_SEEDS = 3
+"""A claim for distillation rests on at least so many seeds."""
+
+BIT_ERROR_RATE_TEXT = (
+    "SINR is the mean desired power over the mean noise-plus-interference power, per receive antenna and before "
+    "combining. Slots fade around this mean. All receivers are tested on the same slots, with channel models that were "
+    "not used for training. LS and LMMSE are given the noise-plus-interference power, and both LMMSE receivers the "
+    "covariance of the test channels. LMMSE-IRC estimates the covariance of the interference from the pilots. Perfect "
+    "CSI is given the true channel, and perfect CSI-IRC also the channels of the interferers."
+)
+GAIN_TEXT = (
+    "A gain is the SINR that a student saves over its scratch baseline at the same BER. A loss is the SINR that it "
+    "needs more than its teacher. Both are means over seeds of the difference within one seed, on the same slots. With "
+    "several seeds the interval covers slots and seeds, with one seed slots only."
+)
 
 
-def sentences(analysis: Analysis) -> list[str]:
-    """The answers that this sweep has: gains, closeness to the teacher, teachers, families, the front."""
-    students = analysis.variants[analysis.variants["role"] == "student"]
+def key_results(results: RunResults) -> list[str]:
+    """At most five paragraphs, the most useful first.
+
+    They are: size and BER of the smallest student, its gain, its payback, classical receivers, and the Pareto front.
+    """
+    table = results.students
+    lines = []
+    if len(table):
+        best = table[table["best"]]
+        smallest = best.loc[best["parameters"].idxmin()]
+        lines += [
+            _smallest_student(results, smallest),
+            gain_sentences(results, str(smallest["spec"])),
+            life_cycle_text.headline(results.life_cycles),
+        ]
+    lines.append(_classical_receivers(results))
+    if table["spec"].nunique() > 1:
+        lines.append(_pareto_front(results))
+    return [line for line in lines if line]
+
+
+def _smallest_student(results: RunResults, student: pd.Series) -> str:
+    """Size, energy and BER of a student beside its trained teacher; empty if it has none."""
+    receivers = results.receivers.set_index("receiver")
+    name = str(receivers.index[receivers["variant"] == student["variant"]][0])
+    teacher = results.plan.reference_teacher(name)
+    if teacher is None or teacher.role == "classical":
+        return ""
+    row, reference = receivers.loc[name], receivers.loc[teacher.name]
+    return (
+        f"The smallest student, {name}, has {row['parameters'] / reference['parameters']:.1%} of its teacher's "
+        f"parameters and {row['energy_j_per_slot'] / reference['energy_j_per_slot']:.0%} of its energy per slot "
+        f"({row['provenance']}). At {results.point.sinr_db:g} dB its BER is {row['ber']:.2g}, and the teacher's is "
+        f"{reference['ber']:.2g}."
+    )
+
+
+def _classical_receivers(results: RunResults) -> str:
+    receivers = results.receivers.set_index("receiver")
+    neural = receivers[receivers["role"] != "classical"]
+    better = {name: int((neural["ber_high"] < receivers.loc[name, "ber_low"]).sum()) for name in ("LS", "LMMSE")}
+    return (
+        f"At {results.point.sinr_db:g} dB SINR, {better['LS']} of {len(neural)} neural receivers have a lower BER than "
+        f"LS ({receivers.loc['LS', 'ber']:.2g}), and {better['LMMSE']} a lower BER than LMMSE "
+        f"({receivers.loc['LMMSE', 'ber']:.2g}). Only separate 95 % intervals count."
+    )
+
+
+def _pareto_front(results: RunResults) -> str:
+    table = results.comparisons.variants
+    return (
+        f"On the Pareto front of BER at {results.point.sinr_db:g} dB, energy and parameters: "
+        f"{', '.join(table.loc[table['on_front'], 'variant'])}."
+    )
+
+
+def distillation_sentences(results: RunResults) -> list[str]:
+    """What the run says about distillation: gains, seeds, closeness to the teacher, teachers and families."""
+    students = results.students
     if not len(students):
         return []
-    found = [_gain(analysis, str(spec), rows) for spec, rows in students.groupby("receiver", sort=False)]
-    found += [f"{CASE_STUDY}.", _luck(analysis), *_closeness(analysis)]
-    found += [_teacher(analysis, str(spec), rows) for spec, rows in analysis.taught.groupby("receiver", sort=False)]
-    if len(analysis.contest):
-        found.append(_families(analysis))
-    if students["receiver"].nunique() > 1:
-        front = analysis.variants.loc[analysis.variants["on_front"], "variant"]
-        found.append(
-            f"No other receiver has a lower BER at {analysis.sinr_db:g} dB, less energy and fewer parameters at once "
-            f"than {', '.join(front)}."
-        )
-    return found
+    lines = [gain_sentences(results, str(spec)) for spec in students["spec"].unique()]
+    lines += [f"{_seed_note(results)} {CASE_STUDY}", _closeness(results)]
+    by_teacher = results.comparisons.students_by_teacher
+    lines += [_best_teacher(results, str(spec), rows) for spec, rows in by_teacher.groupby("spec", sort=False)]
+    if len(results.comparisons.families):
+        lines.append(_families(results))
+    return [line for line in lines if line]
 
 
-def _gain(analysis: Analysis, spec: str, ways: pd.DataFrame) -> str:
-    best = ways[ways["best"]].iloc[0]
-    rows = analysis.gains[analysis.gains["variant"] == best["variant"]]
-    parts = [_gain_at(row) for row in rows.to_dict("records")]
-    floor = analysis.floors[analysis.floors["variant"] == best["variant"]]
-    if len(floor):
-        parts.append(_floor(analysis, floor.iloc[0]))
-    which = f"{best['variant']}, of {len(ways)} ways that with the lowest BER at {analysis.sinr_db:g} dB"
-    return (
-        f"Distillation against training from scratch, {which if len(ways) > 1 else best['variant']}: "
-        f"{'; '.join(parts) if parts else 'it has no twin'}."
-    )
-
-
-def _gain_at(row: dict[str, Any]) -> str:
-    at = f"at BER {row['target_ber']:g}"
-    if not np.isnan(row["gain_db"]):
-        return f"{row['gain_db']:+.2f} dB {at} ({_verdict(row)})"
-    if not np.isnan(row["gain_db_at_least"]):
-        return f"at least {row['gain_db_at_least']:+.2f} dB {at}, which the twin does not reach in the tested range"
-    return f"no gain in dB {at}, which the student does not reach in the tested range"
-
-
-def _verdict(row: dict[str, Any]) -> str:
-    low, high = row["gain_db_low"], row["gain_db_high"]
-    if np.isnan(low):
-        return "interval not available: too few blocks, or some resamples do not reach that BER"
-    words = "gain" if low > 0 else "loss" if high < 0 else "no separated difference"
-    return f"95 % interval over {row['over']} {low:+.2f} to {high:+.2f} dB: {words}"
-
-
-def _floor(analysis: Analysis, row: pd.Series) -> str:
-    at = f"at {analysis.highest_sinr_db:g} dB, the highest SINR,"
-    if np.isnan(row["ber_ratio"]):
-        return f"{at} one of the two has no error at all"
-    ratio = interval(row["ber_ratio"], row["ber_ratio_low"], row["ber_ratio_high"], "{:.2f}")
-    doubt = "" if firm(analysis, str(row["variant"])) else ", on too few erroneous slots to speak of a floor"
-    return f"{at} the twin has {ratio} times its BER{doubt}"
-
-
-def firm(analysis: Analysis, variant: str) -> bool:
-    """Whether a student and its twin have 100 erroneous slots each at the highest SINR, with every seed."""
-    both = analysis.variants.set_index("variant")
-    spec = both.loc[variant, "receiver"]
-    twins = both[(both["role"] == "scratch") & (both["receiver"] == spec)]
-    return bool(both.loc[variant, "highest_sinr_reliable"] and twins["highest_sinr_reliable"].all())
-
-
-def _luck(analysis: Analysis) -> str:
-    seeds = int(analysis.variants.loc[analysis.variants["role"] == "student", "seeds"].max())
-    words = f"Students were trained with {seeds} seed(s): "
-    if seeds == 1:
-        words += "intervals cover the test slots, not the luck of training."
+def gain_sentences(results: RunResults, spec: str) -> str:
+    """The gain of a student network in its best distillation setting, at each BER and at the highest SINR."""
+    settings = results.students[results.students["spec"] == spec]
+    best = settings[settings["best"]].iloc[0]
+    variant = str(best["variant"])
+    comparisons = results.comparisons
+    if len(settings) > 1:
+        sentences = [
+            f"Of {len(settings)} distillation settings, {variant} has the lowest BER at {results.point.sinr_db:g} dB."
+        ]
     else:
-        words += "intervals in dB cover the test slots and the luck of training students, not that of the teacher."
-    return words + (" No claim for distillation rests on fewer than 3 seeds." if seeds < 3 else "")
+        sentences = [f"{variant} is compared with its scratch baseline."]
+    gains = comparisons.gains[comparisons.gains["variant"] == variant]
+    if not len(gains):
+        return f"{variant} has no scratch baseline in this run."
+    sentences += [_gain_sentence(row) for row in gains.to_dict("records")]
+    floors = comparisons.error_floors
+    sentences += [_floor_sentence(results, row) for row in floors[floors["variant"] == variant].to_dict("records")]
+    return " ".join(sentences)
 
 
-def _closeness(analysis: Analysis) -> list[str]:
-    """Which small students are close to their teacher, each in the way to distil that comes closest."""
-    students = analysis.variants.loc[analysis.variants["role"] == "student", ["variant", "receiver"]]
-    rows = analysis.losses.merge(students, on="variant").dropna(subset=["macs_share"])
-    rows = rows[rows["target_ber"] == CLOSE_AT_BER].sort_values("loss_db").drop_duplicates(["receiver", "against"])
-    if not len(rows):
-        return []
-    small = rows[rows["macs_share"] <= SMALL]
-    if not len(small):
-        return [
-            f"No student has {SMALL:.0%} or less of its teacher's MACs; the least is {rows['macs_share'].min():.0%}."
-        ]
-    told = small.dropna(subset=["loss_db"])
-    close = told[told["loss_db"] <= CLOSE_DB]
-    words = f"Of {len(small)} students with {SMALL:.0%} or less of their teacher's MACs, "
-    if len(close):
-        return [
-            f"{words}{len(close)} lose{'s' if len(close) == 1 else ''} {CLOSE_DB:g} dB or less to it at BER "
-            f"{CLOSE_AT_BER:g}: {'; '.join(map(_lost, close.to_dict('records')))}."
-        ]
-    if len(told):
-        return [
-            f"{words}none is within {CLOSE_DB:g} dB of it at BER {CLOSE_AT_BER:g}; the closest: "
-            f"{_lost(told.iloc[0].to_dict())}."
-        ]
-    return [f"{words}none can be compared with it at BER {CLOSE_AT_BER:g}: one of the two does not reach it."]
+def _gain_sentence(row: Mapping[str, Any]) -> str:
+    ber = f"At BER {row['target_ber']:g}"
+    if not math.isnan(row["gain_db"]):
+        return f"{ber} it gains {row['gain_db']:+.2f} dB ({_gain_interval(row)})."
+    if not math.isnan(row["gain_db_at_least"]):
+        return f"{ber} it gains at least {row['gain_db_at_least']:+.2f} dB: the baseline does not reach this BER."
+    return f"{ber} there is no gain in dB: the student does not reach this BER."
 
 
-def _lost(row: dict[str, Any]) -> str:
-    loss = interval(row["loss_db"], row["loss_db_low"], row["loss_db_high"], "{:+.2f}")
-    return f"{row['variant']} with {row['macs_share']:.1%} of the MACs of {row['against']}, {loss} dB"
+def _gain_interval(row: Mapping[str, Any]) -> str:
+    low, high = row["gain_db_low"], row["gain_db_high"]
+    if math.isnan(low):
+        return "no interval: too few blocks, or some resamples do not reach this BER"
+    verdict = "" if low > 0 else ", a loss" if high < 0 else ", not significant"
+    return f"95 % interval over {row['interval_over']}: {low:+.2f} to {high:+.2f} dB{verdict}"
 
 
-def _teacher(analysis: Analysis, spec: str, rows: pd.DataFrame) -> str:
-    first, *others = rows.sort_values("ber").to_dict("records")
-    words = f"Best teacher of {spec} by BER at {analysis.sinr_db:g} dB: {first['teacher']} ({first['ber']:.2g}"
-    if others:
-        apart = "separated" if first["ber_high"] < others[0]["ber_low"] else "intervals overlap"
-        words += f"; next {others[0]['teacher']}, {others[0]['ber']:.2g}: {apart}"
-    return words + ")."
-
-
-def _families(analysis: Analysis) -> str:
-    contest = analysis.contest
-    families = [c.removesuffix("_ber") for c in contest.columns if c.endswith("_ber")]
-    parts = []
-    for family in families:
-        won = contest[contest["winner"] == family]
-        parts.append(f"{family} at {len(won)} ({int(won['separated'].sum())} with separated intervals)")
-    return (
-        f"Families at equal MACs: of {len(contest)} size(s) from {contest['macs_per_slot'].min():.3g} to "
-        f"{contest['macs_per_slot'].max():.3g} MACs per slot, the best student with at most so many has the lowest "
-        f"BER at {analysis.sinr_db:g} dB from {', '.join(parts)}."
+def _floor_sentence(results: RunResults, row: Mapping[str, Any]) -> str:
+    sinr = f"At {results.point.highest_sinr_db:g} dB, the highest SINR,"
+    if math.isnan(row["ber_ratio"]):
+        return f"{sinr} one of the two receivers has no errors."
+    ratio = interval(row["ber_ratio"], row["ber_ratio_low"], row["ber_ratio_high"], "{:.2f}")
+    doubt = (
+        "" if has_reliable_floor(results, str(row["variant"])) else ", but too few slots have errors to call it a floor"
     )
+    return f"{sinr} the baseline has {ratio} times its BER{doubt}."
 
 
-def gain_table(analysis: Analysis) -> dict[str, Any]:
-    """The page's table of gains, floors and losses, one row per student and twin."""
-    bers = sorted(analysis.gains["target_ber"].unique(), reverse=True)
-    head = [
-        "receiver",
-        "seeds",
-        *(f"gain over twin at BER {b:g} [dB]" for b in bers),
-        f"BER of twin / BER at {analysis.highest_sinr_db:g} dB",
-        *(f"loss to teacher at BER {b:g} [dB]" for b in bers),
-        "MACs / teacher's",
-    ]
-    gains, losses = (t.set_index(["variant", "target_ber"]) for t in (analysis.gains, analysis.losses))
-    floors = analysis.floors.set_index("variant")
-    share = analysis.losses.drop_duplicates("variant").set_index("variant")["macs_share"]
-    rows = []
-    for row in analysis.variants[analysis.variants["role"].isin(["student", "scratch"])].to_dict("records"):
-        name = row["variant"]
-        floor = ""
-        if name in floors.index:
-            low, high = floors.loc[name, "ber_ratio_low"], floors.loc[name, "ber_ratio_high"]
-            floor = interval(floors.loc[name, "ber_ratio"], low, high, "{:.2f}")
-            floor += "" if firm(analysis, name) or not floor else " †"
-        rows.append(
-            [
-                name,
-                str(row["seeds"]),
-                *(_gap(gains, (name, b), "gain_db") for b in bers),
-                floor,
-                *(_gap(losses, (name, b), "loss_db") for b in bers),
-                f"{share[name]:.1%}" if name in share.index and not np.isnan(share[name]) else "",
-            ]
+def has_reliable_floor(results: RunResults, variant: str) -> bool:
+    """Whether a student and its scratch baseline have a reliable point at the highest SINR, with every seed."""
+    table = results.comparisons.variants.set_index("variant")
+    baselines = table[(table["role"] == "scratch") & (table["spec"] == table.loc[variant, "spec"])]
+    return bool(table.loc[variant, "highest_sinr_reliable"] and baselines["highest_sinr_reliable"].all())
+
+
+def _seed_note(results: RunResults) -> str:
+    seeds = int(results.students["seeds"].max())
+    if seeds == 1:
+        text = "Students have one seed each, so intervals cover test slots only, not seed-to-seed variance."
+    else:
+        text = (
+            f"Students have {seeds} seeds each. Intervals in dB cover test slots and the students' seed-to-seed "
+            "variance, not that of the teacher."
         )
-    over = [o for o in analysis.gains["over"].unique() if o != "nothing"]
-    note = (
-        (f"95 % intervals over {' or '.join(over)}. " if over else "")
-        + "≥: one receiver never reaches the BER in the tested range, so the difference is larger. Empty: no "
-        "difference. † fewer than 100 erroneous slots: says nothing about an error floor. "
-    )
-    files = ["gains.csv", "gains-by-seed.csv", "losses.csv", "floors.csv", "variants.csv"]
-    return table(head, rows, note, files)
+    return text + (f" A claim for distillation needs at least {MIN_SEEDS} seeds." if seeds < MIN_SEEDS else "")
 
 
-def _gap(rows: pd.DataFrame, at: tuple[str, float], column: str) -> str:
-    if at not in rows.index:
+def _closeness(results: RunResults) -> str:
+    """Which small students are close to their teacher, each in its closest distillation setting."""
+    students = results.students[["variant", "spec"]]
+    rows = results.comparisons.losses.merge(students, on="variant").dropna(subset=["macs_ratio"])
+    rows = rows[rows["target_ber"] == CLOSE_AT_BER].sort_values("loss_db")
+    rows = rows.drop_duplicates(["spec", "reference_teacher"])
+    if not len(rows):
         return ""
-    row = rows.loc[at]
-    if np.isnan(row[column]) and not np.isnan(row[f"{column}_at_least"]):
-        return f"≥ {row[f'{column}_at_least']:+.2f}"
-    return interval(row[column], row[f"{column}_low"], row[f"{column}_high"], "{:+.2f}")
+    small = rows[rows["macs_ratio"] <= SMALL_MACS_RATIO]
+    if not len(small):
+        return (
+            f"No student has {SMALL_MACS_RATIO:.0%} or less of its teacher's MACs. The smallest ratio is "
+            f"{rows['macs_ratio'].min():.0%}."
+        )
+    comparable = small.dropna(subset=["loss_db"])
+    close = comparable[comparable["loss_db"] <= CLOSE_DB]
+    group = f"{len(small)} students with {SMALL_MACS_RATIO:.0%} or less of their teacher's MACs"
+    if len(close):
+        return (
+            f"{len(close)} of {group} lose{'s' if len(close) == 1 else ''} {CLOSE_DB:g} dB or less to it at BER "
+            f"{CLOSE_AT_BER:g}: {'; '.join(map(_loss_phrase, close.to_dict('records')))}."
+        )
+    if len(comparable):
+        return (
+            f"None of {group} is within {CLOSE_DB:g} dB of it at BER {CLOSE_AT_BER:g}. The closest is "
+            f"{_loss_phrase(comparable.iloc[0].to_dict())}."
+        )
+    return (
+        f"None of {group} can be compared with it at BER {CLOSE_AT_BER:g}, because one of the two receivers does not "
+        "reach this BER."
+    )
+
+
+def _loss_phrase(row: Mapping[str, Any]) -> str:
+    loss = interval(row["loss_db"], row["loss_db_low"], row["loss_db_high"], "{:+.2f}")
+    return f"{row['variant']} with {row['macs_ratio']:.1%} of the MACs of {row['reference_teacher']}, {loss} dB"
+
+
+def _best_teacher(results: RunResults, spec: str, rows: pd.DataFrame) -> str:
+    first, *others = rows.sort_values("ber").to_dict("records")
+    text = (
+        f"The best teacher of {spec} at {results.point.sinr_db:g} dB is {first['teacher']}, with BER "
+        f"{first['ber']:.2g} of the student."
+    )
+    if others:
+        relation = "are separate" if first["ber_high"] < others[0]["ber_low"] else "overlap"
+        text += f" The next is {others[0]['teacher']} with {others[0]['ber']:.2g}. Their intervals {relation}."
+    return text
+
+
+def _families(results: RunResults) -> str:
+    table = results.comparisons.families
+    wins = table.groupby("family", sort=False)[["lowest_ber", "separated"]].sum().astype(int)
+    sizes = table["macs_per_slot"]
+    counts = [
+        f"{family} at {row.lowest_ber} (at {row.separated} with separate intervals)" for family, row in wins.iterrows()
+    ]
+    return (
+        f"Families are compared at {sizes.nunique()} size(s) from {sizes.min():.3g} to {sizes.max():.3g} MACs per "
+        f"slot. The best student with at most so many MACs, by BER at {results.point.sinr_db:g} dB, is of family "
+        f"{' and of family '.join(counts)}."
+    )
+
+
+def seed_caption(results: RunResults) -> str:
+    """What points and bars of a caption stand for where receivers have several seeds; begins with a space."""
+    if results.comparisons.variants["seeds"].max() == 1:
+        return ""
+    return " Points are means over seeds. Bars join the outermost ends of the seeds' intervals."
+
+
+def setting_caption(results: RunResults) -> str:
+    """Which of several distillation settings a figure shows; begins with a space."""
+    if results.comparisons.variants["best"].all():
+        return ""
+    return (
+        f" Of several distillation settings, the figure shows the one with the lowest BER at "
+        f"{results.point.sinr_db:g} dB. The choice was made on these slots, so a selection bias remains."
+    )
+
+
+def interval_caption(table: pd.DataFrame) -> str:
+    """What the bars of a figure are.
+
+    Args:
+        table: with the column ``interval_over``, as :func:`leanrx.report.comparisons.sinr_gaps`.
+    """
+    over = table.loc[table["interval_over"] != "nothing", "interval_over"].unique()
+    return f"Bars are 95 % intervals over {' or '.join(over)}." if len(over) else "There are no intervals."
+
+
+def interference_phrase(interference_fraction: float) -> str:
+    """The interference of a figure's slots.
+
+    >>> interference_phrase(0.8), interference_phrase(0.0)
+    ('an interferer has 80% of the unwanted power', 'no interferer')
+    """
+    return (
+        f"an interferer has {interference_fraction:.0%} of the unwanted power"
+        if interference_fraction
+        else "no interferer"
+    )
+
+
+def energy_text(results: RunResults) -> str:
+    """What the energies of the receiver table are."""
+    return (
+        f"Energy is that of CPU and GPU over a window of repeated calls, {results.provenance} by "
+        f"{results.reference_instrument}. A slot carries {results.data_bits_per_slot:g} data bits. Genie-aided "
+        "receivers cannot be built and have no energy."
+    )
+
+
+def training_text(results: RunResults) -> str:
+    """Energy of all trainings, and the teachers' part of it."""
+    rows = results.training[results.training["source"] == results.reference_instrument].set_index("receiver")
+    total_j = rows["energy_j"].sum()
+    roles = results.receivers.set_index("receiver")["role"]
+    teachers_j = rows["energy_j"][rows.index.map(roles) == "teacher"].sum()
+    return (
+        f"Training took {total_j:.3g} J in total ({results.provenance}), {teachers_j / total_j:.0%} of it for "
+        "teachers. Receivers of one training group share the energy of their slots. Students of one teacher "
+        "share the energy of its forward passes."
+    )
+
+
+def validation_text(results: RunResults) -> str:
+    """How far the estimators are off, and what they are compared with."""
+    deviations = [f"{name} by {error:.0f} %" for name, error in mape(results.estimates).items()]
+    text = (
+        f"Estimates of the energy per slot deviate from the {results.reference_instrument} energy: "
+        f"{', '.join(deviations)} (MAPE over receivers). "
+    )
+    return text + reference_note(results)
+
+
+def reference_note(results: RunResults) -> str:
+    """Whether estimates are compared with a measurement or with another model."""
+    if results.provenance == "measured":
+        return f"{results.reference_instrument} reads hardware counters, so this compares estimates with measurements."
+    return (
+        f"No hardware counter is readable on this machine. {results.reference_instrument} is a model: CPU power times "
+        "this process's part of the CPU time. The comparison tests the time only: counted FLOPs at an assumed rate "
+        "against the wall clock."
+    )

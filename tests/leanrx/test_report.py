@@ -7,9 +7,9 @@ import pytest
 from carbon import CarbonIntensity, Site
 from leanrx.experiment.plan import build_plan
 from leanrx.experiment.sweep_config import SweepConfig
-from leanrx.report.analysis import mape, shared_points
-from leanrx.report.comparisons import pareto
-from leanrx.report.emissions import Footing, emission_table, emissions
+from leanrx.report.comparisons import pareto_front
+from leanrx.report.emissions import EmissionBasis, emission_table, emissions
+from leanrx.report.results import mape, shared_sinrs_db
 from receivers.evaluation.required_sinr import gap_db
 
 CONFIG = SweepConfig.parse(
@@ -23,20 +23,20 @@ CONFIG = SweepConfig.parse(
 )
 
 
-def test_the_front_holds_what_nothing_beats() -> None:
+def test_the_pareto_front_holds_what_nothing_beats() -> None:
     energy = pd.Series([1.0, 2.0, 2.0, 3.0, 4.0])
     ber = pd.Series([0.5, 0.2, 0.3, 0.2, 0.1])
-    assert pareto(energy, ber).tolist() == [True, True, False, False, True]
+    assert pareto_front(energy, ber).tolist() == [True, True, False, False, True]
 
 
 def test_mape_by_estimator() -> None:
     table = pd.DataFrame(
-        {"estimator": ["a", "a", "b"], "metered_j_per_slot": [1.0, 2.0, 4.0], "estimated_j_per_slot": [0.5, 3.0, 4.0]}
+        {"estimator": ["a", "a", "b"], "reference_j_per_slot": [1.0, 2.0, 4.0], "estimated_j_per_slot": [0.5, 3.0, 4.0]}
     )
     assert mape(table) == pytest.approx({"a": 50.0, "b": 0.0})
 
 
-def test_shared_points_leave_out_what_one_receiver_lacks() -> None:
+def test_shared_sinrs_leave_out_points_that_one_receiver_lacks() -> None:
     table = pd.DataFrame(
         {
             "interference_fraction": [0.0] * 5 + [0.5],
@@ -44,10 +44,10 @@ def test_shared_points_leave_out_what_one_receiver_lacks() -> None:
             "sinr_db": [3.0, 3.0, 0.0, 0.0, 6.0, 9.0],
         }
     )
-    assert shared_points(table, 0.0) == [0.0, 3.0]
+    assert shared_sinrs_db(table, 0.0) == [0.0, 3.0]
 
 
-def test_plan_and_twins() -> None:
+def test_plan_and_scratch_baselines() -> None:
     plan = build_plan(CONFIG)
     assert [r.name for r in plan.neural][:3] == ["teacher", "deeprx-d5-kd-s4", "deeprx-d5-scratch-s4"]
     assert len(plan.neural) == 1 + 2 * 2 * 2
@@ -55,8 +55,8 @@ def test_plan_and_twins() -> None:
     assert plan.scratch_of("deeprx-d3-scratch-s5") is None
 
 
-def test_a_student_that_needs_less_than_its_twin_has_gained() -> None:
-    """The sign of the table's columns: gain = twin minus student, loss = student minus teacher, in dB needed."""
+def test_a_student_that_needs_less_sinr_than_its_scratch_baseline_has_a_gain() -> None:
+    """The sign of the table's columns: gain = baseline minus student, loss = student minus teacher, in dB needed."""
     rows = [
         {
             "receiver": name,
@@ -79,7 +79,7 @@ def test_emissions_of_coded_slots_by_hand() -> None:
     """3.6 J a slot at 500 g/kWh and PUE 2 are 1 mg; 0.8 blocks of 100 bits arrive in a slot, or none."""
     goodput = pd.DataFrame(
         {
-            "receiver": ["good", "deaf"],
+            "receiver": ["good", "failing"],
             "interference_fraction": 0.0,
             "sinr_db": 10.0,
             "transport_blocks": 50,
@@ -91,7 +91,7 @@ def test_emissions_of_coded_slots_by_hand() -> None:
     inventory = SimpleNamespace(goodput=goodput, interference_fraction=0.0, share=0.0, sinr_db=10.0)
     energy = pd.DataFrame(
         {
-            "receiver": ["good", "deaf"],
+            "receiver": ["good", "failing"],
             "source": "CodeCarbon",
             "kind": "modelled",
             "energy_j_per_slot": 3.6,
@@ -100,11 +100,11 @@ def test_emissions_of_coded_slots_by_hand() -> None:
     )
     site = Site(intensity=CarbonIntensity(name="half", place="x", year=2020, g_per_kwh=500, source="made up"), pue=2)
     for unit, per_slot in (("slot", 1.0), ("decoded bit", 80.0), ("correct transport block", 0.8)):
-        found = emissions(inventory, energy, Footing(site, unit))  # type: ignore[arg-type]
-        good = found["good"]
+        by_receiver = emissions(inventory, energy, EmissionBasis(site, unit))  # type: ignore[arg-type]
+        good = by_receiver["good"]
         assert good is not None
         assert good.g_per_unit == pytest.approx(1e-3 / per_slot)
-        assert (found["deaf"] is None) == (unit != "slot")
-    table = emission_table(found, "correct transport block").set_index("receiver")
-    assert table.loc["deaf", "line"] == "no correct transport block was delivered"
+        assert (by_receiver["failing"] is None) == (unit != "slot")
+    table = emission_table(by_receiver, "correct transport block").set_index("receiver")
+    assert table.loc["failing", "line"] == "no correct transport block was delivered"
     assert table.loc["good", "line"].startswith("SCI 0.00125 gCO2e per correct transport block (modelled energy; half")

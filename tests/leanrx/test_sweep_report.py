@@ -1,8 +1,9 @@
-"""The report of a sweep whose every error and joule is made up: two families, teachers, seeds, a grid of settings."""
+"""The report of a run with synthetic errors and joules: two families, teachers, seeds, a grid of settings."""
 
 import itertools
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,17 @@ from leanrx.experiment.plan import Plan, ReceiverRecord, build_plan
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import SweepConfig
 from leanrx.life_cycle.inventory import METERED, LifeCycleInventory
-from leanrx.report import figures, life_cycle_charts, sweep_figures, text
-from leanrx.report.analysis import Analysis, analyse
+from leanrx.report import ber_figures, comparison_figures, text
 from leanrx.report.charts import Curve, Figure, HeatMap, to_plotly
-from leanrx.report.comparisons import contest, pareto
+from leanrx.report.comparisons import families_at_equal_macs, pareto_front
+from leanrx.report.life_cycle_tables import savings_table
 from leanrx.report.page import write_report
-from leanrx.report.style import colours, style
+from leanrx.report.page_tables import gain_page_table
+from leanrx.report.results import RunResults, run_results
 from leanrx_core.files import write_atomic
 from receivers.classical import GENIE_AIDED, classical_receivers
 from receivers.evaluation.error_counts import BlockCount
-from receivers.neural.registry import build
+from receivers.neural.registry import FAMILIES, Family, build, register
 from receivers.neural.weights import Card, save
 
 BITS, SLOTS, BLOCKS = 624, 64, 5
@@ -38,7 +40,7 @@ def config(**changes: Any) -> SweepConfig:
     students = {"receivers": ["deeprx-w0.015625-d5", "hybrid-w4-d1"], "seeds": [1, 2], **changes.pop("students", {})}
     return SweepConfig.parse(
         {
-            "label": "made-up",
+            "label": "synthetic",
             "scenario": {
                 "name": "tiny",
                 "grid": {"num_prb": 1, "subcarrier_spacing_hz": 30000},
@@ -50,24 +52,24 @@ def config(**changes: Any) -> SweepConfig:
             "report": {"sinr_db": 12, "target_ber": 0.05},
             **changes,
         },
-        "made-up",
+        "synthetic",
     )
 
 
-def sooner_db(record: ReceiverRecord) -> float:
-    """By how many dB a made-up receiver needs less SINR than LS: what the report must find again."""
+def advantage_db(record: ReceiverRecord) -> float:
+    """By how many dB a synthetic receiver needs less SINR than LS. The report must reproduce it."""
     if record.role == "teacher":
         return 8.0 if record.spec == "deeprx-w0.0625-d3" else 7.0
-    base = {"d": 2.0, "h": 4.0}[record.spec[0]] + 0.5 * (record.seed - 1)
+    base = {"deeprx": 2.0, "hybrid": 4.0, "third": 3.0}[record.family] + 0.5 * (record.seed - 1)
     if record.distillation is None:
         return base
-    how = record.distillation
-    gain = 1.0 + 0.2 * how.temperature - how.alpha + (0.4 if "w0.03125" in record.teachers[0] else 0.0)
+    setting = record.distillation
+    gain = 1.0 + 0.2 * setting.temperature - setting.alpha + (0.4 if "w0.03125" in record.teachers[0] else 0.0)
     return base + gain + 0.2 * (record.seed - 1)
 
 
-def made_up(folder: Path, config: SweepConfig) -> Run:
-    """A complete run: BER is 0.3 at 0 dB and falls tenfold in 10 dB, that of twins to a floor of 4e-4."""
+def synthetic_run(folder: Path, config: SweepConfig) -> Run:
+    """A complete run: BER is 0.3 at 0 dB and falls tenfold in 10 dB, that of scratch baselines to a floor of 4e-4."""
     run = Run(folder, config)
     write_atomic(folder / "config.yaml", config.to_yaml())
     environment = {"platform": "a computer", "packages": {"torch": "1"}, "instruments": []}
@@ -90,14 +92,14 @@ def made_up(folder: Path, config: SweepConfig) -> Run:
             training={"slots": 8000, "teacher_slots": dict.fromkeys(set(entry.teachers) - set(GENIE_AIDED), 8000)},
         )
         digest = save(run.receivers_folder / entry.name, net, card).digest
-        curves[entry.name] = digest, sooner_db(entry), 4e-4 if entry.role == "scratch" else 0.0
+        curves[entry.name] = digest, advantage_db(entry), 4e-4 if entry.role == "scratch" else 0.0
         joules[entry.name] = 1e-6 * card.parameters * (1 + 0.01 * (entry.role == "scratch") + 0.02 * entry.seed)
     counts, energy = [], []
-    for name, (digest, sooner, floor) in curves.items():
+    for name, (digest, gain_db, floor) in curves.items():
         for sinr_db in SINR_DB:
             for block in range(BLOCKS):
-                luck = 1 + 0.15 * (block - BLOCKS // 2)  # 1 on average
-                errors = round(BITS * SLOTS * luck * max(0.3 * 10 ** (-(sinr_db + sooner) / 10), floor))
+                block_factor = 1 + 0.15 * (block - BLOCKS // 2)  # 1 on average
+                errors = round(BITS * SLOTS * block_factor * max(0.3 * 10 ** (-(sinr_db + gain_db) / 10), floor))
                 counts.append(
                     asdict(
                         BlockCount(
@@ -151,178 +153,205 @@ def made_up(folder: Path, config: SweepConfig) -> Run:
 
 
 GRID = {"distillation": {"temperature": [1, 4], "alpha": [0.5, 0.9]}}
-LARGE, LESS = "teacher-deeprx-w0.0625-d3", "teacher-deeprx-w0.03125-d3"
+LARGE, MIDDLE = "teacher-deeprx-w0.0625-d3", "teacher-deeprx-w0.03125-d3"
 DEEPRX, HYBRID = "deeprx-w0.015625-d5", "hybrid-w4-d1"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return made_up(tmp_path_factory.mktemp("runs") / "made-up", config(students=GRID))
+    return synthetic_run(tmp_path_factory.mktemp("runs") / "synthetic", config(students=GRID))
 
 
 @pytest.fixture(scope="module")
-def analysis(run: Run) -> Analysis:
-    return analyse(run)
+def results(run: Run) -> RunResults:
+    return run_results(run)
 
 
-def way(spec: str, teacher: str, temperature: int, alpha: float) -> str:
+def variant(spec: str, teacher: str, temperature: int, alpha: float) -> str:
     return f"{spec}-kd-{teacher.removeprefix('teacher-')}-T{temperature}-a{alpha:g}"
 
 
-def test_variants_are_means_over_seeds(run: Run, analysis: Analysis) -> None:
-    table = analysis.variants.set_index("variant")
+def test_variants_are_means_over_seeds(results: RunResults) -> None:
+    table = results.comparisons.variants.set_index("variant")
     assert len(table) == 4 + 2 + 2 * (2 * 4 + 1)
-    name = way(HYBRID, LESS, 4, 0.9)
+    name = variant(HYBRID, MIDDLE, 4, 0.9)
     row = table.loc[name]
-    assert (row["receiver"], row["family"], row["teacher"], row["kind"]) == (HYBRID, "hybrid", LESS, "teacher")
-    assert (row["temperature"], row["alpha"], row["rest"], row["seeds"]) == (4.0, 0.9, LESS.removeprefix("teacher-"), 2)
-    sizes = analysis.sizes.set_index("receiver").loc[[f"{name}-s1", f"{name}-s2"]]
-    assert row["ber"] == sizes["ber"].mean()
-    assert (row["ber_low"], row["ber_high"]) == (sizes["ber_low"].min(), sizes["ber_high"].max())
+    assert (row["spec"], row["family"], row["teacher"], row["teacher_kind"]) == (HYBRID, "hybrid", MIDDLE, "teacher")
+    other_settings = MIDDLE.removeprefix("teacher-")
+    assert (row["temperature"], row["alpha"], row["other_settings"], row["seeds"]) == (4.0, 0.9, other_settings, 2)
+    assert row["setting"] == f"{other_settings}-T4-a0.9"
+    receivers = results.receivers.set_index("receiver").loc[[f"{name}-s1", f"{name}-s2"]]
+    assert row["ber"] == receivers["ber"].mean()
+    assert (row["ber_low"], row["ber_high"]) == (receivers["ber_low"].min(), receivers["ber_high"].max())
     best = table[(table["role"] == "student") & table["best"]].index.tolist()
-    assert best == [way(DEEPRX, LESS, 4, 0.5), way(HYBRID, LESS, 4, 0.5)]
+    assert best == [variant(DEEPRX, MIDDLE, 4, 0.5), variant(HYBRID, MIDDLE, 4, 0.5)]
     assert table[table["role"] != "student"]["best"].all()
 
 
-def test_gains_and_losses_are_the_made_up_ones(run: Run, analysis: Analysis) -> None:
-    plan = run.plan
-    gains = analysis.gains.set_index(["variant", "target_ber"])
-    losses = analysis.losses.set_index(["variant", "target_ber"])
-    assert analysis.gains["target_ber"].unique().tolist() == [0.05, 0.01, 0.001]
-    for spec, teacher, temperature, alpha in itertools.product((DEEPRX, HYBRID), (LARGE, LESS), (1, 4), (0.5, 0.9)):
-        name = way(spec, teacher, temperature, alpha)
-        kd = [sooner_db(plan[f"{name}-s{s}"]) for s in (1, 2)]
-        twin = [sooner_db(plan[f"{spec}-scratch-s{s}"]) for s in (1, 2)]
+def test_gains_and_losses_are_those_of_the_synthetic_run(results: RunResults) -> None:
+    plan, comparisons = results.plan, results.comparisons
+    gains, losses, by_seed = (
+        table.set_index(["variant", "target_ber"])
+        for table in (comparisons.gains, comparisons.losses, comparisons.gains_by_seed)
+    )
+    assert comparisons.gains["target_ber"].unique().tolist() == [0.05, 0.01, 0.001]
+    for spec, teacher, temperature, alpha in itertools.product((DEEPRX, HYBRID), (LARGE, MIDDLE), (1, 4), (0.5, 0.9)):
+        name = variant(spec, teacher, temperature, alpha)
+        students_db = [advantage_db(plan[f"{name}-s{s}"]) for s in (1, 2)]
+        baselines_db = [advantage_db(plan[f"{spec}-scratch-s{s}"]) for s in (1, 2)]
         gain, loss = gains.loc[name, 0.01], losses.loc[name, 0.01]
-        expected = np.subtract(kd, twin)
+        expected = np.subtract(students_db, baselines_db)
         assert gain["gain_db"] == pytest.approx(expected.mean(), abs=0.05)
-        half = stats.t.ppf(0.975, 1) * expected.std(ddof=1) / math.sqrt(2)  # slots are good or bad for all alike
+        half = stats.t.ppf(0.975, 1) * expected.std(ddof=1) / math.sqrt(2)  # blocks are good or bad for all receivers
         assert (gain["gain_db_high"] - gain["gain_db_low"]) / 2 == pytest.approx(half, rel=0.15)
-        assert (gain["over"], loss["over"], gain["seeds"]) == ("slots and seeds", "slots and seeds", 2)
-        assert loss["against"] == teacher
-        assert loss["loss_db"] == pytest.approx(sooner_db(plan[teacher]) - np.mean(kd), abs=0.05)
-        alone = analysis.seeds.set_index(["variant", "target_ber"]).loc[f"{name}-s2", 0.01]
-        assert (alone["gain_db"], alone["over"]) == (pytest.approx(expected[1], abs=0.05), "slots")
+        coverage = "slots and seeds"
+        assert (gain["interval_over"], loss["interval_over"], gain["seeds"]) == (coverage, coverage, 2)
+        assert loss["reference_teacher"] == teacher
+        assert loss["loss_db"] == pytest.approx(advantage_db(plan[teacher]) - np.mean(students_db), abs=0.05)
+        one_seed = by_seed.loc[f"{name}-s2", 0.01]
+        assert (one_seed["gain_db"], one_seed["interval_over"]) == (pytest.approx(expected[1], abs=0.05), "slots")
 
 
-def test_macs_share_and_floors(run: Run, analysis: Analysis) -> None:
-    name = way(HYBRID, LARGE, 1, 0.5)
-    grid = run.config.scenario.grid
+def test_macs_ratio_and_error_floors(results: RunResults) -> None:
+    name, plan = variant(HYBRID, LARGE, 1, 0.5), results.plan
+    grid = results.config.scenario.grid
     macs = [count(build(spec), grid).macs for spec in (HYBRID, "deeprx-w0.0625-d3")]
-    share = analysis.losses.set_index("variant").loc[name, "macs_share"].unique()
-    assert share == pytest.approx([macs[0] / macs[1]])
-    ratio = analysis.floors.set_index("variant").loc[name]
-    plan = run.plan
-    ber = [0.3 * 10 ** (-(30 + sooner_db(plan[f"{name}-s{s}"])) / 10) for s in (1, 2)]
-    assert ratio["ber_ratio"] == pytest.approx(4e-4 / math.sqrt(ber[0] * ber[1]), rel=0.05)
-    assert not text.firm(analysis, name), "a few dozen erroneous slots say nothing of a floor"
+    ratio = results.comparisons.losses.set_index("variant").loc[name, "macs_ratio"].unique()
+    assert ratio == pytest.approx([macs[0] / macs[1]])
+    floor = results.comparisons.error_floors.set_index("variant").loc[name]
+    ber = [0.3 * 10 ** (-(30 + advantage_db(plan[f"{name}-s{s}"])) / 10) for s in (1, 2)]
+    assert floor["ber_ratio"] == pytest.approx(4e-4 / math.sqrt(ber[0] * ber[1]), rel=0.05)
+    assert not text.has_reliable_floor(results, name), "a few dozen erroneous slots give no error floor"
 
 
-def test_cells_of_a_map_stand_at_their_temperature_and_alpha(analysis: Analysis) -> None:
-    maps = {f.name: f for f in sweep_figures.figures(analysis) if isinstance(f, HeatMap)}
+def test_cells_of_a_heat_map_are_at_their_temperature_and_alpha(results: RunResults) -> None:
+    maps = {f.name: f for f in comparison_figures.figures(results) if isinstance(f, HeatMap)}
     assert len(maps) == 4
-    found = maps[f"map-{HYBRID}-{LESS.removeprefix('teacher-')}"]
-    assert (found.x, found.y) == (["1", "4"], ["0.5", "0.9"])
-    at = analysis.gains[analysis.gains["target_ber"] == sweep_figures.compared_at(analysis)].set_index("variant")[
-        "gain_db"
-    ]
-    assert found.z == [[at[way(HYBRID, LESS, t, a)] for t in (1, 4)] for a in (0.5, 0.9)]
-    assert found.labels[1][0].startswith(f"{found.z[1][0]:+.2f}<br>")
-    assert found.max_abs == max(map(max, found.z))
+    chart = maps[f"map-{HYBRID}-{MIDDLE.removeprefix('teacher-')}"]
+    assert (chart.x, chart.y) == (["1", "4"], ["0.5", "0.9"])
+    gains = results.comparisons.gains
+    gain = gains[gains["target_ber"] == comparison_figures.comparison_ber(results)].set_index("variant")["gain_db"]
+    assert chart.z == [[gain[variant(HYBRID, MIDDLE, t, a)] for t in (1, 4)] for a in (0.5, 0.9)]
+    assert chart.labels[1][0].startswith(f"{chart.z[1][0]:+.2f}<br>")
+    assert chart.max_abs == max(map(max, chart.z))
 
 
-def test_the_best_teacher(analysis: Analysis) -> None:
-    taught = analysis.taught
-    assert taught[taught["receiver"] == HYBRID]["teacher"].tolist() == [LESS, LARGE], "by MACs"
-    assert taught["variant"].tolist()[0].endswith("T4-a0.5"), "each teacher at its best"
-    words = " ".join(text.sentences(analysis))
+def test_the_best_teacher(results: RunResults) -> None:
+    table = results.comparisons.students_by_teacher
+    assert table[table["spec"] == HYBRID]["teacher"].tolist() == [MIDDLE, LARGE], "by MACs"
+    assert table["variant"].tolist()[0].endswith("T4-a0.5"), "each teacher at its best"
+    paragraphs = " ".join(text.distillation_sentences(results))
     for spec in (DEEPRX, HYBRID):
-        assert f"Best teacher of {spec} by BER at 12 dB: {LESS}" in words
-    (figure,) = (f for f in sweep_figures.figures(analysis) if f.name == "teachers")
+        assert f"The best teacher of {spec} at 12 dB is {MIDDLE}" in paragraphs
+    (figure,) = (f for f in comparison_figures.figures(results) if f.name == "teachers")
     assert [c.name for c in figure.curves if c.name] == ["the teachers", DEEPRX, HYBRID]
 
 
-def test_families_at_equal_macs(analysis: Analysis) -> None:
-    (row,) = analysis.contest.to_dict("records")  # at the smaller size there is no DeepRx
-    assert (row["winner"], row["hybrid"]) == ("hybrid", way(HYBRID, LESS, 4, 0.5))
-    assert row["separated"] == (row["hybrid_ber_high"] < row["deeprx_ber_low"])
-    hybrids = analysis.variants[analysis.variants["family"] == "hybrid"]
-    students = analysis.variants[analysis.variants["role"] == "student"].set_index("family")["macs_per_slot"]
-    assert row["macs_per_slot"] == students["deeprx"].min() > students["hybrid"].min()
-    assert not len(contest(hybrids))
+def test_families_at_equal_macs(results: RunResults) -> None:
+    table = results.comparisons.families
+    (macs,) = table["macs_per_slot"].unique()  # at the smaller size there is no DeepRx
+    rows = table.set_index("family")
+    hybrid, deeprx = rows.loc["hybrid"], rows.loc["deeprx"]
+    assert (hybrid["lowest_ber"], deeprx["lowest_ber"]) == (True, False)
+    assert hybrid["variant"] == variant(HYBRID, MIDDLE, 4, 0.5)
+    assert hybrid["separated"] == (hybrid["ber_high"] < deeprx["ber_low"])
+    variants = results.comparisons.variants
+    students = results.students.set_index("family")["macs_per_slot"]
+    assert macs == students["deeprx"].min() > students["hybrid"].min()
+    assert not len(families_at_equal_macs(variants[variants["family"] == "hybrid"]))
+    separate = " (at 1 with separate intervals)" if hybrid["separated"] else " (at 0 with separate intervals)"
+    assert f"and of family hybrid at 1{separate}" in " ".join(text.distillation_sentences(results))
 
 
 def test_a_front_over_three_costs() -> None:
     a, b, c = pd.Series([1.0, 2.0, 1.0, 2.0]), pd.Series([2.0, 1.0, 2.0, 2.0]), pd.Series([5.0, 5.0, 4.0, 9.0])
-    assert pareto(a, b, c).tolist() == [False, True, True, False]
+    assert pareto_front(a, b, c).tolist() == [False, True, True, False]
 
 
-def small(analysis: Analysis, share: float, *losses_db: float) -> Analysis:
-    """The same with other losses: of the hybrid and then the DeepRx students, at BER 0.01."""
+def with_losses(results: RunResults, macs_ratio: float, *losses_db: float) -> RunResults:
+    """The same results with other losses of the hybrid and the DeepRx student at BER 0.01."""
     rows = [
         {
-            "variant": way(spec, LARGE, 1, 0.5),
+            "variant": variant(spec, LARGE, 1, 0.5),
             "target_ber": 0.01,
             "loss_db": loss,
             "loss_db_low": loss - 0.1,
             "loss_db_high": loss + 0.1,
-            "against": LARGE,
-            "macs_share": share,
+            "reference_teacher": LARGE,
+            "macs_ratio": macs_ratio,
         }
         for spec, loss in zip((HYBRID, DEEPRX), losses_db, strict=True)
     ]
-    return replace(analysis, losses=pd.DataFrame(rows))
+    return replace(results, comparisons=replace(results.comparisons, losses=pd.DataFrame(rows)))
 
 
 @pytest.mark.parametrize(
-    ("share", "losses_db", "words"),
+    ("macs_ratio", "losses_db", "sentence"),
     [
         (
             0.1,
             (0.25, 0.9),
-            "Of 2 students with 10% or less of their teacher's MACs, 1 loses 0.3 dB or less to it at "
-            f"BER 0.01: {way(HYBRID, LARGE, 1, 0.5)} with 10.0% of the MACs of {LARGE}, +0.25 (+0.15 to +0.35) dB",
+            "1 of 2 students with 10% or less of their teacher's MACs loses 0.3 dB or less to it at "
+            f"BER 0.01: {variant(HYBRID, LARGE, 1, 0.5)} with 10.0% of the MACs of {LARGE}, +0.25 (+0.15 to +0.35) dB",
         ),
-        (0.1, (0.5, 0.31), f"none is within 0.3 dB of it at BER 0.01; the closest: {DEEPRX}-kd"),
-        (0.1, (np.nan, np.nan), "none can be compared with it at BER 0.01"),
-        (0.2, (0.1, 0.1), "No student has 10% or less of its teacher's MACs; the least is 20%."),
+        (0.1, (0.5, 0.31), f"is within 0.3 dB of it at BER 0.01. The closest is {DEEPRX}-kd"),
+        (0.1, (np.nan, np.nan), "can be compared with it at BER 0.01, because one of the two receivers does not"),
+        (0.2, (0.1, 0.1), "No student has 10% or less of its teacher's MACs. The smallest ratio is 20%."),
     ],
 )
 def test_students_close_to_their_teacher(
-    analysis: Analysis, share: float, losses_db: tuple[float, float], words: str
+    results: RunResults, macs_ratio: float, losses_db: tuple[float, float], sentence: str
 ) -> None:
-    assert words in " ".join(text.sentences(small(analysis, share, *losses_db)))
+    assert sentence in " ".join(text.distillation_sentences(with_losses(results, macs_ratio, *losses_db)))
 
 
-def test_sentences_of_gains(analysis: Analysis) -> None:
-    words = text.sentences(analysis)
-    assert words[0].startswith(f"Distillation against training from scratch, {way(DEEPRX, LESS, 4, 0.5)}, of 8 ways")
-    assert "interval over slots and seeds" in words[0]
-    assert "too few erroneous slots to speak of a floor" in words[0]
-    assert any("+4 dB at BER 0.001 (arXiv 2507.10409, second-hand" in w for w in words)
-    assert any("not that of the teacher. No claim for distillation rests on fewer than 3 seeds" in w for w in words)
-    gains = analysis.gains.copy()
+def test_sentences_of_gains(results: RunResults) -> None:
+    paragraphs = text.distillation_sentences(results)
+    assert paragraphs[0].startswith(f"Of 8 distillation settings, {variant(DEEPRX, MIDDLE, 4, 0.5)} has the lowest BER")
+    assert "interval over slots and seeds" in paragraphs[0]
+    assert "too few slots have errors to call it a floor" in paragraphs[0]
+    assert any("+4 dB at BER 0.001 (arXiv 2507.10409, second-hand" in p for p in paragraphs)
+    assert any("not that of the teacher. A claim for distillation needs at least 3 seeds" in p for p in paragraphs)
+    gains = results.comparisons.gains.copy()
     gains.loc[gains["target_ber"] == 0.001, "gain_db"] = np.nan
     gains.loc[gains["target_ber"] == 0.001, "gain_db_at_least"] = 5.0
-    bound = replace(analysis, gains=gains)
-    assert "at least +5.00 dB at BER 0.001, which the twin does not reach" in text.sentences(bound)[0]
-    assert any("≥ +5.00" in row for row in text.gain_table(bound)["rows"])
-    (figure,) = (f for f in sweep_figures.figures(bound) if f.name == "gain")
+    bound = replace(results, comparisons=replace(results.comparisons, gains=gains))
+    sentence = "At BER 0.001 it gains at least +5.00 dB: the baseline does not reach this BER."
+    assert sentence in text.distillation_sentences(bound)[0]
+    assert any("≥ +5.00" in row for row in gain_page_table(bound).rows)
+    (figure,) = (f for f in comparison_figures.figures(bound) if f.name == "gain")
     (arrows,) = (c for c in figure.curves if c.marker == "arrow-up")
     assert arrows.y == [5.0, 5.0]
 
 
-def test_what_training_costs_and_saves(run: Run, analysis: Analysis) -> None:
-    table = life_cycle_charts.savings_table(LifeCycleInventory(run)).set_index(["variant", "source"])
-    name = way(HYBRID, LARGE, 1, 0.5)
+def test_key_results_are_few_and_begin_with_the_smallest_student(results: RunResults) -> None:
+    paragraphs = text.key_results(results)
+    assert len(paragraphs) == 5
+    smallest = variant(HYBRID, MIDDLE, 4, 0.5)
+    receivers = results.receivers.set_index("receiver")
+    teacher = results.plan.reference_teacher(f"{smallest}-s1")
+    assert teacher is not None
+    assert teacher.name == MIDDLE
+    ratio = receivers.loc[f"{smallest}-s1", "parameters"] / receivers.loc[MIDDLE, "parameters"]
+    assert paragraphs[0].startswith(f"The smallest student, {smallest}-s1, has {ratio:.1%} of its teacher's parameters")
+    assert paragraphs[1] == text.gain_sentences(results, HYBRID)
+    assert paragraphs[2].startswith("Against running the teacher, ")
+    neural = len(results.plan.neural)  # all of them need 2 dB less than LS, or more
+    assert paragraphs[3].startswith(f"At 12 dB SINR, {neural} of {neural} neural receivers have a lower BER than LS (")
+    assert smallest in paragraphs[4]
+
+
+def test_cost_and_saving_of_training(run: Run, results: RunResults) -> None:
+    table = savings_table(LifeCycleInventory(run)).set_index(["variant", "source"])
+    name = variant(HYBRID, LARGE, 1, 0.5)
     row = table.loc[name, METERED]
-    sizes = analysis.sizes.set_index("receiver")["energy_j_per_slot"]
-    mine, teacher = sizes[[f"{name}-s1", f"{name}-s2"]].mean(), sizes[LARGE]
+    energy_j = results.receivers.set_index("receiver")["energy_j_per_slot"]
+    student_j, teacher_j = energy_j[[f"{name}-s1", f"{name}-s2"]].mean(), energy_j[LARGE]
     test_slots = SLOTS * BLOCKS * len(SINR_DB)
-    assert row["teachers_j"] == pytest.approx(3e4 * teacher)
-    assert row["development_j"] == pytest.approx(3e4 * teacher + 3e4 * mine + test_slots * mine)
-    assert row["saved_j_per_slot"] == pytest.approx(teacher - mine)
-    assert row["break_even_slots"] == pytest.approx(row["development_j"] / (teacher - mine))
+    assert row["teachers_j"] == pytest.approx(3e4 * teacher_j)
+    assert row["development_j"] == pytest.approx(3e4 * teacher_j + 3e4 * student_j + test_slots * student_j)
+    assert row["saved_j_per_slot"] == pytest.approx(teacher_j - student_j)
+    assert row["break_even_slots"] == pytest.approx(row["development_j"] / (teacher_j - student_j))
     assert row["saved_j_per_slot_low"] < row["saved_j_per_slot"] < row["saved_j_per_slot_high"]
 
 
@@ -332,56 +361,64 @@ def test_the_page_of_a_sweep(run: Run) -> None:
     for figure in ("gain", "loss", "teachers", "ber-macs", "savings", f"map-{HYBRID}-deeprx-w0.0625-d3"):
         assert {f"{figure}.png", f"{figure}.pdf"} <= names
         assert f'id="figure-{figure.replace(".", "-")}"' in page
-    for name in ("variants", "gains", "gains-by-seed", "losses", "floors", "teachers", "families", "savings"):
+    tables = ("receivers", "variants", "gains", "gains-by-seed", "losses", "error-floors", "teachers", "families")
+    for name in (*tables, "savings", "payback", "energy-estimates"):
         assert len(pd.read_csv(run.report_folder / f"{name}.csv"))
-    assert "ways.png" not in names, "no more differs than teachers, temperature and alpha"
+        assert f'href="{name}.csv"' in page or name in ("teachers", "families")
+    assert "settings.png" not in names, "no more differs than teachers, temperature and alpha"
+    for title in ("Distillation gain", "Energy model validation", "Instruments and assumptions"):
+        assert f"<h2>{title}</h2>" in page
+    assert "jackknife intervals" in page
+    assert "pilot symbols 2, 2+11" in page
 
 
-def test_a_sweep_of_one_student_draws_nothing_more(tmp_path: Path) -> None:
+def test_a_sweep_of_one_student_has_no_more_figures(tmp_path: Path) -> None:
     one = config(teacher={"receiver": "deeprx-w0.0625-d3"}, students={"receivers": [HYBRID], "seeds": [1]})
-    analysis = analyse(made_up(tmp_path / "one", one))
-    assert sweep_figures.figures(analysis) == []
-    assert "ber-macs" not in [f.name for f in figures.figures(analysis)]
-    assert analysis.variants["variant"].tolist() == analysis.sizes["receiver"].tolist()
-    words = " ".join(text.sentences(analysis))
-    assert f"from scratch, {HYBRID}-kd: " in words
-    assert "interval over slots +" in words
-    assert "not the luck of training" in words
+    results = run_results(synthetic_run(tmp_path / "one", one))
+    assert comparison_figures.figures(results) == []
+    assert "ber-macs" not in [f.name for f in ber_figures.figures(results)]
+    assert results.comparisons.variants["variant"].tolist() == results.receivers["receiver"].tolist()
+    paragraphs = " ".join(text.distillation_sentences(results))
+    assert f"{HYBRID}-kd is compared with its scratch baseline. " in paragraphs
+    assert "interval over slots: +" in paragraphs
+    assert "not seed-to-seed variance" in paragraphs
 
 
-def test_lines_and_ways(tmp_path: Path) -> None:
-    ways = [{"temperature": [1, 4]}, {"teacher": "perfect CSI"}, {"teacher": "teacher", "generations": 2}]
-    found = analyse(
-        made_up(
-            tmp_path / "ways",
-            config(teacher={"receiver": "deeprx-w0.0625-d3"}, students={"receivers": [HYBRID], "distillation": ways}),
-        )
-    )
-    drawn = {f.name: f for f in sweep_figures.figures(found)}
-    assert set(drawn) == {"gain-temperature", "ways"}
-    (line,) = drawn["gain-temperature"].curves
-    assert line.x == [1.0, 2.0, 4.0], "the first generation of the third way is one more temperature"
+def test_lines_and_distillation_settings(tmp_path: Path) -> None:
+    settings = [{"temperature": [1, 4]}, {"teacher": "perfect CSI"}, {"teacher": "teacher", "generations": 2}]
+    students = {"receivers": [HYBRID], "distillation": settings}
+    run = synthetic_run(tmp_path / "x", config(teacher={"receiver": "deeprx-w0.0625-d3"}, students=students))
+    results = run_results(run)
+    charts = {f.name: f for f in comparison_figures.figures(results)}
+    assert set(charts) == {"gain-temperature", "settings"}
+    (line,) = charts["gain-temperature"].curves
+    assert line.x == [1.0, 2.0, 4.0], "the first generation of the third setting is one more temperature"
     assert np.diff(line.y) == pytest.approx([0.2, 0.4], abs=0.05)
-    assert drawn["ways"].x_labels == ("teacher", "perfect-CSI", "teacher-g2")
-    kinds = found.variants.set_index("rest")["kind"]
-    assert kinds["perfect-CSI"] == "bound"
+    assert charts["settings"].x_labels == ("teacher", "perfect-CSI", "teacher-g2")
+    kinds = results.comparisons.variants.set_index("other_settings")["teacher_kind"]
+    assert kinds["perfect-CSI"] == "genie-aided"
     assert kinds["teacher-g2"] == "other"
-    # a second generation is held against the teacher of the first, not against the first
-    assert set(found.losses.loc[found.losses["variant"].str.endswith("g2"), "against"]) == {"teacher"}
+    # a second generation is compared with the teacher of the first, not with the first
+    losses = results.comparisons.losses
+    assert set(losses.loc[losses["variant"].str.endswith("g2"), "reference_teacher"]) == {"teacher"}
 
 
-def test_figures_say_what_they_are_given() -> None:
-    """Below 0 a value is a bound on a logarithmic axis alone; equal nets share a colour, families a mark."""
+def test_bounds_on_linear_and_logarithmic_axes() -> None:
+    """A value below 0 is replaced by its upper bound on a logarithmic axis only."""
     curve = Curve("a", [1.0, 2.0], [-1.0, 2.0], [-2.0, 1.0], [0.5, 3.0])
     linear = to_plotly(Figure("f", "", "x", "y", [curve], y_log=False))
     assert list(linear.data[0].y) == [-1.0, 2.0]
     bound = to_plotly(Figure("f", "", "x", "y", [curve]))
     assert list(bound.data[0].y) == [0.5, 2.0]
-    names = [LARGE, LESS, way(DEEPRX, LESS, 1, 0.5), f"{DEEPRX}-scratch", f"{HYBRID}-scratch", f"{HYBRID}-kd"]
-    palette = colours(names)
-    assert palette[names[2]] == palette[names[3]]
-    assert len({palette[n] for n in names}) == 4
-    assert [style(n) for n in names[3:]] == [
+
+
+def test_equal_networks_share_a_colour_and_families_a_marker(results: RunResults) -> None:
+    styles = results.styles.by_name
+    student, baselines = variant(DEEPRX, MIDDLE, 1, 0.5), [f"{DEEPRX}-scratch", f"{HYBRID}-scratch"]
+    hybrid = variant(HYBRID, MIDDLE, 1, 0.5)
+    assert styles[student].colour == styles[baselines[0]].colour == styles[f"{baselines[0]}-s2"].colour
+    assert len({styles[n].colour for n in (LARGE, MIDDLE, student, *baselines, hybrid)}) == 4
+    assert [styles[n][1:] for n in (*baselines, hybrid)] == [
         ("dash", "circle-open"),
         ("dash", "triangle-up-open"),
         ("solid", "triangle-up"),
@@ -389,7 +426,7 @@ def test_figures_say_what_they_are_given() -> None:
 
 
 def test_a_report_builds_the_plan_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = made_up(tmp_path / "one", config(students={"receivers": [HYBRID], "seeds": [1, 2]}))
+    run = synthetic_run(tmp_path / "one", config(students={"receivers": [HYBRID], "seeds": [1, 2]}))
     plans: list[Plan] = []
 
     def count_plans(config: SweepConfig) -> Plan:
@@ -399,3 +436,44 @@ def test_a_report_builds_the_plan_once(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("leanrx.experiment.run.build_plan", count_plans)
     write_report(Run(run.folder, run.config))
     assert len(plans) == 1
+
+
+DMRS_SCENARIO = {
+    "name": "dmrs",
+    "grid": {
+        "num_prb": 1,
+        "subcarrier_spacing_hz": 30000,
+        "dmrs": {"config_type": 1, "additional_positions": [0, 1], "cdm_groups_without_data": 2},
+    },
+    "channels": {"train": ["TDL-B"], "test": ["TDLA30"]},
+}
+
+
+def test_a_run_with_dmrs_has_a_report(tmp_path: Path) -> None:
+    """A DMRS symbol of TS 38.211 with two CDM groups without data carries no data: 13 or 12 of 14 symbols do."""
+    dmrs = config(scenario=DMRS_SCENARIO, students={"receivers": [HYBRID], "seeds": [1]})
+    run = synthetic_run(tmp_path / "dmrs", dmrs)
+    page = write_report(run).read_text()
+    assert run_results(run).data_bits_per_slot == 12.5 * 12 * 4
+    assert "single-symbol DMRS of type 1 and mapping type A with 0 or 1 additional positions" in page
+    assert "A slot carries 600 data bits." in page
+
+
+@pytest.fixture
+def third_family() -> Iterator[Family]:
+    """A family that the package does not have: DeepRx networks under another name."""
+    yield register(replace(FAMILIES["deeprx"], name="third", colour="#123456", marker="star"))
+    del FAMILIES["third"]
+
+
+def test_a_third_family_is_reported_by_its_registry_row(tmp_path: Path, third_family: Family) -> None:
+    third = "third-w0.03125-d3"
+    run = synthetic_run(tmp_path / "third", config(students={"receivers": [DEEPRX, HYBRID, third], "seeds": [1]}))
+    page = write_report(run).read_text()
+    results = run_results(run)
+    assert set(results.comparisons.families["family"]) == {"deeprx", "hybrid", "third"}
+    (chart,) = (f for f in ber_figures.figures(results) if f.name == "ber-macs")
+    (distilled,) = (c for c in chart.curves if c.name == "third, distilled")
+    assert (distilled.colour, distilled.marker) == ("#123456", "star")
+    assert results.styles.by_spec[third].marker == "star"
+    assert "third, from scratch" in page
