@@ -327,13 +327,15 @@ _CLOCK_COLUMNS = [
 
 def _validation(run: Run) -> EstimatorValidation | None:
     scores_path, calls_path = run.agreement_folder / "scores.csv", run.agreement_folder / "agreement.csv"
-    if not scores_path.exists() or not calls_path.exists():
-        return None
     tables = {}
     for path, columns in ((scores_path, [*_SCORE_COLUMNS, "instrument", "kind"]), (calls_path, _CLOCK_COLUMNS)):
+        if not path.exists():
+            continue
         table = pd.read_csv(path)
         if not set(columns) <= set(table):
             raise UserError(f"{path}: damaged or of another version; run: leanrx energy {run.folder}")
         tables[path] = table[columns]
+    if len(tables) < 2:
+        return None
     clocks = tables[calls_path].drop_duplicates().reset_index(drop=True)
     return EstimatorValidation(tables[scores_path].rename(columns={"kind": "provenance"}), clocks)
