@@ -1,4 +1,4 @@
-"""The one thing every receiver does: slots in, LLRs out."""
+"""The interface of every receiver: slots in, LLRs out."""
 
 from __future__ import annotations
 
@@ -11,20 +11,38 @@ from channels import Slots
 
 
 class Receiver(Protocol):
-    """Anything that turns slots into LLRs.
+    """A callable from slots to LLRs; classical and learned receivers are such.
 
     Attributes:
-        name: how tables and figures call it.
-        digest: fingerprint of what computes the LLRs; equal digests give equal LLRs.
+        name: name in tables and figures.
+        digest: hash of everything that determines the LLRs; equal digests give equal LLRs.
+
+    Example:
+        A receiver of one line, which takes the real part of the first antenna for every bit:
+
+        >>> from channels import SlotStream, scenario
+        >>> class FirstAntenna:
+        ...     name, digest = "first antenna", "first-antenna/1"
+        ...     def __call__(self, slots):
+        ...         return slots.y[:, :1].real.expand(slots.bits.shape)
+        >>> receiver: Receiver = FirstAntenna()
+        >>> slots = SlotStream(scenario("tdl-6prb"), seed=1, block_slots=2, split="test").block(0)
+        >>> tuple(receiver(slots).shape)
+        (2, 4, 14, 72)
     """
 
     name: str
     digest: str
 
     def __call__(self, slots: Slots) -> torch.Tensor:
-        """LLRs log P(bit = 1) / P(bit = 0), float32 ``(B, K, S, F)`` as ``slots.bits``; positive means 1.
+        """Compute LLRs.
 
-        Only entries of ``slots.bit_mask`` have a meaning.
+        Args:
+            slots: received slots ``(B, ...)``.
+
+        Returns:
+            log P(bit = 1) / P(bit = 0), float32 ``(B, K, S, F)`` like ``slots.bits``; positive means 1. Only entries of
+            ``slots.bit_mask`` have a meaning.
         """
         ...
 

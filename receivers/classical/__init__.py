@@ -1,6 +1,6 @@
 """Classical receivers: estimate the channel, combine the antennas, demap.
 
-All of them are told the mean noise-plus-interference power of the slot. All but the two IRC receivers treat
+All of them have genie knowledge of the slot's mean noise-plus-interference power. All but the two IRC receivers treat
 interference as white noise.
 """
 

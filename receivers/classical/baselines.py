@@ -1,4 +1,4 @@
-"""The classical receivers that learned ones are compared with."""
+"""The classical receivers: baselines of the learned ones, and genie-aided bounds."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ from receivers.classical.demapping import Demapper, demap, demap_elements, demap
 from receivers.classical.slot_sizes import SlotSizes
 
 GENIE_AIDED = ("perfect CSI", "perfect CSI-IRC")
-"""Receivers that cannot be built, by name."""
+"""Names of the receivers that know the true channel, which no real receiver does."""
 
 _MAX_LOG = " max-log"
 
 
 class ClassicalReceiver(ABC):
-    """Symbol estimates by some means, then LLRs by a demapper.
+    """Symbol estimates, then LLRs by a demapper: a :class:`receivers.base.Receiver`.
 
     Args:
         version: fingerprint of the symbol estimates.
         demapper: exact or max-log.
 
     Attributes:
-        label: how tables and figures call it; ``" max-log"`` is added to the name for that demapper.
+        label: name in tables and figures; with the max-log demapper, ``name`` ends in ``" max-log"``.
+        name, digest: as of every receiver.
     """
 
     label: ClassVar[str]
@@ -52,7 +53,11 @@ class ClassicalReceiver(ABC):
 
     @abstractmethod
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
-        """Unbiased symbol estimates, complex64, and their error power, float32, both ``(B, S, F)``."""
+        """Estimate the symbols of slots.
+
+        Returns:
+            Unbiased symbol estimates, complex64, and their error power, float32, both ``(B, S, F)``.
+        """
 
     @staticmethod
     @abstractmethod
@@ -65,7 +70,11 @@ class ClassicalReceiver(ABC):
 
 
 class LsReceiver(ClassicalReceiver):
-    """Least squares, linear interpolation, LMMSE combining: the practical baseline."""
+    """Least squares, linear interpolation, maximum-ratio combining: the practical baseline.
+
+    Args:
+        demapper: exact or max-log.
+    """
 
     label = "LS"
 
@@ -73,7 +82,7 @@ class LsReceiver(ClassicalReceiver):
         super().__init__("ls/2", demapper)
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
-        return mrc(slots.y, ls_estimate(slots), _unwanted_var(slots))
+        return mrc(slots.y, ls_estimate(slots), _noise_plus_interference_var(slots))
 
     @staticmethod
     def symbol_macs(sizes: SlotSizes) -> float:
@@ -81,12 +90,20 @@ class LsReceiver(ClassicalReceiver):
 
 
 class LmmseReceiver(ClassicalReceiver):
-    """LMMSE channel estimation with the covariance of the scenario under test, which favours it.
+    """LMMSE channel estimation with the covariance of the test channels, which favours this receiver.
 
     Args:
         scenario: conditions whose covariance is used.
         device: torch device of the slots.
         demapper: exact or max-log.
+
+    Example:
+        >>> from channels import SlotStream, scenario
+        >>> conditions = scenario("tdl-6prb")
+        >>> slots = SlotStream(conditions, seed=1, block_slots=2, split="test").at_sinr(20).block(0)
+        >>> receiver = LmmseReceiver(conditions)
+        >>> tuple(receiver(slots).shape) == tuple(slots.bits.shape)
+        True
     """
 
     label = "LMMSE"
@@ -97,7 +114,7 @@ class LmmseReceiver(ClassicalReceiver):
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
         h, error_var = _test_covariance(self._scenario, self._device).estimate(slots)
-        return mrc(slots.y, h, _unwanted_var(slots) + error_var[:, 0])
+        return mrc(slots.y, h, _noise_plus_interference_var(slots) + error_var[:, 0])
 
     @staticmethod
     def symbol_macs(sizes: SlotSizes) -> float:
@@ -105,10 +122,13 @@ class LmmseReceiver(ClassicalReceiver):
 
 
 class LmmseIrcReceiver(ClassicalReceiver):
-    """LMMSE channel estimation as :class:`LmmseReceiver`, and combining that rejects interference.
+    """LMMSE channel estimation as :class:`LmmseReceiver`, and MMSE interference rejection combining (IRC).
 
-    Like it, it is told the mean noise-plus-interference power for the channel estimate; the covariance across antennas
-    is not told but estimated from the pilots of each slot.
+    The channel estimate uses the given mean noise-plus-interference power. The covariance across antennas is estimated
+    from the pilots of each slot.
+
+    Args:
+        scenario, device, demapper: as for :class:`LmmseReceiver`.
     """
 
     label = "LMMSE-IRC"
@@ -120,11 +140,11 @@ class LmmseIrcReceiver(ClassicalReceiver):
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
         estimator = _test_covariance(self._scenario, self._device)
         h, error = estimator.estimate(slots)
-        parts = estimator.error_decomposition(slots, error)
-        covariance = debias_covariance(residual_covariance(slots, h), parts)
-        more = (1 + parts.gain)[..., None]  # at a data RE: (1 + gain) C + own I
-        z, error_var = mmse_irc_combine(slots.y, h, covariance, parts.own[..., None] / more)
-        return z, error_var * more
+        errors = estimator.error_decomposition(slots, error)
+        covariance = debias_covariance(residual_covariance(slots, h), errors)
+        scale = (1 + errors.gain)[..., None]  # the covariance at a data RE is (1 + gain) C + estimation_error_var I
+        z, error_var = mmse_irc_combine(slots.y, h, covariance, errors.estimation_error_var[..., None] / scale)
+        return z, error_var * scale
 
     @staticmethod
     def symbol_macs(sizes: SlotSizes) -> float:
@@ -132,7 +152,11 @@ class LmmseIrcReceiver(ClassicalReceiver):
 
 
 class PerfectCsiReceiver(ClassicalReceiver):
-    """The true channel in place of an estimate: a bound for receivers that treat interference as white noise."""
+    """The true channel in place of an estimate: a bound for receivers that treat interference as white noise.
+
+    Args:
+        demapper: exact or max-log.
+    """
 
     label = "perfect CSI"
 
@@ -140,7 +164,7 @@ class PerfectCsiReceiver(ClassicalReceiver):
         super().__init__("perfect-csi/1", demapper)
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
-        return mrc(slots.y, slots.h, _unwanted_var(slots))
+        return mrc(slots.y, slots.h, _noise_plus_interference_var(slots))
 
     @staticmethod
     def symbol_macs(sizes: SlotSizes) -> float:
@@ -150,8 +174,11 @@ class PerfectCsiReceiver(ClassicalReceiver):
 class PerfectCsiIrcReceiver(ClassicalReceiver):
     """The true channels of all transmitters: a bound for receivers that reject interference by linear combining.
 
-    It is a strict one as long as an interferer is late by less than the cyclic prefix, so that its channel alone tells
-    the covariance across antennas.
+    The bound is strict while the interferer's delay is below the cyclic prefix. Then its channel alone determines the
+    covariance across antennas.
+
+    Args:
+        demapper: exact or max-log.
     """
 
     label = "perfect CSI-IRC"
@@ -168,7 +195,20 @@ class PerfectCsiIrcReceiver(ClassicalReceiver):
 
 
 def classical_receivers(scenario: Scenario, device: str = "cpu") -> list[Receiver]:
-    """The classical receivers, weakest first (without interference); the last only where there is interference."""
+    """The classical receivers of a scenario, weakest first (without interference).
+
+    Args:
+        scenario: conditions under test.
+        device: torch device of the slots.
+
+    Returns:
+        LS, LMMSE, LMMSE-IRC and perfect CSI; perfect CSI-IRC too where the scenario has interference.
+
+    Example:
+        >>> from channels import scenario
+        >>> [receiver.name for receiver in classical_receivers(scenario("tdl-6prb"))]
+        ['LS', 'LMMSE', 'LMMSE-IRC', 'perfect CSI', 'perfect CSI-IRC']
+    """
     receivers: list[Receiver] = [
         LsReceiver(),
         LmmseReceiver(scenario, device),
@@ -199,6 +239,11 @@ def formula_count(name: str, grid: Grid, num_bits: int) -> FormulaCount:
 
     Raises:
         UserError: if ``name`` is not a classical receiver.
+
+    Example:
+        >>> from channels import scenario
+        >>> formula_count("LS", scenario("tdl-6prb").grid, num_bits=4)
+        FormulaCount(macs=26784, elements={'exp': 14976})
     """
     label = name.removesuffix(_MAX_LOG)
     if label not in _CLASSES:
@@ -210,15 +255,15 @@ def formula_count(name: str, grid: Grid, num_bits: int) -> FormulaCount:
 
 @lru_cache(maxsize=8)
 def _test_covariance(scenario: Scenario, device: str) -> Covariance:
-    """Made when first needed, and shared by receivers of one scenario."""
+    """The covariance of a scenario, computed at first use and shared by its receivers."""
     return Covariance(scenario, device=device)
 
 
 def _fingerprint(scenario: Scenario) -> str:
-    """Of everything that may set the covariance."""
+    """Hash of all parts of a scenario that affect the covariance."""
     return hashlib.sha256(scenario.model_dump_json(exclude={"name", "snr_db"}).encode()).hexdigest()[:16]
 
 
-def _unwanted_var(slots: Slots) -> torch.Tensor:
+def _noise_plus_interference_var(slots: Slots) -> torch.Tensor:
     """Mean noise-plus-interference power, float32 ``(B, 1, 1)``."""
     return (slots.noise_var + slots.interference_var)[:, None, None]

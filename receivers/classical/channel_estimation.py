@@ -1,4 +1,4 @@
-"""Channel estimation from pilots: least squares with linear interpolation, and LMMSE with given covariance."""
+"""Channel estimation from pilots: least squares with linear interpolation, and LMMSE with a known covariance."""
 
 from __future__ import annotations
 
@@ -18,17 +18,27 @@ from receivers.classical.slot_sizes import SlotSizes
 def ls_estimate(slots: Slots) -> torch.Tensor:
     """Least squares at the pilots, linear interpolation over subcarriers and then over symbols.
 
-    Beyond the outer pilots the nearest estimate is held.
+    Outside the outer pilots, the nearest estimate is repeated.
+
+    Args:
+        slots: received slots.
 
     Returns:
         complex64 ``(B, R, S, F)``.
+
+    Example:
+        >>> from channels import SlotStream, scenario
+        >>> slots = SlotStream(scenario("tdl-6prb"), seed=1, block_slots=4, split="test").at_sinr(60).block(0)
+        >>> error = (ls_estimate(slots) - slots.h)[:, :, 2]  # at the pilot symbol
+        >>> bool(error.abs().max() < 0.01)
+        True
     """
     h = torch.empty_like(slots.y)
     num_symbols, num_subcarriers = h.shape[2:]
     for group in pilot_groups(slots):
         raw, _ = group.raw_estimates(slots)
         over_subcarriers = _interpolate(raw, group.subcarriers, num_subcarriers, dim=3)
-        h[group.chosen] = _interpolate(over_subcarriers, group.symbols, num_symbols, dim=2)
+        h[group.indices] = _interpolate(over_subcarriers, group.symbols, num_symbols, dim=2)
     return h
 
 
@@ -56,26 +66,26 @@ def lmmse_estimate_macs(sizes: SlotSizes) -> int:
     return raw_estimate_macs(sizes) + r * (p * p * q + p * q * q + p * q) + r * (p * q * f + s * p * f)
 
 
-def _interpolate(values: torch.Tensor, at: torch.Tensor, count: int, dim: int) -> torch.Tensor:
-    """Linear interpolation along ``dim`` from the positions ``at``, which increase, to all of ``count`` positions."""
-    if len(at) == count:
+def _interpolate(values: torch.Tensor, positions: torch.Tensor, count: int, dim: int) -> torch.Tensor:
+    """Linear interpolation along ``dim`` from increasing ``positions`` to all positions ``0..count - 1``."""
+    if len(positions) == count:
         return values
-    if len(at) == 1:
+    if len(positions) == 1:
         shape = list(values.shape)
         shape[dim] = count
         return values.expand(shape)
-    positions = torch.arange(count, device=at.device).clamp(int(at[0]), int(at[-1]))
-    right = torch.searchsorted(at, positions).clamp_min(1)
-    share = (positions - at[right - 1]) / (at[right] - at[right - 1])
-    share = share.to(values.dtype).view([-1 if d == dim else 1 for d in range(values.dim())])
-    return values.index_select(dim, right - 1).lerp(values.index_select(dim, right), share)
+    targets = torch.arange(count, device=positions.device).clamp(int(positions[0]), int(positions[-1]))
+    right = torch.searchsorted(positions, targets).clamp_min(1)
+    weight = (targets - positions[right - 1]) / (positions[right] - positions[right - 1])
+    weight = weight.to(values.dtype).view([-1 if d == dim else 1 for d in range(values.dim())])
+    return values.index_select(dim, right - 1).lerp(values.index_select(dim, right), weight)
 
 
 class LmmseEstimator:
     """LMMSE channel estimation for a channel of known covariance over time and over frequency.
 
-    The channel of one antenna over the grid is taken to have covariance ``R_t kron R_f`` (delay and Doppler
-    independent), which holds for TDL-A, B and C and approximately for others and mixtures.
+    The estimator assumes that the channel of one antenna over the grid has covariance ``R_t kron R_f``: delay and
+    Doppler are independent. This holds for TDL-A, B and C, and approximately for other models and mixtures.
 
     Args:
         lags_t, lags_f: autocorrelation ``E[h(i + lag) h*(i)]`` over symbols and over subcarriers, complex128 ``(S,)``
@@ -91,78 +101,86 @@ class LmmseEstimator:
 
         With ``R_t(pilots) = U_t D_t U_t^H`` on the symbols and ``R_f(pilots) = U_f D_f U_f^H`` on the subcarriers that
         carry pilots, the estimator is ``(R_t(:, pilots) U_t kron R_f(:, pilots) U_f) (D_t kron D_f + var I)^-1
-        (U_t kron U_f)^H``, so that no slot needs a matrix inverted. ``var`` is the noise-plus-interference power over
-        the power of a pilot.
+        (U_t kron U_f)^H``. So no slot needs a matrix inverse. ``var`` is the noise-plus-interference power over the
+        power of a pilot.
+
+        Args:
+            slots: received slots, whose noise-plus-interference power is known.
 
         Returns:
-            the estimate, complex64 ``(B, R, S, F)``, and its mean error power per symbol, float32 ``(B, 1, S, 1)``.
+            The estimate, complex64 ``(B, R, S, F)``, and its mean error power per symbol, float32 ``(B, 1, S, 1)``.
         """
         h = torch.empty_like(slots.y)
         error = torch.empty(len(slots), 1, h.shape[2], 1, device=h.device)
         prior = (self.time.diagonal() * self.frequency.diagonal().mean()).real.float()
         for group in pilot_groups(slots):
             raw, power = group.raw_estimates(slots)
-            var = (slots.noise_var + slots.interference_var)[group.chosen] / power
-            values_t, vectors_t, out_t, gain_t = self._time.on(group.symbols)
-            values_f, vectors_f, out_f, gain_f = self._frequency.on(group.subcarriers)
+            var = (slots.noise_var + slots.interference_var)[group.indices] / power
+            values_t, vectors_t, out_t, gain_t = self._time.restricted_to(group.symbols)
+            values_f, vectors_f, out_f, gain_f = self._frequency.restricted_to(group.subcarriers)
             pilots = torch.einsum("brtf,tu->bruf", raw, vectors_t.conj()) @ vectors_f.conj()
             inverse = 1 / (values_t[:, None] * values_f + var[:, None, None])
             over_subcarriers = (pilots * inverse[:, None]) @ out_f.T
-            h[group.chosen] = torch.einsum("st,brtf->brsf", out_t, over_subcarriers)
+            h[group.indices] = torch.einsum("st,brtf->brsf", out_t, over_subcarriers)
             explained = torch.einsum("st,btf->bsf", gain_t, inverse) @ gain_f.mean(0)
-            error[group.chosen] = (prior - explained)[:, None, :, None].clamp_min(0)
+            error[group.indices] = (prior - explained)[:, None, :, None].clamp_min(0)
         return h, error
 
     def error_decomposition(self, slots: Slots, error: torch.Tensor) -> ErrorDecomposition:
-        """How much of the noise the estimate lets through, and what it adds of its own; see :class:`ErrorDecomposition`.
+        """Split the estimate's error into passed noise and estimation error, see :class:`ErrorDecomposition`.
 
         Args:
             slots: received slots.
-            error: the estimate's mean error power, as :meth:`estimate` tells it.
+            error: the estimate's mean error power, second return value of :meth:`estimate`.
         """
         shape = (len(slots), slots.y.shape[2])
-        gain, own = torch.empty(2, *shape, device=slots.y.device)
-        residual_gain, residual_own = torch.empty(2, len(slots), device=slots.y.device)
+        gain, estimation_error = torch.empty(2, *shape, device=slots.y.device)
+        residual_gain, residual_error = torch.empty(2, len(slots), device=slots.y.device)
         for group in pilot_groups(slots):
             _, power = group.raw_estimates(slots)
-            unwanted = (slots.noise_var + slots.interference_var)[group.chosen]
-            values_t, _, _, gain_t = self._time.on(group.symbols)
-            values_f, _, _, gain_f = self._frequency.on(group.subcarriers)
+            var = (slots.noise_var + slots.interference_var)[group.indices]
+            values_t, _, _, gain_t = self._time.restricted_to(group.symbols)
+            values_f, _, _, gain_f = self._frequency.restricted_to(group.subcarriers)
             values = values_t[:, None] * values_f
-            inverse = 1 / (values + (unwanted / power)[:, None, None])
+            inverse = 1 / (values + (var / power)[:, None, None])
             passed = torch.einsum("st,btf->bsf", gain_t, inverse.square()) @ gain_f.mean(0) / power[:, None]
-            gain[group.chosen] = passed
-            own[group.chosen] = error[group.chosen, 0, :, 0] - passed * unwanted[:, None]
-            left = (inverse * (unwanted / power)[:, None, None]).square()
-            residual_gain[group.chosen] = left.mean((1, 2))
-            residual_own[group.chosen] = (left * values).mean((1, 2)) * power
-        return ErrorDecomposition(gain, own.clamp_min(0), residual_gain, residual_own)
+            gain[group.indices] = passed
+            estimation_error[group.indices] = error[group.indices, 0, :, 0] - passed * var[:, None]
+            residual = (inverse * (var / power)[:, None, None]).square()
+            residual_gain[group.indices] = residual.mean((1, 2))
+            residual_error[group.indices] = (residual * values).mean((1, 2)) * power
+        return ErrorDecomposition(gain, estimation_error.clamp_min(0), residual_gain, residual_error)
 
 
 class ErrorDecomposition(NamedTuple):
-    """The error of an LMMSE channel estimate, split by where it comes from. C is the covariance of noise and
-    interference across antennas.
+    """The error of an LMMSE channel estimate, split by its source.
+
+    C is the covariance of noise and interference across antennas. The error at symbol s has covariance
+    ``gain[s] C + estimation_error_var[s] I``. The residual ``y - h pilot`` has covariance
+    ``residual_gain C + residual_error_var I``.
 
     Attributes:
-        gain, own: the error at symbol s has covariance ``gain[s] C + own[s] I``; float32 ``(B, S)``.
-        residual_gain, residual_own: the residual ``y - h pilot`` has ``residual_gain C + residual_own I``; ``(B,)``.
+        gain: factor of the noise that the estimator passes, float32 ``(B, S)``.
+        estimation_error_var: error power without noise, float32 ``(B, S)``.
+        residual_gain, residual_error_var: the same of the residual, float32 ``(B,)``.
     """
 
     gain: torch.Tensor
-    own: torch.Tensor
+    estimation_error_var: torch.Tensor
     residual_gain: torch.Tensor
-    residual_own: torch.Tensor
+    residual_error_var: torch.Tensor
 
 
 class Covariance(LmmseEstimator):
-    """The LMMSE estimator of a scenario, with ``R_t`` and ``R_f`` of the paths of simulated channels.
+    """The LMMSE estimator of a scenario, with ``R_t`` and ``R_f`` from the paths of simulated channels.
 
-    The paths have independent phases, so that only each path's own power and change over time count.
+    The paths have independent phases. So only the power and the time variation of each path matter.
 
     Args:
         scenario: its channels of ``split`` are averaged over their delay spreads and Dopplers.
-        split: which channel models.
+        split: channel models of training or of test.
         num_slots: slots to average over.
+        device: torch device.
     """
 
     def __init__(self, scenario: Scenario, split: Split = "test", num_slots: int = 2048, device: str = "cpu") -> None:
@@ -182,19 +200,19 @@ class Covariance(LmmseEstimator):
 
 @lru_cache(maxsize=32)
 def robust_estimator(num_subcarriers: int, device: str = "cpu") -> LmmseEstimator:
-    """The LMMSE estimator of a receiver that knows no more than the range of conditions it is built for.
+    """The LMMSE estimator of a receiver that knows only the range of conditions it is designed for.
 
     Its covariance is fixed: an exponential delay profile (autocorrelation ``1 / (1 + 2 pi i f tau)``) and Jakes'
     Doppler spectrum (``J_0(2 pi f_d t)``), averaged over delay spreads of 10..300 ns and maximum Dopplers of 0..500 Hz
-    at 15 kHz subcarrier spacing. Slots do not say their spacing, so at 30 kHz it stands for half the delays and twice
-    the Dopplers, and so on.
+    at 15 kHz subcarrier spacing. The estimator does not know the spacing of the slots. At 30 kHz the same covariance
+    stands for half the delays and twice the Dopplers.
 
     Args:
         num_subcarriers: F.
         device: torch device.
     """
-    share = (np.arange(256) + 0.5) / 256
-    delay_spread_s, max_doppler_hz = 10e-9 + 290e-9 * share, 500 * share
+    fraction = (np.arange(256) + 0.5) / 256
+    delay_spread_s, max_doppler_hz = 10e-9 + 290e-9 * fraction, 500 * fraction
     symbol_s, spacing_hz = 1e-3 / NUM_SYMBOLS, 15e3
     lags_t = j0(2 * np.pi * symbol_s * np.outer(np.arange(NUM_SYMBOLS), max_doppler_hz)).mean(1)
     lags_f = (1 / (1 + 2j * np.pi * spacing_hz * np.outer(np.arange(num_subcarriers), delay_spread_s))).mean(1)
@@ -202,28 +220,35 @@ def robust_estimator(num_subcarriers: int, device: str = "cpu") -> LmmseEstimato
 
 
 class _Axis:
-    """What the estimator needs of one axis, kept for each set of pilots that was met.
+    """Eigenbases of one axis, cached by the set of pilots.
 
     Args:
-        lags: autocorrelation, complex128 ``(N,)``. It is averaged over lags that occur unequally often, so its Toeplitz
-            matrix can have eigenvalues a little below 0, which are set to 0.
+        lags: autocorrelation, complex128 ``(N,)``. It is an average over lags of unequal frequency, so its Toeplitz
+            matrix can have eigenvalues slightly below 0; these are set to 0.
     """
 
     def __init__(self, lags: torch.Tensor) -> None:
         values, vectors = torch.linalg.eigh(_toeplitz(lags))
         values = values.clamp_min(0)
         self.covariance = (vectors * values) @ vectors.mH
-        self._known = {tuple(range(len(lags))): _in_single_precision(values, vectors, vectors * values)}
+        self._cache = {tuple(range(len(lags))): _in_single_precision(values, vectors, vectors * values)}
 
-    def on(self, at: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Of the P pilots ``at``: eigenvalues ``(P,)`` and eigenvectors ``(P, P)`` of ``R(at, at)``, and ``R(:, at)``
-        times the latter and its squared magnitude, ``(N, P)``."""
-        key = tuple(at.tolist())
-        if key not in self._known:
-            toward = self.covariance[:, at]
-            values, vectors = torch.linalg.eigh(toward[at])
-            self._known[key] = _in_single_precision(values.clamp_min(0), vectors, toward @ vectors)
-        return self._known[key]
+    def restricted_to(self, pilots: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Eigenbasis of the covariance at P pilots.
+
+        Args:
+            pilots: positions on this axis, int64 ``(P,)``.
+
+        Returns:
+            Eigenvalues ``(P,)`` and eigenvectors ``(P, P)`` of ``R(pilots, pilots)``, then ``R(:, pilots)`` times the
+            eigenvectors and its squared magnitude, both ``(N, P)``.
+        """
+        key = tuple(pilots.tolist())
+        if key not in self._cache:
+            cross = self.covariance[:, pilots]
+            values, vectors = torch.linalg.eigh(cross[pilots])
+            self._cache[key] = _in_single_precision(values.clamp_min(0), vectors, cross @ vectors)
+        return self._cache[key]
 
 
 def _in_single_precision(values: torch.Tensor, vectors: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor, ...]:

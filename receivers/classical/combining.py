@@ -1,4 +1,4 @@
-"""Rejecting interference: covariance from pilots and combining with it (LMMSE-IRC), whitening with the true one."""
+"""Combining the receive antennas: MRC, MMSE-IRC with a covariance from the pilots, and whitening with genie CSI."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ SUBCARRIERS_PER_ESTIMATE = 12
 
 
 def residual_covariance(slots: Slots, h: torch.Tensor) -> torch.Tensor:
-    """Covariance of noise and interference across antennas, from what the channel estimate leaves at the pilots.
+    """Covariance of noise and interference across antennas, from the residuals of the channel estimate at the pilots.
 
     The residuals ``y - h pilot`` of the n pilots of a resource block give the sample covariance S of R antennas,
-    which is shrunk towards white, ``(1 - rho) S + rho tr(S)/R I``, by the rho of least expected squared error for
-    complex Gaussian residuals, ``rho = (tr(S)^2 - tr(S^2)/R) / (n (tr(S^2) - tr(S)^2/R))`` cut to 0..1 (the criterion
-    of O. Ledoit and M. Wolf, J. Multivariate Analysis 88, 2004, with the moments of the complex Wishart distribution).
+    which is shrunk towards white, ``(1 - rho) S + rho tr(S)/R I``. For complex Gaussian residuals, the least expected
+    squared error has ``rho = (tr(S)^2 - tr(S^2)/R) / (n (tr(S^2) - tr(S)^2/R))``, limited to 0..1. This is the
+    criterion of O. Ledoit and M. Wolf (J. Multivariate Analysis 88, 2004) with the moments of the complex Wishart
+    distribution.
 
     Args:
         slots: received slots.
@@ -36,8 +37,8 @@ def residual_covariance(slots: Slots, h: torch.Tensor) -> torch.Tensor:
         residual = group.take(slots.y) - group.take(h) * group.take(slots.pilots)[:, None]
         blocks = residual.unflatten(-1, (num_prb, -1))  # (b, R, P, num_prb, pilots of a block and symbol)
         n = blocks.shape[2] * blocks.shape[4]
-        sample[group.chosen] = torch.einsum("brspk,bqspk->bprq", blocks, blocks.conj()) / n
-        count[group.chosen] = n
+        sample[group.indices] = torch.einsum("brspk,bqspk->bprq", blocks, blocks.conj()) / n
+        count[group.indices] = n
     trace = sample.diagonal(dim1=-2, dim2=-1).sum(-1).real
     trace_of_square = sample.abs().square().sum((-2, -1))
     spread = (trace_of_square - trace**2 / antennas).clamp_min(1e-20)
@@ -47,39 +48,55 @@ def residual_covariance(slots: Slots, h: torch.Tensor) -> torch.Tensor:
     return (1 - shrinkage) * sample + shrinkage * white
 
 
-def debias_covariance(sample: torch.Tensor, parts: ErrorDecomposition) -> torch.Tensor:
-    """Covariance of noise and interference from that of the residuals, which the channel estimate has taken part of.
+def debias_covariance(sample: torch.Tensor, errors: ErrorDecomposition) -> torch.Tensor:
+    """Covariance of noise and interference from the covariance of the residuals.
 
-    Each eigenvalue is corrected for what :class:`ErrorDecomposition` says of the residuals, and never made smaller.
-    """
-    values, vectors = _debiased_eigenvalues(sample, parts)
-    return _assemble(values, vectors)
-
-
-def whitening_matrix(sample: torch.Tensor, parts: ErrorDecomposition, var: torch.Tensor) -> torch.Tensor:
-    """``sqrt(var) C^-1/2`` with the C of :func:`debias_covariance`: turns noise and interference into white noise of power var.
+    The channel estimate fits part of the noise, so the residuals have less power. Each eigenvalue is corrected by
+    ``residual_gain`` and ``residual_error_var``, and never made smaller.
 
     Args:
-        sample, parts: as those of :func:`debias_covariance`.
-        var: float32 ``(B,)``.
+        sample: covariance of the residuals, complex64 ``(B, num_prb, R, R)``.
+        errors: error of the channel estimate.
 
     Returns:
         complex64 ``(B, num_prb, R, R)``.
     """
-    values, vectors = _debiased_eigenvalues(sample, parts)
+    values, vectors = _debiased_eigenvalues(sample, errors)
+    return _assemble(values, vectors)
+
+
+def whitening_matrix(sample: torch.Tensor, errors: ErrorDecomposition, var: torch.Tensor) -> torch.Tensor:
+    """``sqrt(var) C^-1/2`` with the C of :func:`debias_covariance`: makes noise and interference white, of power var.
+
+    Args:
+        sample, errors: as for :func:`debias_covariance`.
+        var: noise power after whitening, float32 ``(B,)``.
+
+    Returns:
+        complex64 ``(B, num_prb, R, R)``.
+    """
+    values, vectors = _debiased_eigenvalues(sample, errors)
     return _assemble((var[:, None, None] / values.clamp_min(1e-6)).sqrt(), vectors)
 
 
 def apply_per_prb(weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """A matrix per resource block, complex64 ``(B, num_prb, R, R)``, times a grid, complex64 ``(B, R, S, F)``."""
+    """Multiply each resource block of a grid by its own matrix across antennas.
+
+    Args:
+        weights: complex64 ``(B, num_prb, R, R)``.
+        x: complex64 ``(B, R, S, F)``.
+
+    Returns:
+        complex64 ``(B, R, S, F)``.
+    """
     blocks = x.unflatten(-1, (-1, SUBCARRIERS_PER_ESTIMATE))
     return torch.einsum("bprq,bqspk->brspk", weights, blocks).flatten(-2)
 
 
-def _debiased_eigenvalues(sample: torch.Tensor, parts: ErrorDecomposition) -> tuple[torch.Tensor, torch.Tensor]:
+def _debiased_eigenvalues(sample: torch.Tensor, errors: ErrorDecomposition) -> tuple[torch.Tensor, torch.Tensor]:
     values, vectors = torch.linalg.eigh(sample)
-    own, gain = parts.residual_own[:, None, None], parts.residual_gain[:, None, None]
-    return torch.maximum((values - own) / gain, values), vectors
+    error_var, gain = errors.residual_error_var[:, None, None], errors.residual_gain[:, None, None]
+    return torch.maximum((values - error_var) / gain, values), vectors
 
 
 def _assemble(values: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
@@ -89,12 +106,12 @@ def _assemble(values: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
 def mmse_irc_combine(
     y: torch.Tensor, h: torch.Tensor, covariance: torch.Tensor, extra_var: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """LMMSE combining in coloured noise, scaled to be unbiased: ``z = h^H C^-1 y / (h^H C^-1 h)``.
+    """MMSE-IRC: combining in coloured noise, scaled to be unbiased, ``z = h^H C^-1 y / (h^H C^-1 h)``.
 
     Args:
         y, h: received grid and channel estimate, complex64 ``(B, R, S, F)``.
         covariance: of noise and interference, complex64 ``(B, num_prb, R, R)``.
-        extra_var: white power that is added to it, such as the channel estimate's error, float32 ``(B, S, 1)``.
+        extra_var: white power to add to it, such as the channel estimate's error, float32 ``(B, S, 1)``.
 
     Returns:
         symbol estimates complex64 and their error power ``1 / (h^H C^-1 h)`` float32, both ``(B, S, F)``.
@@ -109,12 +126,15 @@ def mmse_irc_combine(
 
 
 def whiten_with_genie_csi(slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
-    """Received grid and wanted channel after a filter across antennas that turns the interference into white noise.
+    """Whiten the interference across antennas with the true channels of the interferers.
 
     With the true channels g of the interferers, noise and interference of an RE have covariance
-    ``C = noise_var I + sum_i g_i g_i^H``. A square root of ``noise_var C^-1`` is the product of one factor per
-    interferer, ``I - g g^H / (noise_var q (1 + q))`` with ``q = sqrt(1 + |g|^2 / noise_var)`` and g as the factors
-    before it left it. So no RE needs a matrix, and strong interference costs half of the digits that an inverse would.
+    ``C = noise_var I + sum_i g_i g_i^H``. A square root of ``noise_var C^-1`` is a product of one factor per
+    interferer, ``I - g g^H / (noise_var q (1 + q))`` with ``q = sqrt(1 + |g|^2 / noise_var)``. Here g is the channel
+    after the earlier factors. So no RE needs a matrix, and strong interference costs half the digits of an inverse.
+
+    Args:
+        slots: received slots with the true channels.
 
     Returns:
         y and h, complex64 ``(B, R, S, F)``, in white noise of power ``noise_var``.
@@ -124,16 +144,16 @@ def whiten_with_genie_csi(slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
     while interferers:
         g = interferers.pop()
         q = (1 + g.abs().square().sum(1) / noise_var).sqrt()
-        towards = g / (noise_var * q * (1 + q))[:, None]
-        y, h, *interferers = (x - towards * (g.conj() * x).sum(1, keepdim=True) for x in (y, h, *interferers))
+        projection = g / (noise_var * q * (1 + q))[:, None]
+        y, h, *interferers = (x - projection * (g.conj() * x).sum(1, keepdim=True) for x in (y, h, *interferers))
     return y, h
 
 
 def mrc(y: torch.Tensor, h: torch.Tensor, var: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """LMMSE combining of the antennas for one layer in white noise, scaled to be unbiased.
+    """Maximum-ratio combining of the antennas for one layer in white noise, scaled to be unbiased.
 
-    For one transmitted layer the LMMSE equaliser is maximum-ratio combining up to a real factor; with that factor
-    divided out, ``z = x + e`` with ``E|e|^2 = var / sum_r |h_r|^2``.
+    For one transmitted layer, the LMMSE equaliser is maximum-ratio combining up to a real factor. Without that factor,
+    ``z = x + e`` with ``E|e|^2 = var / sum_r |h_r|^2``.
 
     Args:
         y, h: received grid and channel estimate, complex64 ``(B, R, S, F)``.
@@ -141,6 +161,15 @@ def mrc(y: torch.Tensor, h: torch.Tensor, var: torch.Tensor) -> tuple[torch.Tens
 
     Returns:
         symbol estimates complex64 and their error power float32, both ``(B, S, F)``.
+
+    Example:
+        Two antennas with gains 1 and 2i receive the symbol 1 without noise:
+
+        >>> import torch
+        >>> h = torch.tensor([1, 2j]).view(1, 2, 1, 1)
+        >>> z, error_var = mrc(h * 1.0, h, torch.tensor(0.5))
+        >>> z.item(), round(error_var.item(), 6)
+        ((1+0j), 0.1)
     """
     gain = h.abs().square().sum(1).clamp_min(1e-12)
     return (h.conj() * y).sum(1) / gain, var / gain

@@ -1,7 +1,7 @@
-"""Where the pilots of a slot are, and how well they were sent.
+"""Positions of the pilots of slots, and raw channel estimates at them.
 
-The pilots of a slot fill a rectangle: some symbols times some subcarriers, whether these are all of them or the comb of
-a 5G demodulation reference signal (TS 38.211, 7.4.1.1). Slots of a batch share a few such rectangles.
+The pilots of a slot fill a rectangle: some symbols times some subcarriers. These are all subcarriers, or the comb of a
+5G demodulation reference signal (TS 38.211, 7.4.1.1). The slots of a batch share a few such rectangles.
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ class PilotGroup:
     """Slots whose pilots lie on the same symbols and subcarriers.
 
     Attributes:
-        chosen: the slots, int64 ``(b,)``.
-        symbols, subcarriers: where their pilots are, increasing, int64 ``(P,)`` and ``(Q,)``.
+        indices: indices of the slots in the batch, int64 ``(b,)``.
+        symbols, subcarriers: positions of their pilots, increasing, int64 ``(P,)`` and ``(Q,)``.
     """
 
-    chosen: torch.Tensor
+    indices: torch.Tensor
     symbols: torch.Tensor
     subcarriers: torch.Tensor
 
     def take(self, grid: torch.Tensor) -> torch.Tensor:
-        """What a grid ``(B, ..., S, F)`` holds at the pilots of these slots, ``(b, ..., P, Q)``."""
-        grid = grid[self.chosen].index_select(-2, self.symbols)
+        """Values of a grid ``(B, ..., S, F)`` at the pilots of these slots, ``(b, ..., P, Q)``."""
+        grid = grid[self.indices].index_select(-2, self.symbols)
         return grid if len(self.subcarriers) == grid.shape[-1] else grid.index_select(-1, self.subcarriers)
 
     def raw_estimates(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
-        """Least squares at the pilots, and by how much the pilots' power lowers its noise.
+        """Least-squares estimates at the pilots, and the power of the pilots.
+
+        The noise of an estimate is the noise power over the power of its pilot.
 
         Returns:
             ``y / pilot``, complex64 ``(b, R, P, Q)``, and the mean power of a pilot, float32 ``(b,)``.
@@ -44,10 +46,10 @@ class PilotGroup:
 
 
 def pilot_groups(slots: Slots) -> Iterator[PilotGroup]:
-    """The slots of a batch by the place of their pilots."""
-    sent = slots.pilots != 0
-    num_symbols = sent.shape[1]
-    places, of_slot = torch.cat([sent.any(2), sent.any(1)], 1).unique(dim=0, return_inverse=True)
-    for i, place in enumerate(places):
-        chosen = torch.nonzero(of_slot == i)[:, 0]
-        yield PilotGroup(chosen, torch.nonzero(place[:num_symbols])[:, 0], torch.nonzero(place[num_symbols:])[:, 0])
+    """Group the slots of a batch by the positions of their pilots."""
+    is_pilot = slots.pilots != 0
+    num_symbols = is_pilot.shape[1]
+    layouts, layout_of_slot = torch.cat([is_pilot.any(2), is_pilot.any(1)], 1).unique(dim=0, return_inverse=True)
+    for i, layout in enumerate(layouts):
+        indices = torch.nonzero(layout_of_slot == i)[:, 0]
+        yield PilotGroup(indices, torch.nonzero(layout[:num_symbols])[:, 0], torch.nonzero(layout[num_symbols:])[:, 0])

@@ -1,4 +1,4 @@
-"""Compact receivers for deployment: proven equal to what was tested, or in int8 with their errors beside."""
+"""Export for deployment: float32 files with verified LLRs, and int8 files with counted bit errors."""
 
 from receivers.export.int8 import Int8Comparison, export_int8, quantise
 from receivers.export.onnx import export_onnx

@@ -1,7 +1,7 @@
-"""Depthwise convolutions as runtimes have them fast: as many results as channels.
+"""Depthwise convolutions in the form that runtimes execute fast: depth multiplier 1.
 
-A depth multiplier above 1 leaves ONNX Runtime's depthwise kernels unused, in integers altogether. The filters of such a
-convolution, taken as several depthwise convolutions of multiplier 1, compute the same.
+ONNX Runtime has no fast depthwise kernel for a depth multiplier above 1, and none at all in integers. Such a
+convolution is split into several depthwise convolutions of multiplier 1, which compute the same results.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 
-class _Side(nn.Module):
-    """Depthwise convolutions side by side: result ``i C + c`` is result ``c m + i`` of the one that was split."""
+class _ParallelDepthwise(nn.Module):
+    """Parallel depthwise convolutions: channel ``i C + c`` is channel ``c m + i`` of the original convolution."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -38,7 +38,14 @@ class _Side(nn.Module):
 
 
 def split_depthwise(net: nn.Module) -> nn.Module:
-    """Split, in place, every depthwise convolution of multiplier above 1 that a pointwise one follows at once."""
+    """Split every depthwise convolution with multiplier above 1 that a pointwise convolution follows directly.
+
+    Args:
+        net: changed in place; its results stay the same.
+
+    Returns:
+        ``net``.
+    """
     for pair in [m for m in net.modules() if isinstance(m, nn.Sequential) and len(m) == 2]:
         depthwise, pointwise = pair
         if not (isinstance(depthwise, nn.Conv2d) and isinstance(pointwise, nn.Conv2d) and pointwise.groups == 1):
@@ -47,5 +54,5 @@ def split_depthwise(net: nn.Module) -> nn.Module:
             multiplier = depthwise.out_channels // depthwise.groups
             order = torch.arange(depthwise.out_channels).view(-1, multiplier).T.flatten()
             pointwise.weight = nn.Parameter(pointwise.weight[:, order].detach())
-            pair[0] = _Side(depthwise)
+            pair[0] = _ParallelDepthwise(depthwise)
     return net

@@ -1,4 +1,4 @@
-"""Whether an exported receiver does what the tested one did."""
+"""Comparison of an exported receiver with the tested one on the same slots."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from receivers.base import Receiver
 MAX_LLR_DIFFERENCE = 1e-4
 """Largest allowed difference of an LLR, relative to the largest LLR of the slots."""
 MAX_DIFFERING_DECISIONS = 1e-4
-"""Largest allowed share of bits decided differently: LLRs that close to 0 say nothing about their bit."""
+"""Largest allowed fraction of bits decided differently: such LLRs are close to 0 and carry no information."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """Two receivers on the same fresh slots.
+    """Agreement of two receivers on the same fresh slots.
 
     Attributes:
-        slots, bits: how many were compared.
+        slots, bits: number of slots and data bits compared.
         max_llr_difference: largest absolute difference of an LLR of a data bit.
         max_llr: largest magnitude of an LLR of the original.
         differing_decisions: bits that the two decide differently.
@@ -36,11 +36,12 @@ class Parity:
 
     @property
     def equal(self) -> bool:
-        """LLRs agree to :data:`MAX_LLR_DIFFERENCE` and decisions to :data:`MAX_DIFFERING_DECISIONS`, so BERs do too."""
+        """Whether LLRs agree to :data:`MAX_LLR_DIFFERENCE` and decisions to :data:`MAX_DIFFERING_DECISIONS`."""
         close = self.max_llr_difference <= MAX_LLR_DIFFERENCE * self.max_llr
         return close and self.differing_decisions <= MAX_DIFFERING_DECISIONS * self.bits
 
     def as_json(self) -> dict[str, Any]:
+        """All fields, both BERs and :attr:`equal`, as plain values."""
         return {
             **asdict(self),
             "ber_original": self.bit_errors_original / self.bits,
@@ -54,17 +55,17 @@ def compare(original: Receiver, exported: Receiver, slots: Slots) -> Parity:
 
     Args:
         original, exported: receivers; their LLRs ``(B, K, S, F)`` are compared over ``slots.bit_mask``.
-        slots: slots that neither was trained on.
+        slots: slots that neither receiver was trained on.
     """
     mask, bits = slots.bit_mask, slots.bits.bool()
-    ours, theirs = original(slots).cpu(), exported(slots).cpu()
+    expected, actual = original(slots).cpu(), exported(slots).cpu()
     mask, bits = mask.cpu(), bits.cpu()
     return Parity(
         slots=len(slots),
         bits=int(mask.sum()),
-        max_llr_difference=float((ours - theirs)[mask].abs().max()),
-        max_llr=float(ours[mask].abs().max()),
-        differing_decisions=int((((ours > 0) != (theirs > 0)) & mask).sum()),
-        bit_errors_original=int((((ours > 0) != bits) & mask).sum()),
-        bit_errors_exported=int((((theirs > 0) != bits) & mask).sum()),
+        max_llr_difference=float((expected - actual)[mask].abs().max()),
+        max_llr=float(expected[mask].abs().max()),
+        differing_decisions=int((((expected > 0) != (actual > 0)) & mask).sum()),
+        bit_errors_original=int((((expected > 0) != bits) & mask).sum()),
+        bit_errors_exported=int((((actual > 0) != bits) & mask).sum()),
     )

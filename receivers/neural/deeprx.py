@@ -1,7 +1,7 @@
 """DeepRx: a fully convolutional pre-activation ResNet from a received slot to bit LLRs.
 
 After M. Honkala, D. Korpi, J. M. J. Huttunen, "DeepRx: Fully Convolutional Deep Learning Receiver", IEEE Trans.
-Wireless Commun. 20(6), 2021 (arXiv 2005.01494), table I as transcribed publicly. Where transcriptions disagree:
+Wireless Commun. 20(6), 2021 (arXiv 2005.01494), table I. Public transcriptions of the table differ; here:
 
 * The output convolution is 1x1 after batch-norm and ReLU; this gives the published 1,232,516 parameters.
 * A dilation ``(2, 3)`` is 2 over OFDM symbols and 3 over subcarriers, the order of the table's output shape.
@@ -18,7 +18,7 @@ from torch import nn
 from channels import Slots
 from receivers.neural.network import Network
 
-# The widths of table I, and shallower nets with the same symmetric rise and fall.
+# Widths by depth: 11 blocks are table I; the shallower networks keep its symmetric rise and fall.
 WIDTHS_BY_DEPTH: dict[int, tuple[int, ...]] = {
     11: (64, 64, 128, 128, 256, 256, 256, 128, 128, 64, 64),
     9: (64, 64, 128, 128, 256, 128, 128, 64, 64),
@@ -31,14 +31,14 @@ _MIDDLE_DILATION = (3, 6)
 
 
 def _separable(channels_in: int, channels_out: int, dilation: tuple[int, int]) -> nn.Sequential:
-    """Depthwise 3x3 with depth multiplier 2, then pointwise 1x1, nothing between them."""
+    """Depthwise 3x3 with depth multiplier 2, then pointwise 1x1, without activation between them."""
     return nn.Sequential(
         nn.Conv2d(channels_in, 2 * channels_in, 3, padding=dilation, dilation=dilation, groups=channels_in),
         nn.Conv2d(2 * channels_in, channels_out, 1),
     )
 
 
-class _Block(nn.Module):
+class _ResidualBlock(nn.Module):
     """Pre-activation residual block of two separable convolutions."""
 
     def __init__(self, channels_in: int, channels_out: int, dilation: tuple[int, int]) -> None:
@@ -56,15 +56,21 @@ class _Block(nn.Module):
 
 
 class DeepRx(Network):
-    """The network: features to LLRs ``(B, num_bits, S, F)``, positive meaning 1.
+    """The DeepRx network: features to LLRs ``(B, num_bits, S, F)``, positive meaning 1.
 
-    The mapping of TS 38.211 is hierarchical, so a net with 8 outputs serves QPSK to 256-QAM with its first 2 to 8.
+    The mapping of TS 38.211 is hierarchical. So a network with 8 outputs serves QPSK to 256-QAM with its first 2 to 8.
 
     Args:
         num_rx: receive antennas R.
         num_bits: LLRs per RE.
         width: factor on all layer widths of table I.
         depth: residual blocks, a key of :data:`WIDTHS_BY_DEPTH`.
+
+    Example:
+        The published network has 1.2 million parameters:
+
+        >>> sum(p.numel() for p in DeepRx().parameters())
+        1232516
     """
 
     feature_description: ClassVar[str] = (
@@ -80,7 +86,7 @@ class DeepRx(Network):
         self.conv_in = nn.Conv2d(self.num_features, widths[0], 3, padding=1)
         self.blocks = nn.Sequential(
             *(
-                _Block(before, after, _MIDDLE_DILATION if i == middle else _DILATION[nominal[i]])
+                _ResidualBlock(before, after, _MIDDLE_DILATION if i == middle else _DILATION[nominal[i]])
                 for i, (before, after) in enumerate(zip([widths[0], *widths], widths, strict=False))
             )
         )
@@ -90,6 +96,9 @@ class DeepRx(Network):
     @staticmethod
     def features(slots: Slots) -> torch.Tensor:
         """Received grid, pilot values and raw channel estimate ``y conj(pilot)``.
+
+        Args:
+            slots: received slots.
 
         Returns:
             float32 ``(B, 2 (2 R + 1), S, F)``: real parts of (y, pilots, raw estimate), then imaginary parts.

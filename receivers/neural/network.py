@@ -1,4 +1,4 @@
-"""What a learned receiver's network is: tensors in, LLRs out, and how slots become its tensors."""
+"""Base class of the networks of learned receivers: features in, LLRs out."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ from receivers.base import FormulaCount
 class Network(nn.Module, ABC):
     """A fully convolutional network from features ``(B, C, S, F)`` to LLRs ``(B, K, S, F)``, positive meaning 1.
 
-    Attributes:
+    A family's network is built as ``network(num_rx, num_bits, width, depth)``, see
+    :mod:`receivers.neural.registry`.
+
+    Args:
         num_features: C.
         num_bits: K.
+
+    Attributes:
+        num_features, num_bits: as given.
         feature_description: the features in their order, for the metadata of exported files.
-        memory_format: of weights and features in which it runs fastest.
-        has_intermediate_llrs: whether ``net(x, intermediate=True)`` gives a tuple: the LLRs, then the intermediate LLRs.
+        memory_format: torch memory format of weights and features in which the network runs fastest.
+        has_intermediate_llrs: whether ``net(x, intermediate=True)`` returns a tuple, LLRs and then intermediate LLRs.
     """
 
     feature_description: ClassVar[str]
@@ -34,13 +40,13 @@ class Network(nn.Module, ABC):
     @staticmethod
     @abstractmethod
     def features(slots: Slots) -> torch.Tensor:
-        """The network's input, float32 ``(B, C, S, F)``, from what a receiver can know.
+        """The network's input, float32 ``(B, C, S, F)``, from the knowledge of a receiver.
 
-        It has nothing to learn, may work on complex numbers, and stays outside of exported graphs.
+        It has no learned parameters, may use complex numbers, and is not part of exported graphs.
         """
 
     def formula_count(self, grid: Grid) -> FormulaCount:
-        """Operations on one slot that no counter of convolutions sees, front end included; none unless overridden.
+        """Operations on one slot, front end included, that counters of convolutions do not see. Default: none.
 
         Args:
             grid: sets the size of the slot.

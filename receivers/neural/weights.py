@@ -1,4 +1,4 @@
-"""Learned receivers on disk: ``weights.safetensors`` beside a ``card.json`` that says what they are."""
+"""Learned receivers on disk: ``weights.safetensors`` and a ``card.json`` that describes them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
@@ -19,14 +19,17 @@ from leanrx_core.records import Record
 from receivers.neural.network import Network
 from receivers.neural.registry import build
 
+Role = Literal["teacher", "student", "scratch"]
+"""``student`` is distilled; ``scratch`` is the same network trained from scratch on the same slots."""
+
 
 class Card(Record):
-    """What a learned receiver is, how it came to be and where it may be trusted.
+    """Description of a learned receiver: what it is, how it was trained, and its range of conditions.
 
     Attributes:
         name: its name in its run.
         receiver: spec string of the network.
-        role: ``teacher``, ``student`` (distilled) or ``twin`` (the same without a teacher).
+        role: ``teacher``, ``student`` (distilled) or ``scratch`` (scratch baseline).
         num_rx, num_bits: receive antennas and LLRs per RE.
         parameters: trained parameters.
         scenario: name of the scenario it was trained on.
@@ -34,12 +37,12 @@ class Card(Record):
         trained_sinr_db: SINR range of its training data (mean powers).
         seed: seed of its weights and data.
         training: configuration, losses, duration and energy of its training.
-        weights_sha256: fingerprint of the weights file.
+        weights_sha256: SHA-256 of the weights file.
     """
 
     name: str
     receiver: str
-    role: str
+    role: Role
     num_rx: int
     num_bits: int
     parameters: int
@@ -52,12 +55,18 @@ class Card(Record):
 
 
 def full_precision() -> contextlib.AbstractContextManager[None]:
-    """Convolutions in float32 proper (no TF32) and the same on every call, on CUDA devices too."""
+    """Context in which convolutions on CUDA use float32 (no TF32) and deterministic algorithms."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 class NeuralReceiver:
-    """A network and its card: a :class:`receivers.base.Receiver`."""
+    """A network and its card: a :class:`receivers.base.Receiver`.
+
+    Args:
+        net: the network; it is moved to ``device`` and set to inference.
+        card: its description.
+        device: torch device.
+    """
 
     def __init__(self, net: Network, card: Card, device: str = "cpu") -> None:
         self.net = net.to(device, memory_format=net.memory_format).eval()  # type: ignore[call-overload]
@@ -66,13 +75,24 @@ class NeuralReceiver:
 
     @torch.no_grad()
     def __call__(self, slots: Slots) -> torch.Tensor:
-        inputs = self.net.features(slots).contiguous(memory_format=self.net.memory_format)
+        features = self.net.features(slots).contiguous(memory_format=self.net.memory_format)
         with full_precision():
-            return self.net(inputs).float().contiguous()
+            return self.net(features).float().contiguous()
 
 
 def save(folder: str | Path, net: Network, card: Card) -> NeuralReceiver:
-    """Write weights and card into ``folder`` (the card last, so a folder with a card is complete)."""
+    """Write weights and card into ``folder``.
+
+    The card is written last, so a folder with a card is complete.
+
+    Args:
+        folder: created if missing.
+        net: the network.
+        card: its description; ``weights_sha256`` is filled in.
+
+    Returns:
+        The receiver with the written card, on the network's device.
+    """
     tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
     data = safetensors.torch.save(tensors)
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(data).hexdigest()})
@@ -82,10 +102,14 @@ def save(folder: str | Path, net: Network, card: Card) -> NeuralReceiver:
 
 
 def load(folder: str | Path, device: str = "cpu") -> NeuralReceiver:
-    """Read a receiver.
+    """Read a receiver from its folder.
+
+    Args:
+        folder: with ``weights.safetensors`` and ``card.json``.
+        device: torch device.
 
     Raises:
-        UserError: if a file is missing, damaged, or does not fit the card.
+        UserError: if a file is missing, damaged or of an earlier version, or if weights and card do not match.
     """
     card, weights_path = read_card(folder), Path(folder) / "weights.safetensors"
     data = _read(weights_path)
@@ -95,27 +119,40 @@ def load(folder: str | Path, device: str = "cpu") -> NeuralReceiver:
             "restore the file or delete the folder and train again"
         )
     net = build(card.receiver, card.num_rx, card.num_bits)
+    tensors = safetensors.torch.load(data)
+    unknown = sorted(set(tensors) - set(net.state_dict()))
+    if unknown:
+        raise UserError(
+            f"{weights_path}: of an earlier version of leanrx, or of another network than '{card.receiver}' "
+            f"(unknown tensor '{unknown[0]}'); train the receiver again"
+        )
     try:
-        net.load_state_dict(safetensors.torch.load(data))
+        net.load_state_dict(tensors)
     except RuntimeError:
         raise UserError(
             f"{Path(folder) / 'card.json'}: describes another network than the weights; "
-            "restore the file, or use the version of leanrx that made it"
+            "restore the file, or train the receiver again"
         ) from None
     return NeuralReceiver(net, card, device)
 
 
 def read_card(folder: str | Path) -> Card:
-    """The card of a receiver.
+    """Read the card of a receiver.
 
     Raises:
-        UserError: if it is missing or damaged.
+        UserError: if it is missing, damaged or of an earlier version.
     """
     path = Path(folder) / "card.json"
+    data = _read(path)
     try:
-        return Card.model_validate_json(_read(path))
-    except ValidationError:
-        raise UserError(f"{path}: not a receiver's card; restore the file or train again") from None
+        return Card.model_validate_json(data)
+    except ValidationError as error:
+        fields = ", ".join(sorted({str(mistake["loc"][0]) for mistake in error.errors() if mistake["loc"]}))
+        mistakes = f" ({fields} cannot be read)" if fields else ""
+        raise UserError(
+            f"{path}: not a receiver's card, or a card of an earlier version of leanrx{mistakes}; "
+            "restore the file or train the receiver again"
+        ) from None
 
 
 def _read(path: Path) -> bytes:

@@ -1,7 +1,7 @@
-"""Trained receivers that come with leanrx, by name: ``receivers.load("tdl-6prb-hybrid-w64-d8")``.
+"""Trained receivers that ship with leanrx, by name: ``receivers.load("tdl-6prb-hybrid-w64-d8")``.
 
-One folder each: ``weights.safetensors`` and ``card.json`` as every learned receiver has them, and ``results.json``,
-what it was found to do and to cost (:class:`receivers.zoo.results.Results`). ``docs/zoo.md`` shows them as tables.
+Each has a folder with ``weights.safetensors`` and ``card.json``, as every learned receiver, and ``results.json`` with
+its error counts, operations and energy (:class:`receivers.zoo.results.Results`). ``docs/zoo.md`` shows them as tables.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from receivers.neural.weights import Card, NeuralReceiver, read_card
 from receivers.zoo.results import Results
 
 SHIPPED = Path(__file__).parent
-"""The folder of those that come with leanrx."""
+"""Folder of the receivers that ship with leanrx."""
 
 
 def names(zoo: Path | None = None) -> list[str]:
-    """Names of the receivers in a zoo: a folder, or :data:`SHIPPED`."""
+    """Names of the receivers in a zoo.
+
+    Args:
+        zoo: a folder; :data:`SHIPPED` if not given.
+    """
     return sorted(p.parent.name for p in (zoo or SHIPPED).glob("*/card.json") if not p.parent.name.startswith("."))
 
 
@@ -28,11 +32,17 @@ def load(name_or_folder: str | Path, device: str = "cpu") -> NeuralReceiver:
     """Load a trained receiver.
 
     Args:
-        name_or_folder: a folder with weights and card, or the name of a receiver that comes with leanrx.
+        name_or_folder: a folder with weights and card, or the name of a receiver that ships with leanrx.
         device: torch device.
 
     Raises:
         UserError: if there is no such receiver, or a file is missing, damaged, or does not fit the card.
+
+    Example:
+        >>> from receivers import load
+        >>> receiver = load("tdl-6prb-hybrid-w5-d5-kd")
+        >>> receiver.card.role, receiver.card.parameters
+        ('student', 3548)
     """
     folder = Path(name_or_folder)
     if not folder.is_dir() and os.sep not in str(name_or_folder):
@@ -50,24 +60,25 @@ def card(name: str, zoo: Path | None = None) -> Card:
 
 
 def results(name: str, zoo: Path | None = None) -> Results:
-    """What a receiver in a zoo was found to do and to cost.
+    """The results of a receiver in a zoo.
 
     Raises:
-        UserError: if there is no such receiver, or the file is missing, damaged, or of other weights.
+        UserError: if there is no such receiver, or the file is missing, damaged, or belongs to other weights.
     """
     folder = _folder(name, zoo)
-    found = Results.read(folder / "results.json")
-    if found.weights_sha256 != read_card(folder).weights_sha256:
-        raise UserError(f"{folder / 'results.json'}: of other weights than the card's; restore the file")
-    return found
+    record = Results.read(folder / "results.json")
+    if record.weights_sha256 != read_card(folder).weights_sha256:
+        raise UserError(f"{folder / 'results.json'}: belongs to other weights than the card's; restore the file")
+    return record
 
 
 def _folder(name: str, zoo: Path | None = None) -> Path:
-    there = names(zoo)
-    if name not in there:
-        near = difflib.get_close_matches(name, there, cutoff=0.5)
-        meant = f" (did you mean {' or '.join(near)}?)" if near else ""
+    available = names(zoo)
+    if name not in available:
+        matches = difflib.get_close_matches(name, available, cutoff=0.5)
+        suggestion = f" (did you mean {' or '.join(matches)}?)" if matches else ""
         raise UserError(
-            f"receiver: no '{name}' in the zoo{meant}; there are: {', '.join(there) or 'none'}; or give a folder"
+            f"receiver: no '{name}' in the zoo{suggestion}; available: {', '.join(available) or 'none'}; "
+            "or give a folder"
         )
     return (zoo or SHIPPED) / name

@@ -1,4 +1,4 @@
-"""What a shipped receiver was found to do and to cost: ``results.json`` beside its card."""
+"""Results of a shipped receiver: error counts, operations and energy, in ``results.json`` next to its card."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Point(Record):
     Attributes:
         interference_fraction: part of interference in the interference-plus-noise power.
         sinr_db: mean powers, per receive antenna.
-        realised_sinr_db: mean over the slots that were counted.
-        counts: of the receiver; rates and intervals follow from them.
-        classical: of classical receivers on the same slots, by name.
+        realised_sinr_db: mean over the counted slots.
+        counts: error counts of the receiver; rates and intervals follow from them.
+        classical: error counts of classical receivers on the same slots, by name.
     """
 
     interference_fraction: float
@@ -33,19 +33,19 @@ class Point(Record):
     classical: dict[str, Counts]
 
 
-class Metered(Record):
-    """Energy of one window of inference.
+class InferenceEnergy(Record):
+    """Energy of one metered window of inference.
 
     Attributes:
-        machine: what computed.
-        kind: measured, modelled or assumed.
-        instrument: what read or modelled the energy.
-        slots, batch_slots: in the window, and per call.
+        machine: name of the processor.
+        provenance: whether the energy is measured, modelled or assumed.
+        instrument: name of the instrument or model.
+        slots, batch_slots: slots in the window, and per call.
         duration_s, energy_j: of the window; CPU and GPU.
     """
 
     machine: str
-    kind: Literal["measured", "modelled", "assumed"]
+    provenance: Literal["measured", "modelled", "assumed"]
     instrument: str
     slots: int
     batch_slots: int
@@ -54,19 +54,20 @@ class Metered(Record):
 
     @property
     def energy_j_per_slot(self) -> float:
+        """Mean energy of one slot."""
         return self.energy_j / self.slots
 
 
 class Results(Record):
-    """Counts, operations and energy of one artefact.
+    """Error counts, operations and energy of one receiver.
 
     Attributes:
-        weights_sha256: of the weights that all of this is about.
-        scenario: what it was trained and tested on.
+        weights_sha256: of the weights that the results belong to.
+        scenario: of training and test.
         test_seed, block_slots: of the test slots.
-        stream: fingerprint of the test slots, see :func:`receivers.evaluation.block_counter.stream_digest`.
-        device: what drew and detected them.
-        points: errors, by interference share and SINR.
+        stream: digest of the test slots, see :func:`receivers.evaluation.block_counter.stream_digest`.
+        device: device that drew and detected the test slots.
+        points: error counts, by interference fraction and SINR.
         macs: multiply-accumulates per slot of the scenario's grid; a MAC is two FLOPs.
         macs_method: how they were counted.
         energy: of inference.
@@ -81,21 +82,23 @@ class Results(Record):
     points: tuple[Point, ...]
     macs: int
     macs_method: str
-    energy: tuple[Metered, ...]
+    energy: tuple[InferenceEnergy, ...]
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
         """Read the file.
 
         Raises:
-            UserError: if it is missing or damaged.
+            UserError: if it is missing, damaged or of an earlier version.
         """
         try:
             return cls.model_validate_json(Path(path).read_bytes())
         except OSError:
             raise UserError(f"{path}: missing; restore the file") from None
         except ValidationError:
-            raise UserError(f"{path}: not the results of a receiver; restore the file") from None
+            raise UserError(
+                f"{path}: not the results of a receiver, or of an earlier version of leanrx; restore the file"
+            ) from None
 
     def write(self, path: str | Path) -> None:
         """Write the file."""
@@ -103,5 +106,5 @@ class Results(Record):
 
     @property
     def flops(self) -> int:
-        """Per slot."""
+        """FLOPs per slot."""
         return 2 * self.macs

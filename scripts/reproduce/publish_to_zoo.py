@@ -29,7 +29,7 @@ from receivers import zoo
 from receivers.classical import classical_receivers
 from receivers.evaluation.error_counts import BlockCount, Counts
 from receivers.neural.weights import Card, NeuralReceiver
-from receivers.zoo.results import Metered, Point, Results
+from receivers.zoo.results import InferenceEnergy, Point, Results
 
 PAGE = Path(__file__).parents[2] / "docs" / "zoo.md"
 MAX_BYTES = 20 * 2**20
@@ -85,7 +85,7 @@ def results_of(run: Run, receiver: NeuralReceiver) -> Results:
         points=tuple(_points(counts, own, [r.name for r in classical_receivers(config.scenario)])),
         macs=operations.macs,
         macs_method=operations.method,
-        energy=tuple(_metered(EnergyRow(**row)) for row in metered.to_dict("records")),
+        energy=tuple(_inference_energy(EnergyRow(**row)) for row in metered.to_dict("records")),
     )
 
 
@@ -115,8 +115,9 @@ def _sum(rows: pd.DataFrame) -> Counts:
     return total
 
 
-def _metered(row: EnergyRow) -> Metered:
-    return Metered(**{name: value for name, value in asdict(row).items() if name in Metered.model_fields})
+def _inference_energy(row: EnergyRow) -> InferenceEnergy:
+    values = {**asdict(row), "provenance": row.kind}
+    return InferenceEnergy(**{name: values[name] for name in InferenceEnergy.model_fields})
 
 
 def page(folder: Path = zoo.SHIPPED) -> str:
@@ -162,7 +163,7 @@ def _scenario(entries: dict[str, tuple[Card, Results]]) -> str:
                     f"{card.parameters:,}",
                     f"{results.macs:,}",
                     f"{1e3 * energy.energy_j_per_slot:.3g}",
-                    f"{energy.kind}, {energy.instrument}, {energy.machine}",
+                    f"{energy.provenance}, {energy.instrument}, {energy.machine}",
                 ]
                 for name, (card, results) in entries.items()
                 for energy in results.energy

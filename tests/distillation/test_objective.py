@@ -215,7 +215,7 @@ def test_adapters_are_seeded_learn_and_stay_out_of_the_net(slots: Slots) -> None
 
 
 def test_students_of_either_family_follow_either(slots: Slots) -> None:
-    settings = Distillation(transfers=(FeatureTransfer(student="blocks.1.look_around", teacher="blocks.1"),))
+    settings = Distillation(transfers=(FeatureTransfer(student="blocks.1.depthwise", teacher="blocks.1"),))
     plain = loss_of(Distillation(), slots, student="hybrid-w4-d2")
     assert loss_of(settings, slots, student="hybrid-w4-d2") > plain
 

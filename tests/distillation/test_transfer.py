@@ -18,7 +18,7 @@ from receivers.neural.registry import build
 
 SPECS = {
     "deeprx-w0.0625-d3": ["conv_in", "blocks.1.conv2.0", "norm_out"],
-    "hybrid-w4-d2": ["blocks.0.compare", "blocks.1.look_around"],
+    "hybrid-w4-d2": ["blocks.0.expand", "blocks.1.depthwise"],
 }
 
 
@@ -71,7 +71,7 @@ def test_the_dry_run_tells_channels_and_leaves_the_net_alone(small: Scenario, sp
         ("deeprx-w0.0625-d3", "blocks.3", "student has no module 'blocks.3'; near names: .*blocks.2"),
         ("deeprx-w0.0625-d3", "conv_inn", "near names: conv_in, "),
         ("deeprx-w0.0625-d3", "xyz", "near names: conv_in, blocks, norm_out, conv_out"),
-        ("hybrid-w4-d2", "blocks.0", "output of module 'blocks.0' of student is not a tensor.* blocks.0.compare"),
+        ("hybrid-w4-d2", "blocks.0", "output of module 'blocks.0' of student is not a tensor.* blocks.0.expand"),
         ("hybrid-w4-d2", "blocks", "output of module 'blocks' of student is not a tensor.* blocks.0"),
     ],
 )

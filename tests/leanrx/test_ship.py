@@ -133,7 +133,7 @@ def test_what_is_shipped_is_what_the_run_has_found(run: Run, ship: ModuleType, t
             assert (counts.ber, *counts.ber_interval()) == pytest.approx((row["ber"], row["ber_low"], row["ber_high"]))
     (energy,) = found.energy
     assert energy.energy_j_per_slot == 5.0 / 400
-    assert (energy.machine, energy.kind, energy.instrument) == ("a machine", "modelled", "TDP")
+    assert (energy.machine, energy.provenance, energy.instrument) == ("a machine", "modelled", "TDP")
     assert found.scenario == run.config.scenario
 
 

@@ -5,7 +5,6 @@ from channels import Scenario, Slots, SlotStream
 from leanrx_core.errors import UserError
 from receivers.neural.deeprx import DeepRx
 from receivers.neural.registry import FAMILIES, build, parse_spec
-from receivers.neural.weights import Card, load, save
 
 
 @pytest.mark.parametrize(
@@ -83,49 +82,6 @@ def test_specs() -> None:
     for wrong in ("resnet", "deeprx-w0", "deeprx-d4", "deeprx-d5-w0.5", "deeprx-w9"):
         with pytest.raises(UserError):
             parse_spec(wrong)
-
-
-def card() -> Card:
-    return Card(
-        name="x",
-        receiver="deeprx-w0.0625-d3",
-        role="scratch",
-        num_rx=2,
-        num_bits=4,
-        parameters=1,
-        scenario="s",
-        channels=("TDL-B",),
-        trained_sinr_db=(0, 20),
-        seed=1,
-        training={},
-    )
-
-
-def test_weights_come_back_equal(tmp_path, small: Scenario) -> None:
-    net = build("deeprx-w0.0625-d3", seed=4)
-    saved = save(tmp_path / "x", net, card())
-    loaded = load(tmp_path / "x")
-    slots = SlotStream(small, 1, 4).block(0)
-    assert torch.equal(saved(slots), loaded(slots))
-    assert loaded.digest == saved.digest
-
-
-@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped", "card"])
-def test_damaged_files_are_refused(tmp_path, damage: str) -> None:
-    folder = tmp_path / "x"
-    save(folder, build("deeprx-w0.0625-d3"), card())
-    weights = folder / "weights.safetensors"
-    data = weights.read_bytes()
-    if damage == "missing":
-        weights.unlink()
-    elif damage == "truncated":
-        weights.write_bytes(data[:-100])
-    elif damage == "flipped":
-        weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    else:
-        (folder / "card.json").write_text("{}")
-    with pytest.raises(UserError, match="x/"):
-        load(folder)
 
 
 def test_depths_keep_the_rise_and_fall() -> None:

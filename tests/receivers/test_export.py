@@ -62,7 +62,7 @@ def test_the_file_computes_the_same_llrs(tmp_path, receiver, stream, small: Scen
     torch.testing.assert_close(exported(slots), receiver(slots), atol=1e-3, rtol=1e-3)
     graph = onnx.load(folder / card["file"])
     for entry in graph.metadata_props:
-        if entry.key == "features":
+        if entry.key == "feature_description":
             entry.value = "those of another version"
     onnx.save(graph, folder / "other.onnx")
     with pytest.raises(UserError, match="other features"):
@@ -78,7 +78,7 @@ def test_a_file_that_differs_is_refused(tmp_path, receiver, stream, monkeypatch)
     export_onnx(receiver, folder, stream, (10.0,))
     before = (folder / "net.onnx").read_bytes()
     monkeypatch.setattr(onnx_module, "OnnxReceiver", Wrong)
-    with pytest.raises(UserError, match="differs from what was tested"):
+    with pytest.raises(UserError, match="differs from the tested receiver"):
         export_onnx(receiver, folder, stream, (10.0,))
     assert (folder / "net.onnx").read_bytes() == before
     assert [p.name for p in folder.parent.iterdir()] == ["net"]

@@ -55,9 +55,9 @@ def test_a_name_that_is_not_there_meets_its_neighbours(two: Path) -> None:
         receivers.load("tdl-6prb-hybrid-w8")
     assert str(error.value) == (
         "receiver: no 'tdl-6prb-hybrid-w8' in the zoo (did you mean tdl-6prb-hybrid-w8-d1 or tdl-6prb-hybrid-w4-d1?); "
-        "there are: tdl-6prb-hybrid-w4-d1, tdl-6prb-hybrid-w8-d1; or give a folder"
+        "available: tdl-6prb-hybrid-w4-d1, tdl-6prb-hybrid-w8-d1; or give a folder"
     )
-    with pytest.raises(UserError, match=r"no 'x' in the zoo; there are: tdl-6prb"):
+    with pytest.raises(UserError, match=r"no 'x' in the zoo; available: tdl-6prb"):
         receivers.load("x")
     with pytest.raises(UserError, match=r"there/card\.json: missing"):
         receivers.load(two / "not" / "there")
@@ -87,7 +87,7 @@ def test_results_that_are_missing_damaged_or_of_other_weights_are_refused(two: P
     assert zoo.results(name, two) == results
     assert results.flops == 6
     results.model_copy(update={"weights_sha256": "0"}).write(path)
-    with pytest.raises(UserError, match="of other weights"):
+    with pytest.raises(UserError, match="belongs to other weights"):
         zoo.results(name, two)
 
 

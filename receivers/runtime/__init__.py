@@ -1,0 +1,8 @@
+"""Inference of exported receivers on numpy arrays, with ONNX Runtime only.
+
+Importing this package loads neither torch nor Sionna nor pandas, so it suits small machines.
+"""
+
+from receivers.runtime.session import OnnxSession
+
+__all__ = ["OnnxSession"]
