@@ -57,7 +57,11 @@ def front_end(slots: Slots) -> torch.Tensor:
     y, h = (torch.einsum("bfrq,bqsf->brsf", turn, x) for x in (slots.y, h))
     # z = h^H y / |h|^2; the error of y is var I + turn (gain C + own I) turn^H, where turn C turn^H = var I
     white = noise_plus_interference_var[..., 0] * (1 + parts.gain[..., None])
-    own = (turn.mH @ h.permute(0, 3, 1, 2)).abs().square().sum(2).mT / h.abs().square().sum(1) * parts.own[..., None]
+    own = (
+        (turn.mH @ h.permute(0, 3, 1, 2)).abs().square().sum(2).mT
+        / h.abs().square().sum(1)
+        * parts.estimation_error_var[..., None]
+    )
     z, var = classical_combine(y, h, white + own)
     return demap(z, var, slots.bits_per_symbol, slots.bits.shape[1])
 
