@@ -215,7 +215,7 @@ def test_receivers_of_a_group_share_a_stream() -> None:
 
 
 def test_the_sweep_of_the_docs() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "receivers-and-distillation.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "distillation.md").read_text()
     written = yaml.safe_load(page.split("```yaml")[1].split("```")[0])
     plan = build_plan(sweep(written["teacher"], **written["students"]))
     num_settings = 3 * 2 + 1 + 1 + 2
