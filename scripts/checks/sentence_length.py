@@ -18,7 +18,7 @@ _NOT_PROSE = (
     re.compile(r"(?<=\n\n)(?:    [^\n]*\n)+(?=\n|\Z)"),  # indented code
     re.compile(r"^#.*$", re.MULTILINE),
     re.compile(r"^ *\|.*$", re.MULTILINE),
-    re.compile(r"^:::.*$", re.MULTILINE),
+    re.compile(r"^:::[^\n]*\n(?:    [^\n]*(?:\n|\Z))*", re.MULTILINE),
     re.compile(r"!\[[^\]]*\]\([^)]*\)"),
 )
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
