@@ -1,1 +1,1 @@
-"""The command line. Modules are imported when a command runs, so that ``leanrx --help`` is instant."""
+"""The command line. Packages are imported when a command runs, so that ``leanrx --help`` answers at once."""

@@ -1,10 +1,10 @@
-"""What a person sees while a run proceeds."""
+"""Progress of a run on the console."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.live import Live
@@ -21,19 +21,20 @@ from rich.table import Table
 
 from distillation.job import Job
 from distillation.trainer import StepState
+from leanrx.experiment.progress import StepCallback
 from receivers.evaluation.error_counts import Counts
 from receivers.evaluation.monte_carlo import PointState
 
 
-class ConsoleWatcher:
-    """Progress on a terminal (or in a log, a line at a time): a :class:`leanrx.experiment.workflow.ProgressCallback`."""
+class ConsoleProgress:
+    """Progress bars on a terminal, and lines in a log: a :class:`leanrx.experiment.progress.ProgressCallback`."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self._progress: Progress | None = None
 
-    def training(self, jobs: Sequence[Job]) -> Callable[[Job, StepState], None]:
-        """Announce receivers that are trained together; returns what to call after each logged step."""
+    def on_training(self, jobs: Sequence[Job]) -> StepCallback:
+        """Show receivers that are trained together; the returned function is called after each logged step."""
         self._close()
         if not self.console.is_terminal:
             return self._lines(len(jobs))
@@ -59,7 +60,7 @@ class ConsoleWatcher:
 
         return show
 
-    def _lines(self, jobs: int) -> Callable[[Job, StepState], None]:
+    def _lines(self, jobs: int) -> StepCallback:
         begin = time.monotonic()
         due: dict[str, float] = {}
 
@@ -74,12 +75,12 @@ class ConsoleWatcher:
 
         return show
 
-    def skipped(self, name: str) -> None:
+    def on_skipped(self, name: str) -> None:
         self._close()
-        self.console.print(f"train {name}: done before")
+        self.console.print(f"train {name}: trained already")
 
-    def counting(self, states: Iterator[PointState], receivers: list[str]) -> None:
-        """Run an evaluation under a live table: one row per test point."""
+    def on_evaluation(self, states: Iterator[PointState], receivers: list[str]) -> None:
+        """Count errors under a live table with one row per test point."""
         self._close()
         begin = time.monotonic()
         rows: dict[tuple[float, float], list[str]] = {}
@@ -93,11 +94,11 @@ class ConsoleWatcher:
                 rows[state.interference_fraction, state.sinr_db] = _cells(state)
                 live.update(_table(rows, receivers, time.monotonic() - begin))
 
-    def metering(self, name: str, index: int, total: int) -> None:
+    def on_metering(self, name: str, index: int, total: int) -> None:
         self._close()
         self.console.print(f"meter {name} ({index + 1}/{total})")
 
-    def warn(self, text: str) -> None:
+    def on_warning(self, text: str) -> None:
         self._close()
         self.console.print(f"[yellow]warning:[/] {text}")
 
@@ -112,7 +113,7 @@ def _title(job: Job) -> str:
 
 
 def show_progress(what: str, steps: Iterable[tuple[int, int]]) -> None:
-    """Work through ``steps`` of (done, total) under a progress bar on standard error."""
+    """Run ``steps``, which yield (done, total), under a progress bar on standard error."""
     with Progress(
         TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)
     ) as bar:
@@ -122,10 +123,10 @@ def show_progress(what: str, steps: Iterable[tuple[int, int]]) -> None:
 
 
 def _line(state: PointState, elapsed_s: float) -> str:
-    shown = ", ".join(f"{name} {'; '.join(_rates(c))}" for name, c in state.counts.items())
+    errors = ", ".join(f"{name} {'; '.join(_rates(c))}" for name, c in state.counts.items())
     return (
-        f"SINR {state.sinr_db:g} dB, interference share {state.interference_fraction:g}: {state.slots} slots, "
-        f"BER {shown} ({state.stopped}, {elapsed_s:.0f} s)"
+        f"SINR {state.sinr_db:g} dB, interference fraction {state.interference_fraction:g}: {state.slots} slots, "
+        f"BER {errors} ({state.stopped}, {elapsed_s:.0f} s)"
     )
 
 
@@ -144,13 +145,13 @@ def _table(rows: dict[tuple[float, float], list[str]], receivers: list[str], ela
 
 
 def _rates(counts: Counts) -> list[str]:
-    """BER, and BLER where coded."""
-    shown = [_rate(counts.ber, *counts.ber_interval())]
+    """BER, and BLER where the slots are coded."""
+    texts = [_rate(counts.ber, *counts.ber_interval())]
     if counts.transport_blocks:
-        shown.append("BLER " + _rate(counts.block_errors / counts.transport_blocks, *counts.bler_interval()))
-    return shown
+        texts.append("BLER " + _rate(counts.block_errors / counts.transport_blocks, *counts.bler_interval()))
+    return texts
 
 
 def _rate(rate: float, low: float, high: float) -> str:
-    """A rate and half of its interval, or the upper end alone where the interval begins at zero."""
+    """A rate with half of its interval in percent, or the upper end of an interval that begins at zero."""
     return f"{rate:.1e} ±{50 * (high - low) / rate:.0f}%" if low > 0 else f"< {high:.1e}"

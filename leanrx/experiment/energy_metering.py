@@ -30,8 +30,9 @@ from energy.metering.workloads import (
     side_by_side,
     training_subject,
 )
+from leanrx.experiment.progress import ProgressCallback
 from leanrx.experiment.run import Run
-from leanrx.experiment.workflow import ProgressCallback, all_receivers, operation_profiles
+from leanrx.experiment.workflow import all_receivers, operation_profiles
 from leanrx.report.estimator_charts import estimator_charts
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
@@ -39,7 +40,7 @@ from receivers.classical import GENIE_AIDED, classical_receivers
 from receivers.neural.weights import NeuralReceiver
 
 
-def meter_all(run: Run, watcher: ProgressCallback) -> None:
+def meter_all(run: Run, progress: ProgressCallback) -> None:
     """Meter and estimate inference of every receiver that can be built, and account for training; resumes.
 
     Perfect CSI is nothing that a receiver can have, so those that do have no energy.
@@ -58,7 +59,7 @@ def meter_all(run: Run, watcher: ProgressCallback) -> None:
     slots = _stream(run, device, config.metering.batch_slots).block(0)
     meter = Meter(config.metering.cpu_power_w, device)
     for index, receiver in enumerate(todo):
-        watcher.metering(receiver.name, index, len(todo))
+        progress.on_metering(receiver.name, index, len(todo))
         new = inference_rows(
             counts[receiver.name],
             receiver.digest,
@@ -119,7 +120,7 @@ class Agreement:
 
 def agree_all(
     run: Run,
-    watcher: ProgressCallback,
+    progress: ProgressCallback,
     rounds: int = 3,
     compiled: bool = False,
     log: Wattmeter | None = None,
@@ -155,7 +156,7 @@ def agree_all(
     done = 0
     for window in meter_subjects(subjects, instruments, protocol, path, cycle_counter()):
         if window.name in names:
-            watcher.metering(window.name, done, total)
+            progress.on_metering(window.name, done, total)
             done += 1
     windows = read_windows(path)
     if log is not None:

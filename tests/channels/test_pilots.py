@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels import Channels, Dmrs, Grid, Scenario, SlotStream
-from channels.pilots import dmrs_layouts, dmrs_sequence, dmrs_initial_state, draw_pilots, gold_sequence
+from channels.pilots import dmrs_initial_state, dmrs_layouts, dmrs_sequence, draw_pilots, gold_sequence
 from leanrx_core.errors import UserError
 
 
@@ -72,7 +72,9 @@ def test_dmrs_equal_an_independent_computation_and_sionna(mapping: str, length: 
                     for k in range(12 * num_prb):
                         group = k % 2 if config_type == 1 else k % 6 // 2
                         data[k] = group >= groups
-                    start = dmrs_initial_state(torch.tensor([slot]), symbol, torch.tensor([identity]), torch.tensor([scid]))
+                    start = dmrs_initial_state(
+                        torch.tensor([slot]), symbol, torch.tensor([identity]), torch.tensor([scid])
+                    )
                     values = dmrs_sequence(start, num_prb * sum(occupied))[0].numpy() * math.sqrt(groups)
                     ours = np.zeros(12 * num_prb, complex)
                     ours[np.tile(occupied, num_prb)] = values

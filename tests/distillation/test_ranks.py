@@ -166,7 +166,7 @@ def torchrun(folder: Path, *what: str) -> subprocess.Popen[str]:
 
 
 class Silent:
-    def training(self, jobs):
+    def on_training(self, jobs):
         return lambda job, state: None
 
 

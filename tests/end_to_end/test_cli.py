@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from energy.ecal.life_cycle_config import forward_flops
-from leanrx.cli import main as main_module
+from leanrx.cli import sessions
 from leanrx.cli.main import main
 from receivers.neural.registry import build
 
@@ -71,16 +71,9 @@ def follow(student: str, teacher: str) -> list[dict[str, str]]:
     return [{"student": student, "teacher": teacher}]
 
 
-def release() -> None:
-    """Let go of the run folders that this process holds, as the end of a command's process would."""
-    for file in main_module._held:
-        file.close()
-    main_module._held.clear()
-
-
 def leanrx(*arguments: object, code: int = 0) -> None:
     """Run the command in this process."""
-    release()
+    sessions.release_locks()
     argv, sys.argv = sys.argv, ["leanrx", *map(str, arguments)]
     ended: object = 0
     try:
@@ -89,7 +82,7 @@ def leanrx(*arguments: object, code: int = 0) -> None:
         ended = end.code or 0
     finally:
         sys.argv = argv
-        release()
+        sessions.release_locks()
     assert ended == code
 
 
@@ -157,7 +150,7 @@ def test_a_second_sweep_changes_nothing(run: Path, capsys) -> None:
     before = {p: p.read_bytes() for p in files}
     leanrx("sweep", run.parent / "small.yaml", "--runs", run.parent)
     assert {p: p.read_bytes() for p in files} == before
-    assert capsys.readouterr().out.count("done before") == 3
+    assert capsys.readouterr().out.count("trained already") == 3
 
 
 def test_answers_in_json(run: Path, capsys) -> None:
@@ -209,7 +202,7 @@ def test_answers_in_json(run: Path, capsys) -> None:
     log = run.parent / "log.csv"
     log.write_text("time,power_w\n" + "".join(f"{i},5\n" for i in range(20)))
     leanrx("energy", run, "--rounds", 1, "--utc-offset", 2, code=2)
-    assert "give its log by --wattmeter" in capsys.readouterr().err
+    assert "give its log with --wattmeter" in capsys.readouterr().err
     leanrx("energy", run, "--rounds", 1, "--wattmeter", log, code=2)
     assert "give the log of that time" in capsys.readouterr().err
     assert (run / "agreement" / "windows.jsonl").read_bytes() == windows, "nothing was metered again"
@@ -356,8 +349,8 @@ def test_recorded_test_slots_give_the_same_counts(run: Path, tmp_path, capsys) -
         (ways(transfers=follow("blocks.0", "blocks.99")), "teacher 'teacher' has no module 'blocks.99'; near names"),
         (ways(transfers=follow("conv_in", "conv_in"), teacher="perfect CSI"), "'perfect CSI' has no network to follow"),
         (ways(transfers=follow("conv_in", "conv_in"), teacher="teacher+perfect CSI"), "'perfect CSI' has no network"),
-        (ways(teacher="teecher"), "no 'teecher' for deeprx-w0.03125-d3-kd; there are: teacher"),
-        (ways(generations=[1, 2, 3]), "two ways differ in it alone; write the larger"),
+        (ways(teacher="teecher"), "no 'teecher' for deeprx-w0.03125-d3-kd; teachers: teacher"),
+        (ways(generations=[1, 2, 3]), "two settings differ in it only; write the larger"),
         (
             {"teacher": {**SMALL["teacher"], "pretrained": {SMALL["teacher"]["receiver"]: "/no/such/folder"}}},  # type: ignore[dict-item, index]
             "teacher.pretrained: /no/such/folder/card.json: missing",
@@ -467,7 +460,7 @@ def test_a_run_is_held_by_one_process(run: Path, capsys) -> None:
     )
     try:
         assert holder.stdout is not None
-        release()
+        sessions.release_locks()
         holder.stdout.readline()
         leanrx("report", run, code=2)
         assert "in use by another process" in capsys.readouterr().err
@@ -486,7 +479,7 @@ def test_what_a_killed_process_left_is_cleared(run: Path) -> None:
 def test_ctrl_c_is_one_line_and_resumable(tmp_path) -> None:
     config, log = write(tmp_path), tmp_path / "small" / "training" / "teacher.jsonl"
     process = subprocess.Popen(
-        [sys.executable, "-m", "leanrx.cli.main", "train", str(config), "--runs", str(tmp_path)],
+        [sys.executable, "-m", "leanrx", "train", str(config), "--runs", str(tmp_path)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -496,7 +489,7 @@ def test_ctrl_c_is_one_line_and_resumable(tmp_path) -> None:
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert error.strip().splitlines()[-1] == "interrupted; the same command goes on from here"
+    assert error.strip().splitlines()[-1] == "interrupted; run the same command again to resume"
     assert "Traceback" not in error
 
 
@@ -526,7 +519,7 @@ def wait_for(process: subprocess.Popen, path: Path, lines: int) -> None:
 
 def killed(arguments: list[str], when: Path, progress: int) -> None:
     """Start the command and kill -9 it as soon as ``when`` has ``progress`` lines."""
-    process = subprocess.Popen([sys.executable, "-m", "leanrx.cli.main", *arguments], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "leanrx", *arguments], stdout=subprocess.DEVNULL)
     wait_for(process, when, progress)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,15 +1,15 @@
-"""What a person sees while errors are counted."""
+"""Progress on the console while errors are counted."""
 
 import io
 
 from rich.console import Console
 
-from leanrx.cli.console import ConsoleWatcher
+from leanrx.cli.console import ConsoleProgress
 from receivers.evaluation.error_counts import Counts
 from receivers.evaluation.monte_carlo import PointState
 
 
-def counts(errors: int, blocks: int = 0, wrong: int = 0) -> Counts:
+def counts(errors: int, blocks: int = 0, block_errors: int = 0) -> Counts:
     """1000 slots of 100 bits, of which the first ``errors`` have one wrong."""
     return Counts(
         slots=1000,
@@ -17,7 +17,7 @@ def counts(errors: int, blocks: int = 0, wrong: int = 0) -> Counts:
         bit_errors=errors,
         slot_errors=errors,
         transport_blocks=blocks,
-        block_errors=wrong,
+        block_errors=block_errors,
         bit_errors_sq=errors,
         bit_errors_x_bits=100 * errors,
         bits_sq=10_000_000,
@@ -28,9 +28,9 @@ def counts(errors: int, blocks: int = 0, wrong: int = 0) -> Counts:
     )
 
 
-def shown(state: PointState, terminal: bool) -> str:
+def console_text(state: PointState, terminal: bool) -> str:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=140, color_system=None)
-    ConsoleWatcher(console).counting(iter([state]), list(state.counts))
+    ConsoleProgress(console).on_evaluation(iter([state]), list(state.counts))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -40,7 +40,7 @@ def test_rates_have_intervals_and_no_errors_are_a_bound() -> None:
     low, high = state.counts["LS"].ber_interval()
     half = 50 * (high - low) / 4e-3
     for terminal in (False, True):
-        text = shown(state, terminal)
+        text = console_text(state, terminal)
         assert f"4.0e-03 ±{half:.0f}%" in text
         assert "BLER 1.0e-01 ±" in text
         assert "< 1.5e-03" in text  # three in a thousand slots, half of the bits of each
@@ -51,4 +51,4 @@ def test_rates_have_intervals_and_no_errors_are_a_bound() -> None:
 
 
 def test_uncoded_points_show_no_bler() -> None:
-    assert "BLER" not in shown(PointState(0.0, 9.0, {"LS": counts(400)}, "targets met"), False)
+    assert "BLER" not in console_text(PointState(0.0, 9.0, {"LS": counts(400)}, "targets met"), False)

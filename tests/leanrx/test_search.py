@@ -1,5 +1,6 @@
-"""A search: the trials it would have had without kills, judged on slots that nothing else sees."""
+"""A search: the trials it would have had without kills, scored on slots that nothing else uses."""
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -13,11 +14,13 @@ import yaml
 from channels import SlotStream
 from distillation import trainer
 from energy.metering.meter import Reading
-from leanrx.cli import main
-from leanrx.experiment import search as room
+from leanrx.cli import sessions
+from leanrx.cli.main import main
+from leanrx.experiment import search as search_module
 from leanrx.experiment.run import Run, open_run
-from leanrx.experiment.search import Trial, best, search
+from leanrx.experiment.search import Trial, best_trial, search
 from leanrx.experiment.sweep_config import SearchConfig, SweepConfig
+from leanrx.report.search_charts import write_search_charts
 from leanrx_core.errors import UserError
 from receivers.evaluation.block_counter import stream_digest
 from receivers.evaluation.error_counts import count_block
@@ -45,24 +48,23 @@ class FakeMeter:
         return Reading(1.0, 1.0, 0.0, 0.0, "modelled", "measured", "assumed", "fake")
 
 
-class Silent:
-    """A watcher that keeps the names of what is trained."""
+class Recorder:
+    """A progress callback that records the names of what is trained."""
 
     def __init__(self) -> None:
         self.trained: list[str] = []
 
-    def training(self, jobs):
+    def on_training(self, jobs):
         self.trained += [job.name for job in jobs]
         return lambda job, state: None
 
-    def skipped(self, name: str) -> None: ...
+    def on_skipped(self, name: str) -> None: ...
 
 
 @pytest.fixture(autouse=True)
-def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "Meter", FakeMeter)
+def _fake_meter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_module, "Meter", FakeMeter)
     monkeypatch.setattr("leanrx.experiment.workflow.Meter", FakeMeter)
-    monkeypatch.setattr(room, "to_files", lambda figure: {})  # drawn once, by the whole search
 
 
 def config(small, **changes: Any) -> SweepConfig:
@@ -87,27 +89,27 @@ def config(small, **changes: Any) -> SweepConfig:
 
 
 @pytest.fixture(scope="module")
-def whole(small, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Trial], Silent]:
-    """A search that nobody disturbed."""
+def whole_search(small, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Trial], Recorder]:
+    """A search without interruption."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "Meter", FakeMeter)
+        patch.setattr(search_module, "Meter", FakeMeter)
         patch.setattr("leanrx.experiment.workflow.Meter", FakeMeter)
-        run, watcher = open_run(config(small), tmp_path_factory.mktemp("whole")), Silent()
-        return run, list(search(run, watcher)), watcher
+        run, progress = open_run(config(small), tmp_path_factory.mktemp("whole")), Recorder()
+        return run, list(search(run, progress)), progress
 
 
-def test_every_trial_is_a_student_of_its_own_values(whole: tuple[Run, list[Trial], Silent]) -> None:
-    run, trials, watcher = whole
-    assert watcher.trained == ["teacher", "trial-000", "trial-001", "trial-002"]
+def test_every_trial_is_a_student_of_its_own_values(whole_search: tuple[Run, list[Trial], Recorder]) -> None:
+    run, trials, progress = whole_search
+    assert progress.trained == ["teacher", "trial-000", "trial-001", "trial-002"]
     for trial in trials:
         card = load(run.folder / "search" / "receivers" / f"trial-{trial.index:03}").card
         assert (card.receiver, card.seed, card.role) == ("hybrid-w2-d1", 7, "student")
         assert card.training["teachers"] == {"teacher": run.receiver("teacher").digest}
         assert (card.training["steps"], card.training["batch_slots"]) == (4, 2)
-        way = card.training["distillation"]
+        setting = card.training["distillation"]
         assert trial.values == {
-            "temperature": way["temperature"],
-            "alpha": way["alpha"],
+            "temperature": setting["temperature"],
+            "alpha": setting["alpha"],
             "learning_rate": card.training["learning_rate"],
         }
         for name, (low, high) in RANGES.items():
@@ -117,26 +119,27 @@ def test_every_trial_is_a_student_of_its_own_values(whole: tuple[Run, list[Trial
     assert run.receiver_names() == ["teacher"], "trials are no receivers of the run"
 
 
-def test_trials_are_judged_on_slots_of_their_own(whole: tuple[Run, list[Trial], Silent], small) -> None:
-    """The mean over both SINRs and both interference shares, recounted here."""
-    run, trials, _ = whole
+def test_trials_are_scored_on_slots_of_their_own(whole_search: tuple[Run, list[Trial], Recorder], small) -> None:
+    """The mean over both SINRs and both interference fractions, counted again here."""
+    run, trials, _ = whole_search
     stream = SlotStream(small, 3, 32, "train", purpose="validation")
-    others = [SlotStream(small, 3, 32, split, purpose=p) for split in ("train", "test") for p in ("", "teacher")]
+    other_streams = [SlotStream(small, 3, 32, split, purpose=p) for split in ("train", "test") for p in ("", "teacher")]
     counts = pd.read_parquet(run.folder / "search" / "ber.parquet")
     assert set(counts["stream"]) == {stream_digest(stream)}
-    assert stream_digest(stream) not in {stream_digest(other) for other in others}
+    assert stream_digest(stream) not in {stream_digest(other) for other in other_streams}
     for trial in trials:
         receiver = load(run.folder / "search" / "receivers" / f"trial-{trial.index:03}")
         bers = []
-        for share in (0.0, 0.5):
+        for fraction in (0.0, 0.5):
             for sinr_db in (5.0, 15.0):
-                found = [count_block(receiver, stream.at_sinr(sinr_db, share).block(n)) for n in range(2)]
-                bers.append(sum(f["bit_errors"] for f in found) / sum(f["bits"] for f in found))
+                blocks = [count_block(receiver, stream.at_sinr(sinr_db, fraction).block(n)) for n in range(2)]
+                bers.append(sum(b["bit_errors"] for b in blocks) / sum(b["bits"] for b in blocks))
         assert trial.ber == pytest.approx(np.mean(bers), rel=1e-12)
 
 
-def test_the_table_and_the_figures_are_those_of_the_trials(whole: tuple[Run, list[Trial], Silent]) -> None:
-    run, trials, _ = whole
+def test_the_table_and_the_figures_are_those_of_the_trials(whole_search: tuple[Run, list[Trial], Recorder]) -> None:
+    run, trials, _ = whole_search
+    write_search_charts(run, trials)
     table = pd.read_csv(run.folder / "search" / "search.csv")
     assert list(table) == ["trial", *RANGES, "mean_ber", "energy_j"]
     assert table["mean_ber"].tolist() == [t.ber for t in trials]
@@ -144,97 +147,96 @@ def test_the_table_and_the_figures_are_those_of_the_trials(whole: tuple[Run, lis
         "ber.parquet",
         *(f"search-{name}.{kind}" for name in RANGES for kind in ("png", "pdf")),
     }
-    assert best(trials).ber == min(t.ber for t in trials if t.ber is not None)
-    pasted = yaml.safe_load(best(trials).to_yaml())
+    assert best_trial(trials).ber == min(t.ber for t in trials if t.ber is not None)
+    pasted = yaml.safe_load(best_trial(trials).to_yaml())
     base = run.config.model_dump(mode="json")
     base["students"]["training"] |= pasted["students"]["training"]
     base["students"]["distillation"] = pasted["students"]["distillation"]
     students = SweepConfig.parse(base, "pasted").students
-    assert students.training.learning_rate == best(trials).values["learning_rate"]
-    assert students.distillation[0].alpha == best(trials).values["alpha"]
+    assert students.training.learning_rate == best_trial(trials).values["learning_rate"]
+    assert students.distillation[0].alpha == best_trial(trials).values["alpha"]
 
 
 @pytest.mark.parametrize("moment", ["proposing", "training", "counting", "telling"])
 def test_a_kill_changes_nothing(
-    whole: tuple[Run, list[Trial], Silent], tmp_path: Path, small, monkeypatch: pytest.MonkeyPatch, moment: str
+    whole_search: tuple[Run, list[Trial], Recorder], tmp_path: Path, small, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    undisturbed, trials, _ = whole
+    undisturbed, trials, _ = whole_search
     run = open_run(config(small), tmp_path)
 
     def dies_at(owner: Any, name: str, call: int) -> None:
-        there, left = getattr(owner, name), [call]
+        original, calls = getattr(owner, name), itertools.count()
 
-        def maybe(*arguments: Any, **named: Any) -> Any:
-            if not left[0]:
+        def killed_at_call(*arguments: Any, **keywords: Any) -> Any:
+            if next(calls) == call:
                 raise Killed
-            left[0] -= 1
-            return there(*arguments, **named)
+            return original(*arguments, **keywords)
 
-        patch.setattr(owner, name, maybe)
+        patch.setattr(owner, name, killed_at_call)
 
     with monkeypatch.context() as patch:
         if moment == "proposing":
-            dies_at(room, "_changed", 1)
+            dies_at(search_module, "_trial_record", 1)
         elif moment == "training":
             dies_at(trainer._Trainer, "save_checkpoint", 2 + 2 + 1)  # the teacher, trial 0, half of trial 1
         elif moment == "counting":
-            dies_at(room, "_mean_ber", 1)
+            dies_at(search_module, "_mean_ber", 1)
         else:
-            dies_at(room._Study, "tell", 1)
+            dies_at(search_module._Study, "add_outcome", 1)
         with pytest.raises(Killed):
-            list(search(run, Silent()))
+            list(search(run, Recorder()))
     journal = run.folder / "search" / "journal.jsonl"
     with journal.open("a") as file:  # killed while writing
         file.write('{"op_code": 6, "worker_id": "')
     (journal.parent / "journal.jsonl.lock").symlink_to(journal)
 
-    watcher = Silent()
-    assert list(search(run, watcher)) == trials
+    progress = Recorder()
+    assert list(search(run, progress)) == trials
     trained_before = {"proposing": 1, "training": 1, "counting": 2, "telling": 2}[moment]
-    assert watcher.trained == ["trial-001", "trial-002"][trained_before - 1 :]
+    assert progress.trained == ["trial-001", "trial-002"][trained_before - 1 :]
     for index in range(3):
-        there, here = (load(r.folder / "search" / "receivers" / f"trial-{index:03}") for r in (undisturbed, run))
-        assert there.digest == here.digest
-    again = Silent()
-    assert list(search(run, again)) == trials
-    assert again.trained == []
+        expected, resumed = (load(r.folder / "search" / "receivers" / f"trial-{index:03}") for r in (undisturbed, run))
+        assert resumed.digest == expected.digest
+    second = Recorder()
+    assert list(search(run, second)) == trials
+    assert second.trained == []
 
 
-def test_a_search_goes_on_with_more_trials_but_not_with_other_settings(tmp_path: Path, small) -> None:
-    first = list(search(open_run(config(small, trials=1), tmp_path), Silent()))
+def test_a_search_resumes_with_more_trials_but_not_with_other_settings(tmp_path: Path, small) -> None:
+    first = list(search(open_run(config(small, trials=1), tmp_path), Recorder()))
     run = open_run(config(small, trials=2), tmp_path)
-    assert list(search(run, Silent()))[:1] == first
+    assert list(search(run, Recorder()))[:1] == first
     other = open_run(config(small, slots=32), tmp_path)
     with pytest.raises(UserError, match="holds another search"):
-        list(search(other, Silent()))
+        list(search(other, Recorder()))
     without = config(small).model_copy(update={"search": None})
     with pytest.raises(UserError, match="no section 'search'"):
-        list(search(open_run(without, tmp_path), Silent()))
+        list(search(open_run(without, tmp_path), Recorder()))
 
 
-def test_a_trial_that_diverges_is_the_worst_and_the_search_goes_on(
+def test_a_diverged_trial_is_the_worst_and_the_search_continues(
     tmp_path: Path, small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learn = trainer._Trainer.train_step
+    train_step = trainer._Trainer.train_step
 
-    def spoilt(learner, *arguments):
-        state = learn(learner, *arguments)
-        learner.failed = learner.failed or learner.job.name == "trial-000"
+    def failing_step(trainer, *arguments):
+        state = train_step(trainer, *arguments)
+        trainer.failed = trainer.failed or trainer.job.name == "trial-000"
         return state
 
     run = open_run(config(small, trials=2), tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(trainer._Trainer, "train_step", spoilt)
-        trials = list(search(run, Silent()))
+        patch.setattr(trainer._Trainer, "train_step", failing_step)
+        trials = list(search(run, Recorder()))
     assert trials[0].ber is None
-    assert best(trials) == trials[1]
-    assert list(search(run, Silent())) == trials
+    assert best_trial(trials) == trials[1]
+    assert list(search(run, Recorder())) == trials
     assert pd.read_csv(run.folder / "search" / "search.csv")["mean_ber"].isna().tolist() == [True, False]
     with pytest.raises(UserError, match="every training diverged"):
-        best(trials[:1])
+        best_trial(trials[:1])
 
 
-ON_PAPER = SearchConfig(ranges={"alpha": (0.0, 1.0), "learning_rate": (1e-4, 1e-1)})
+CLOSED_FORM = SearchConfig(ranges={"alpha": (0.0, 1.0), "learning_rate": (1e-4, 1e-1)})
 
 
 def outcome(index: int, values: dict[str, float]) -> Trial:
@@ -244,40 +246,40 @@ def outcome(index: int, values: dict[str, float]) -> Trial:
 
 
 def test_proposals_do_not_depend_on_interruptions(tmp_path: Path) -> None:
-    at_once = room._Study(tmp_path / "at-once.jsonl", 1, ON_PAPER)
+    at_once = search_module._Study(tmp_path / "at-once.jsonl", 1, CLOSED_FORM)
     for index in range(15):  # the first ten are drawn at random
         trial = outcome(index, at_once.propose(index))
-        at_once.tell(trial)
-        resumed = room._Study(tmp_path / "resumed.jsonl", 1, ON_PAPER)
-        assert resumed.done() == at_once.done()[:index]
+        at_once.add_outcome(trial)
+        resumed = search_module._Study(tmp_path / "resumed.jsonl", 1, CLOSED_FORM)
+        assert resumed.finished_trials() == at_once.finished_trials()[:index]
         assert resumed.propose(index) == trial.values
-        if index % 3:  # killed before it told the outcome
-            resumed = room._Study(tmp_path / "resumed.jsonl", 1, ON_PAPER)
+        if index % 3:  # killed before it recorded the outcome
+            resumed = search_module._Study(tmp_path / "resumed.jsonl", 1, CLOSED_FORM)
             assert resumed.propose(index) == trial.values
-        resumed.tell(trial)
-    assert len({t.values["alpha"] for t in at_once.done()}) == 15
+        resumed.add_outcome(trial)
+    assert len({t.values["alpha"] for t in at_once.finished_trials()}) == 15
 
 
 def test_proposals_go_where_outcomes_are_low(tmp_path: Path) -> None:
     alphas = {}
     for score in ("alpha", "1 - alpha"):
-        study = room._Study(tmp_path / f"{score}.jsonl", 1, ON_PAPER)
+        study = search_module._Study(tmp_path / f"{score}.jsonl", 1, CLOSED_FORM)
         for index in range(30):
             values = study.propose(index)
-            study.tell(Trial(index, values, values["alpha"] if score == "alpha" else 1 - values["alpha"], None))
-        alphas[score] = [t.values["alpha"] for t in study.done()]
+            study.add_outcome(Trial(index, values, values["alpha"] if score == "alpha" else 1 - values["alpha"], None))
+        alphas[score] = [t.values["alpha"] for t in study.finished_trials()]
     assert alphas["alpha"][:10] == alphas["1 - alpha"][:10]
     assert np.mean(alphas["alpha"][10:]) < 0.3 < 0.7 < np.mean(alphas["1 - alpha"][10:])
 
 
-def test_without_optuna_the_command_says_what_brings_it(tmp_path: Path, small, monkeypatch) -> None:
+def test_without_optuna_the_error_says_how_to_install_it(tmp_path: Path, small, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UserError, match=r"pip install 'leanrx\[search\]'"):
-        list(search(open_run(config(small), tmp_path), Silent()))
+        list(search(open_run(config(small), tmp_path), Recorder()))
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         (
             {"ranges": {"steps": [1, 2]}},
@@ -293,28 +295,26 @@ def test_without_optuna_the_command_says_what_brings_it(tmp_path: Path, small, m
         ({"range": {}}, "did you mean 'ranges'"),
     ],
 )
-def test_mistakes_are_named(small, changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(UserError, match=words):
+def test_mistakes_of_a_search_are_named(small, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         config(small, **changes)
 
 
 def test_the_command_prints_what_to_paste(tmp_path: Path, small, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(yaml.safe_dump(config(small, trials=2).model_dump(mode="json")))
-    shown = []
+    outputs = []
     for options in ([], ["--json"]):
         monkeypatch.setattr("sys.argv", ["leanrx", "tune", str(path), "--runs", str(tmp_path), *options])
         with pytest.raises(SystemExit) as end:
-            main.main()
+            main()
         assert not end.value.code
-        for file in main._held:
-            file.close()
-        main._held.clear()
-        shown.append(capsys.readouterr().out)
-    assert [line[:8] for line in shown[0].splitlines() if line.startswith("trial ")] == ["trial 0:", "trial 1:"]
-    pasted = shown[0][shown[0].index("students:") :]
+        sessions.release_locks()
+        outputs.append(capsys.readouterr().out)
+    assert [line[:8] for line in outputs[0].splitlines() if line.startswith("trial ")] == ["trial 0:", "trial 1:"]
+    pasted = outputs[0][outputs[0].index("students:") :]
     assert set(yaml.safe_load(pasted)["students"]) == {"training", "distillation"}
-    found = json.loads(shown[1])
-    assert [t["index"] for t in found["trials"]] == [0, 1]
-    assert Trial(**found["best"]).to_yaml() == pasted
-    assert Path(found["path"]).exists()
+    answer = json.loads(outputs[1])
+    assert [t["index"] for t in answer["trials"]] == [0, 1]
+    assert Trial(**answer["best"]).to_yaml() == pasted
+    assert Path(answer["path"]).exists()

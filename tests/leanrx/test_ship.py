@@ -13,7 +13,7 @@ import pytest
 from energy.metering.table import EnergyRow
 from leanrx.experiment.run import Run, open_run
 from leanrx.experiment.sweep_config import SweepConfig
-from leanrx.experiment.workflow import take_trained
+from leanrx.experiment.workflow import import_pretrained
 from leanrx_core.errors import UserError
 from receivers import build, zoo
 from receivers.classical import classical_receivers
@@ -194,11 +194,11 @@ def test_a_shipped_receiver_teaches_and_is_tested_on_another_grid(
     ship.ship(run, "teacher", "small-hybrid-w4-d1", tmp_path / "zoo")
     monkeypatch.setattr(zoo, "SHIPPED", tmp_path / "zoo")
     taught = open_run(config(small, pretrained={"hybrid-w4-d1": "small-hybrid-w4-d1"}), tmp_path / "other")
-    take_trained(taught, taught.plan)
+    import_pretrained(taught, taught.plan)
     assert taught.receiver("teacher").digest == run.receiver("teacher").digest
     wrong = open_run(config(small, pretrained={"hybrid-w4-d1": "small-hybrid-w4"}), tmp_path / "wrong")
     with pytest.raises(UserError, match="did you mean small-hybrid-w4-d1"):
-        take_trained(wrong, wrong.plan)
+        import_pretrained(wrong, wrong.plan)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["evaluate_zoo", "--prb", "3", "--slots", "32", "--sinr-db", "10"])

@@ -1,4 +1,4 @@
-"""A sweep on a real cluster of two nodes on this machine: lost workers and nodes, mistakes, and metering."""
+"""A sweep on a real cluster of two nodes on this machine: lost workers and nodes, mistakes, metering."""
 
 import gc
 import json
@@ -21,7 +21,7 @@ import torch
 import yaml
 
 from leanrx.cli.main import main
-from leanrx.experiment import ray_cluster as cluster_module
+from leanrx.experiment.executors import ray_executor
 from leanrx.experiment.run import load_run, open_run
 from leanrx.experiment.sweep_config import SweepConfig
 from leanrx.experiment.workflow import train_all
@@ -46,18 +46,18 @@ CONFIG = {
     "metering": {"batch_slots": 2, "min_duration_s": 1, "cpu_power_w": 10},
 }
 KD = ["hybrid-w4-d2-kd-s1", "hybrid-w4-d2-kd-s2"]
-"""The first of the two cohorts that follow the teacher's, whose slots differ by their seeds."""
+"""The first students of the two groups after the teacher's; the groups have different seeds, so different slots."""
 
-APART = {"node_ip_address": "127.0.0.2", "object_store_memory": 80 * 2**20}
-"""Of the second node; a driver joins a node of its own address, which must not be the one that a test kills."""
+SECOND_NODE = {"node_ip_address": "127.0.0.2", "object_store_memory": 80 * 2**20}
+"""Settings of the second node. A driver joins the node with its own address, which no test may kill."""
 
 
-class Silent:
-    def training(self, jobs):
+class SilentProgress:
+    def on_training(self, jobs):
         return lambda job, state: None
 
-    def skipped(self, name: str) -> None: ...
-    def metering(self, name: str, index: int, total: int) -> None: ...
+    def on_skipped(self, name: str) -> None: ...
+    def on_metering(self, name: str, index: int, total: int) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def nodes() -> Iterator[Any]:
         try:
             yield cluster
         finally:
-            with warnings.catch_warnings():  # Ray leaves ends of its processes to the collector
+            with warnings.catch_warnings():  # Ray leaves pipes of its processes to the garbage collector
                 warnings.simplefilter("ignore", ResourceWarning)
                 cluster.shutdown()
                 del cluster
@@ -94,10 +94,10 @@ def leanrx(*arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def until(found: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
-    due = time.monotonic() + 300
-    while time.monotonic() < due and process.poll() is None:
-        value = found()
+def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None:
+        value = condition()
         if value:
             return value
         time.sleep(0.02)
@@ -105,62 +105,62 @@ def until(found: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
     raise AssertionError(process.communicate())
 
 
-def diary(run: Path, name: str) -> list[dict[str, Any]]:
+def progress_lines(run: Path, name: str) -> list[dict[str, Any]]:
     path = run / "cluster" / f"{name}.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def test_a_sweep_outlives_a_worker_and_a_node(tmp_path: Path, nodes: Any) -> None:
+def test_a_sweep_survives_the_loss_of_a_worker_and_of_a_node(tmp_path: Path, nodes: Any) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    alone = open_run(SweepConfig.parse(CONFIG, "test"), tmp_path / "embedded")
-    train_all(alone, Silent())  # type: ignore[arg-type]
+    local = open_run(SweepConfig.parse(CONFIG, "test"), tmp_path / "embedded")
+    train_all(local, SilentProgress())  # type: ignore[arg-type]
     torch.set_num_threads(threads)
 
-    second = nodes.add_node(num_cpus=1, **APART)
+    second = nodes.add_node(num_cpus=1, **SECOND_NODE)
     nodes.wait_for_nodes()
     command = leanrx("train", write(tmp_path), "--runs", tmp_path, "--ray", nodes.address)
     run = tmp_path / "small"
-    hits: dict[bool, str] = {}
+    killed: dict[bool, str] = {}
 
-    def hit() -> bool:
-        """Kill the worker on the first node, and the whole second node, when each is past two checkpoints."""
+    def kill_both() -> bool:
+        """Kill the worker on the first node and the whole second node, each after two checkpoints."""
         for name in KD:
-            last = (diary(run, name) or [{"step": 0, "node": ""}])[-1]
+            last = (progress_lines(run, name) or [{"step": 0, "node": ""}])[-1]
             is_second = last["node"] == second.node_id
-            if 10 < last["step"] < 140 and is_second not in hits:
-                hits[is_second] = name
+            if 10 < last["step"] < 140 and is_second not in killed:
+                killed[is_second] = name
                 if is_second:
                     second.kill_raylet()
                 else:
                     os.kill(last["pid"], signal.SIGKILL)
-        return len(hits) == 2
+        return len(killed) == 2
 
-    until(hit, command)
-    assert sorted(hits.values()) == KD
+    wait_until(kill_both, command)
+    assert sorted(killed.values()) == KD
     out, err = command.communicate(timeout=300)
     nodes.remove_node(second, allow_graceful=False)
     assert command.returncode == 0, err
     assert all(f"train {name}: step 150/150" in out for name in KD)
 
-    there = load_run(run)
-    assert there.receiver_names() == alone.receiver_names()
-    for name in there.receiver_names():
-        weights = [r.receivers_folder / name / "weights.safetensors" for r in (there, alone)]
+    cluster_run = load_run(run)
+    assert cluster_run.receiver_names() == local.receiver_names()
+    for name in cluster_run.receiver_names():
+        weights = [r.receivers_folder / name / "weights.safetensors" for r in (cluster_run, local)]
         assert weights[0].read_bytes() == weights[1].read_bytes(), name
-        logs = [r.folder / "training" / f"{name}.jsonl" for r in (there, alone)]
+        logs = [r.folder / "training" / f"{name}.jsonl" for r in (cluster_run, local)]
         assert logs[0].read_text() == logs[1].read_text()
-        assert there.receiver(name).card.training["energy"]["cpu_j"] > 0
+        assert cluster_run.receiver(name).card.training["energy"]["cpu_j"] > 0
     for name in KD:
         steps: dict[int, list[int]] = {}
-        for line in diary(run, name):
+        for line in progress_lines(run, name):
             if line["receiver"] == name:
                 steps.setdefault(line["pid"], []).append(line["step"])
-        lost, after = steps.values()  # two workers, one after the other
-        assert lost == list(range(1, lost[-1] + 1))
-        assert 10 < lost[-1] < 150
+        before, after = steps.values()  # two workers, one after the other
+        assert before == list(range(1, before[-1] + 1))
+        assert 10 < before[-1] < 150
         assert after == list(range(after[0], 151))
-        assert lost[-1] + 1 - after[0] in range(TRAINING["checkpoint_steps"] + 1)  # lost since its last checkpoint
+        assert before[-1] + 1 - after[0] in range(TRAINING["checkpoint_steps"] + 1)  # lost since its last checkpoint
 
 
 DRIVER = """
@@ -171,41 +171,41 @@ from pathlib import Path
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from leanrx.experiment.ray_cluster import Cluster
+from leanrx.experiment.executors.ray_executor import RayExecutor
 from leanrx.experiment.run import load_run
 
 address, node, folder = sys.argv[1:]
-gate, run, free = Path(folder) / "gate", load_run(Path(folder) / "small"), []
+gate, run, free_cores = Path(folder) / "gate", load_run(Path(folder) / "small"), []
 
 
 class ProgressCallback:
-    def metering(self, name, index, total):
-        free.append(ray.state.available_resources_per_node()[node].get("CPU", 0.0))
+    def on_metering(self, name, index, total):
+        free_cores.append(ray.state.available_resources_per_node()[node].get("CPU", 0.0))
 
 
-def neighbour():
+def other_task():
     while not gate.exists():
         time.sleep(0.05)
     return time.time()
 
 
-cluster = Cluster(address)
-here = NodeAffinitySchedulingStrategy(node, soft=False)
-before = ray.remote(num_cpus=1, scheduling_strategy=here)(neighbour).remote()
+executor = RayExecutor(address)
+on_node = NodeAffinitySchedulingStrategy(node, soft=False)
+other = ray.remote(num_cpus=1, scheduling_strategy=on_node)(other_task).remote()
 with ThreadPoolExecutor() as pool:
-    metered = pool.submit(cluster.meter_all, run, ProgressCallback())
+    metered = pool.submit(executor.meter_all, run, ProgressCallback())
     waited = not wait([metered], timeout=2).done and not (run.folder / "cluster" / "metering.jsonl").exists()
     gate.touch()
     metered.result(timeout=300)
-print(json.dumps({"waited": waited, "free": free, "neighbour_left": ray.get(before)}))
+print(json.dumps({"waited": waited, "free_cores": free_cores, "other_task_ended": ray.get(other)}))
 """
-"""Meters while a neighbour is at work on the same node; a process of its own, since a driver may die with its node."""
+"""Meters while another task runs on the same node. It is a separate process, because a driver may end with its node."""
 
 
-def test_metering_has_a_node_to_itself(tmp_path: Path, nodes: Any) -> None:
+def test_metering_claims_a_whole_node(tmp_path: Path, nodes: Any) -> None:
     run = open_run(SweepConfig.parse(CONFIG, "test"), tmp_path)
-    train_all(run, Silent(), "teacher")  # type: ignore[arg-type]
-    node = nodes.add_node(num_cpus=2, **APART)
+    train_all(run, SilentProgress(), "teacher")  # type: ignore[arg-type]
+    node = nodes.add_node(num_cpus=2, **SECOND_NODE)
     nodes.wait_for_nodes()
     driver = subprocess.run(
         [sys.executable, "-c", DRIVER, nodes.address, node.node_id, str(tmp_path)],
@@ -215,14 +215,14 @@ def test_metering_has_a_node_to_itself(tmp_path: Path, nodes: Any) -> None:
     )
     nodes.remove_node(node)
     assert driver.returncode == 0, driver.stderr
-    seen = json.loads(driver.stdout.splitlines()[-1])
-    assert seen["waited"]
-    lines = diary(run.folder, "metering")
+    answer = json.loads(driver.stdout.splitlines()[-1])
+    assert answer["waited"]
+    lines = progress_lines(run.folder, "metering")
     assert {line["node"] for line in lines} == {node.node_id}
     assert [line["metering"] for line in lines] == ["LS", "LMMSE", "LMMSE-IRC", "teacher"]
-    assert len(seen["free"]) == 4
-    assert set(seen["free"][:-1]) == {0.0}  # the last window may be over when it is told
-    assert seen["neighbour_left"] <= os.stat(run.folder / "cluster" / "metering.jsonl").st_ctime
+    assert len(answer["free_cores"]) == 4
+    assert set(answer["free_cores"][:-1]) == {0.0}  # the last window may have ended before the log is read
+    assert answer["other_task_ended"] <= os.stat(run.folder / "cluster" / "metering.jsonl").st_ctime
     assert set(run.energy()["receiver"]) == {"LS", "LMMSE", "LMMSE-IRC", "teacher"}
 
 
@@ -235,44 +235,46 @@ def driver(nodes: Any) -> Iterator[None]:
     ray.shutdown()
 
 
-def test_mistakes_of_users_reach_them_and_are_not_tried_again(
+def test_mistakes_of_users_are_reported_and_not_retried(
     tmp_path: Path, capsys, monkeypatch, nodes: Any, driver: Any
 ) -> None:
-    hot = write(tmp_path, teacher={**CONFIG["teacher"], "training": {**TRAINING, "steps": 5, "learning_rate": 1e30}})
-    line = mistake(capsys, monkeypatch, "train", hot, "--runs", tmp_path, "--ray", nodes.address)
+    diverging = write(
+        tmp_path, teacher={**CONFIG["teacher"], "training": {**TRAINING, "steps": 5, "learning_rate": 1e30}}
+    )
+    line = error_line(capsys, monkeypatch, "train", diverging, "--runs", tmp_path, "--ray", nodes.address)
     assert line == "leanrx: teacher: loss is not finite; lower learning_rate, change label"
-    assert len({line["pid"] for line in diary(tmp_path / "small", "teacher")}) == 1
+    assert len({line["pid"] for line in progress_lines(tmp_path / "small", "teacher")}) == 1
 
 
 def test_more_cores_than_a_node_has(tmp_path: Path, capsys, monkeypatch, nodes: Any, driver: Any) -> None:
-    line = mistake(capsys, monkeypatch, "train", write(tmp_path), "--ray", nodes.address, "--cores", 64)
+    line = error_line(capsys, monkeypatch, "train", write(tmp_path), "--ray", nodes.address, "--cores", 64)
     assert line == "leanrx: cores: 64 is more than any node has; give 1 or less"
 
 
-def test_a_node_that_does_not_see_the_run(tmp_path: Path) -> None:
+def test_a_node_that_cannot_read_the_run(tmp_path: Path) -> None:
     run = open_run(SweepConfig.parse(CONFIG, "test"), tmp_path / "here")
-    with pytest.raises(UserError, match=r"does not see this folder .* file system that all nodes share"):
-        cluster_module._enter("/elsewhere", 1, replace(run, folder=Path("runs/small")))
+    with pytest.raises(UserError, match=r"cannot read this folder .* file system that all nodes share"):
+        ray_executor._setup_worker("/elsewhere", 1, replace(run, folder=Path("runs/small")))
 
 
-def test_a_lost_worker_that_still_runs_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_module, "GONE_S", 0.6)
+def test_a_lost_worker_that_still_runs_is_awaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_executor, "WORKER_EXIT_TIMEOUT_S", 0.6)
     path = tmp_path / "cluster" / "teacher.jsonl"
     with ThreadPoolExecutor() as pool:
-        with cluster_module._held(path):
+        with ray_executor._locked(path):
             with (
-                pytest.raises(UserError, match="held by a worker that was given up for lost"),
-                cluster_module._held(path),
+                pytest.raises(UserError, match="locked by a worker that is not responding"),
+                ray_executor._locked(path),
             ):
                 pass
-            monkeypatch.setattr(cluster_module, "GONE_S", 60)
-            second = pool.submit(lambda: cluster_module._held(path).__enter__())
+            monkeypatch.setattr(ray_executor, "WORKER_EXIT_TIMEOUT_S", 60)
+            second = pool.submit(lambda: ray_executor._locked(path).__enter__())
             assert wait([second], timeout=0.7).not_done
         second.result(timeout=10).close()
 
 
-def mistake(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
-    """The one line that a mistake is told in."""
+def error_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
+    """The single line in which a mistake is reported."""
     monkeypatch.setattr(sys, "argv", ["leanrx", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
         main()
@@ -282,38 +284,40 @@ def mistake(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:", "127.0.0.1:99999"])
-def test_what_is_no_address(tmp_path: Path, capsys, monkeypatch, address: str) -> None:
-    line = mistake(capsys, monkeypatch, "sweep", write(tmp_path), "--runs", tmp_path / "runs", "--ray", address)
+def test_malformed_addresses(tmp_path: Path, capsys, monkeypatch, address: str) -> None:
+    line = error_line(capsys, monkeypatch, "sweep", write(tmp_path), "--runs", tmp_path / "runs", "--ray", address)
     assert line.startswith(f"leanrx: ray: '{address}' is not an address; write HOST:PORT")
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("there", ["nobody", "mute", "other"])
-def test_an_address_that_does_not_answer(tmp_path: Path, capsys, monkeypatch, there: str) -> None:
-    monkeypatch.setattr(cluster_module, "ANSWER_S", 0.5)
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{door.getsockname()[1]}"
-        if there != "nobody":
-            door.listen()
-        if there == "other":
+@pytest.mark.parametrize("server", ["none", "silent", "other"])
+def test_an_address_that_does_not_answer(tmp_path: Path, capsys, monkeypatch, server: str) -> None:
+    monkeypatch.setattr(ray_executor, "CONNECT_TIMEOUT_S", 0.5)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        if server != "none":
+            listener.listen()
+        if server == "other":
 
             def answer() -> None:
-                with door.accept()[0] as visitor:
-                    visitor.recv(100)
-                    visitor.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+                with listener.accept()[0] as client:
+                    client.recv(100)
+                    client.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
 
             threading.Thread(target=answer, daemon=True).start()
-        line = mistake(capsys, monkeypatch, "sweep", write(tmp_path), "--runs", tmp_path / "runs", "--ray", address)
+        line = error_line(capsys, monkeypatch, "sweep", write(tmp_path), "--runs", tmp_path / "runs", "--ray", address)
     assert f"ray: no Ray cluster answers at {address}; start one with: ray start --head" in line
     assert not (tmp_path / "runs").exists()
 
 
-def test_ray_that_is_not_installed(tmp_path: Path, capsys, monkeypatch) -> None:
+def test_ray_is_not_installed(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    line = mistake(capsys, monkeypatch, "train", write(tmp_path), "--runs", tmp_path / "runs", "--ray", "127.0.0.1:1")
+    line = error_line(
+        capsys, monkeypatch, "train", write(tmp_path), "--runs", tmp_path / "runs", "--ray", "127.0.0.1:1"
+    )
     assert line == "leanrx: ray: not installed; run: pip install 'leanrx[cluster]'"
 
 
 def test_cores_without_a_cluster(tmp_path: Path, capsys, monkeypatch) -> None:
-    assert "cores: goes with --ray" in mistake(capsys, monkeypatch, "train", write(tmp_path), "--cores", 2)
+    assert "cores: requires --ray" in error_line(capsys, monkeypatch, "train", write(tmp_path), "--cores", 2)

@@ -1,0 +1,65 @@
+"""``leanrx export``: a receiver as an ONNX file."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from leanrx.cli.options import JsonOption, RunArgument
+from leanrx.cli.sessions import json_rows, load_locked_run
+
+if TYPE_CHECKING:
+    from receivers.export import Int8Comparison
+
+
+def export(
+    run: RunArgument,
+    name: Annotated[str, typer.Argument(help="A receiver of the run, or 'smallest' for its smallest student.")],
+    format: Annotated[str, typer.Option(help="File format: onnx.")] = "onnx",
+    int8: Annotated[bool, typer.Option("--int8", help="Also write an int8 file and count the errors of both.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Export a receiver, and check that the file gives the same LLRs and decisions."""
+    from leanrx.experiment.run_export import export_float32, export_quantised
+    from leanrx_core.errors import UserError
+
+    loaded, _ = load_locked_run(run, quiet=as_json)
+    if format != "onnx":
+        raise UserError(f"format: '{format}' is not available; formats: onnx")
+    path, parity = export_float32(loaded, name)
+    quantised = export_quantised(loaded, name, path) if int8 else None
+    if as_json:
+        rates = {"int8": json_rows(quantised.rates)} if quantised else {}
+        print(json.dumps({"folder": str(path.parent), **parity.as_json(), **rates}))
+        return
+    print(f"export: {path}")
+    print(
+        f"The file and the original agree on {parity.slots} new slots. The largest LLR difference is "
+        f"{parity.max_llr_difference:.1e}, with LLRs up to {parity.max_llr:.1f}. {parity.differing_decisions} of "
+        f"{parity.bits} bits are decided differently. Bit errors: {parity.bit_errors_original} (original), "
+        f"{parity.bit_errors_exported} (file)."
+    )
+    if quantised:
+        _print_int8(quantised)
+
+
+def _print_int8(comparison: Int8Comparison) -> None:
+    print(f"int8: {comparison.path}. Its LLRs differ from float32. Bit errors of both files on the same slots:")
+    point = ["interference_fraction", "sinr_db"]
+    tables = {name: rows.set_index(point) for name, rows in comparison.rates.groupby("receiver")}
+    int8 = tables.pop(comparison.path.name)
+    (float32,) = tables.values()
+    for (fraction, sinr_db), row in int8.iterrows():
+        reference = float32.loc[(fraction, sinr_db)]
+        print(
+            f"{sinr_db:>6g} dB, interference fraction {fraction:g}: BER {reference['ber']:.2e} "
+            f"({reference['ber_low']:.2e} to {reference['ber_high']:.2e}) in float32, {row['ber']:.2e} "
+            f"({row['ber_low']:.2e} to {row['ber_high']:.2e}) in int8, {row['slots']:.0f} slots"
+        )
+    for fraction, gap in comparison.losses.items():
+        loss = "not reached by both" if math.isnan(gap.gap_db) else f"{gap.gap_db:+.2f} dB"
+        interval = "" if math.isnan(gap.low_db) else f" (95 %: {gap.low_db:+.2f} to {gap.high_db:+.2f})"
+        print(f"loss of int8 at BER {comparison.target_ber:g}, interference fraction {fraction:g}: {loss}{interval}")

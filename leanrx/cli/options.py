@@ -1,0 +1,20 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunArgument = Annotated[Path, typer.Argument(help="A run folder: runs/<label>.", metavar="RUN", show_default=False)]
+ConfigArgument = Annotated[
+    Path, typer.Argument(help="A YAML file as in configs/.", metavar="CONFIG", show_default=False)
+]
+RootOption = Annotated[Path, typer.Option("--runs", help="Folder that contains the runs.")]
+WorkersOption = Annotated[int, typer.Option(help="Number of processes that count errors, one thread each.")]
+RayOption = Annotated[
+    str | None, typer.Option("--ray", metavar="HOST:PORT", help="Train and meter on the Ray cluster with this head.")
+]
+CoresOption = Annotated[int | None, typer.Option(help="With --ray: CPU cores per task. The default is 1.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
