@@ -1,24 +1,26 @@
-"""Slots to hand on: blocks written to HDF5 files that people can read without leanrx, and read back with it.
+"""Datasets: blocks of slots in HDF5 files, which leanrx and other programs can read.
 
 A dataset is one folder::
 
-    dataset.yaml            what was drawn: scenario, seed, split, test points
-    drawn/block-000000.h5   blocks as the scenario draws them, or
-    sinr+05.00-share0.800/  blocks at one test point
-    SHA256SUMS              hashes of the block files; ``sha256sum -c SHA256SUMS`` checks them
+    dataset.yaml               scenario, seed, split and test points
+    drawn/block-000000.h5      blocks at the scenario's random SNR and SIR, or
+    sinr+05.00-fraction0.800/  blocks at one test point: SINR in dB and interference fraction
+    SHA256SUMS                 hashes of the block files; ``sha256sum -c SHA256SUMS`` checks them
 
-A block file holds one array per field of :class:`channels.slots.Slots`, with named axes, a unit and a description.
+A block file holds one array per field of :class:`channels.slots.Slots`. Each array has named axes, a unit and a
+description.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import h5py
 import torch
@@ -28,41 +30,54 @@ from channels.scenarios import NamedScenario, Scenario, Split
 from channels.slots import Slots
 from channels.stream import SlotStream
 from leanrx_core.errors import UserError
-from leanrx_core.files import write_atomic
-from leanrx_core.records import Record
+from leanrx_core.files import drop_unfinished_line, write_atomic
+from leanrx_core.records import Record, read_yaml
 
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
+"""Version of the format. Version 1 had other keys and folder names."""
 SUMS = "SHA256SUMS"
+_RECORD = "dataset.yaml"
+_DRAWN = "drawn"
 
 _AXES = {"B": "slot", "R": "antenna", "I": "interferer", "K": "bit", "S": "symbol", "F": "subcarrier"}
 _FIELDS: dict[str, tuple[str, str, str]] = {
     "y": ("BRSF", "", "received resource grid"),
-    "pilots": ("BSF", "", "transmitted pilot values, 0 off the pilots"),
-    "is_data": ("BSF", "", "true where an element carries data"),
+    "pilots": ("BSF", "", "transmitted pilot values, 0 where there is no pilot"),
+    "is_data": ("BSF", "", "true where a resource element carries data"),
     "bits": ("BKSF", "", "transmitted bits, 0 where there are none"),
-    "bits_per_symbol": ("B", "bit", "bits that the slot's modulation carries; the first ones are in use"),
+    "bits_per_symbol": ("B", "bit", "bits of the slot's modulation; the slot uses the first ones of axis bit"),
     "h": ("BRSF", "", "true channel of the wanted signal"),
     "h_interference": ("BIRSF", "", "true channels of the interferers times their amplitudes"),
-    "noise_var": ("B", "", "mean noise power per element and antenna; 1 is the mean wanted power"),
-    "interference_var": ("B", "", "mean interference power per element and antenna"),
+    "noise_var": ("B", "", "mean noise power per resource element and antenna; the mean wanted power is 1"),
+    "interference_var": ("B", "", "mean interference power per resource element and antenna"),
     "snr_db": ("B", "dB", "realised signal-to-noise ratio"),
     "sir_db": ("B", "dB", "realised signal-to-interference ratio"),
-    "sinr_db": ("B", "dB", "realised signal-to-interference-and-noise ratio"),
+    "sinr_db": ("B", "dB", "realised signal-to-interference-plus-noise ratio"),
 }
-_COMPRESSED = ("pilots", "is_data", "bits")  # the others are noise, which does not shrink
+_COMPRESSED = ("pilots", "is_data", "bits")  # the other arrays contain noise, which cannot be compressed
 
 
 class Dataset(Record):
-    """What a dataset holds.
+    """Contents of a dataset. It holds the same slots as a :class:`channels.stream.SlotStream` of equal arguments.
 
     Attributes:
         label: name of its folder.
-        scenario: a preset's name or a scenario.
-        split: which of the scenario's channel models.
-        seed, purpose: as those of :class:`channels.stream.SlotStream`; the same slots as a stream of these.
-        block_slots, num_blocks: slots in a block, blocks (numbered from 0) per test point.
-        sinr_db, interference_fractions: test points; without ``sinr_db`` slots are as the scenario draws them.
+        scenario: a scenario, or the name of a preset.
+        split: ``train`` or ``test``: which of the scenario's channel models.
+        seed: seed of the stream.
+        purpose: purpose of the stream.
+        block_slots: slots in a block.
+        num_blocks: blocks per test point, numbered from 0.
+        sinr_db: mean SINR of the test points, dB. Without it, the slots have the scenario's random SNR and SIR.
+        interference_fractions: fractions of interference in the test points. Each is combined with each ``sinr_db``.
+        version: version of the format.
+
+    Example:
+        >>> Dataset(label="x", scenario="tdl-6prb", split="test", num_blocks=1, sinr_db=(5.0, 10.0)).points
+        ['sinr+05.00-fraction0.000', 'sinr+10.00-fraction0.000']
     """
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"interference_shares": "interference_fractions"}
 
     label: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     scenario: NamedScenario
@@ -73,10 +88,10 @@ class Dataset(Record):
     num_blocks: int = Field(ge=1, le=10**6)
     sinr_db: tuple[float, ...] = ()
     interference_fractions: tuple[float, ...] = Field((0.0,), min_length=1)
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
 
     @model_validator(mode="after")
-    def _can_be_drawn(self) -> Self:
+    def _check_points(self) -> Self:
         if not getattr(self.scenario.channels, self.split):
             raise ValueError(f"scenario.channels.{self.split} is empty; name at least one model")
         if not self.sinr_db and self.interference_fractions != (0.0,):
@@ -88,113 +103,166 @@ class Dataset(Record):
         for sinr_db in self.sinr_db:
             if not -50 <= sinr_db <= 100:
                 raise ValueError(f"sinr_db: {sinr_db} is outside -50..100 dB")
-            for share in self.interference_fractions:
+            for fraction in self.interference_fractions:
                 try:
-                    self.scenario.at_sinr(sinr_db, share)
+                    self.scenario.at_sinr(sinr_db, fraction)
                 except UserError as error:
                     raise ValueError(str(error)) from None
         return self
 
     @property
     def points(self) -> list[str]:
-        """Names of the folders that hold blocks."""
+        """Names of the folders that hold blocks, one per test point."""
         if not self.sinr_db:
-            return ["drawn"]
-        return [_point(sinr_db, share) for share in self.interference_fractions for sinr_db in self.sinr_db]
+            return [_DRAWN]
+        return [_point_name(sinr_db, fraction) for fraction in self.interference_fractions for sinr_db in self.sinr_db]
 
 
-def _point(sinr_db: float, share: float) -> str:
-    return f"sinr{sinr_db:+06.2f}-share{share:.3f}"
+def _point_name(sinr_db: float, interference_fraction: float) -> str:
+    return f"sinr{sinr_db:+06.2f}-fraction{interference_fraction:.3f}"
 
 
 def write_dataset(dataset: Dataset, root: str | Path, device: str = "cpu") -> Iterator[tuple[int, int]]:
-    """Write the blocks of a dataset that are not there yet; yield how many are, and of how many, after each.
+    """Write a dataset. Blocks that exist already are kept, so an interrupted call can be repeated.
+
+    Args:
+        dataset: contents of the dataset.
+        root: the dataset becomes the folder ``root/label``.
+        device: torch device on which the slots are computed.
+
+    Yields:
+        After each block: the number of complete blocks, and the number of all blocks.
 
     Raises:
-        UserError: if the folder holds another dataset.
+        UserError: if the folder holds another dataset, or one of an earlier version.
     """
     folder = Path(root) / dataset.label
-    record = folder / "dataset.yaml"
-    if record.exists() and Dataset.load(record) != dataset:
+    if (folder / _RECORD).exists() and _load_record(folder) != dataset:
         raise UserError(f"{folder}: holds another dataset; change 'label' or delete the folder")
-    write_atomic(record, dataset.to_yaml())
-    stream = SlotStream(dataset.scenario, dataset.seed, dataset.block_slots, dataset.split, device, dataset.purpose)
-    done = _read_sums(folder)
-    total, count = len(dataset.points) * dataset.num_blocks, 0
+    write_atomic(folder / _RECORD, dataset.to_yaml())
+    drop_unfinished_line(folder / SUMS)
+    hashes = _read_hashes(folder)
+    total = len(dataset.points) * dataset.num_blocks
+    blocks = itertools.product(_point_streams(dataset, device), range(dataset.num_blocks))
     with (folder / SUMS).open("a") as sums:
-        for share in dataset.interference_fractions if dataset.sinr_db else (0.0,):
-            for sinr_db in dataset.sinr_db or (None,):
-                at_point = stream if sinr_db is None else stream.at_sinr(sinr_db, share)
-                point = "drawn" if sinr_db is None else _point(sinr_db, share)
-                for number in range(dataset.num_blocks):
-                    name = f"{point}/block-{number:06d}.h5"
-                    if name not in done or not (folder / name).exists():
-                        data = _pack(at_point.block(number), dataset, number)
-                        write_atomic(folder / name, data)
-                        sums.write(f"{hashlib.sha256(data).hexdigest()}  {name}\n")
-                        sums.flush()
-                    count += 1
-                    yield count, total
+        for count, ((point, stream), number) in enumerate(blocks, start=1):
+            name = _block_name(point, number)
+            if name not in hashes or not (folder / name).exists():
+                data = _pack(stream.block(number), dataset, number)
+                write_atomic(folder / name, data)
+                sums.write(f"{hashlib.sha256(data).hexdigest()}  {name}\n")
+                sums.flush()
+            yield count, total
+
+
+def _point_streams(dataset: Dataset, device: str) -> list[tuple[str, SlotStream]]:
+    """Return the name and the stream of each test point, in the order of ``dataset.points``."""
+    stream = SlotStream(dataset.scenario, dataset.seed, dataset.block_slots, dataset.split, device, dataset.purpose)
+    if not dataset.sinr_db:
+        return [(_DRAWN, stream)]
+    return [
+        (_point_name(sinr_db, fraction), stream.at_sinr(sinr_db, fraction))
+        for fraction in dataset.interference_fractions
+        for sinr_db in dataset.sinr_db
+    ]
+
+
+def _block_name(point: str, number: int) -> str:
+    return f"{point}/block-{number:06d}.h5"
+
+
+def _load_record(folder: Path) -> Dataset:
+    """Read the record of a dataset.
+
+    Raises:
+        UserError: if the dataset has another version.
+    """
+    record = read_yaml(folder / _RECORD)
+    version = record.get("version") if isinstance(record, dict) else None
+    if version != VERSION:
+        raise UserError(
+            f"{folder}: dataset of version {version}, but this leanrx reads version {VERSION}; "
+            "delete the folder and write it again with: leanrx data CONFIG"
+        )
+    return Dataset.parse(record, str(folder / _RECORD))
 
 
 class DatasetStream:
-    """The blocks of a dataset, with the face of the :class:`channels.stream.SlotStream` that they came from.
+    """Reads a dataset. It has the interface of the :class:`channels.stream.SlotStream` that the slots came from.
 
     Args:
-        folder: a dataset's folder.
-        device: torch device on which blocks are wanted.
+        folder: folder of the dataset.
+        device: torch device of the blocks.
 
     Raises:
         UserError: if the folder is not a dataset of this version.
+
+    Example:
+        >>> import tempfile
+        >>> root = tempfile.TemporaryDirectory()
+        >>> dataset = Dataset(label="x", scenario="tdl-6prb", split="test", block_slots=2, num_blocks=1, sinr_db=(5.0,))
+        >>> list(write_dataset(dataset, root.name))
+        [(1, 1)]
+        >>> DatasetStream(f"{root.name}/x").at_sinr(5.0).block(0).y.shape
+        torch.Size([2, 2, 14, 72])
+        >>> root.cleanup()
     """
 
     def __init__(self, folder: str | Path, device: str = "cpu") -> None:
         self._folder, self.device = Path(folder), device
-        record = self._folder / "dataset.yaml"
-        if not record.is_file():
-            raise UserError(f"{folder}: not a dataset (no dataset.yaml); write one with: leanrx data CONFIG")
-        self.dataset = Dataset.load(record)
+        if not (self._folder / _RECORD).is_file():
+            raise UserError(f"{folder}: not a dataset (no {_RECORD}); write one with: leanrx data CONFIG")
+        self.dataset = _load_record(self._folder)
         self.scenario, self.seed, self.block_slots = self.dataset.scenario, self.dataset.seed, self.dataset.block_slots
         self.name = f"{self.dataset.split}/{self.dataset.purpose}"
-        self._sums = _read_sums(self._folder)
-        self._point = "drawn"
+        self._hashes = _read_hashes(self._folder)
+        self._point = _DRAWN
 
     @property
     def digest(self) -> str:
-        """Fingerprint of all blocks."""
-        return hashlib.sha256("".join(f"{k}{v}" for k, v in sorted(self._sums.items())).encode()).hexdigest()
+        """SHA-256 over the hashes of all blocks."""
+        return hashlib.sha256("".join(f"{k}{v}" for k, v in sorted(self._hashes.items())).encode()).hexdigest()
 
     def require(self, scenario: Scenario, split: Split, block_slots: int) -> DatasetStream:
-        """This stream, if it holds what is wanted.
+        """Return this stream if the dataset fits a configuration.
+
+        Args:
+            scenario: required scenario.
+            split: required split.
+            block_slots: required slots per block.
 
         Raises:
-            UserError: if it holds slots of another scenario or split, or blocks of another size.
+            UserError: if the dataset has another scenario, split or block size.
         """
-        wanted = {"scenario": scenario, "split": split, "block_slots": block_slots}
-        for field, value in wanted.items():
-            found = getattr(self.dataset, field)
-            if found != value:
-                told = "differs" if field == "scenario" else f"is {found}, wanted is {value}"
-                raise UserError(f"{self._folder}: {field} {told}; write a dataset for this configuration")
+        requirements = {"scenario": scenario, "split": split, "block_slots": block_slots}
+        for field, required in requirements.items():
+            value = getattr(self.dataset, field)
+            if value != required:
+                difference = "differs" if field == "scenario" else f"is {value}, but {required} is required"
+                raise UserError(f"{self._folder}: {field} {difference}; write a dataset for this configuration")
         return self
 
     def at_sinr(self, sinr_db: float, interference_fraction: float = 0.0) -> DatasetStream:
-        """The blocks of one test point.
+        """Return the stream of one test point.
+
+        Args:
+            sinr_db: mean SINR of the test point.
+            interference_fraction: interference fraction of the test point.
 
         Raises:
-            UserError: if the dataset has no such point.
+            UserError: if the dataset has no such test point.
         """
-        point = _point(sinr_db, interference_fraction)
+        point = _point_name(sinr_db, interference_fraction)
         if point not in self.dataset.points:
             raise UserError(
-                f"{self._folder}: has no test point {sinr_db:g} dB with interference share {interference_fraction:g}; "
-                f"it has {', '.join(self.dataset.points)}"
+                f"{self._folder}: has no test point {sinr_db:g} dB with interference fraction "
+                f"{interference_fraction:g}; it has {', '.join(self.dataset.points)}"
             )
-        other = object.__new__(DatasetStream)
-        other.__dict__.update(
+        stream = object.__new__(DatasetStream)
+        stream.__dict__.update(
             self.__dict__, _point=point, scenario=self.dataset.scenario.at_sinr(sinr_db, interference_fraction)
         )
-        return other
+        return stream
 
     def block(self, number: int) -> Slots:
         """Read block ``number``.
@@ -204,28 +272,29 @@ class DatasetStream:
         """
         if not 0 <= number < self.dataset.num_blocks:
             raise UserError(
-                f"{self._folder}: block {number} was asked for, num_blocks is {self.dataset.num_blocks}; "
+                f"{self._folder}: has no block {number}, because num_blocks is {self.dataset.num_blocks}; "
                 "write a longer dataset"
             )
         if self._point not in self.dataset.points:
-            raise UserError(f"{self._folder}: holds test points alone: {', '.join(self.dataset.points)}")
-        name = f"{self._point}/block-{number:06d}.h5"
+            raise UserError(f"{self._folder}: holds only test points: {', '.join(self.dataset.points)}; use at_sinr")
+        name = _block_name(self._point, number)
         path = self._folder / name
         try:
             data = path.read_bytes()
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); write the dataset again") from None
-        if hashlib.sha256(data).hexdigest() != self._sums.get(name):
+        if hashlib.sha256(data).hexdigest() != self._hashes.get(name):
             raise UserError(
                 f"{path}: damaged or truncated ({len(data)} bytes; its SHA-256 is not the one in {SUMS}); "
                 "delete the file and write the dataset again"
             )
         with h5py.File(io.BytesIO(data), "r") as file:
-            arrays = {name: torch.from_numpy(file[name][()]).to(self.device) for name in _FIELDS}
+            arrays = {field: torch.from_numpy(file[field][()]).to(self.device) for field in _FIELDS}
         return Slots(**arrays)
 
 
 def _pack(slots: Slots, dataset: Dataset, number: int) -> bytes:
+    """Return a block as the content of an HDF5 file."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         file.attrs.update(
@@ -249,13 +318,10 @@ def _pack(slots: Slots, dataset: Dataset, number: int) -> bytes:
     return buffer.getvalue()
 
 
-def _read_sums(folder: Path) -> dict[str, str]:
-    """Hashes by file name. A line that a kill cut short is dropped, so that its block is written again."""
+def _read_hashes(folder: Path) -> dict[str, str]:
+    """Read the hashes of the block files, by file name. An unfinished line is ignored."""
     path = folder / SUMS
     if not path.exists():
         return {}
-    text = path.read_text()
-    lines = re.findall(r"^([0-9a-f]{64})  (\S+)\n", text, re.MULTILINE)
-    if not text.endswith("\n"):
-        write_atomic(path, "".join(f"{digest}  {name}\n" for digest, name in lines))
+    lines = re.findall(r"^([0-9a-f]{64})  (\S+)\n", path.read_text(), re.MULTILINE)
     return {name: digest for digest, name in lines}

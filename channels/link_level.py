@@ -72,7 +72,7 @@ class Tdl:
     """Tapped delay line (TR 38.901, 7.7.2): independent Rayleigh taps with Clarke's Doppler spectrum.
 
     A tap is ``sqrt(p/N) sum_n g_n exp(j 2 pi f_D t cos((n - 1/2) pi / N))`` with complex Gaussian ``g_n``. Therefore it
-    is exactly Gaussian. Its autocorrelation is ``J0(2 pi f_D t)`` up to an error of ``2 J_2N``, and N is large enough that the
+    is exactly Gaussian. Its autocorrelation is ``J0(2 pi f_D t)`` up to an error of ``2 J_2N``. N is so large that the
     error vanishes over the slot. (A sum of sinusoids with random phases is only approximately Gaussian.) In profiles D
     and E, the first tap has a line of sight with 0.7 of the maximum Doppler shift.
 
@@ -205,8 +205,9 @@ def _random_bearing(
     """Give a line of sight a random carrier phase and bearing per draw, complex64 ``(batch, num_rx, instants)``.
 
     In Sionna's tables, the line of sight has the same direction in all draws, and in CDL also the same phase. A
-    receiver could learn both, and an interferer would always share the direction of the wanted signal. In a half-wavelength
-    array, a bearing with sine v rotates the phase of antenna r by ``pi r v``. Here v is uniform from -1 to 1.
+    receiver could learn both, and an interferer would always share the direction of the wanted signal. In an array with
+    half-wavelength spacing, a bearing with sine v rotates the phase of antenna r by ``pi r v``. Here v is uniform in
+    -1..1.
     """
     phase, bearing = torch.rand(2, batch or len(los), 1, 1, device=los.device, generator=generator)
     antenna = torch.arange(num_rx, device=los.device)[:, None]

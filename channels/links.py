@@ -1,4 +1,4 @@
-"""One transmitter as it was drawn, and what of it arrives at the receiver."""
+"""The random draw of one transmitter, and the signal that the receiver gets from it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from channels.scenarios import PowerAmplifier
 
 
 @dataclass(frozen=True)
-class Data:
-    """Drawn data.
+class DataSymbols:
+    """Random data of a batch of slots.
 
     Attributes:
-        labels: eight random bits, of which an RE of K bits uses the last K, uint8 ``(B, N, F)``.
-        bits_per_symbol: of each slot's modulation, int64 ``(B,)``.
-        num_bits: K of the scenario; a modulation of fewer bits uses the first ones of K.
+        labels: eight random bits per RE, uint8 ``(B, N, F)``. An RE of K bits uses the last K.
+        bits_per_symbol: bits of each slot's modulation, int64 ``(B,)``.
+        num_bits: K of the scenario. A modulation of fewer bits uses the first ones of K.
     """
 
     labels: torch.Tensor
@@ -33,15 +33,15 @@ class Data:
 
     @cached_property
     def _table(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Constellations one after the other, where that of each slot begins, and the bits that it does not use."""
+        """Table of all constellations, first row of each slot's constellation, and its number of unused bits."""
         orders = self.bits_per_symbol.unique().tolist()
         table = torch.cat([constellation(order, self.labels.device) for order in orders])
-        of_slot = self.bits_per_symbol if len(orders) > 1 else self.bits_per_symbol[:1]
-        first = torch.stack([2**o * (of_slot > o) for o in orders]).sum(0)
-        return table, first[:, None, None].int(), (self.num_bits - of_slot)[:, None, None].to(torch.uint8)
+        order = self.bits_per_symbol if len(orders) > 1 else self.bits_per_symbol[:1]
+        first = torch.stack([2**o * (order > o) for o in orders]).sum(0)
+        return table, first[:, None, None].int(), (self.num_bits - order)[:, None, None].to(torch.uint8)
 
     def symbols(self, part: slice) -> torch.Tensor:
-        """QAM symbols of some slots, complex64 ``(b, N, F)``."""
+        """Return the QAM symbols of some slots, complex64 ``(b, N, F)``."""
         table, first, unused = self._table
         labels = self.labels[part] & (2**self.num_bits - 1)
         if len(first) > 1:
@@ -51,7 +51,11 @@ class Data:
         return table[labels.int()]
 
     def bits(self, is_data: torch.Tensor) -> torch.Tensor:
-        """The bits that were sent, uint8 ``(B, K, N, F)``; 0 off the data and beyond the modulation."""
+        """Return the transmitted bits, uint8 ``(B, K, N, F)``.
+
+        Args:
+            is_data: REs that carry data, bool ``(B, N, F)``. Bits are 0 elsewhere, and beyond the modulation's bits.
+        """
         order = torch.arange(self.num_bits, dtype=torch.uint8, device=self.labels.device)
         bits = (self.labels * is_data)[:, None] >> (self.num_bits - 1 - order)[:, None, None]
         bits &= 1
@@ -62,23 +66,24 @@ class Data:
 
 @dataclass(frozen=True)
 class WantedLink:
-    """The wanted transmitter's draw.
+    """The draw of the wanted transmitter.
 
     Attributes:
-        paths: per symbol, or as :mod:`channels.time_domain` wants them; with the timing offset.
-        phasor: of the oscillator over the FFT windows, or none if it is ideal.
-        amplifier: or none.
-        neighbours: data of the symbols before and after the slot, in the time domain.
+        grid: resource grid.
+        paths: the channel with the timing offset, at the 14 symbols, or at the instants of :mod:`channels.time_domain`.
+        phasor: of the oscillator in the FFT windows, complex64 ``(B, 14, fft_size)``, or ``None`` if it is ideal.
+        amplifier: the power amplifier, or ``None`` if it is linear.
+        adjacent_symbols: data of the symbols before and after the slot. ``None`` in the frequency domain.
     """
 
     grid: Grid
     paths: Paths
     phasor: torch.Tensor | None
     amplifier: PowerAmplifier | None
-    adjacent_symbols: tuple[Data, Data] | None
+    adjacent_symbols: tuple[DataSymbols, DataSymbols] | None
 
     def per_symbol(self, part: slice = slice(None)) -> Paths:
-        """The paths of some slots in each of their 14 symbols, with the oscillator's mean rotation in each window."""
+        """Return the paths of some slots at their 14 symbols, with the mean rotation of the oscillator per symbol."""
         paths = Paths(self.paths.gains[part], self.paths.delays_s[part])
         if self.adjacent_symbols is not None:
             paths = time_domain.sample_at_symbols(paths, self.grid)
@@ -87,23 +92,26 @@ class WantedLink:
         return paths
 
     def receive(self, part: slice, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor | None:
-        """Write the channel into ``out``, and give what arrives if that is not just channel times symbols.
+        """Write the channel into ``out``, and compute the received signal.
 
         Args:
-            part: slots.
-            x: what they send, complex64 ``(b, S, F)``.
-            out: for the channel, complex64 ``(b, R, S, F)``.
+            part: the slots.
+            x: transmitted symbols of these slots, complex64 ``(b, S, F)``.
+            out: tensor for the channel, complex64 ``(b, R, S, F)``.
+
+        Returns:
+            The received subcarriers, complex64 ``(b, R, S, F)``, or ``None`` if they are simply channel times symbols.
         """
         frequency_response(self.per_symbol(part), self.grid, out)
-        sent = x if self.amplifier is None else amplify(x, self.amplifier, self.grid)
+        amplified = x if self.amplifier is None else amplify(x, self.amplifier, self.grid)
         if self.adjacent_symbols is not None:
             before, after = self.adjacent_symbols
-            stream = torch.cat([before.symbols(part), sent, after.symbols(part)], dim=1)
+            symbols = torch.cat([before.symbols(part), amplified, after.symbols(part)], dim=1)
             paths = Paths(self.paths.gains[part], self.paths.delays_s[part])
-            windows = time_domain.apply_time_channel(stream, paths, self.grid)
+            windows = time_domain.apply_time_channel(symbols, paths, self.grid)
         elif self.phasor is not None or self.amplifier is not None:
             response = frequency_response(Paths(self.paths.gains[part], self.paths.delays_s[part]), self.grid)
-            windows = ofdm_modulate(response * sent[:, None], self.grid)
+            windows = ofdm_modulate(response * amplified[:, None], self.grid)
         else:
             return None
         if self.phasor is not None:
@@ -113,37 +121,46 @@ class WantedLink:
 
 @dataclass(frozen=True)
 class InterferingLink:
-    """An interferer's draw.
+    """The draw of one interferer.
 
     Attributes:
-        data: of the symbol before the slot and its 14, or of the stream that the time domain wants.
-        paths: with its amplitude and its delay.
-        band: amplitude of its subcarriers if it is narrow, float32 ``(B, F)``.
-        late_samples: its delay, float32 ``(B,)``.
-        phasor: of its frequency offset over the FFT windows, or none.
-        in_time: whether samples are sent through the paths.
+        grid: resource grid.
+        data: of the symbol before the slot and the slot's 14, or of all symbols of :mod:`channels.time_domain`.
+        paths: the channel with the interferer's amplitude and delay.
+        band: amplitude of the subcarriers of a narrow interferer, float32 ``(B, F)``, or ``None`` for the whole grid.
+        delay_samples: delay, float32 ``(B,)``.
+        phasor: of the frequency offset in the FFT windows, complex64 ``(B, 14, fft_size)``, or ``None``.
+        uses_time_domain: whether samples are sent through the paths.
     """
 
     grid: Grid
-    data: Data
+    data: DataSymbols
     paths: Paths
     band: torch.Tensor | None
     delay_samples: torch.Tensor
     phasor: torch.Tensor | None
-    in_time: bool
+    uses_time_domain: bool
 
     @property
-    def num_instants(self) -> int:
-        """Symbols for which :meth:`receive` writes the channel; the last 14 are the slot's."""
-        return NUM_SYMBOLS if self.in_time else NUM_SYMBOLS + 1
+    def num_response_symbols(self) -> int:
+        """Number of symbols for which :meth:`receive` writes the channel. The last 14 are those of the slot."""
+        return NUM_SYMBOLS if self.uses_time_domain else NUM_SYMBOLS + 1
 
     def receive(self, part: slice, out: torch.Tensor) -> torch.Tensor:
-        """Write the channel into ``out``, ``(b, R, num_instants, F)``, and give what arrives, ``(b, R, S, F)``."""
+        """Write the channel into ``out``, and return the received signal.
+
+        Args:
+            part: the slots.
+            out: tensor for the channel, complex64 ``(b, R, num_response_symbols, F)``.
+
+        Returns:
+            received subcarriers, complex64 ``(b, R, S, F)``.
+        """
         paths = Paths(self.paths.gains[part], self.paths.delays_s[part])
         symbols = self.data.symbols(part)
         if self.band is not None:
             symbols *= self.band[part, None]
-        if self.in_time:
+        if self.uses_time_domain:
             windows = time_domain.apply_time_channel(symbols, paths, self.grid)
             frequency_response(time_domain.sample_at_symbols(paths, self.grid), self.grid, out)
         else:

@@ -1,10 +1,11 @@
-"""What is simulated: one small record that fits in a YAML file, and its presets."""
+"""Scenarios: the radio conditions of a simulation as a record that is read from YAML, and the presets."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from importlib import resources
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -13,6 +14,8 @@ from leanrx_core.errors import UserError
 from leanrx_core.records import Range, Record, read_yaml
 
 Split = Literal["train", "test"]
+"""Which of a scenario's channel models a stream draws from."""
+
 ChannelModel = Literal[
     "AWGN",
     "Rayleigh",
@@ -33,17 +36,20 @@ ChannelModel = Literal[
     "UMa",
     "RMa",
 ]
+"""Names of the channel models, see :class:`Channels`."""
 
-_OWN_DELAY_SPREAD_S = {"TDLA30": 30e-9, "TDLB100": 100e-9, "TDLC300": 300e-9}
+_FIXED_DELAY_SPREAD_S = {"TDLA30": 30e-9, "TDLB100": 100e-9, "TDLC300": 300e-9}
 _FLAT = ("AWGN", "Rayleigh")
 SYSTEM_LEVEL_MODELS = ("UMi", "UMa", "RMa")
 
+_RENAMED_PRESETS = {"desk": "tdl-6prb"}
+
 
 def _within(low: float, high: float, unit: str) -> AfterValidator:
-    def check(ends: tuple[float, float]) -> tuple[float, float]:
-        if ends[0] < low or ends[1] > high:
+    def check(interval: tuple[float, float]) -> tuple[float, float]:
+        if interval[0] < low or interval[1] > high:
             raise ValueError(f"must lie within {low:g}..{high:g} {unit}; is the unit {unit}?")
-        return ends
+        return interval
 
     return AfterValidator(check)
 
@@ -59,23 +65,29 @@ def _equal_weights(value: Any) -> Any:
 
 
 Mixture = Annotated[dict[ChannelModel, Annotated[float, Field(gt=0, le=1e6)]], BeforeValidator(_equal_weights)]
-"""Channel models and the weights with which a slot draws one; a list stands for equal weights."""
+"""Channel models and the weights with which a slot draws one. A list of names stands for equal weights."""
 
 
 class Channels(Record):
     """Mixtures of channel models for training and for testing. The two must not share a model.
 
-    ``TDL-`` and ``CDL-`` are the profiles of TR 38.901, 7.7.2 and 7.7.1; ``TDLA30``, ``TDLB100`` and ``TDLC300`` are
-    those of TS 38.101-4, B.2.1.1, whose delay spread of 30, 100 and 300 ns is their own; ``AWGN`` is a unit gain and
-    ``Rayleigh`` one complex Gaussian gain per slot and antenna, both flat in time and frequency. ``UMi``, ``UMa`` and
-    ``RMa`` are drops of TR 38.901, 7.5, with delay spreads of their own.
+    * ``TDL-A`` to ``TDL-E`` and ``CDL-A`` to ``CDL-E`` are the profiles of TR 38.901, 7.7.2 and 7.7.1.
+    * ``TDLA30``, ``TDLB100`` and ``TDLC300`` are the profiles of TS 38.101-4, B.2.1.1. Their delay spread is fixed: 30,
+      100 and 300 ns.
+    * ``AWGN`` is a gain of 1, and ``Rayleigh`` is one complex Gaussian gain per slot and antenna. Both are flat in time
+      and frequency.
+    * ``UMi``, ``UMa`` and ``RMa`` are the system-level models of TR 38.901, 7.5. Each draw has its own delay spread.
+
+    Attributes:
+        train: models and their weights for training.
+        test: models and their weights for testing.
     """
 
     train: Mixture = Field(default_factory=dict)
     test: Mixture = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _disjoint(self) -> Self:
+    def _check_disjoint(self) -> Self:
         shared = sorted(set(self.train) & set(self.test))
         if shared:
             raise ValueError(f"train and test share {', '.join(shared)}; a model belongs to one of them")
@@ -83,19 +95,25 @@ class Channels(Record):
 
 
 class Interferer(Record):
-    """An interfering transmitter with its own data, channel draw, Doppler and timing.
+    """An interfering transmitter with its own data, channel, Doppler shift and timing.
 
     Attributes:
-        probability: share of slots that have the interferer.
-        sir_db: signal-to-interference ratio; mean powers over the whole grid, per receive antenna.
-        timing_offset_symbols: how late its OFDM symbols arrive, in symbol durations; within the cyclic prefix
-            (0.066) it stays orthogonal, beyond it smears over symbols and subcarriers.
+        probability: probability that a slot has the interferer.
+        sir_db: signal-to-interference ratio: mean powers over the whole grid, per receive antenna.
+        timing_offset_symbols: delay of its OFDM symbols in symbol durations. Within the cyclic prefix (0.066) its
+            subcarriers stay orthogonal. Beyond it they interfere with each other.
         frequency_offset_hz: its carrier frequency relative to the receiver's.
-        bandwidth_fraction: part of the grid's resource blocks that it occupies, side by side from a random one on;
-            a narrow one of the same SIR is stronger where it is.
-        modulations: drawn with equal probability per slot; the scenario's if not given.
-        channels: its channel models; the scenario's if not given.
+        bandwidth_fraction: fraction of the grid's resource blocks that it occupies. The blocks are adjacent, and the
+            first one is random. A narrow interferer of the same SIR is stronger in its band.
+        modulations: list from which each slot draws with equal probability. Default: the scenario's list.
+        channels: its channel models. Default: the scenario's.
+
+    Example:
+        >>> Interferer(probability=0.5, sir_db=(0, 20)).bandwidth_fraction
+        (1.0, 1.0)
     """
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"bandwidth_share": "bandwidth_fraction"}
 
     probability: float = Field(1.0, ge=0, le=1)
     sir_db: Annotated[Range, _within(-50, 100, "dB")] = (0.0, 36.0)
@@ -107,11 +125,13 @@ class Interferer(Record):
 
 
 class PowerAmplifier(Record):
-    """Rapp's solid-state amplifier in the wanted transmitter: amplitude ``r`` leaves as ``r (1 + (r/A)^2p)^(-1/2p)``.
+    """Rapp's model of the solid-state power amplifier in the wanted transmitter.
+
+    An input amplitude ``r`` gives the output amplitude ``r (1 + (r/A)^2p)^(-1/2p)``.
 
     Attributes:
         input_backoff_db: saturation power ``A^2`` over the mean power of the signal.
-        smoothness: p; the larger, the more abrupt the saturation.
+        smoothness: p. A larger value gives a more abrupt saturation.
     """
 
     input_backoff_db: float = Field(ge=0, le=30)
@@ -119,13 +139,13 @@ class PowerAmplifier(Record):
 
 
 class Impairments(Record):
-    """What is not ideal about the wanted transmitter and the receiver's timing. Ranges are uniform, drawn per slot.
+    """Impairments of the wanted transmitter and of the receiver's timing. Each slot draws uniformly from the ranges.
 
     Attributes:
-        carrier_frequency_offset_hz: of the wanted signal relative to the receiver.
-        timing_offset_s: how late the wanted signal arrives in the receiver's FFT window; negative is early.
-        phase_noise_linewidth_hz: 3 dB linewidth of a free-running oscillator, whose phase is a Wiener process.
-        amplifier: a non-linear power amplifier, or none.
+        carrier_frequency_offset_hz: carrier frequency of the wanted signal relative to the receiver's.
+        timing_offset_s: delay of the wanted signal relative to the receiver's FFT window. Negative means early.
+        phase_noise_linewidth_hz: 3 dB linewidth of a free-running oscillator. Its phase is a Wiener process.
+        amplifier: a non-linear power amplifier. Default: a linear one.
     """
 
     carrier_frequency_offset_hz: Annotated[Range, _within(-1e5, 1e5, "Hz")] = (0.0, 0.0)
@@ -135,20 +155,26 @@ class Impairments(Record):
 
 
 class Scenario(Record):
-    """The radio conditions that slots are drawn from. All ranges are uniform, drawn per slot.
+    """Radio conditions of simulated slots. Each slot draws uniformly from the ranges.
 
     Attributes:
+        name: name of the scenario.
         grid: resource grid.
-        modulations: drawn with equal probability per slot.
+        modulations: list from which each slot draws with equal probability.
         channels: channel models for training and for testing.
-        delay_spread_s: RMS delay spread of the profile (TR 38.901, 7.7.3).
-        max_doppler_hz: maximum Doppler shift, for the wanted and the interfering links.
-        snr_db: signal-to-noise ratio; mean powers, per receive antenna.
+        delay_spread_s: RMS delay spread of the profiles (TR 38.901, 7.7.3).
+        max_doppler_hz: maximum Doppler shift of the wanted link and of the interferers.
+        snr_db: signal-to-noise ratio: mean powers, per receive antenna.
         interferers: any number of interfering transmitters.
-        impairments: of the wanted link.
-        domain: ``frequency`` applies each channel per subcarrier and symbol, without intersymbol and intercarrier
-            interference of the wanted signal's channel; ``time`` sends samples through it, needs about twenty times
-            as long, and is asked for where delays exceed the cyclic prefix.
+        impairments: impairments of the wanted link.
+        domain: ``frequency`` applies the channel per subcarrier and symbol. It leaves out the intersymbol and
+            intercarrier interference of the wanted channel. ``time`` sends samples through the channel. It takes about
+            twenty times as long, and is needed if delays exceed the cyclic prefix.
+
+    Example:
+        >>> flat = Scenario(name="flat", grid=Grid(num_prb=1), channels=Channels(train=["Rayleigh"], test=["AWGN"]))
+        >>> flat.at_sinr(10.0).snr_db
+        (10.0, 10.0)
     """
 
     name: str = Field(min_length=1)
@@ -163,11 +189,11 @@ class Scenario(Record):
     domain: Literal["frequency", "time"] = "frequency"
 
     @model_validator(mode="after")
-    def _interferers_fit(self) -> Self:
+    def _check_interferers(self) -> Self:
         for split in ("train", "test"):
             for i, interferer in enumerate(self.interferers):
-                own = interferer.channels
-                if own is not None and getattr(self.channels, split) and not getattr(own, split):
+                channels = interferer.channels
+                if channels is not None and getattr(self.channels, split) and not getattr(channels, split):
                     raise ValueError(f"interferers.{i}.channels.{split} is empty; name at least one model")
         shared = sorted(self._models("train") & self._models("test"))
         if shared:
@@ -175,13 +201,13 @@ class Scenario(Record):
         return self
 
     @model_validator(mode="after")
-    def _time_domain_holds(self) -> Self:
-        """Refuse what leaves the stream of samples, or changes faster than its gains are drawn."""
+    def _check_time_domain(self) -> Self:
+        """Refuse timing offsets beyond the simulated samples, and channels that change too fast for their gains."""
         limit_s, limit_hz = self.grid.symbol_duration_s / 2, self.grid.subcarrier_spacing_hz / 10
         if max(map(abs, self.impairments.timing_offset_s)) > limit_s:
             raise ValueError(f"impairments.timing_offset_s: must lie within half a symbol, {limit_s:.3g} s")
-        moving = not self._models("train", "test") <= set(_FLAT)
-        if self.domain == "time" and moving and self.max_doppler_hz[1] > limit_hz:
+        has_doppler = not self._models("train", "test") <= set(_FLAT)
+        if self.domain == "time" and has_doppler and self.max_doppler_hz[1] > limit_hz:
             raise ValueError(
                 f"max_doppler_hz: {self.max_doppler_hz[1]:g} Hz is above a tenth of the subcarrier spacing "
                 f"({limit_hz:g} Hz); lower it or widen the spacing"
@@ -189,49 +215,49 @@ class Scenario(Record):
         return self
 
     @model_validator(mode="after")
-    def _frequency_domain_holds(self) -> Self:
-        """Refuse delays and Dopplers whose interference the frequency-domain channel would leave out."""
+    def _check_frequency_domain(self) -> Self:
+        """Refuse delays and Doppler shifts whose interference the frequency-domain channel would leave out."""
         if self.domain == "time":
             return self
         prefix_s, limit_hz = self.grid.cyclic_prefix_s, self.grid.subcarrier_spacing_hz / 20
-        mend = "write 'domain: time'"
+        remedy = "write 'domain: time'"
         models = self._models("train", "test")
-        drops = sorted(models & set(SYSTEM_LEVEL_MODELS))
-        if drops:
-            raise ValueError(f"channels: {drops[0]} draws delays beyond the cyclic prefix; {mend}")
-        spreads_s = [_OWN_DELAY_SPREAD_S.get(m, self.delay_spread_s[1]) for m in models if m not in _FLAT]
+        system_level = sorted(models & set(SYSTEM_LEVEL_MODELS))
+        if system_level:
+            raise ValueError(f"channels: {system_level[0]} draws delays beyond the cyclic prefix; {remedy}")
+        spreads_s = [_FIXED_DELAY_SPREAD_S.get(m, self.delay_spread_s[1]) for m in models if m not in _FLAT]
         longest_s = max(spreads_s, default=0.0)
         if 3 * longest_s > prefix_s:
             raise ValueError(
                 f"delay_spread_s: {longest_s:g} s is above a third of the cyclic prefix ({prefix_s / 3:.3g} s at "
-                f"{self.grid.subcarrier_spacing_hz} Hz), where intersymbol interference matters; shorten it or {mend}"
+                f"{self.grid.subcarrier_spacing_hz} Hz), where intersymbol interference matters; shorten it or {remedy}"
             )
-        early_s, late_s = self.impairments.timing_offset_s
-        if early_s < 0 or late_s + 3 * longest_s > prefix_s:
+        earliest_s, latest_s = self.impairments.timing_offset_s
+        if earliest_s < 0 or latest_s + 3 * longest_s > prefix_s:
             raise ValueError(
-                f"impairments.timing_offset_s: [{early_s:g}, {late_s:g}] s and three delay spreads leave the cyclic "
-                f"prefix (0..{prefix_s:.3g} s); narrow it or {mend}"
+                f"impairments.timing_offset_s: [{earliest_s:g}, {latest_s:g}] s and three delay spreads leave the "
+                f"cyclic prefix (0..{prefix_s:.3g} s); narrow it or {remedy}"
             )
         if self.max_doppler_hz[1] > limit_hz and not models <= set(_FLAT):
             raise ValueError(
                 f"max_doppler_hz: {self.max_doppler_hz[1]:g} Hz is above a twentieth of the subcarrier spacing "
-                f"({limit_hz:g} Hz), where intercarrier interference matters; lower it or {mend}"
+                f"({limit_hz:g} Hz), where intercarrier interference matters; lower it or {remedy}"
             )
         return self
 
     def _models(self, *splits: Split) -> set[str]:
-        """Channel models of the wanted and the interfering links."""
+        """Return the channel models of the wanted link and of the interferers."""
         lists = [self.channels, *(i.channels for i in self.interferers if i.channels is not None)]
         return {model for channels in lists for split in splits for model in getattr(channels, split)}
 
     @property
     def bits_per_symbol(self) -> int:
-        """The most bits that one RE of this scenario carries; receivers put out this many LLRs per RE."""
+        """Largest number of bits per RE in this scenario. Receivers return this many LLRs per RE."""
         return max(BITS_PER_SYMBOL[m] for m in self.modulations)
 
     @property
     def sinr_range_db(self) -> tuple[float, float]:
-        """Lowest and highest SINR (mean powers) that the scenario draws."""
+        """Lowest and highest SINR (ratio of mean powers, dB) that a slot of the scenario can draw."""
         low, high = (10 ** (-snr_db / 10) for snr_db in self.snr_db)
         for interferer in self.interferers:
             if interferer.probability > 0:
@@ -241,16 +267,23 @@ class Scenario(Record):
         return -10 * math.log10(low), -10 * math.log10(high)
 
     def at_sinr(self, sinr_db: float, interference_fraction: float = 0.0) -> Scenario:
-        """The same scenario at one SINR (mean powers), for a test point.
+        """Return the scenario at one SINR, for a test point.
+
+        All interferers are present in every slot, except those of probability 0. Several interferers divide the
+        interference power by the ratios of their mean ``sir_db``.
 
         Args:
             sinr_db: mean wanted power over mean interference-plus-noise power, per receive antenna.
-            interference_fraction: part of the interference-plus-noise power that the interferers bring, 0 to 1 (excl.).
-                Several share it as the middles of their ``sir_db`` relate. They are present in every slot; one of
-                probability 0 stays away.
+            interference_fraction: interference power over interference-plus-noise power, 0 to 1 (excluded). For one
+                interferer, 3GPP calls this ratio the dominant interferer proportion (DIP, TR 25.963).
 
         Raises:
-            UserError: if the share is outside its range, or not 0 in a scenario without interferers.
+            UserError: if the fraction is outside its range, or is not 0 in a scenario without interferers.
+
+        Example:
+            >>> point = scenario("tdl-6prb").at_sinr(10.0, interference_fraction=0.5)
+            >>> round(point.snr_db[0], 2), round(point.interferers[0].sir_db[0], 2)
+            (13.01, 13.01)
         """
         if not 0 <= interference_fraction < 1:
             raise UserError(
@@ -276,23 +309,37 @@ class Scenario(Record):
 
 
 def presets() -> list[str]:
-    """Names of the scenarios that come with leanrx."""
+    """Return the names of the scenarios that come with leanrx.
+
+    Example:
+        >>> presets()
+        ['deeprx-2021', 'deeprx-6prb', 'pusch-fr1', 'tdl-6prb']
+    """
     return sorted(f.name.removesuffix(".yaml") for f in (resources.files("channels") / "presets").iterdir())
 
 
 def scenario(name: str) -> Scenario:
-    """A preset by name.
+    """Return a preset.
+
+    Args:
+        name: one of :func:`presets`.
 
     Raises:
-        UserError: if there is no such preset.
+        UserError: if no preset has this name.
+
+    Example:
+        >>> scenario("tdl-6prb").grid.num_subcarriers
+        72
     """
+    if name in _RENAMED_PRESETS:
+        raise UserError(f"scenario: preset '{name}' was renamed to '{_RENAMED_PRESETS[name]}'")
     if name not in presets():
-        raise UserError(f"scenario: no preset '{name}'; presets: {', '.join(presets())}")
+        raise UserError(f"scenario: no preset '{name}'; choose from {', '.join(presets())}")
     path = resources.files("channels") / "presets" / f"{name}.yaml"
     return Scenario.parse(read_yaml(str(path)), name)
 
 
-def _by_name(value: Any) -> Any:
+def _load_preset(value: Any) -> Any:
     if isinstance(value, str):
         try:
             return scenario(value)
@@ -301,5 +348,5 @@ def _by_name(value: Any) -> Any:
     return value
 
 
-NamedScenario = Annotated[Scenario, BeforeValidator(_by_name)]
+NamedScenario = Annotated[Scenario, BeforeValidator(_load_preset)]
 """A scenario, or the name of a preset."""

@@ -1,4 +1,4 @@
-"""The batch of slots that flows through leanrx, and the definition of its SNR, SIR and SINR."""
+"""A batch of received slots, and the definition of its SNR, SIR and SINR."""
 
 from __future__ import annotations
 
@@ -9,23 +9,36 @@ import torch
 
 @dataclass(frozen=True)
 class Slots:
-    """A batch of received slots with everything that is true about them.
+    """A batch of received slots with their transmitted bits, true channels and powers.
 
-    Shapes: B slots, R receive antennas, K bits per RE (the most of the scenario), S symbols, F subcarriers.
+    Shapes: B slots, R receive antennas, I interferers, K bits per RE (the maximum of the scenario), S symbols and F
+    subcarriers. ``len(slots)`` is B.
+
+    The realised SNR, SIR and SINR of a slot are ratios of the powers of its own samples. Each power is the mean over
+    the data REs of the slot and all antennas, before any combining.
 
     Attributes:
         y: received grid, complex64 ``(B, R, S, F)``.
-        pilots: transmitted pilot values, 0 off the pilots, complex64 ``(B, S, F)``.
+        pilots: transmitted pilot values, complex64 ``(B, S, F)``; 0 where there is no pilot.
         is_data: REs that carry data, bool ``(B, S, F)``.
-        bits: transmitted bits, 0 where there are none, uint8 ``(B, K, S, F)``.
-        bits_per_symbol: bits that each slot's modulation carries, int64 ``(B,)``; the first ones of K are in use.
+        bits: transmitted bits, uint8 ``(B, K, S, F)``; 0 where there are none.
+        bits_per_symbol: bits of each slot's modulation, int64 ``(B,)``. A slot uses the first ones of K.
         h: true channel of the wanted signal, complex64 ``(B, R, S, F)``.
-        h_interference: true channels of the I interferers times their amplitudes, complex64 ``(B, I, R, S, F)``; 0
-            where one is absent.
-        noise_var: mean noise power per RE and antenna, float32 ``(B,)``.
+        h_interference: true channels of the interferers times their amplitudes, complex64 ``(B, I, R, S, F)``. An
+            absent interferer has the channel 0.
+        noise_var: mean noise power per RE and antenna, float32 ``(B,)``. The mean wanted power is 1.
         interference_var: mean interference power per RE and antenna, float32 ``(B,)``.
-        snr_db, sir_db, sinr_db: *realised* ratios of each slot, float32 ``(B,)``: mean power of the slot's own
-            wanted, noise and interference samples over its data REs and all antennas, before any combining.
+        snr_db: realised signal-to-noise ratio of each slot, float32 ``(B,)``.
+        sir_db: realised signal-to-interference ratio of each slot, float32 ``(B,)``.
+        sinr_db: realised signal-to-interference-plus-noise ratio of each slot, float32 ``(B,)``.
+
+    Example:
+        >>> from channels import SlotStream, scenario
+        >>> slots = SlotStream(scenario("tdl-6prb"), seed=1, block_slots=4).block(0)
+        >>> slots.y.shape, slots.bits.shape
+        (torch.Size([4, 2, 14, 72]), torch.Size([4, 4, 14, 72]))
+        >>> int(slots.bit_mask[0].sum())  # 4 bits on 13 symbols of 72 subcarriers; one symbol carries pilots
+        3744
     """
 
     y: torch.Tensor
@@ -46,30 +59,30 @@ class Slots:
 
     @property
     def bit_mask(self) -> torch.Tensor:
-        """Bits that were sent, bool ``(B, K, S, F)``."""
+        """Mask of the transmitted bits, bool ``(B, K, S, F)``."""
         order = torch.arange(self.bits.shape[1], device=self.bits.device)
         return self.is_data[:, None] & (order < self.bits_per_symbol[:, None])[:, :, None, None]
 
     @property
     def pilot_symbols(self) -> torch.Tensor:
-        """Symbols that carry pilots, bool ``(B, S)``."""
+        """Mask of the symbols that carry pilots, bool ``(B, S)``."""
         return (self.pilots != 0).any(-1)
 
 
 class DataElementEnergy:
-    """Energy of signals over the data REs of slots and all antennas.
+    """Computes the energy of signals over the data REs of slots and all antennas.
 
     Args:
-        is_data: bool ``(B, S, F)``.
+        is_data: REs that carry data, bool ``(B, S, F)``.
     """
 
     def __init__(self, is_data: torch.Tensor) -> None:
-        self._mixed = torch.nonzero((~is_data).any(-1).any(0))[:, 0]  # symbols that carry something else too
-        self._other = (~is_data[:, self._mixed]).to(torch.float32)[:, None]
+        self._pilot_symbols = torch.nonzero((~is_data).any(-1).any(0))[:, 0]  # symbols with REs that carry no data
+        self._is_no_data = (~is_data[:, self._pilot_symbols]).to(torch.float32)[:, None]
 
     def __call__(self, x: torch.Tensor, part: slice) -> torch.Tensor:
-        """Energy of ``x``, complex64 ``(b, R, S, F)``, which are the slots ``part``; float32 ``(b,)``."""
-        return _energy(x) - _energy(x.index_select(2, self._mixed) * self._other[part])
+        """Return the energy of ``x``, complex64 ``(b, R, S, F)``, the signal of slots ``part``; float32 ``(b,)``."""
+        return _energy(x) - _energy(x.index_select(2, self._pilot_symbols) * self._is_no_data[part])
 
 
 def _energy(x: torch.Tensor) -> torch.Tensor:

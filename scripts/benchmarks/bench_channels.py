@@ -23,7 +23,7 @@ from rich.table import Table
 
 from channels import Channels, Grid, Interferer, Scenario, SlotStream
 from channels.link_level import SPEED_OF_LIGHT_M_S
-from channels.links import Data, InterferingLink, WantedLink
+from channels.links import DataSymbols, InterferingLink, WantedLink
 
 BATCH = 128
 SNR_DB, SIR_DB, DELAY_SPREAD_S, DOPPLER_HZ = 10.0, 5.0, 100e-9, 500.0
@@ -33,7 +33,7 @@ STAGES = {
     "_draw_interferers": (SlotStream, "draws"),
     "receive wanted": (WantedLink, "wanted channel"),
     "receive": (InterferingLink, "interferer"),
-    "symbols": (Data, "QAM symbols"),
+    "symbols": (DataSymbols, "QAM symbols"),
 }
 
 

@@ -1,13 +1,12 @@
 import hashlib
 import subprocess
-from dataclasses import fields
 from pathlib import Path
 
 import h5py
 import pytest
-import torch
+from signals import equal, without_interferers
 
-from channels import Scenario, Slots, SlotStream
+from channels import Scenario, SlotStream
 from channels.dataset import Dataset, DatasetStream, write_dataset
 from leanrx_core.errors import UserError
 
@@ -26,61 +25,58 @@ def points(small: Scenario) -> Dataset:
     )
 
 
-def same(a: Slots, b: Slots) -> bool:
-    return all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(Slots))
-
-
-def test_what_is_read_is_what_the_stream_makes(tmp_path: Path, points: Dataset, small: Scenario) -> None:
+def test_dataset_holds_the_slots_of_the_stream(tmp_path: Path, points: Dataset, small: Scenario) -> None:
     assert list(write_dataset(points, tmp_path))[-1] == (8, 8)
-    recorded, stream = DatasetStream(tmp_path / "points"), SlotStream(small, 3, 4, "test")
-    for sinr_db, share in ((0.0, 0.0), (10.0, 0.5)):
-        there = recorded.at_sinr(sinr_db, share)
-        assert same(there.block(1), stream.at_sinr(sinr_db, share).block(1))
-        assert there.scenario == stream.at_sinr(sinr_db, share).scenario
-    drawn = points.model_copy(
+    dataset_stream, slot_stream = DatasetStream(tmp_path / "points"), SlotStream(small, 3, 4, "test")
+    for sinr_db, fraction in ((0.0, 0.0), (10.0, 0.5)):
+        actual, expected = dataset_stream.at_sinr(sinr_db, fraction), slot_stream.at_sinr(sinr_db, fraction)
+        assert equal(actual.block(1), expected.block(1))
+        assert actual.scenario == expected.scenario
+    without_points = points.model_copy(
         update={"label": "drawn", "sinr_db": (), "interference_fractions": (0.0,), "split": "train"}
     )
-    list(write_dataset(drawn, tmp_path))
-    assert same(DatasetStream(tmp_path / "drawn").block(0), SlotStream(small, 3, 4, "train").block(0))
+    list(write_dataset(without_points, tmp_path))
+    assert equal(DatasetStream(tmp_path / "drawn").block(0), SlotStream(small, 3, 4, "train").block(0))
 
 
-def test_files_speak_for_themselves(tmp_path: Path, points: Dataset) -> None:
+def test_files_are_readable_without_leanrx(tmp_path: Path, points: Dataset) -> None:
     """Readable with h5py alone: named axes, units, descriptions, and hashes that a standard tool checks."""
     list(write_dataset(points, tmp_path))
     folder = tmp_path / "points"
-    with h5py.File(folder / "sinr+10.00-share0.500" / "block-000001.h5") as file:
+    with h5py.File(folder / "sinr+10.00-fraction0.500" / "block-000001.h5") as file:
         assert file["y"].dtype == "complex64"
         assert [d.label for d in file["y"].dims] == ["slot", "antenna", "symbol", "subcarrier"]
         assert file["snr_db"].attrs["unit"] == "dB"
         assert all(file[name].attrs["description"] for name in file)
         assert "TDL-A" in file.attrs["scenario"]
         assert file.attrs["block"] == 1
-    done = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0
-    assert done.stdout.count("OK") == 8
+    check = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, text=True)
+    assert check.returncode == 0
+    assert check.stdout.count("OK") == 8
 
 
-def test_writing_goes_on_where_it_was(tmp_path: Path, points: Dataset) -> None:
+def test_interrupted_writing_is_resumed(tmp_path: Path, points: Dataset) -> None:
     list(write_dataset(points, tmp_path / "whole"))
-    broken = write_dataset(points, tmp_path / "broken")
-    next(broken), next(broken), next(broken)
-    broken.close()
-    sums = tmp_path / "broken" / "points" / "SHA256SUMS"
+    writer = write_dataset(points, tmp_path / "resumed")
+    next(writer), next(writer), next(writer)
+    writer.close()
+    sums = tmp_path / "resumed" / "points" / "SHA256SUMS"
     sums.write_text(sums.read_text()[:-20])  # killed in the middle of a line
-    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "broken").rglob("*.h5")}
-    list(write_dataset(points, tmp_path / "broken"))
-    rewritten = [p for p, t in before.items() if p.stat().st_mtime_ns != t]
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "resumed").rglob("*.h5")}
+    list(write_dataset(points, tmp_path / "resumed"))
+    rewritten = [path for path, time in times.items() if path.stat().st_mtime_ns != time]
     assert len(rewritten) == 1
     for path in sorted((tmp_path / "whole").rglob("*.h5")):
-        other = tmp_path / "broken" / path.relative_to(tmp_path / "whole")
-        assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(other.read_bytes()).digest()
+        resumed = tmp_path / "resumed" / path.relative_to(tmp_path / "whole")
+        assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(resumed.read_bytes()).digest()
+    assert sums.read_text().count("\n") == 8
 
 
-def test_damage_is_found_and_named(tmp_path: Path, points: Dataset) -> None:
+def test_damaged_files_are_refused(tmp_path: Path, points: Dataset) -> None:
     list(write_dataset(points, tmp_path))
     folder = tmp_path / "points"
     stream = DatasetStream(folder).at_sinr(0.0)
-    path = folder / "sinr+00.00-share0.000" / "block-000000.h5"
+    path = folder / "sinr+00.00-fraction0.000" / "block-000000.h5"
     data = path.read_bytes()
     path.write_bytes(data[:1000])
     with pytest.raises(UserError, match=r"block-000000\.h5: damaged or truncated \(1000 bytes"):
@@ -94,7 +90,7 @@ def test_damage_is_found_and_named(tmp_path: Path, points: Dataset) -> None:
     stream.block(1)
 
 
-def test_mistakes_are_named(tmp_path: Path, points: Dataset) -> None:
+def test_unsuitable_requests_are_refused(tmp_path: Path, points: Dataset) -> None:
     list(write_dataset(points, tmp_path))
     folder = tmp_path / "points"
     with pytest.raises(UserError, match="holds another dataset"):
@@ -102,23 +98,64 @@ def test_mistakes_are_named(tmp_path: Path, points: Dataset) -> None:
     stream = DatasetStream(folder)
     with pytest.raises(UserError, match="has no test point 5 dB"):
         stream.at_sinr(5.0)
-    with pytest.raises(UserError, match="block 2 was asked for, num_blocks is 2"):
+    with pytest.raises(UserError, match="has no block 2, because num_blocks is 2"):
         stream.at_sinr(0.0).block(2)
-    with pytest.raises(UserError, match="holds test points alone"):
+    with pytest.raises(UserError, match="holds only test points"):
         stream.block(0)
     with pytest.raises(UserError, match="not a dataset"):
         DatasetStream(tmp_path)
-    record = folder / "dataset.yaml"
-    record.write_text(record.read_text().replace("version: 1", "version: 2"))
-    with pytest.raises(UserError, match="version"):
-        DatasetStream(folder)
-    quiet = points.scenario.model_copy(update={"interferers": ()})
+    scenario = without_interferers(points.scenario)
     with pytest.raises(UserError, match="needs an interferer"):
-        Dataset.parse({**points.model_dump(), "scenario": quiet.model_dump()}, "x")
+        Dataset.parse({**points.model_dump(), "scenario": scenario.model_dump()}, "x")
+
+
+def test_reading_leaves_the_files_alone(tmp_path: Path, points: Dataset) -> None:
+    """Another process may be writing them: a line without an end is ignored, and stays."""
+    list(write_dataset(points, tmp_path))
+    sums = tmp_path / "points" / "SHA256SUMS"
+    sums.write_text(sums.read_text()[:-20])
+    text = sums.read_text()
+    stream = DatasetStream(tmp_path / "points")
+    assert sums.read_text() == text
+    stream.at_sinr(0.0).block(0)
+    with pytest.raises(UserError, match="damaged or truncated"):
+        stream.at_sinr(10.0, 0.5).block(1)
+
+
+@pytest.mark.parametrize("version", ["1", "3", "x"])
+def test_datasets_of_another_version_are_refused(tmp_path: Path, points: Dataset, version: str) -> None:
+    """In one line with the remedy, before any old key is read: version 1 had ``interference_shares``."""
+    list(write_dataset(points, tmp_path))
+    folder = tmp_path / "points"
+    record = folder / "dataset.yaml"
+    text = record.read_text().replace("version: 2", f"version: {version}")
+    record.write_text(text.replace("interference_fractions", "interference_shares"))
+    message = (
+        f"points: dataset of version {version}, but this leanrx reads version 2; delete the folder and write it again "
+        "with: leanrx data CONFIG"
+    )
+    for access in (lambda: DatasetStream(folder), lambda: list(write_dataset(points, tmp_path))):
+        with pytest.raises(UserError) as error:
+            access()
+        assert str(error.value).endswith(message)
+        assert "\n" not in str(error.value)
+
+
+def test_old_keys_are_refused_with_the_new_name(points: Dataset) -> None:
+    fields = points.model_dump()
+    fields["interference_shares"] = fields.pop("interference_fractions")
+    with pytest.raises(UserError, match="interference_shares: renamed to 'interference_fractions'"):
+        Dataset.parse(fields, "x")
+    fields = points.model_dump()
+    fields["scenario"]["interferers"][0]["bandwidth_share"] = (0.5, 1.0)
+    with pytest.raises(UserError, match=r"scenario\.interferers\.0\.bandwidth_share: renamed to 'bandwidth_fraction'"):
+        Dataset.parse(fields, "x")
+    with pytest.raises(UserError, match="preset 'desk' was renamed to 'tdl-6prb'"):
+        Dataset.parse({**points.model_dump(), "scenario": "desk"}, "x")
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"sinr_db": (5.0, 5.001)}, "less than 0.01 dB"),
         ({"sinr_db": (500.0,)}, "outside -50..100 dB"),
@@ -126,6 +163,6 @@ def test_mistakes_are_named(tmp_path: Path, points: Dataset) -> None:
         ({"block_slots": 10**8}, "block_slots"),
     ],
 )
-def test_points_that_no_folder_can_hold(points: Dataset, changes: dict[str, object], words: str) -> None:
-    with pytest.raises(UserError, match=words):
+def test_impossible_datasets_are_refused(points: Dataset, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         Dataset.parse({**points.model_dump(), **changes}, "x")

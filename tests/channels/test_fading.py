@@ -35,7 +35,7 @@ def sionna_paths(model: ChannelModel, spread_s: float, doppler_hz: float, slots:
         "max_speed": doppler_hz * 299792458 / GRID.carrier_frequency_hz,
     }
     if model.startswith("TDL"):
-        theirs: Any = TDL(model[-1], spread_s, num_rx_ant=2, **options)
+        model_of_sionna: Any = TDL(model[-1], spread_s, num_rx_ant=2, **options)
     else:
         arrays = [
             PanelArray(
@@ -49,8 +49,10 @@ def sionna_paths(model: ChannelModel, spread_s: float, doppler_hz: float, slots:
             )
             for n in (1, 2)
         ]
-        theirs = CDL(model[-1], spread_s, ut_array=arrays[0], bs_array=arrays[1], direction="uplink", **options)
-    gains, delays = theirs(slots, 14, 1 / GRID.symbol_duration_s)
+        model_of_sionna = CDL(
+            model[-1], spread_s, ut_array=arrays[0], bs_array=arrays[1], direction="uplink", **options
+        )
+    gains, delays = model_of_sionna(slots, 14, 1 / GRID.symbol_duration_s)
     return Paths(gains[:, 0, :, 0, 0].transpose(2, 3), delays[:, 0, 0])
 
 
@@ -80,22 +82,22 @@ def test_unit_mean_power(model: ChannelModel) -> None:
     assert float(power.mean()) == pytest.approx(1.0, abs=4 * deviation + 1e-5)
 
 
-@pytest.mark.parametrize("model", [f"{kind}-{name}" for kind in ("TDL", "CDL") for name in "ABCDE"])
+@pytest.mark.parametrize("model", [f"{family}-{profile}" for family in ("TDL", "CDL") for profile in "ABCDE"])
 def test_paths_have_the_statistics_of_sionna(model: ChannelModel) -> None:
     """Delays, power of every path, and how each changes over time and, in CDL, from antenna to antenna."""
-    ours, theirs = (
+    leanrx, sionna = (
         Paths(p.gains[..., p.delays_s[0].argsort()], p.delays_s.sort(1).values)
         for p in (paths_of(model, 100e-9, 400.0), sionna_paths(model, 100e-9, 400.0))
     )
-    torch.testing.assert_close(ours.delays_s, theirs.delays_s, atol=1e-12, rtol=1e-5)
+    torch.testing.assert_close(leanrx.delays_s, sionna.delays_s, atol=1e-12, rtol=1e-5)
     for lag in (0, 3, 9):
-        found, expected = (
-            (g[:, :, lag:] * g[:, :, : 14 - lag].conj()).mean((0, 1, 2)) for g in (ours.gains, theirs.gains)
+        actual, expected = (
+            (g[:, :, lag:] * g[:, :, : 14 - lag].conj()).mean((0, 1, 2)) for g in (leanrx.gains, sionna.gains)
         )
-        assert float((found - expected).abs().max()) < 0.02
-    if model.startswith("CDL"):  # magnitude per cluster: our bearing is drawn, so the phase is not comparable
+        assert float((actual - expected).abs().max()) < 0.02
+    if model.startswith("CDL"):  # only magnitudes per cluster: leanrx draws the bearing, so phases differ
         magnitudes = [
-            (g[:, 0] * g[:, 1].conj()).mean(1).abs().mean(0) for g in (ours.gains[..., 1:], theirs.gains[..., 1:])
+            (g[:, 0] * g[:, 1].conj()).mean(1).abs().mean(0) for g in (leanrx.gains[..., 1:], sionna.gains[..., 1:])
         ]
         torch.testing.assert_close(*magnitudes, atol=0.01, rtol=0.05)
 
@@ -111,8 +113,8 @@ def test_taps_are_gaussian(model: ChannelModel) -> None:
 
 
 @pytest.mark.parametrize("model", ["TDL-A", "TDL-D", "TDL-E", "CDL-A", "CDL-D", "CDL-E"])
-def test_no_draw_shares_phase_or_bearing(model: ChannelModel) -> None:
-    """A line of sight with a fixed phase or direction could be learnt; on air it cannot."""
+def test_phase_and_bearing_are_random(model: ChannelModel) -> None:
+    """A receiver could learn a line of sight with a fixed phase or direction."""
     h = draw(model, 100e-9, 100.0, 2000)[:, :, 0, 0]
     assert float(h.mean(0).abs().max()) < 4 / math.sqrt(2000)
     assert float((h[:, 0] * h[:, 1].conj()).mean().abs()) < 0.15 + 4 / math.sqrt(2000)
@@ -285,10 +287,10 @@ def test_delay_profiles_of_tdl(model: ChannelModel) -> None:
     powers = torch.tensor([10 ** (p / 10) for p in POWERS_DB[model]])
     powers = powers / powers.sum()
     for lag in (1, 5, 20, 50):
-        turns = lag * 15e3 * spread_s * torch.tensor(DELAYS[model])
-        expected = (powers * torch.exp(-2j * math.pi * turns)).sum()
-        found = (h[..., lag:] * h[..., :-lag].conj()).mean()
-        assert abs(complex(found - expected)) < 0.03
+        cycles = lag * 15e3 * spread_s * torch.tensor(DELAYS[model])
+        expected = (powers * torch.exp(-2j * math.pi * cycles)).sum()
+        actual = (h[..., lag:] * h[..., :-lag].conj()).mean()
+        assert abs(complex(actual - expected)) < 0.03
 
 
 @pytest.mark.parametrize(("model", "k_factor_db"), [("TDL-D", 13.3), ("TDL-E", 22.0)])
@@ -301,14 +303,14 @@ def test_line_of_sight_of_tdl(model: ChannelModel, k_factor_db: float) -> None:
 
 
 @pytest.mark.parametrize(("model", "spread_s"), [("TDLA30", 30e-9), ("TDLB100", 100e-9), ("TDLC300", 300e-9)])
-def test_profiles_of_38_101_4_have_their_own_delay_spread(model: ChannelModel, spread_s: float) -> None:
-    """The curvature of the frequency correlation is the RMS delay spread, whatever spread is asked for."""
+def test_delay_spreads_of_the_profiles_of_38_101_4_are_fixed(model: ChannelModel, spread_s: float) -> None:
+    """The curvature of the frequency correlation is the RMS delay spread, whatever the spread of the scenario."""
     h = draw(model, 77e-9, 5.0)
     lag = round(0.1 / (2 * math.pi * 15e3 * spread_s))
     correlation = (h[..., lag:] * h[..., :-lag].conj()).mean()
     power = (h[..., lag:].abs().square().mean() * h[..., :-lag].abs().square().mean()).sqrt()
-    found = math.sqrt(-2 * math.log(abs(complex(correlation / power)))) / (2 * math.pi * 15e3 * lag)
-    assert found == pytest.approx(spread_s, rel=0.1)
+    actual_s = math.sqrt(-2 * math.log(abs(complex(correlation / power)))) / (2 * math.pi * 15e3 * lag)
+    assert actual_s == pytest.approx(spread_s, rel=0.1)
 
 
 @pytest.mark.parametrize("model", ["TDL-A", "TDL-B", "TDL-C", "TDLA30", "TDLB100", "TDLC300"])
@@ -316,13 +318,13 @@ def test_profiles_of_38_101_4_have_their_own_delay_spread(model: ChannelModel, s
 def test_jakes_autocorrelation_of_tdl(model: ChannelModel, doppler_hz: float) -> None:
     h = draw(model, 100e-9, doppler_hz)
     for lag in (1, 4, 8, 13):
-        found = (h[:, :, lag:] * h[:, :, :-lag].conj()).mean()
+        actual = (h[:, :, lag:] * h[:, :, :-lag].conj()).mean()
         expected = j0(2 * math.pi * doppler_hz * lag * GRID.symbol_duration_s)
-        assert abs(complex(found) - expected) < 0.03
+        assert abs(complex(actual) - expected) < 0.03
 
 
 @pytest.mark.parametrize("model", ["UMi", "UMa"])
-def test_drops_have_delay_spreads_of_their_own(model: ChannelModel) -> None:
+def test_delay_spreads_of_system_level_models(model: ChannelModel) -> None:
     """Medians of the lognormal spread at 4 GHz lie between those of LoS and of NLoS users (TR 38.901, table 7.5-6)."""
     paths = paths_of(model, 0.0, 5.0, 1500)
     power = paths.gains.abs().square().mean((1, 2))
@@ -342,7 +344,7 @@ def test_delay_is_a_phase_ramp() -> None:
 
 
 @pytest.mark.parametrize("model", ["TDL-A", "CDL-A"])
-def test_each_draw_has_its_own_spread_and_doppler(model: ChannelModel) -> None:
+def test_every_draw_has_its_own_delay_spread_and_doppler(model: ChannelModel) -> None:
     fading = Fading({model: 1.0}, GRID, (0.0, 400.0))
     spreads_s = torch.linspace(10e-9, 300e-9, 2000)
     gains, delays_s = fading.draw(spreads_s, torch.Generator().manual_seed(1), 14, GRID.symbol_duration_s)

@@ -44,7 +44,7 @@ def test_numerology() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "fields",
     [
         {"num_prb": 0},
         {"num_prb": 274},
@@ -54,6 +54,6 @@ def test_numerology() -> None:
         {"subcarrier_spacing_hz": 15},
     ],
 )
-def test_impossible_grids_are_refused(wrong: dict[str, object]) -> None:
+def test_impossible_grids_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        Grid.model_validate(wrong)
+        Grid.model_validate(fields)

@@ -23,8 +23,8 @@ def gold_bit_by_bit(c_init: int, length: int) -> list[int]:
 
 @given(st.integers(0, 2**31 - 1), st.integers(1, 200))
 def test_gold_sequence_is_that_of_38_211(c_init: int, length: int) -> None:
-    (found,) = gold_sequence(torch.tensor([c_init]), length).tolist()
-    assert found == gold_bit_by_bit(c_init, length)
+    (bits,) = gold_sequence(torch.tensor([c_init]), length).tolist()
+    assert bits == gold_bit_by_bit(c_init, length)
 
 
 # DMRS of a slot of 14 symbols, type A from symbol 2: TS 38.211, tables 6.4.1.1.3-3 and -4, last rows, typed in here.
@@ -36,76 +36,99 @@ SYMBOLS = {
 }
 
 
-@pytest.mark.parametrize("config_type", [1, 2])
-@pytest.mark.parametrize(("mapping", "length"), list(SYMBOLS))
-def test_dmrs_equal_an_independent_computation_and_sionna(mapping: str, length: int, config_type: int) -> None:
-    """Every element of every grid: positions, amplitudes and values, for slot numbers, identities and n_SCID."""
+CASES = [
+    Dmrs.model_validate(
+        {
+            "mapping_type": mapping,
+            "length": length,
+            "config_type": config_type,
+            "additional_positions": [additional],
+            "cdm_groups_without_data": groups,
+        }
+    )
+    for (mapping, length), symbols in SYMBOLS.items()
+    for config_type in (1, 2)
+    for additional in symbols
+    for groups in range(1, 2 + config_type)
+]
+NUM_PRB = 3
+
+
+def standard_dmrs(dmrs: Dmrs, symbol: int, slot: int, identity: int, scid: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pilots and data mask of one symbol by 6.4.1.1.1.1 and 6.4.1.1.3 as written.
+
+    Port 0 has Delta = 0 and w = 1, and the reference point is subcarrier 0.
+    """
+    groups, num_subcarriers = dmrs.cdm_groups_without_data, 12 * NUM_PRB
+    c = gold_bit_by_bit(
+        (2**17 * (14 * slot + symbol + 1) * (2 * identity + 1) + 2 * identity + scid) % 2**31, 2 * num_subcarriers
+    )
+    r = [(1 - 2 * c[2 * n] + 1j * (1 - 2 * c[2 * n + 1])) / math.sqrt(2) for n in range(num_subcarriers)]
+    pilots, has_data = np.zeros(num_subcarriers, complex), np.ones(num_subcarriers, bool)
+    for n in range(num_subcarriers):
+        for k_prime in (0, 1):
+            k = 4 * n + 2 * k_prime if dmrs.config_type == 1 else 6 * n + k_prime
+            if k < num_subcarriers:
+                pilots[k] = math.sqrt(groups) * r[2 * n + k_prime]
+    for k in range(num_subcarriers):
+        group = k % 2 if dmrs.config_type == 1 else k % 6 // 2
+        has_data[k] = group >= groups
+    return pilots, has_data
+
+
+def sionna_dmrs(dmrs: Dmrs, symbol: int, slot: int, identity: int, scid: int) -> np.ndarray:
+    """Pilots of one symbol by Sionna."""
     from sionna.phy.nr import CarrierConfig, PUSCHConfig, PUSCHDMRSConfig
 
-    num_prb = 3
-    for additional, symbols in SYMBOLS[mapping, length].items():
-        for groups in range(1, 2 + config_type):
-            dmrs = Dmrs.model_validate(
-                {
-                    "mapping_type": mapping,
-                    "length": length,
-                    "config_type": config_type,
-                    "additional_positions": [additional],
-                    "cdm_groups_without_data": groups,
-                }
-            )
-            ((found_symbols, occupied, free),) = dmrs_layouts(dmrs)
-            assert found_symbols == symbols
-            for slot, identity, scid in ((0, 0, 0), (7, 501, 1), (3, 65535, 0)):
-                for symbol in symbols:
-                    # 6.4.1.1.1.1 and 6.4.1.1.3 as written, port 0 (Delta = 0, w = 1), reference point subcarrier 0
-                    c_init = (2**17 * (14 * slot + symbol + 1) * (2 * identity + 1) + 2 * identity + scid) % 2**31
-                    expected = np.zeros(12 * num_prb, complex)
-                    data = np.ones(12 * num_prb, bool)
-                    c = gold_bit_by_bit(c_init, 24 * num_prb)
-                    r = [(1 - 2 * c[2 * n] + 1j * (1 - 2 * c[2 * n + 1])) / math.sqrt(2) for n in range(12 * num_prb)]
-                    for n in range(12 * num_prb):
-                        for k_prime in (0, 1):
-                            k = 4 * n + 2 * k_prime if config_type == 1 else 6 * n + k_prime
-                            if k < 12 * num_prb:
-                                expected[k] = math.sqrt(groups) * r[2 * n + k_prime]
-                    for k in range(12 * num_prb):
-                        group = k % 2 if config_type == 1 else k % 6 // 2
-                        data[k] = group >= groups
-                    start = dmrs_initial_state(
-                        torch.tensor([slot]), symbol, torch.tensor([identity]), torch.tensor([scid])
-                    )
-                    values = dmrs_sequence(start, num_prb * sum(occupied))[0].numpy() * math.sqrt(groups)
-                    ours = np.zeros(12 * num_prb, complex)
-                    ours[np.tile(occupied, num_prb)] = values
-                    np.testing.assert_allclose(ours, expected, atol=1e-6)
-                    np.testing.assert_array_equal(np.tile(free, num_prb), data)
-                    sionna = PUSCHConfig(
-                        carrier_config=CarrierConfig(n_size_grid=num_prb, slot_number=slot),
-                        pusch_dmrs_config=PUSCHDMRSConfig(
-                            config_type=config_type,
-                            length=length,
-                            additional_position=additional,
-                            num_cdm_groups_without_data=groups,
-                            n_id=[identity, identity],
-                            n_scid=scid,
-                        ),
-                        mapping_type=mapping,
-                    )
-                    np.testing.assert_allclose(ours, sionna.dmrs_grid[0, :, symbol], atol=1e-6)
+    config = PUSCHConfig(
+        carrier_config=CarrierConfig(n_size_grid=NUM_PRB, slot_number=slot),
+        pusch_dmrs_config=PUSCHDMRSConfig(
+            config_type=dmrs.config_type,
+            length=dmrs.length,
+            additional_position=dmrs.additional_positions[0],
+            num_cdm_groups_without_data=dmrs.cdm_groups_without_data,
+            n_id=[identity, identity],
+            n_scid=scid,
+        ),
+        mapping_type=dmrs.mapping_type,
+    )
+    return config.dmrs_grid[0, :, symbol]
 
 
-def test_slots_draw_layouts_and_sequences() -> None:
+@pytest.mark.parametrize(("slot", "identity", "scid"), [(0, 0, 0), (7, 501, 1), (3, 65535, 0)])
+@pytest.mark.parametrize(
+    "dmrs",
+    CASES,
+    ids=lambda d: (
+        f"{d.mapping_type}-{d.config_type}-{d.length}-{d.additional_positions[0]}-{d.cdm_groups_without_data}"
+    ),
+)
+def test_dmrs_equal_the_standard_and_sionna(dmrs: Dmrs, slot: int, identity: int, scid: int) -> None:
+    """Positions, amplitudes and values of every element."""
+    (layout,) = dmrs_layouts(dmrs)
+    assert layout.symbols == SYMBOLS[dmrs.mapping_type, dmrs.length][dmrs.additional_positions[0]]
+    for symbol in layout.symbols:
+        state = dmrs_initial_state(torch.tensor([slot]), symbol, torch.tensor([identity]), torch.tensor([scid]))
+        values = dmrs_sequence(state, NUM_PRB * sum(layout.has_pilot))[0].numpy()
+        pilots = np.zeros(12 * NUM_PRB, complex)
+        pilots[np.tile(layout.has_pilot, NUM_PRB)] = values * math.sqrt(dmrs.cdm_groups_without_data)
+        expected, has_data = standard_dmrs(dmrs, symbol, slot, identity, scid)
+        np.testing.assert_allclose(pilots, expected, atol=1e-6)
+        np.testing.assert_array_equal(np.tile(layout.has_data, NUM_PRB), has_data)
+        np.testing.assert_allclose(pilots, sionna_dmrs(dmrs, symbol, slot, identity, scid), atol=1e-6)
+
+
+def test_every_slot_draws_a_layout_and_a_sequence() -> None:
     dmrs = Dmrs(type_a_positions=(2, 3), additional_positions=(0, 1))
     pilots, is_data = draw_pilots(Grid(num_prb=2, dmrs=dmrs), 200, torch.Generator().manual_seed(1))
     symbols = {tuple(torch.nonzero(p.any(-1))[:, 0].tolist()) for p in pilots}
     assert symbols == {(2,), (3,), (2, 11), (3, 11)}
-    on = pilots != 0
-    assert not (on & is_data).any()
-    torch.testing.assert_close(pilots[on].abs(), torch.full((int(on.sum()),), math.sqrt(2)))
+    is_pilot = pilots != 0
+    assert not (is_pilot & is_data).any()
+    torch.testing.assert_close(pilots[is_pilot].abs(), torch.full((int(is_pilot.sum()),), math.sqrt(2)))
     assert len({tuple(p[p != 0][:12].tolist()) for p in pilots}) > 190
-    empty = ~on & ~is_data
-    assert int(empty.sum()) == int(on.sum())  # the other comb of type 1 carries nothing
+    is_empty = ~is_pilot & ~is_data
+    assert int(is_empty.sum()) == int(is_pilot.sum())  # the other comb of type 1 carries nothing
 
 
 def test_mean_power_of_a_pilot_symbol_is_that_of_data() -> None:
@@ -115,21 +138,21 @@ def test_mean_power_of_a_pilot_symbol_is_that_of_data() -> None:
         torch.testing.assert_close(pilots[:, 2].abs().square().mean(1), torch.ones(4))
 
 
-def test_empty_elements_receive_noise_alone() -> None:
-    made = Scenario(
+def test_empty_elements_contain_only_noise() -> None:
+    scenario = Scenario(
         name="x",
         grid=Grid(num_prb=2, dmrs=Dmrs()),
         channels=Channels.model_validate({"train": ["TDL-A"]}),
         snr_db=(60, 60),
     )
-    slots = SlotStream(made, 1, 8).block(0)
+    slots = SlotStream(scenario, 1, 8).block(0)
     empty = (slots.pilots == 0) & ~slots.is_data
     power = slots.y.abs().square().mean(1)[empty].mean()
     assert float(power) == pytest.approx(1e-6, rel=0.2)
     assert not slots.bits[~slots.is_data[:, None].expand_as(slots.bits)].any()
 
 
-def test_grids_with_dmrs_survive_yaml(tmp_path) -> None:
+def test_yaml_round_trip_of_a_grid_with_dmrs(tmp_path) -> None:
     grid = Grid(num_prb=2, dmrs=Dmrs(additional_positions=(0, 2)))
     path = tmp_path / "grid.yaml"
     path.write_text(grid.to_yaml())
@@ -137,7 +160,7 @@ def test_grids_with_dmrs_survive_yaml(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"),
+    ("fields", "message"),
     [
         ({"cdm_groups_without_data": 3}, "3 needs config_type 2"),
         ({"length": 2, "additional_positions": [3]}, "has 0 or 1 additional positions"),
@@ -146,6 +169,6 @@ def test_grids_with_dmrs_survive_yaml(tmp_path) -> None:
         ({"additional_positions": [4]}, "additional_positions"),
     ],
 )
-def test_what_the_standard_does_not_have_is_refused(wrong: dict[str, object], words: str) -> None:
-    with pytest.raises(UserError, match=words):
-        Dmrs.parse(wrong, "dmrs")
+def test_configurations_outside_the_standard_are_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Dmrs.parse(fields, "dmrs")

@@ -275,8 +275,8 @@ def test_training_on_few_recorded_blocks_begins_again_and_resumes(tmp_path, smal
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"block_slots": 2}, "block_slots is 2, wanted is 4"),
-        ({"split": "test"}, "split is test, wanted is train"),
+        ({"block_slots": 2}, "block_slots is 2, but 4 is required"),
+        ({"split": "test"}, "split is test, but train is required"),
         ({"scenario": None}, "scenario differs"),
     ],
 )
