@@ -275,7 +275,7 @@ class Scenario(Record):
         Args:
             sinr_db: mean wanted power over mean interference-plus-noise power, per receive antenna.
             interference_fraction: interference power over interference-plus-noise power, 0 to 1 (excluded). For one
-                interferer, 3GPP calls this ratio the dominant interferer proportion (DIP, TR 25.963).
+                interferer, 3GPP calls this ratio the dominant interferer proportion (DIP, TR 36.829).
 
         Raises:
             UserError: if the fraction is outside its range, or is not 0 in a scenario without interferers.

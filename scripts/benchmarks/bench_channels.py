@@ -1,9 +1,10 @@
-"""Slots per second of leanrx's stream beside plain Sionna: same scenario, same batch, same process, runs interleaved.
+"""Compare the slots per second of leanrx and of plain Sionna: same scenario, batch and process, interleaved runs.
 
-The peer is built from Sionna's documented blocks: BinarySource, Mapper, ResourceGridMapper, OFDMChannel over TDL or
-CDL, and for an interferer a second such chain, scaled and added. It draws one delay spread per call and an interferer
-in step with the slot; leanrx draws both per slot, and reports realised ratios. The floor is the random numbers, matrix
-products and FFTs of a block alone. By default torch has one thread, as it has in each worker of an evaluation.
+The Sionna chain consists of documented blocks: BinarySource, Mapper, ResourceGridMapper, and OFDMChannel over TDL or
+CDL. An interferer is a second such chain, scaled and added. The chain draws one delay spread per call, and its
+interferer is synchronous. leanrx draws delay spread and timing per slot, and computes the realised ratios. The floor is
+the time of the random numbers, matrix products and FFTs of a block alone. By default torch has one thread, as in the
+workers of an evaluation.
 
     python scripts/benchmarks/bench_channels.py [--quick] [--threads N]
 """
@@ -71,7 +72,7 @@ def plain_sionna(model: str, num_prb: int, interferer: bool) -> Callable[[], obj
         if model == "TDL":
             fading = TDL("A", DELAY_SPREAD_S, carrier_hz, max_speed=speed, num_rx_ant=2, device="cpu")
         else:
-            one, two = (
+            ut_array, bs_array = (
                 PanelArray(
                     num_rows_per_panel=1,
                     num_cols_per_panel=n,
@@ -83,27 +84,27 @@ def plain_sionna(model: str, num_prb: int, interferer: bool) -> Callable[[], obj
                 )
                 for n in (1, 2)
             )
-            fading = CDL("A", DELAY_SPREAD_S, carrier_hz, one, two, "uplink", max_speed=speed, device="cpu")
+            fading = CDL("A", DELAY_SPREAD_S, carrier_hz, ut_array, bs_array, "uplink", max_speed=speed, device="cpu")
         return OFDMChannel(fading, grid, return_channel=True, device="cpu")
 
     source, mapper, to_grid = BinarySource(device="cpu"), Mapper("qam", 4, device="cpu"), ResourceGridMapper(grid)
-    wanted, other = channel(), channel()
+    wanted_channel, interferer_channel = channel(), channel()
     bits_shape = [BATCH, 1, 1, int(grid.num_data_symbols) * 4]
-    noise_var, nothing = torch.tensor(10 ** (-SNR_DB / 10)), torch.tensor(0.0)
+    noise_var, no_noise = torch.tensor(10 ** (-SNR_DB / 10)), torch.tensor(0.0)
 
-    def make() -> object:
+    def simulate() -> object:
         bits = source(bits_shape)
-        y, h = wanted(to_grid(mapper(bits)), noise_var)
+        y, h = wanted_channel(to_grid(mapper(bits)), noise_var)
         if interferer:
-            seen, _ = other(to_grid(mapper(source(bits_shape))), nothing)
-            y = y + 10 ** (-SIR_DB / 20) * seen
+            interference, _ = interferer_channel(to_grid(mapper(source(bits_shape))), no_noise)
+            y = y + 10 ** (-SIR_DB / 20) * interference
         return bits, y, h
 
-    return make
+    return simulate
 
 
 def floor(num_prb: int, interferer: bool) -> Callable[[], object]:
-    """Random numbers, matrix products and FFTs of one TDL block, nothing else."""
+    """Return a function that only computes the random numbers, matrix products and FFTs of one TDL block."""
     subcarriers, paths, nodes = 12 * num_prb, 23, 12
     size = Grid(num_prb=num_prb).fft_size
     gains = torch.randn(BATCH, 2 * 14, paths, dtype=torch.complex64)
@@ -115,26 +116,27 @@ def floor(num_prb: int, interferer: bool) -> Callable[[], object]:
         torch.empty(BATCH * 14 * subcarriers // 8, dtype=torch.int64).random_(-(2**63), None)
         gains @ phases
 
-    def make() -> None:
+    def compute() -> None:
         link()
         torch.randn(BATCH, 2, 14, subcarriers, dtype=torch.complex64)
         if interferer:
             link()
             torch.fft.fft(torch.fft.ifft(spectrum)[:, :, 1:])
 
-    return make
+    return compute
 
 
-def seconds(make: Callable[[], object], repeats: int) -> float:
+def duration_s(function: Callable[[], object], repeats: int) -> float:
+    """Return the mean duration of a call."""
     begin = time.perf_counter()
     for _ in range(repeats):
-        make()
+        function()
     return (time.perf_counter() - begin) / repeats
 
 
-def stage_shares(stream: SlotStream, repeats: int) -> dict[str, float]:
-    """Share of a block's time by stage; what one stage calls of another counts as its own."""
-    spent = {stage: 0.0 for _, stage in STAGES.values()}
+def stage_fractions(stream: SlotStream, repeats: int) -> dict[str, float]:
+    """Return the fraction of a block's time by stage. Calls from one stage to another count for the caller."""
+    time_s = {stage: 0.0 for _, stage in STAGES.values()}
     depth = [0]
     originals = {}
     for key, (owner, stage) in STAGES.items():
@@ -149,25 +151,26 @@ def stage_shares(stream: SlotStream, repeats: int) -> dict[str, float]:
             finally:
                 depth[0] -= 1
                 if depth[0] == 0:
-                    spent[_stage] += time.perf_counter() - begin
+                    time_s[_stage] += time.perf_counter() - begin
 
         setattr(owner, method, timed)
-    total = repeats * seconds(iter_blocks(stream), repeats)
+    total_s = repeats * duration_s(next_block(stream), repeats)
     for (owner, method), original in originals.items():
         setattr(owner, method, original)
-    shares = {stage: value / total for stage, value in spent.items()}
-    return {**shares, "noise, sums, pilots, bits": 1 - sum(shares.values())}
+    fractions = {stage: value / total_s for stage, value in time_s.items()}
+    return {**fractions, "noise, sums, pilots, bits": 1 - sum(fractions.values())}
 
 
-def iter_blocks(stream: SlotStream) -> Callable[[], object]:
+def next_block(stream: SlotStream) -> Callable[[], object]:
+    """Return a function that computes the next block of the stream."""
     numbers = iter(range(10**9))
     return lambda: stream.block(next(numbers))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="three runs of one block in place of five of three")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
+    parser.add_argument("--quick", action="store_true", help="three runs of one block instead of five runs of three")
+    parser.add_argument("--threads", type=int, default=1, help="number of torch threads")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     quick = arguments.quick
@@ -178,30 +181,30 @@ def main() -> None:
         for num_prb in (6, 26):
             for interferer in (False, True):
                 stream = leanrx_stream(model, num_prb, interferer)
-                makers = {
-                    "leanrx": iter_blocks(stream),
+                functions = {
+                    "leanrx": next_block(stream),
                     "sionna": plain_sionna(model, num_prb, interferer),
                     "floor": floor(num_prb, interferer),
                 }
-                times: dict[str, list[float]] = {name: [] for name in makers}
-                for make in makers.values():
-                    make()
+                times: dict[str, list[float]] = {name: [] for name in functions}
+                for function in functions.values():
+                    function()
                 for _ in range(runs):
-                    for name, make in makers.items():
-                        times[name].append(seconds(make, repeats))
+                    for name, function in functions.items():
+                        times[name].append(duration_s(function, repeats))
                 rate = {name: BATCH / statistics.median(values) for name, values in times.items()}
                 ratio = statistics.median(s / o for s, o in zip(times["sionna"], times["leanrx"], strict=True))
-                shares = stage_shares(stream, repeats)
+                fractions = stage_fractions(stream, repeats)
                 case = f"{model}, {num_prb} PRB, {'interferer' if interferer else 'no interferer'}"
-                cases.append({"case": case, "ratio": ratio, "slots_per_s": rate, "stages": shares})
-                words = ", ".join(f"{stage} {share:.0%}" for stage, share in shares.items())
+                cases.append({"case": case, "ratio": ratio, "slots_per_s": rate, "stages": fractions})
+                stages = ", ".join(f"{stage} {fraction:.0%}" for stage, fraction in fractions.items())
                 table.add_row(
                     case,
                     f"{rate['leanrx']:.0f}",
                     f"{rate['sionna']:.0f}",
                     f"{ratio:.2f}",
                     f"{rate['floor']:.0f}",
-                    words,
+                    stages,
                 )
     Console(width=160).print(table)
     headline = min(c["ratio"] for c in cases)
