@@ -222,8 +222,8 @@ def _comparison_columns(column: str) -> list[str]:
 
 
 def _comparison_row(comparison: Comparison, column: str) -> dict[str, object]:
-    *values, of_seeds = astuple(comparison)
-    return dict(zip(_comparison_columns(column), [len(of_seeds), *values, comparison.over], strict=True))
+    *values, per_seed = astuple(comparison)
+    return dict(zip(_comparison_columns(column), [len(per_seed), *values, comparison.interval_scope], strict=True))
 
 
 def with_reference_teacher(losses: pd.DataFrame, pairs: Mapping[str, Pairs], receivers: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Counting the errors of several receivers on numbered blocks of one stream."""
+"""Error counts of several receivers on numbered blocks of one stream."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from receivers.evaluation.ldpc import TransportBlocks
 
 
 class BlockCounter:
-    """Counts blocks of one stream: the same counts in any process of a device, whatever was counted before.
+    """Counts blocks of one stream, with the same result in any process of a device and in any order.
 
     Args:
         receivers: all see the same slots.
-        stream: slots; SNR and interference are replaced at each point.
-        code_rate: of transport blocks, or none to leave them out.
+        stream: slots; SNR and interference are set at each point.
+        code_rate: code rate of the transport blocks; without it, none are decoded.
     """
 
     def __init__(self, receivers: Sequence[Receiver], stream: Stream, code_rate: float | None = None) -> None:
         self._receivers = {r.name: r for r in receivers}
         self._stream, self._code_rate = stream, code_rate
-        self._transport: TransportBlocks | None = None  # made where blocks are counted
+        self._transport: TransportBlocks | None = None  # created in the process that decodes
         self._origin: dict[str, Any] = {
             "stream": stream_digest(stream),
             "device": device_name(stream.device),
@@ -35,7 +35,7 @@ class BlockCounter:
         }
 
     def matches(self, row: BlockCount) -> bool:
-        """Whether this counter would count the same (a receiver that it has not is taken on trust)."""
+        """Whether this counter would give the same row. Rows of receivers that it does not have always match."""
         receiver = self._receivers.get(row.receiver)
         same_code = row.code_rate == self._code_rate or self._code_rate is None
         same_slots = row.stream == self._origin["stream"] and row.device == self._origin["device"]
@@ -43,7 +43,13 @@ class BlockCounter:
 
     @torch.no_grad()
     def rows(self, interference_fraction: float, sinr_db: float, number: int, names: Sequence[str]) -> list[BlockCount]:
-        """Count the receivers ``names`` on block ``number`` of a test point."""
+        """Count errors on one block of a test point.
+
+        Args:
+            interference_fraction, sinr_db: the test point.
+            number: of the block.
+            names: receivers to count.
+        """
         if self._code_rate is not None and self._transport is None:
             self._transport = TransportBlocks(self._code_rate, device=self._stream.device)
         with _one_thread():
@@ -66,7 +72,7 @@ class BlockCounter:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sums over one thread: their rounding, and so a decision near zero, depends on the number of threads."""
+    """One torch thread: the rounding of sums, and so a decision near zero, depends on the number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -76,12 +82,17 @@ def _one_thread() -> Iterator[None]:
 
 
 def device_name(device: str) -> str:
-    """``cpu``, or the name of a GPU: random numbers and arithmetic are equal on equal devices only."""
+    """``cpu`` or the name of a GPU. Random numbers and arithmetic are equal on equal devices only.
+
+    Example:
+        >>> device_name("cpu")
+        'cpu'
+    """
     return "cpu" if torch.device(device).type == "cpu" else torch.cuda.get_device_name(device)
 
 
 def stream_digest(stream: Stream) -> str:
-    """Fingerprint of what a stream draws on a device, apart from its SINR."""
+    """Hash of everything that determines the slots of a stream on a device, except the SINR."""
     scenario = stream.scenario.model_dump_json(exclude={"name", "snr_db"})
     text = f"{scenario}/{stream.name}/{stream.seed}/{stream.block_slots}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

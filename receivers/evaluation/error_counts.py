@@ -1,4 +1,4 @@
-"""Counts of errors: of one receiver in one block of slots, their sums, and what they say about rates."""
+"""Error counts of one receiver, and the rates and intervals that follow from them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,21 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Counts:
-    """Errors of one receiver; they add. Sums of powers over slots, of e errors in b bits, serve the BER's interval.
+    """Error counts of one receiver; ``+`` adds them.
 
-    ``transport_blocks`` and ``block_errors`` are coded blocks and those that came out wrong; 0 where uncoded.
+    Attributes:
+        slots, bits: trials.
+        bit_errors: wrong hard decisions.
+        slot_errors: slots with at least one bit error.
+        transport_blocks, block_errors: decoded transport blocks, and wrong ones; 0 where uncoded.
+        bit_errors_sq, bit_errors_x_bits, bits_sq, bit_errors_cu, bit_errors_sq_x_bits, bit_errors_x_bits_sq, bits_cu:
+            sums over slots of products of a slot's bit errors and bits, for the BER's interval.
+
+    Example:
+        >>> first = Counts(slots=1, bits=100, bit_errors=10, slot_errors=1)
+        >>> second = Counts(slots=1, bits=100, bit_errors=0)
+        >>> (first + second).ber
+        0.05
     """
 
     slots: int = 0
@@ -37,15 +49,16 @@ class Counts:
     bit_errors_x_bits_sq: float = 0.0
     bits_cu: float = 0.0
 
-    def plus(self, other: Counts) -> Counts:
+    def __add__(self, other: Counts) -> Counts:
         return Counts(*(getattr(self, name) + getattr(other, name) for name in COUNTED))
 
     @property
     def ber(self) -> float:
+        """Bit error rate."""
         return self.bit_errors / self.bits
 
     def ber_interval(self, level: float = 0.95) -> Interval:
-        """See :func:`receivers.evaluation.intervals.slot_clustered`."""
+        """Interval of the BER, see :func:`receivers.evaluation.intervals.slot_clustered`."""
         p = self.ber
         squares = self.bit_errors_sq - 2 * p * self.bit_errors_x_bits + p**2 * self.bits_sq
         cubes = (
@@ -57,31 +70,35 @@ class Counts:
         return slot_clustered(self.slots, self.slot_errors, self.bits, self.bit_errors, squares, cubes, level)
 
     def slot_error_interval(self, level: float = 0.95) -> Interval:
+        """Wilson interval of the slot error rate."""
         return wilson(self.slot_errors, self.slots, level)
 
     def bler_interval(self, level: float = 0.95) -> Interval:
-        """Wilson's; NaN where uncoded."""
+        """Wilson interval of the BLER; NaN where uncoded."""
         if not self.transport_blocks:
             return float("nan"), float("nan")
         return wilson(self.block_errors, self.transport_blocks, level)
 
 
 COUNTED = tuple(f.name for f in fields(Counts))
-"""Fields that add up over blocks of slots."""
+"""Fields of :class:`Counts`."""
 
 POWER_SUMS = COUNTED[COUNTED.index("bit_errors_sq") :]
-"""Those of them that only the BER's interval needs."""
+"""Fields that only the BER's interval needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockCount(Counts):
-    """Errors of one receiver in one block of slots: a row of the table.
+    """Error counts of one receiver in one block of slots: a row of the table.
 
     Attributes:
-        digest: fingerprint of the receiver.
-        stream: fingerprint of the slots, see :func:`stream_digest`; ``device`` is what drew and detected them.
+        receiver, digest: name and digest of the receiver.
+        stream: digest of the slots, see :func:`receivers.evaluation.block_counter.stream_digest`.
+        device: device that drew and detected the slots.
         code_rate: of the transport blocks; 0 where uncoded.
+        interference_fraction, sinr_db: the test point.
         block: number of the block.
+        realised_sinr_db: mean SINR over the slots of the block.
     """
 
     receiver: str
@@ -96,18 +113,27 @@ class BlockCount(Counts):
 
     @property
     def key(self) -> tuple[str, float, float, int]:
+        """Receiver, interference fraction, SINR and block number."""
         return self.receiver, self.interference_fraction, self.sinr_db, self.block
 
 
 def count_block(receiver: Receiver, slots: Slots, transport: TransportBlocks | None = None) -> dict[str, Any]:
-    """Errors of one receiver on one batch of slots, as the fields of :class:`Counts`.
+    """Count the errors of one receiver on one batch of slots.
 
     Args:
-        transport: decodes transport blocks; none leaves them out.
+        receiver: receiver under test.
+        slots: slots with the transmitted bits.
+        transport: decoder of transport blocks; without it, no blocks are counted.
+
+    Returns:
+        The fields of :class:`Counts`.
+
+    Raises:
+        UserError: if an LLR of a data bit is not finite.
     """
     llrs, mask = receiver(slots), slots.bit_mask
     if not torch.isfinite(llrs).logical_or(~mask).all():
-        raise UserError(f"{receiver.name}: LLRs are not finite; its weights are spoilt or the slots beyond its range")
+        raise UserError(f"{receiver.name}: LLRs are not finite; its weights are damaged or the slots outside its range")
     wrong = ((llrs > 0) != slots.bits.bool()) & mask
     errors, bits = wrong.sum((1, 2, 3)), mask.sum((1, 2, 3))
     failed = transport.errors(slots, llrs) if transport is not None else torch.zeros(0)

@@ -1,7 +1,7 @@
-"""Coded transport blocks: what a receiver's LLRs are worth to the 5G LDPC code.
+"""Coded transport blocks: decoding a receiver's LLRs with the 5G LDPC code.
 
-One transport block fills the data REs of a slot: CRC, segmentation, LDPC coding and rate matching of TS 38.212,
-through Sionna.
+One transport block fills the data REs of a slot. CRC, segmentation, LDPC coding and rate matching follow TS 38.212 and
+use Sionna.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
     from sionna.phy.nr import TBDecoder
 
 MAX_CODE_RATE = 948 / 1024
-"""Of TS 38.212, 5.4.2.1."""
+"""Highest code rate (TS 38.212, 5.4.2.1)."""
 
 _MESSAGE_SEED = 38212
-_DECODED_AT_ONCE = 2**17
-"""Coded bits in one call of the decoder, which takes about a kilobyte for each."""
+_MAX_CODED_BITS = 2**17
+"""Coded bits in one call of the decoder, which needs about a kilobyte for each."""
 
 
 class TransportBlocks:
-    """Sends a transport block in each slot and tells which ones a receiver loses.
+    """Counts block errors: one transport block per slot.
 
-    The bits of a slot are uniformly random, not code words, and stay so: NR scrambles a code word by adding a
-    pseudo-random sequence (TS 38.211, 6.3.1.1), and whatever bits b were sent are the code word c scrambled by
-    ``s = b xor c``. As b is uniform, so is s, independently of c: the statistics are those of a slot that was coded
-    and scrambled. Multiplying the LLRs by ``1 - 2 s`` undoes the scrambling, and any slots, of whatever stream, show
-    block errors. Since the code and its decoder treat all code words alike, c is one word per block size, the same in
-    every call; equal slots and LLRs give equal errors.
+    The bits of a slot are uniformly random, not code words. This needs no change: NR scrambles a code word by adding a
+    pseudo-random sequence (TS 38.211, 6.3.1.1). So any transmitted bits b are the code word c scrambled by
+    ``s = b xor c``. As b is uniform, s is uniform too, independently of c. The statistics are those of a coded and
+    scrambled slot. Multiplying the LLRs by ``1 - 2 s`` removes the scrambling, so slots of any stream give block
+    errors. The code and its decoder treat all code words alike. So c is one fixed word per block size, and equal slots
+    and LLRs give equal errors.
 
-    The bits of a code word go to the slot's data REs over subcarriers first, then over symbols, those of one RE next to
-    each other (TS 38.211, 6.3.1.6). The block size follows TS 38.214, 5.1.3.2 from the number of coded bits and the
-    rate. Decoding is sum-product with flooding; it stops early where the CRC holds after a third of the iterations.
+    The bits of a code word fill the slot's data REs over subcarriers first, then over symbols, all bits of an RE
+    together (TS 38.211, 6.3.1.6). The block size follows TS 38.214, 5.1.3.2 from the number of coded bits and the
+    rate. Decoding is sum-product with flooding. It stops after a third of the iterations where the CRC holds.
 
     Args:
-        code_rate: information bits per coded bit that is aimed at, above 0 and at most 948/1024. Rates below 1/3 exist
-            for small blocks only.
-        num_iterations: most iterations of the decoder.
+        code_rate: target of information bits per coded bit, above 0 and at most 948/1024. Rates below 1/3 exist for
+            small blocks only.
+        num_iterations: maximum number of decoder iterations.
         device: torch device that decodes.
 
     Raises:
@@ -55,19 +55,19 @@ class TransportBlocks:
         if num_iterations < 1:
             raise UserError(f"num_iterations: {num_iterations} is below 1")
         self.code_rate, self.num_iterations = code_rate, num_iterations
-        named = torch.device(device)
-        self.device = named.type if named.type == "cpu" else f"{named.type}:{named.index or 0}"  # as Sionna names them
+        target = torch.device(device)
+        self.device = target.type if target.type == "cpu" else f"{target.type}:{target.index or 0}"  # Sionna's names
 
     @torch.no_grad()
     def errors(self, slots: Slots, llrs: torch.Tensor) -> torch.Tensor:
-        """Which transport blocks are decoded wrongly.
+        """Decode the transport blocks and find the wrong ones.
 
         Args:
-            slots: what was sent.
-            llrs: log P(bit = 1) / P(bit = 0), float32 ``(B, K, S, F)`` as receivers put them out.
+            slots: slots with the transmitted bits.
+            llrs: log P(bit = 1) / P(bit = 0), float32 ``(B, K, S, F)``, as of receivers.
 
         Returns:
-            bool ``(B,)``.
+            Whether each block is wrong, bool ``(B,)``.
 
         Raises:
             UserError: if there is no 5G code of this rate for the slots' number of coded bits.
@@ -75,35 +75,35 @@ class TransportBlocks:
         wrong = torch.empty(len(slots), dtype=torch.bool, device=slots.bits.device)
         sizes = torch.stack([slots.bits_per_symbol, slots.is_data.sum((1, 2))], 1)
         for order, num_res in sizes.unique(dim=0).tolist():
-            chosen = torch.nonzero((sizes == sizes.new_tensor([order, num_res])).all(1))[:, 0]
+            indices = torch.nonzero((sizes == sizes.new_tensor([order, num_res])).all(1))[:, 0]
             code = _code(self.code_rate, order, order * num_res, self.num_iterations, self.device)
-            for part in chosen.split(max(1, _DECODED_AT_ONCE // (order * num_res))):
+            for part in indices.split(max(1, _MAX_CODED_BITS // (order * num_res))):
                 is_data = slots.is_data[part]
-                bits, soft = (
+                bits, coded_llrs = (
                     x[part, :order].permute(0, 2, 3, 1)[is_data].view(len(part), -1).to(self.device)
                     for x in (slots.bits, llrs)
                 )
-                wrong[part] = code.errors(bits, soft).to(wrong.device)
+                wrong[part] = code.errors(bits, coded_llrs).to(wrong.device)
         return wrong
 
 
 class _Code:
-    """The code for one size of block, with a code word of it."""
+    """The code of one block size, with one of its code words."""
 
     def __init__(self, message: torch.Tensor, word: torch.Tensor, decoders: list[TBDecoder]) -> None:
         self._message, self._word, self._decoders = message, word, decoders
 
     def errors(self, bits: torch.Tensor, llrs: torch.Tensor) -> torch.Tensor:
-        """Blocks decoded wrongly, bool ``(b,)``, from the bits that were sent and their LLRs, both ``(b, n)``."""
+        """Whether blocks are decoded wrongly, bool ``(b,)``, from transmitted bits and LLRs, both ``(b, n)``."""
         scrambling = bits ^ self._word
         llrs = llrs * (1 - 2 * scrambling.float())
         wrong = torch.ones(len(bits), dtype=torch.bool, device=bits.device)
-        left = torch.arange(len(bits), device=bits.device)
+        undecoded = torch.arange(len(bits), device=bits.device)
         for decoder in self._decoders:
-            decoded, crc_holds = decoder(llrs[left])
-            wrong[left] = (decoded != self._message).any(1)
-            left = left[~crc_holds]
-            if not len(left):
+            message, crc_holds = decoder(llrs[undecoded])
+            wrong[undecoded] = (message != self._message).any(1)
+            undecoded = undecoded[~crc_holds]
+            if not len(undecoded):
                 break
         return wrong
 

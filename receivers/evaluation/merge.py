@@ -1,8 +1,8 @@
-"""Joining the error counts of shards into one table."""
+"""Merging the error counts of shards into one table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from channels import Stream
@@ -10,7 +10,7 @@ from leanrx_core.errors import UserError
 from receivers.base import Receiver
 from receivers.evaluation.block_counter import stream_digest
 from receivers.evaluation.error_counts import BlockCount
-from receivers.evaluation.monte_carlo import _points
+from receivers.evaluation.points import build_points
 from receivers.evaluation.stopping import Evaluation
 from receivers.evaluation.store import CountStore, read_table
 
@@ -18,86 +18,97 @@ from receivers.evaluation.store import CountStore, read_table
 def merge_counts(
     receivers: Sequence[Receiver], stream: Stream, evaluation: Evaluation, path: str | Path, parts: Sequence[Path]
 ) -> list[tuple[float, float]]:
-    """Join tables of shards into the table that one process would have counted.
+    """Merge tables of shards into the table that one process would have counted.
 
-    The stop rule is applied to the joined blocks in order, and blocks beyond are dropped. Points that only a part has
-    are joined too.
+    The stop rule is applied to the merged blocks in order; blocks beyond are dropped. Points that only one part has
+    are merged too.
 
     Args:
-        receivers, stream, evaluation: those that the shards counted; nothing is counted here.
-        path: the joined table; if it exists, the parts join it.
+        receivers, stream, evaluation: those of the shards; nothing is counted here.
+        path: the merged table; if it exists, the parts are added to it.
         parts: tables of shards.
 
     Returns:
-        interference share and SINR of points that still miss blocks. If there are any, what was joined stays in the
-        journal, and :func:`count_errors` with the same arguments counts the rest.
+        Interference fraction and SINR of incomplete points. If there are any, the merged rows stay in the journal, and
+        :func:`receivers.evaluation.monte_carlo.count_errors` with the same arguments counts the missing blocks.
 
     Raises:
         UserError: if a part was counted on other slots, with other receivers or another code, or if two tables differ
             in a block.
     """
     tables = {Path(part): read_table(Path(part)) for part in parts}
-    if not any(tables.values()):
+    rows = [row for table in tables.values() for row in table]
+    if not rows:
         raise UserError("merge: no counts to join; run leanrx evaluate RUN --shard 1/N first")
-    digests, stream_id = {r.name: r.digest for r in receivers}, stream_digest(stream)
-    device = next(row.device for rows in tables.values() for row in rows)
-    for part, rows in tables.items():
-        for row in rows:
+    digests, stream_id, device = {r.name: r.digest for r in receivers}, stream_digest(stream), rows[0].device
+    for part, table in tables.items():
+        for row in table:
             _check_part(part, row, digests, stream_id, device, evaluation)
+    store = CountStore(path, _row_filter(path, digests, stream_id, device, evaluation))
+    for part, table in tables.items():
+        _add_part(store, part, table)
+    points = build_points([r.name for r in receivers], _with_points_of(evaluation, rows), stream.block_slots)
+    for point in points:
+        for _ in point.advance(store, evaluation):
+            pass
+    unfinished = [(p.interference_fraction, p.sinr_db) for p in points if not p.stopped]
+    if not unfinished:
+        store.finalize({(p.interference_fraction, p.sinr_db): p.num_blocks for p in points})
+    return unfinished
+
+
+def _row_filter(
+    path: str | Path, digests: dict[str, str], stream: str, device: str, evaluation: Evaluation
+) -> Callable[[BlockCount], bool]:
+    """Which rows of the existing table belong to the merge."""
 
     def matches(row: BlockCount) -> bool:
-        if row.stream == stream_id and row.device != device:
+        if row.stream == stream and row.device != device:
             raise UserError(
                 f"{path}: counted on {row.device}, the parts on {device}, where slots differ; delete one of them"
             )
         return (
-            row.stream == stream_id
+            row.stream == stream
             and row.digest == digests.get(row.receiver, row.digest)
             and (evaluation.code_rate in (None, row.code_rate))
         )
 
-    ledger = CountStore(path, matches)
-    for part, rows in tables.items():
-        for row in rows:
-            known = ledger.get(row.key)
-            if known is not None and known != row:
-                raise UserError(
-                    f"{part}: block {row.block} of {row.receiver} at {row.sinr_db:g} dB differs from the same block of "
-                    "another table; count one of them again on an equal machine"
-                )
-        ledger.add(row for row in rows if ledger.get(row.key) is None)
-    every = [row for rows in tables.values() for row in rows]
-    evaluation = evaluation.model_copy(
-        update={
-            "sinr_db": tuple(sorted({*evaluation.sinr_db, *(r.sinr_db for r in every)})),
-            "interference_fractions": tuple(
-                sorted({*evaluation.interference_fractions, *(r.interference_fraction for r in every)})
-            ),
-        }
+    return matches
+
+
+def _add_part(store: CountStore, part: Path, rows: list[BlockCount]) -> None:
+    for row in rows:
+        stored = store.get(row.key)
+        if stored is not None and stored != row:
+            raise UserError(
+                f"{part}: block {row.block} of {row.receiver} at {row.sinr_db:g} dB differs from the same block of "
+                "another table; count one of them again on an equal machine"
+            )
+    store.add(row for row in rows if store.get(row.key) is None)
+
+
+def _with_points_of(evaluation: Evaluation, rows: list[BlockCount]) -> Evaluation:
+    """The evaluation, with the points of the rows added."""
+    fractions = {*evaluation.interference_fractions, *(row.interference_fraction for row in rows)}
+    sinrs_db = {*evaluation.sinr_db, *(row.sinr_db for row in rows)}
+    return evaluation.model_copy(
+        update={"sinr_db": tuple(sorted(sinrs_db)), "interference_fractions": tuple(sorted(fractions))}
     )
-    points = _points([r.name for r in receivers], evaluation, stream.block_slots)
-    for point in points:
-        for _ in point.advance(ledger, evaluation):
-            pass
-    unfinished = [(p.interference_fraction, p.sinr_db) for p in points if not p.stopped]
-    if not unfinished:
-        ledger.close({(p.interference_fraction, p.sinr_db): p.end for p in points})
-    return unfinished
 
 
 def _check_part(
     part: Path, row: BlockCount, digests: dict[str, str], stream: str, device: str, evaluation: Evaluation
 ) -> None:
-    wrong = ""
+    problem = ""
     if row.stream != stream:
-        wrong = "was counted on other slots than this run's (another scenario, seed or block_slots)"
+        problem = "was counted on other slots than this run's (another scenario, seed or block_slots)"
     elif row.receiver not in digests:
-        wrong = f"counts '{row.receiver}', which is not a receiver of this run"
+        problem = f"counts '{row.receiver}', which is not a receiver of this run"
     elif row.digest != digests[row.receiver]:
-        wrong = f"counts another '{row.receiver}' than this run's (other weights or settings)"
+        problem = f"counts another '{row.receiver}' than this run's (other weights or settings)"
     elif evaluation.code_rate not in (None, row.code_rate):
-        wrong = f"has code_rate {row.code_rate:g}, this run {evaluation.code_rate:g} (0: uncoded)"
+        problem = f"has code_rate {row.code_rate:g}, this run {evaluation.code_rate:g} (0: uncoded)"
     elif row.device != device:
-        wrong = f"was counted on {row.device}, another part on {device}, where slots differ"
-    if wrong:
-        raise UserError(f"{part}: {wrong}; count this shard again from a copy of this run's folder")
+        problem = f"was counted on {row.device}, another part on {device}, where slots differ"
+    if problem:
+        raise UserError(f"{part}: {problem}; count this shard again from a copy of this run's folder")

@@ -1,4 +1,4 @@
-"""SINR that a receiver needs for a BER, and the gap in dB between two receivers on the same slots."""
+"""Required SINR of a receiver for a target BER, and the SINR gap between two receivers on the same slots."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SinrGap:
-    """Difference in needed SINR with a paired interval; NaN where a curve does not reach the BER."""
+    """Difference in required SINR with a paired interval; NaN where a curve does not reach the BER.
+
+    Attributes:
+        gap_db: required SINR of the first receiver minus that of the second.
+        low_db, high_db: ends of the interval.
+    """
 
     gap_db: float
     low_db: float
@@ -23,6 +28,7 @@ class SinrGap:
 
 
 NO_GAP = SinrGap(float("nan"), float("nan"), float("nan"))
+"""Result where a curve does not reach the BER."""
 
 
 def sinr_at_ber(sinr_db: Array, bit_errors: Array, bits: Array, target: float) -> Array:
@@ -36,7 +42,12 @@ def sinr_at_ber(sinr_db: Array, bit_errors: Array, bits: Array, target: float) -
         target: BER.
 
     Returns:
-        ``(...)``; NaN where a curve starts below the target or never falls to it.
+        Required SINR in dB, ``(...)``; NaN where a curve starts below the target or never falls to it.
+
+    Example:
+        >>> import numpy as np
+        >>> sinr_at_ber(np.array([0.0, 10.0]), np.array([100.0, 1.0]), np.array([1000.0, 1000.0]), target=1e-2).item()
+        5.0
     """
     log_ber = np.log10(np.maximum(bit_errors, 0.5) / bits / target)
     falls = (log_ber[..., :-1] > 0) & (log_ber[..., 1:] <= 0)
@@ -44,26 +55,43 @@ def sinr_at_ber(sinr_db: Array, bit_errors: Array, bits: Array, target: float) -
     before = np.take_along_axis(log_ber, first[..., None], -1)[..., 0]
     after = np.take_along_axis(log_ber, first[..., None] + 1, -1)[..., 0]
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = before / (before - after)
-        crossing = sinr_db[first] + share * (sinr_db[first + 1] - sinr_db[first])
+        fraction = before / (before - after)
+        crossing = sinr_db[first] + fraction * (sinr_db[first + 1] - sinr_db[first])
     return np.where(falls.any(-1), crossing, np.nan)
 
 
 def gap_db(counts: pd.DataFrame, first: str, second: str, target: float, level: float = 0.95) -> SinrGap:
-    """How many dB more ``first`` needs than ``second`` for the BER ``target``, as the curves are drawn.
+    """SINR in dB that ``first`` needs more than ``second`` for the BER ``target``, from interpolated curves.
 
-    Both were counted on the same blocks of slots, which repeat from point to point, so the gap is computed once more
-    without each block in turn (the jackknife, J. W. Tukey, 1958): what a block does to both receivers, and to all
-    points, cancels in the difference. The interval is the estimate plus or minus Student's t times the spread.
-    Points may have stopped after different numbers of blocks: blocks that the same points have are one stratum, and
-    the degrees of freedom are F. E. Satterthwaite's (1946) over strata.
+    Both receivers were counted on the same blocks of slots, which repeat from point to point. The jackknife (J. W.
+    Tukey, 1958) computes the gap again without each block in turn. Effects of a block on both receivers and on all
+    points cancel in the difference. The interval is the estimate plus or minus Student's t times the standard error.
+
+    Points may have stopped after different numbers of blocks. Blocks that exist at the same points are one stratum,
+    and the degrees of freedom follow F. E. Satterthwaite (1946) over strata.
 
     Args:
         counts: rows of :class:`receivers.evaluation.error_counts.BlockCount` for one interference fraction; blocks
             that only one of the two receivers has are left out.
-        first, second: receivers.
+        first, second: names of the receivers.
         target: BER.
         level: confidence level.
+
+    Returns:
+        The gap; :data:`NO_GAP` where a curve does not reach the BER.
+
+    Example:
+        Two receivers, of which one needs 10 dB more, in two equal blocks:
+
+        >>> import pandas as pd
+        >>> rows = [
+        ...     {"receiver": name, "block": block, "sinr_db": sinr_db, "bit_errors": errors, "bits": 10_000}
+        ...     for block in (0, 1)
+        ...     for sinr_db, a, b in ((0.0, 10_000, 1_000), (10.0, 1_000, 100), (20.0, 100, 10))
+        ...     for name, errors in (("A", a), ("B", b))
+        ... ]
+        >>> round(gap_db(pd.DataFrame(rows), "A", "B", target=0.05).gap_db, 6)
+        10.0
     """
     points, errors, bits = tabulate(counts, [first, second])
     return paired_gap(points, errors, bits, target, level) if len(points) > 1 else NO_GAP
@@ -77,19 +105,19 @@ def tabulate(counts: pd.DataFrame, names: Sequence[str]) -> tuple[Array, Array, 
         names: receivers.
 
     Returns:
-        increasing SINR ``(points,)``; bit errors and bits ``(names, blocks, points)``, 0 where a point has no such
+        Increasing SINR ``(points,)``; bit errors and bits ``(names, blocks, points)``, 0 where a point has no such
         block.
     """
-    known = sorted(set(names))
-    rows = counts[counts["receiver"].isin(known)]
+    unique_names = sorted(set(names))
+    rows = counts[counts["receiver"].isin(unique_names)]
     points, point = np.unique(rows["sinr_db"].to_numpy(float), return_inverse=True)
     blocks, block = np.unique(rows["block"].to_numpy(), return_inverse=True)
-    sums = np.zeros((2, len(known), len(blocks), len(points)))
-    receiver = np.searchsorted(known, rows["receiver"].to_numpy(str))
+    sums = np.zeros((2, len(unique_names), len(blocks), len(points)))
+    receiver = np.searchsorted(unique_names, rows["receiver"].to_numpy(str))
     for table, column in zip(sums, ("bit_errors", "bits"), strict=True):
         table[receiver, block, point] = rows[column].to_numpy(float)
     common = (sums[1] > 0).all(0)
-    sums = (sums * common)[:, [known.index(name) for name in names]][:, :, common.any(1)][..., common.any(0)]
+    sums = (sums * common)[:, [unique_names.index(name) for name in names]][:, :, common.any(1)][..., common.any(0)]
     return points[common.any(0)], sums[0], sums[1]
 
 
@@ -103,13 +131,13 @@ def paired_gap(sinr_db: Array, bit_errors: Array, bits: Array, target: float, le
         level: confidence level.
     """
     errors, trials = bit_errors.sum(1), bits.sum(1)
-    needed = sinr_at_ber(sinr_db, errors, trials, target)
-    gap = float(needed[0] - needed[1])
+    required = sinr_at_ber(sinr_db, errors, trials, target)
+    gap = float(required[0] - required[1])
     if np.isnan(gap):
         return NO_GAP
-    without = jackknife_replicates(sinr_db, bit_errors, bits, target)
-    has = bits[0][:, beside(sinr_db, needed)] > 0
-    low, high = jackknife(gap, without[0] - without[1], has).interval(level)
+    replicates = jackknife_replicates(sinr_db, bit_errors, bits, target)
+    has_block = bits[0][:, bracketing_points(sinr_db, required)] > 0
+    low, high = jackknife(gap, replicates[0] - replicates[1], has_block).interval(level)
     return SinrGap(gap, low, high)
 
 
@@ -126,17 +154,20 @@ def jackknife_replicates(sinr_db: Array, bit_errors: Array, bits: Array, target:
     return sinr_at_ber(sinr_db, errors, np.maximum(trials, 1), target)
 
 
-def beside(sinr_db: Array, needed: Array) -> NDArray[np.intp]:
-    """Points that crossings lie between."""
-    above = np.searchsorted(sinr_db, needed.ravel())
+def bracketing_points(sinr_db: Array, required: Array) -> NDArray[np.intp]:
+    """Indices of the test points directly below and above each required SINR."""
+    above = np.searchsorted(sinr_db, required.ravel())
     return np.unique([above - 1, above])
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A value with the variance that the luck of its sample leaves it, and the degrees of freedom of that variance.
+class JackknifeEstimate:
+    """A value with its sampling variance.
 
-    The variance is NaN where it is not known.
+    Attributes:
+        value: the estimate.
+        variance: sampling variance; NaN where unknown.
+        freedom: degrees of freedom of the variance.
     """
 
     value: float
@@ -151,22 +182,22 @@ class Estimate:
         return self.value - half, self.value + half
 
 
-def jackknife(value: float, without: Array, has: NDArray[np.bool_]) -> Estimate:
-    """A value that rests on blocks of slots, and how much these leave to luck; see :func:`gap_db`.
+def jackknife(value: float, replicates: Array, has_block: NDArray[np.bool_]) -> JackknifeEstimate:
+    """Sampling variance of a value that depends on blocks of slots, see :func:`gap_db`.
 
     Args:
-        value: on all blocks.
-        without: the value without each block in turn, ``(blocks,)``.
-        has: which blocks each point has that the value is read from, ``(blocks, points)``.
+        value: from all blocks.
+        replicates: the value without each block in turn, ``(blocks,)``.
+        has_block: whether each of the points that determine the value has a block, ``(blocks, points)``.
     """
-    fewest = int(has.sum(0).min())
-    squares = (without - value) ** 2
-    if fewest < 2 or np.isnan(squares).any():
-        return Estimate(value, np.nan, np.nan)
-    _, stratum = np.unique(has, axis=0, return_inverse=True)
-    of_stratum, size = np.bincount(stratum.ravel(), squares), np.bincount(stratum.ravel())
-    if not of_stratum.any():
-        return Estimate(value, 0.0, np.inf)
-    kept = 1 - 1 / fewest
-    freedom = max(1.0, float(of_stratum.sum() ** 2 / (of_stratum**2 / (size * kept)).sum()))
-    return Estimate(value, float(kept * of_stratum.sum()), freedom)
+    min_blocks = int(has_block.sum(0).min())
+    squares = (replicates - value) ** 2
+    if min_blocks < 2 or np.isnan(squares).any():
+        return JackknifeEstimate(value, np.nan, np.nan)
+    _, stratum = np.unique(has_block, axis=0, return_inverse=True)
+    sums, sizes = np.bincount(stratum.ravel(), squares), np.bincount(stratum.ravel())
+    if not sums.any():
+        return JackknifeEstimate(value, 0.0, np.inf)
+    factor = 1 - 1 / min_blocks
+    freedom = max(1.0, float(sums.sum() ** 2 / (sums**2 / (sizes * factor)).sum()))
+    return JackknifeEstimate(value, float(factor * sums.sum()), freedom)

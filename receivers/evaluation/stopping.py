@@ -1,9 +1,9 @@
-"""Where and how long to count: test points and stop rules."""
+"""Test points and stop rules of an evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Self
+from collections.abc import Collection, Mapping
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -12,20 +12,28 @@ from receivers.evaluation.error_counts import Counts
 
 
 class Evaluation(Record):
-    """Where and how long to count.
+    """Test points of an evaluation, and when each point stops.
 
-    A point stops when it has ``min_slots`` and every receiver meets every target that is given, or at ``max_slots``.
+    A point stops when it has ``min_slots`` and every receiver meets every given target, or at ``max_slots``.
 
     Attributes:
         sinr_db: test points (mean powers, per receive antenna).
-        interference_fractions: parts of interference in the interference-plus-noise power; each gives a curve.
+        interference_fractions: parts of interference in the interference-plus-noise power, I / (I + N); each gives a
+            curve.
         block_slots: slots in a block.
-        min_slots, max_slots: a point gets at least and at most this many slots.
-        target_slot_errors: erroneous slots; ``null`` for no such target.
-        target_relative_half_width: half of the BER's 95 % interval over the BER; 0.1 is plus or minus 10 %.
-        target_block_errors: erroneous transport blocks.
-        code_rate: of the LDPC code that transport blocks are decoded with; none counts no blocks.
+        min_slots, max_slots: lower and upper limit of the slots of a point.
+        target_slot_errors: slots with errors; ``null`` for no such target.
+        target_relative_half_width: half width of the BER's 95 % interval over the BER; 0.1 is plus or minus 10 %.
+        target_block_errors: wrong transport blocks.
+        code_rate: code rate of the LDPC code; without it, no transport blocks are counted.
+
+    Example:
+        >>> evaluation = Evaluation(sinr_db=(0, 10), block_slots=8, min_slots=16, max_slots=64, target_slot_errors=16)
+        >>> evaluation.targets_met([Counts(slots=16, bits=1600, bit_errors=200, slot_errors=16)])
+        True
     """
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"interference_shares": "interference_fractions"}
 
     sinr_db: tuple[float, ...] = Field(min_length=1)
     interference_fractions: tuple[float, ...] = Field((0.0,), min_length=1)
@@ -38,7 +46,7 @@ class Evaluation(Record):
     code_rate: float | None = Field(None, gt=0, lt=1)
 
     @model_validator(mode="after")
-    def _sizes_in_order(self) -> Self:
+    def _check_points(self) -> Self:
         for name in ("min_slots", "max_slots"):
             if getattr(self, name) % self.block_slots:
                 raise ValueError(f"{name} {getattr(self, name)} is not a multiple of block_slots {self.block_slots}")
@@ -50,15 +58,15 @@ class Evaluation(Record):
         for sinr_db in self.sinr_db:
             if not -50 <= sinr_db <= 100:
                 raise ValueError(f"sinr_db: {sinr_db} is outside -50..100 dB")
-        for share in self.interference_fractions:
-            if not 0 <= share < 1:
-                raise ValueError(f"interference_fractions: {share} is outside 0..1 (1 excluded: noise remains)")
+        for fraction in self.interference_fractions:
+            if not 0 <= fraction < 1:
+                raise ValueError(f"interference_fractions: {fraction} is outside 0..1 (1 excluded: noise remains)")
         if self.target_block_errors is not None and self.code_rate is None:
             raise ValueError("target_block_errors needs code_rate: without a code there are no blocks to decode")
         return self
 
-    def enough(self, counts: Collection[Counts]) -> bool:
-        """Whether a point with these counts, one of each receiver, has what was asked for."""
+    def targets_met(self, counts: Collection[Counts]) -> bool:
+        """Whether a point meets all targets with these counts, one of each receiver."""
         targets = (self.target_slot_errors, self.target_relative_half_width, self.target_block_errors)
         if all(target is None for target in targets) or any(c.slots < self.min_slots for c in counts):
             return False

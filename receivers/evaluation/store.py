@@ -15,14 +15,15 @@ from leanrx_core.files import write_atomic
 from receivers.evaluation.error_counts import BlockCount
 
 Key = tuple[str, float, float, int]
+"""Receiver, interference fraction, SINR in dB and block number."""
 
 
 class CountStore:
-    """Rows of a table and of its journal, which lies beside it.
+    """Rows of a table and of its journal, which lies next to it.
 
     Args:
-        path: the table (Parquet); need not exist.
-        matches: which rows are still good; others are forgotten.
+        path: the table (Parquet); it need not exist.
+        matches: whether a stored row is still valid; other rows are ignored.
 
     Raises:
         UserError: if a file cannot be read.
@@ -36,10 +37,11 @@ class CountStore:
         self._new = {row.key: row for row in self._read_journal() if matches(row) and row.key not in self._table}
 
     def get(self, key: Key) -> BlockCount | None:
+        """The row of a key, if it is stored."""
         return self._table.get(key) or self._new.get(key)
 
     def add(self, rows: Iterable[BlockCount]) -> None:
-        """Keep rows, in memory and in the journal, before going on."""
+        """Append rows to the journal; they are on disk when the call returns."""
         rows = list(rows)
         with self.journal.open("a") as file:
             file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
@@ -47,15 +49,15 @@ class CountStore:
             os.fsync(file.fileno())
         self._new |= {row.key: row for row in rows}
 
-    def close(self, ends: dict[tuple[float, float], int]) -> None:
+    def finalize(self, num_blocks: dict[tuple[float, float], int]) -> None:
         """Write the table and remove the journal.
 
         Args:
-            ends: by interference share and SINR, how many blocks a point has; new rows beyond are dropped, so that the
-                table does not tell in which order blocks were counted.
+            num_blocks: number of blocks of each point, by interference fraction and SINR. New rows beyond it are
+                dropped, so the table does not depend on the order of counting.
         """
-        within = [row for row in self._new.values() if row.block < ends.get(row.key[1:3], row.block + 1)]
-        rows = [*self._table.values(), *within]
+        rows = [row for row in self._new.values() if row.block < num_blocks.get(row.key[1:3], row.block + 1)]
+        rows = [*self._table.values(), *rows]
         columns = {f.name: [getattr(row, f.name) for row in rows] for f in fields(BlockCount)}
         order = ["interference_fraction", "sinr_db", "receiver", "block"]
         write_atomic(self.path, pd.DataFrame(columns).sort_values(order, ignore_index=True).to_parquet())
@@ -65,7 +67,7 @@ class CountStore:
         if not self.journal.exists():
             return []
         lines = self.journal.read_bytes().split(b"\n")
-        if lines[-1]:  # killed while writing: drop the part of a line, so that appending starts a fresh one
+        if lines[-1]:  # the last line is incomplete after a kill: drop it, so that appending starts a new line
             write_atomic(self.journal, b"".join(line + b"\n" for line in lines[:-1]))
         try:
             return [BlockCount(**json.loads(line)) for line in lines[:-1]]
@@ -74,7 +76,7 @@ class CountStore:
 
 
 def read_table(path: Path) -> list[BlockCount]:
-    """Rows of a table of counts.
+    """Read the rows of a table of counts.
 
     Raises:
         UserError: if it is missing or cannot be read.

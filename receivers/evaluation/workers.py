@@ -1,4 +1,4 @@
-"""Processes that count blocks side by side, one torch thread each."""
+"""Pools of worker processes that count blocks, one torch thread each."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from receivers.evaluation.block_counter import BlockCounter
 from receivers.evaluation.error_counts import BlockCount
 
 Task = tuple[float, float, int, tuple[str, ...]]
-"""Interference share, SINR in dB, block number and receivers: the arguments of :meth:`BlockCounter.rows`."""
+"""Interference fraction, SINR in dB, block number and receivers: the arguments of :meth:`BlockCounter.rows`."""
 
 
-class Crew(Protocol):
-    """Takes up to ``size`` tasks at a time and gives back their rows, in any order."""
+class WorkerPool(Protocol):
+    """Runs up to ``size`` tasks at a time and returns their rows in any order."""
 
     size: int
 
@@ -29,19 +29,22 @@ class Crew(Protocol):
 
 
 @contextmanager
-def crew(counter: BlockCounter, workers: int) -> Iterator[Crew]:
-    """``workers`` processes, or this one alone if that is 1; they end with the context, and if this process dies."""
+def worker_pool(counter: BlockCounter, workers: int) -> Iterator[WorkerPool]:
+    """A pool of ``workers`` processes; with 1, this process counts itself.
+
+    The processes end with the context, and also when this process dies.
+    """
     if workers == 1:
-        yield _Alone(counter)
+        yield _SerialPool(counter)
         return
-    together = _Together(counter, workers)
+    pool = _ProcessPool(counter, workers)
     try:
-        yield together
+        yield pool
     finally:
-        together.stop()
+        pool.stop()
 
 
-class _Alone:
+class _SerialPool:
     size = 1
 
     def __init__(self, counter: BlockCounter) -> None:
@@ -56,7 +59,7 @@ class _Alone:
         return task, self._counter.rows(*task)
 
 
-class _Together:
+class _ProcessPool:
     def __init__(self, counter: BlockCounter, workers: int) -> None:
         self.size = workers
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
@@ -65,11 +68,11 @@ class _Together:
         self._busy: dict[Connection, Task] = {}
         self._processes = []
         for _ in range(workers):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, data), daemon=True)
+            parent_end, worker_end = context.Pipe()
+            process = context.Process(target=_run_worker, args=(worker_end, data), daemon=True)
             process.start()
-            theirs.close()
-            self._idle.append(ours)
+            worker_end.close()
+            self._idle.append(parent_end)
             self._processes.append(process)
 
     def submit(self, task: Task) -> None:
@@ -78,7 +81,7 @@ class _Together:
         try:
             connection.send(task)
         except OSError:
-            raise _ended() from None
+            raise _worker_ended() from None
 
     def collect(self) -> tuple[Task, list[BlockCount]]:
         connection = wait(list(self._busy))[0]
@@ -86,7 +89,7 @@ class _Together:
         try:
             answer = connection.recv()
         except (EOFError, OSError):
-            raise _ended() from None
+            raise _worker_ended() from None
         if isinstance(answer, BaseException):
             raise answer
         self._idle.append(connection)
@@ -99,17 +102,17 @@ class _Together:
             process.join()
 
 
-def _ended() -> UserError:
+def _worker_ended() -> UserError:
     return UserError(
-        "workers: a worker process ended unexpectedly (out of memory?); the same command goes on from here, "
+        "workers: a worker process ended unexpectedly (out of memory?); the same command resumes from here, "
         "with fewer --workers if need be"
     )
 
 
-def _work(connection: Connection, data: bytes) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the first process stops the others
+def _run_worker(connection: Connection, data: bytes) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops its workers
     try:
-        counter: BlockCounter = pickle.loads(data)  # made by the first process, which also holds the other end
+        counter: BlockCounter = pickle.loads(data)  # from the parent process, which holds the other end of the pipe
         while True:
             task = connection.recv()
             try:
@@ -118,5 +121,5 @@ def _work(connection: Connection, data: bytes) -> None:
                 error.add_note("in a worker process")
                 answer = error
             connection.send(answer)
-    except (EOFError, OSError):  # the first process is gone
+    except (EOFError, OSError):  # the parent process has ended
         return

@@ -1,9 +1,9 @@
-"""How often the 95 % intervals hold the truth, over simulated experiments that stop as the engine stops.
+"""Coverage of the 95 % intervals, over simulated experiments with the stop rules of an evaluation.
 
-Three kinds of slots, each for two receivers that differ by 1 dB and a little by chance: 16-QAM over two flat Rayleigh
-branches, BER with log-normal luck, and bursts that hit the slots below an outage threshold. A slot has one channel, so
-its bit errors come in clusters; it repeats from SINR to SINR and for both receivers. The truth is that of two million
-slots; for the gap it is read off the true curves at the same points, as it is read off the counted ones.
+There are three error models, each for two receivers with a gap of 1 dB and a random difference: 16-QAM over two flat
+Rayleigh branches, a log-normal BER, and bursts in the slots below an outage threshold. A slot has one channel, so its
+bit errors are clustered. The slots are the same for all SINRs and for both receivers. The truth is the mean over two
+million slots. The true gap is interpolated from the true curves at the same points, as the counted gap is.
 
     python scripts/reproduce/interval_coverage.py [--quick] [--figure docs/images/coverage.png]
 """
@@ -23,13 +23,13 @@ from scipy import special, stats
 
 from receivers.evaluation.error_counts import Counts
 from receivers.evaluation.rates import MIN_RELIABLE_ERRORS
-from receivers.evaluation.required_sinr import paired_gap, sinr_at_ber
+from receivers.evaluation.required_sinr import bracketing_points, paired_gap, sinr_at_ber
 from receivers.evaluation.stopping import Evaluation
 
 Array = NDArray[np.float64]
 
 BITS, BLOCK_SLOTS = 3744, 64  # 6 PRB, 13 data symbols, 16-QAM
-CORRECTED = 0.04  # share of wrong bits up to which a transport block is decoded
+CORRECTED = 0.04  # fraction of wrong bits up to which a transport block is decoded
 TRUTH_SLOTS = 2_000_000
 LOSS_DB = np.array([0.0, 1.0])  # of the receivers; the second is the better one
 
@@ -41,48 +41,48 @@ def qam16_ber(snr: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Slots:
-    """What slots have in store, whatever the SINR.
+class SimulatedSlots:
+    """Random numbers of slots, the same for all SINRs.
 
     Attributes:
         power: of two Rayleigh branches together; any shape.
-        luck: standard normal.
+        deviation: standard normal.
         severity: mean 1.
-        own_db: what each receiver adds by chance, ``(2, *shape)``; the three above are shared.
+        receiver_db: random SINR offset of each receiver, ``(2, *shape)``; both share the three above.
     """
 
     power: Array
-    luck: Array
+    deviation: Array
     severity: Array
-    own_db: Array
+    receiver_db: Array
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, *shape: int) -> Slots:
-        own_db = 0.5 * rng.normal(size=(2, *shape))
-        return cls(rng.gamma(2, size=shape), rng.normal(size=shape), rng.gamma(0.7, 1 / 0.7, shape), own_db)
+    def draw(cls, rng: np.random.Generator, *shape: int) -> SimulatedSlots:
+        receiver_db = 0.5 * rng.normal(size=(2, *shape))
+        return cls(rng.gamma(2, size=shape), rng.normal(size=shape), rng.gamma(0.7, 1 / 0.7, shape), receiver_db)
 
-    def seen_db(self, sinr_db: float) -> Array:
-        """SINR that each receiver works at, before fading; ``(2, *shape)``."""
-        return sinr_db + LOSS_DB.reshape(2, *[1] * self.luck.ndim) + self.own_db
+    def effective_db(self, sinr_db: float) -> Array:
+        """SINR of each receiver before fading; ``(2, *shape)``."""
+        return sinr_db + LOSS_DB.reshape(2, *[1] * self.deviation.ndim) + self.receiver_db
 
 
-def rayleigh(slots: Slots, sinr_db: float) -> Array:
+def rayleigh(slots: SimulatedSlots, sinr_db: float) -> Array:
     """BER per receiver and slot of 16-QAM over two Rayleigh branches, combined."""
-    return qam16_ber(slots.power * 10 ** (slots.seen_db(sinr_db) / 10))
+    return qam16_ber(slots.power * 10 ** (slots.effective_db(sinr_db) / 10))
 
 
-def lognormal(slots: Slots, sinr_db: float) -> Array:
+def lognormal(slots: SimulatedSlots, sinr_db: float) -> Array:
     """A BER that falls tenfold in 6 dB, with a standard deviation of a factor e."""
-    return np.minimum(0.5, 0.3 * np.exp(slots.luck) * 10 ** (-slots.seen_db(sinr_db) / 6))
+    return np.minimum(0.5, 0.3 * np.exp(slots.deviation) * 10 ** (-slots.effective_db(sinr_db) / 6))
 
 
-def bursts(slots: Slots, sinr_db: float) -> Array:
-    """Nothing wrong, unless the power of two Rayleigh branches is below 8 dB; then some 10 % of the bits are."""
-    power_db = 10 * np.log10(slots.power) + slots.seen_db(sinr_db)
+def bursts(slots: SimulatedSlots, sinr_db: float) -> Array:
+    """About 10 % wrong bits where the power of two Rayleigh branches is below 8 dB, else none."""
+    power_db = 10 * np.log10(slots.power) + slots.effective_db(sinr_db)
     return np.where(power_db < 8, np.minimum(0.5, 0.1 * slots.severity), 0.0)
 
 
-Kind = Callable[[Slots, float], Array]
+Kind = Callable[[SimulatedSlots, float], Array]
 KINDS: dict[str, Kind] = {"Rayleigh": rayleigh, "log-normal": lognormal, "bursts": bursts}
 TARGETS = {"Rayleigh": (1e-2, 3e-3), "log-normal": (1e-2, 2e-3), "bursts": (2e-2, 8e-3)}  # BER at which gaps are read
 POINTS_DB = {"Rayleigh": np.arange(6.0, 27, 3), "log-normal": np.arange(3.0, 21, 3), "bursts": np.arange(3.0, 21, 3)}
@@ -96,17 +96,17 @@ class Case:
     Attributes:
         of: BER, BLER or gap.
         stop: how the experiments stopped.
-        erring: median of the erring slots (or blocks) that the interval rests on; for a gap, of the poorest point that
-            a crossing lies beside.
-        held, low, high: shares of intervals that hold the truth, lie below it, or above it.
-        undefined: share of experiments without an interval, which are left out.
+        errors: median number of slots (or blocks) with errors behind the interval; for a gap, the minimum over the
+            points that bracket a crossing.
+        covered, low, high: fractions of intervals that cover the truth, lie below it, or above it.
+        undefined: fraction of experiments without an interval; the other fractions exclude them.
     """
 
     of: str
     kind: str
     stop: str
-    erring: float
-    held: float
+    errors: float
+    covered: float
     low: float
     high: float
     undefined: float = 0.0
@@ -116,12 +116,12 @@ class Case:
         return self.stop in STOPS and self.stop != "1024 slots"
 
 
-def _case(of: str, kind: str, stop: str, erring: list[float], ends: Array, truth: float) -> Case:
-    known = ~np.isnan(ends).any(1)
-    ends = ends[known]
+def _case(of: str, kind: str, stop: str, errors: list[float], ends: Array, truth: float) -> Case:
+    defined = ~np.isnan(ends).any(1)
+    ends = ends[defined]
     low, high = float((ends[:, 1] < truth).mean()), float((ends[:, 0] > truth).mean())
-    middle = float(np.median(np.array(erring)[known]))
-    return Case(of, kind, stop, middle, 1 - low - high, low, high, 1 - float(known.mean()))
+    middle = float(np.median(np.array(errors)[defined]))
+    return Case(of, kind, stop, middle, 1 - low - high, low, high, 1 - float(defined.mean()))
 
 
 def _evaluation(**rules: object) -> Evaluation:
@@ -140,7 +140,7 @@ def _evaluation(**rules: object) -> Evaluation:
 
 STOPS = {
     "1024 slots": _evaluation(max_slots=1024),
-    "100 erring slots": _evaluation(max_slots=64 * 64, target_slot_errors=100),
+    "100 slots with errors": _evaluation(max_slots=64 * 64, target_slot_errors=100),
     "±30 %": _evaluation(max_slots=64 * 64, target_relative_half_width=0.3),
     "±10 %": _evaluation(max_slots=64 * 64, target_relative_half_width=0.1),
     "100 block errors": _evaluation(max_slots=64 * 64, target_block_errors=100),
@@ -172,19 +172,19 @@ def stopped(errors: NDArray[np.int64], evaluation: Evaluation) -> Counts:
     """Counts of one receiver when it stops; ``errors`` is ``(blocks, BLOCK_SLOTS)``."""
     total = Counts()
     for block in errors[: evaluation.max_slots // BLOCK_SLOTS]:
-        total = total.plus(counts(block))
-        if evaluation.enough([total]):
+        total = total + counts(block)
+        if evaluation.targets_met([total]):
             break
     return total
 
 
 def single(kind: str, sinr_db: float, stop: str, experiments: int, rng: np.random.Generator) -> list[Case]:
     """Coverage of BER and BLER at one point."""
-    long_run = KINDS[kind](Slots.draw(rng, TRUTH_SLOTS), sinr_db)[0]
+    long_run = KINDS[kind](SimulatedSlots.draw(rng, TRUTH_SLOTS), sinr_db)[0]
     truth, bler = float(long_run.mean()), float(stats.binom.sf(int(CORRECTED * BITS), BITS, long_run).mean())
     evaluation, ends = STOPS[stop], []
     for _ in range(experiments):
-        slots = Slots.draw(rng, evaluation.max_slots // BLOCK_SLOTS, BLOCK_SLOTS)
+        slots = SimulatedSlots.draw(rng, evaluation.max_slots // BLOCK_SLOTS, BLOCK_SLOTS)
         ends.append(stopped(rng.binomial(BITS, KINDS[kind](slots, sinr_db)[0]), evaluation))
     ber = np.array([c.ber_interval() for c in ends])
     block = np.array([c.bler_interval() for c in ends])
@@ -197,30 +197,30 @@ def single(kind: str, sinr_db: float, stop: str, experiments: int, rng: np.rando
 def gap(kind: str, target: float, stop: str, blocks: int, experiments: int, rng: np.random.Generator) -> Case:
     """Coverage of the gap; ``stop`` is empty for the same number of blocks at all points."""
     points = POINTS_DB[kind]
-    long_run = Slots.draw(rng, TRUTH_SLOTS)
+    long_run = SimulatedSlots.draw(rng, TRUTH_SLOTS)
     curves = np.stack([KINDS[kind](long_run, s).mean(1) for s in points], 1)
-    true_needs = sinr_at_ber(points, curves * 1e12, np.full_like(curves, 1e12), target)
-    truth = float(true_needs[0] - true_needs[1])
-    beside = np.unique([np.searchsorted(points, true_needs) - 1, np.searchsorted(points, true_needs)])
-    ends, erring = [], []
+    true_sinr = sinr_at_ber(points, curves * 1e12, np.full_like(curves, 1e12), target)
+    truth = float(true_sinr[0] - true_sinr[1])
+    brackets = bracketing_points(points, true_sinr)
+    ends, error_slots = [], []
     for _ in range(experiments):
-        slots = Slots.draw(rng, blocks, BLOCK_SLOTS)
+        slots = SimulatedSlots.draw(rng, blocks, BLOCK_SLOTS)
         errors = np.stack([rng.binomial(BITS, KINDS[kind](slots, s)) for s in points], -1)  # (2, blocks, slots, points)
         if stop:
             for i in range(len(points)):
-                both = [Counts(), Counts()]
+                totals = [Counts(), Counts()]
                 for b in range(blocks):
-                    if STOPS[stop].enough(both):
+                    if STOPS[stop].targets_met(totals):
                         errors[:, b:, :, i] = -1
                         break
-                    both = [c.plus(counts(errors[r, b, :, i])) for r, c in enumerate(both)]
-        has = errors[:, :, 0] >= 0
-        found = paired_gap(
-            points, np.maximum(errors, 0).sum(2).astype(float), BITS * BLOCK_SLOTS * has.astype(float), target
+                    totals = [c + counts(errors[r, b, :, i]) for r, c in enumerate(totals)]
+        has_block = errors[:, :, 0] >= 0
+        interval = paired_gap(
+            points, np.maximum(errors, 0).sum(2).astype(float), BITS * BLOCK_SLOTS * has_block.astype(float), target
         )
-        ends.append((found.low_db, found.high_db))
-        erring.append(float((errors > 0).sum((1, 2))[:, beside].min()))
-    return _case("gap", kind, stop or f"{blocks * BLOCK_SLOTS} slots", erring, np.array(ends), truth)
+        ends.append((interval.low_db, interval.high_db))
+        error_slots.append(float((errors > 0).sum((1, 2))[:, brackets].min()))
+    return _case("gap", kind, stop or f"{blocks * BLOCK_SLOTS} slots", error_slots, np.array(ends), truth)
 
 
 def all_cases(experiments: int, seed: int = 1) -> list[Case]:
@@ -230,18 +230,18 @@ def all_cases(experiments: int, seed: int = 1) -> list[Case]:
     for kind in KINDS:
         for sinr_db in SINGLE_DB[kind]:
             cases += single(kind, sinr_db, "1024 slots", experiments, rng)
-        for stop in ("100 erring slots", "±30 %", "±10 %", "100 block errors"):
+        for stop in ("100 slots with errors", "±30 %", "±10 %", "100 block errors"):
             cases += single(kind, SINGLE_DB[kind][1], stop, experiments, rng)
         for target in TARGETS[kind]:
             cases += [gap(kind, target, "", blocks, experiments, rng) for blocks in (4, 8, 16)]
-            cases.append(gap(kind, target, "100 erring slots", 16, experiments, rng))
+            cases.append(gap(kind, target, "100 slots with errors", 16, experiments, rng))
     return cases
 
 
-def shares(cases: list[Case]) -> dict[str, float]:
-    """Mean coverage by kind of interval, over cases that rest on 100 erring slots or blocks and more."""
+def coverage_by_interval(cases: list[Case]) -> dict[str, float]:
+    """Mean coverage by kind of interval, over cases with at least 100 slots or blocks with errors."""
     return {
-        of: float(np.mean([c.held for c in cases if c.of == of and c.erring >= MIN_RELIABLE_ERRORS]))
+        of: float(np.mean([c.covered for c in cases if c.of == of and c.errors >= MIN_RELIABLE_ERRORS]))
         for of in ("BER", "BLER", "gap")
     }
 
@@ -260,19 +260,21 @@ def draw(cases: list[Case], experiments: int, path: Path) -> None:
         axis.axhline(0.95, color="0.6", linewidth=0.8)
         axis.axvline(MIN_RELIABLE_ERRORS, color="0.6", linewidth=0.8, linestyle=":")
         for kind, colour in colours.items():
-            for by_errors, marker, label in ((False, "o", "so many slots"), (True, "s", "stopped by its errors")):
+            for by_errors, marker, label in ((False, "o", "fixed number of slots"), (True, "s", "stopped by errors")):
                 rows = [c for c in cases if (c.of, c.kind, c.by_errors) == (of, kind, by_errors)]
                 axis.plot(
-                    [max(c.erring, 1) for c in rows],
-                    [c.held for c in rows],
+                    [max(c.errors, 1) for c in rows],
+                    [c.covered for c in rows],
                     marker,
                     color=colour,
                     markersize=5,
                     markerfacecolor="white" if by_errors else colour,
                     label=f"{kind}, {label}",
                 )
-        axis.set(xscale="log", title=title, ylim=(0.85, 1.0), xlabel="block errors" if of == "BLER" else "erring slots")
-    axes[0].set_ylabel(f"share of {experiments} intervals\nthat hold the truth")
+        axis.set(
+            xscale="log", title=title, ylim=(0.85, 1.0), xlabel="block errors" if of == "BLER" else "slots with errors"
+        )
+    axes[0].set_ylabel(f"fraction of {experiments} intervals\nthat cover the truth")
     axes[2].legend(fontsize=7, loc="lower right")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
@@ -281,19 +283,17 @@ def draw(cases: list[Case], experiments: int, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="100 experiments in place of 1000")
-    parser.add_argument("--figure", type=Path, help="draw to this file")
+    parser.add_argument("--figure", type=Path, help="write the figure to this file")
     arguments = parser.parse_args()
     experiments = 100 if arguments.quick else 1000
     cases = all_cases(experiments)
-    table = Table("interval", "slots", "stopped by", "erring", "held", "too low", "too high", "no interval")
-    for c in sorted(cases, key=lambda c: (c.of, c.kind, c.erring)):
-        shares_shown = (f"{share:.3f}" for share in (c.held, c.low, c.high, c.undefined))
-        table.add_row(c.of, c.kind, c.stop, f"{c.erring:.0f}", *shares_shown)
+    table = Table("interval", "slots", "stopped by", "with errors", "cover", "too low", "too high", "no interval")
+    for c in sorted(cases, key=lambda c: (c.of, c.kind, c.errors)):
+        fractions = (f"{fraction:.3f}" for fraction in (c.covered, c.low, c.high, c.undefined))
+        table.add_row(c.of, c.kind, c.stop, f"{c.errors:.0f}", *fractions)
     Console(width=120).print(table)
-    for of, share in shares(cases).items():
-        print(
-            f"{of}: {share:.3f} of the intervals hold the truth where they rest on {MIN_RELIABLE_ERRORS} errors and more"
-        )
+    for of, coverage in coverage_by_interval(cases).items():
+        print(f"{of}: {coverage:.3f} of the intervals with at least {MIN_RELIABLE_ERRORS} errors cover the truth")
     if arguments.figure:
         draw(cases, experiments, arguments.figure)
 

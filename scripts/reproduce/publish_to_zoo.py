@@ -111,7 +111,7 @@ def _points(counts: pd.DataFrame, own: pd.DataFrame, classical: Sequence[str]) -
 def _sum(rows: pd.DataFrame) -> Counts:
     total = Counts()
     for row in rows.to_dict("records"):
-        total = total.plus(BlockCount(**row))
+        total = total + BlockCount(**row)
     return total
 
 

@@ -37,10 +37,10 @@ def test_demapper_equals_sionna(method: Literal["app", "maxlog"]) -> None:
     for num_bits in (2, 4, 6, 8):
         z = torch.randn(2, 14, 12, dtype=torch.complex64, generator=generator)
         var = 0.01 + torch.rand(2, 14, 12, generator=generator)
-        ours = demap(z, var, torch.full((2,), num_bits), 8, method)
-        theirs = Demapper(method, "qam", num_bits, device="cpu")(z, var).reshape(2, 14, 12, num_bits)
-        torch.testing.assert_close(ours[:, :num_bits], theirs.permute(0, 3, 1, 2), atol=2e-3, rtol=1e-4)
-        assert (ours[:, num_bits:] == 0).all()
+        llrs = demap(z, var, torch.full((2,), num_bits), 8, method)
+        reference = Demapper(method, "qam", num_bits, device="cpu")(z, var).reshape(2, 14, 12, num_bits)
+        torch.testing.assert_close(llrs[:, :num_bits], reference.permute(0, 3, 1, 2), atol=2e-3, rtol=1e-4)
+        assert (llrs[:, num_bits:] == 0).all()
 
 
 def test_combining_is_lmmse_without_its_bias() -> None:
@@ -66,21 +66,21 @@ PILOTS = {
 
 @pytest.fixture(params=PILOTS, scope="module")
 def slots_of_patterns(request: pytest.FixtureRequest) -> Slots:
-    made = Scenario(
+    conditions = Scenario(
         name="patterns",
         grid=PILOTS[request.param],
         channels=Channels(test=("TDL-C",)),
         delay_spread_s=(100e-9, 300e-9),
         snr_db=(5, 15),
     )
-    return SlotStream(made, 1, 12, "test").block(0)
+    return SlotStream(conditions, 1, 12, "test").block(0)
 
 
 def pilots_of(slots: Slots, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Symbols and subcarriers of slot i's pilots, raw estimates ``(R, P, Q)`` and the power of a pilot."""
-    sent = slots.pilots[i].numpy()
-    symbols, subcarriers = np.nonzero(sent.any(1))[0], np.nonzero(sent.any(0))[0]
-    pilots = sent[np.ix_(symbols, subcarriers)]
+    grid = slots.pilots[i].numpy()
+    symbols, subcarriers = np.nonzero(grid.any(1))[0], np.nonzero(grid.any(0))[0]
+    pilots = grid[np.ix_(symbols, subcarriers)]
     raw = slots.y[i].numpy()[:, symbols][:, :, subcarriers] / pilots
     return symbols, subcarriers, raw, float((abs(pilots) ** 2).mean())
 
@@ -99,8 +99,8 @@ def test_ls_interpolates_linearly_along_both_axes(slots_of_patterns: Slots) -> N
 def test_lmmse_equals_the_textbook_solution(slots_of_patterns: Slots) -> None:
     """Against one dense solve per slot with the whole Kronecker covariance; noise is weaker at strong pilots."""
     slots = slots_of_patterns
-    made = Scenario(name="prior", grid=Grid(num_prb=slots.y.shape[-1] // 12), channels=Channels(test=("TDL-C",)))
-    covariance = Covariance(made, num_slots=256)
+    conditions = Scenario(name="prior", grid=Grid(num_prb=slots.y.shape[-1] // 12), channels=Channels(test=("TDL-C",)))
+    covariance = Covariance(conditions, num_slots=256)
     estimate, error = covariance.estimate(slots)
     full = np.kron(covariance.time.numpy(), covariance.frequency.numpy())
     for i in range(len(slots)):
@@ -117,11 +117,13 @@ def test_lmmse_equals_the_textbook_solution(slots_of_patterns: Slots) -> None:
 @pytest.mark.parametrize("name", list(PILOTS))
 def test_lmmse_error_is_the_predicted_one(name: str) -> None:
     """For channels of the covariance; a power of the pilots taken for another would show in the noise that is left."""
-    made = Scenario(name="matched", grid=PILOTS[name], channels=Channels(test=("TDL-C",)), delay_spread_s=(1e-7, 1e-7))
-    slots = SlotStream(made, 5, 3000, "test").at_sinr(5).block(0)
-    estimate, predicted = Covariance(made).estimate(slots)
-    found = (estimate - slots.h).abs().square().mean()
-    assert float(found) == pytest.approx(float(predicted.mean()), rel=0.1)
+    conditions = Scenario(
+        name="matched", grid=PILOTS[name], channels=Channels(test=("TDL-C",)), delay_spread_s=(1e-7, 1e-7)
+    )
+    slots = SlotStream(conditions, 5, 3000, "test").at_sinr(5).block(0)
+    estimate, predicted = Covariance(conditions).estimate(slots)
+    error = (estimate - slots.h).abs().square().mean()
+    assert float(error) == pytest.approx(float(predicted.mean()), rel=0.1)
 
 
 def test_a_better_channel_estimate_gives_a_lower_ber() -> None:
@@ -132,20 +134,20 @@ def test_a_better_channel_estimate_gives_a_lower_ber() -> None:
     ]
     assert errors[0] > 1.1 * errors[1] > 1.1 * errors[2]
     lmmse, predicted = Covariance(tdl_6prb).estimate(slots)
-    found = float((lmmse - slots.h).abs().square().mean())
-    assert found < float((ls_estimate(slots) - slots.h).abs().square().mean()) - 0.1  # at least the noise power less
-    assert found == pytest.approx(float(predicted.mean()), rel=0.1)
+    error = float((lmmse - slots.h).abs().square().mean())
+    assert error < float((ls_estimate(slots) - slots.h).abs().square().mean()) - 0.1  # at least the noise power less
+    assert error == pytest.approx(float(predicted.mean()), rel=0.1)
 
 
 @pytest.mark.parametrize("model", ["TDL-A", "TDL-E", "CDL-A", "CDL-E"])
-def test_interference_does_about_what_noise_of_its_power_does(model: str) -> None:
+def test_interference_acts_like_noise_of_its_power(model: str) -> None:
     """Off, the BER is that of the noise; on, at an equal SINR, it is near that of white noise of the same power."""
     tdl_6prb = scenario("tdl-6prb").model_copy(update={"channels": Channels.model_validate({"test": [model]})})
     stream = SlotStream(tdl_6prb, 5, 512, "test")
     receiver = PerfectCsiReceiver()
 
-    def ber(sinr_db: float, share: float) -> float:
-        counts = count_block(receiver, stream.at_sinr(sinr_db, share).block(0))
+    def ber(sinr_db: float, fraction: float) -> float:
+        counts = count_block(receiver, stream.at_sinr(sinr_db, fraction).block(0))
         return counts["bit_errors"] / counts["bits"]
 
     clean, noisy, loud = ber(29.0, 0.0), ber(9.0, 0.0), ber(9.0, 0.99)
@@ -153,16 +155,16 @@ def test_interference_does_about_what_noise_of_its_power_does(model: str) -> Non
     assert loud == pytest.approx(noisy, rel=0.35)
 
 
-def test_rejecting_in_white_noise_is_plain_combining() -> None:
+def test_mmse_irc_in_white_noise_equals_mrc() -> None:
     generator = torch.Generator().manual_seed(1)
     h, y = (torch.randn(2, 3, 14, 24, dtype=torch.complex64, generator=generator) for _ in range(2))
     white = (0.2 * torch.eye(3, dtype=torch.complex64)).expand(2, 2, 3, 3)
-    plain, rejecting = mrc(y, h, torch.tensor(0.3)), mmse_irc_combine(y, h, white, torch.full((2, 14, 1), 0.1))
-    for a, b in zip(plain, rejecting, strict=True):
+    combined = mrc(y, h, torch.tensor(0.3)), mmse_irc_combine(y, h, white, torch.full((2, 14, 1), 0.1))
+    for a, b in zip(*combined, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
-def test_rejecting_equals_the_dense_formula() -> None:
+def test_mmse_irc_equals_the_dense_formula() -> None:
     rng = np.random.default_rng(1)
     h = (rng.normal(size=4) + 1j * rng.normal(size=4)).astype(np.complex64)
     y = (rng.normal(size=4) + 1j * rng.normal(size=4)).astype(np.complex64)
@@ -183,36 +185,36 @@ def test_residual_covariance_finds_a_strong_interferer() -> None:
     """With the true channel, the residual is noise and interference; a strong one leaves rank one per antenna pair."""
     tdl_6prb = scenario("tdl-6prb")
     slots = SlotStream(tdl_6prb, 5, 64, "test").at_sinr(0, 0.999).block(0)
-    found = residual_covariance(slots, slots.h)
-    power = found.diagonal(dim1=-2, dim2=-1).real.mean()
+    covariance = residual_covariance(slots, slots.h)
+    power = covariance.diagonal(dim1=-2, dim2=-1).real.mean()
     assert float(power) == pytest.approx(1.0, rel=0.15)
-    values = torch.linalg.eigvalsh(found)
+    values = torch.linalg.eigvalsh(covariance)
     assert float((values[..., 0] / values[..., 1]).median()) < 0.3
 
 
 @pytest.mark.parametrize("name", list(PILOTS))
 def test_residual_covariance_has_the_noise_power_whatever_the_pilots(name: str) -> None:
     grid = PILOTS[name].model_copy(update={"num_prb": 6})
-    made = Scenario(name="noise", grid=grid, channels=Channels(test=("TDL-A",)))
-    slots = SlotStream(made, 5, 64, "test").at_sinr(7).block(0)
-    found = residual_covariance(slots, slots.h)
-    assert float(found.diagonal(dim1=-2, dim2=-1).real.mean()) == pytest.approx(10**-0.7, rel=0.03)
-    assert float(found[..., 0, 1].abs().mean()) < 0.5 * 10**-0.7
+    conditions = Scenario(name="noise", grid=grid, channels=Channels(test=("TDL-A",)))
+    slots = SlotStream(conditions, 5, 64, "test").at_sinr(7).block(0)
+    covariance = residual_covariance(slots, slots.h)
+    assert float(covariance.diagonal(dim1=-2, dim2=-1).real.mean()) == pytest.approx(10**-0.7, rel=0.03)
+    assert float(covariance[..., 0, 1].abs().mean()) < 0.5 * 10**-0.7
 
 
-def test_the_whitener_makes_interference_white_noise_of_the_power_that_was_told() -> None:
-    """On what it was made from exactly; the unwanted signal near the pilots comes far closer to it than it was."""
+def test_the_whitening_matrix_gives_white_noise_of_the_given_power() -> None:
+    """Exactly for its own sample covariance; noise and interference near the pilots become much whiter."""
     slots = SlotStream(scenario("tdl-6prb"), 5, 64, "test").at_sinr(0, 0.95).block(0)
     sample = residual_covariance(slots, slots.h)
-    nothing = torch.zeros(64, 14)
-    parts = ErrorDecomposition(nothing, nothing, torch.ones(64), torch.zeros(64))  # the channel is the true one
-    told = slots.noise_var + slots.interference_var
-    weights = whitening_matrix(sample, parts, told)
-    exact = (told[:, None, None, None] * torch.eye(2)).to(torch.complex64).expand(64, 6, 2, 2)
+    zeros = torch.zeros(64, 14)
+    errors = ErrorDecomposition(zeros, zeros, torch.ones(64), torch.zeros(64))  # the channel is the true one
+    power = slots.noise_var + slots.interference_var
+    weights = whitening_matrix(sample, errors, power)
+    exact = (power[:, None, None, None] * torch.eye(2)).to(torch.complex64).expand(64, 6, 2, 2)
     torch.testing.assert_close(weights @ sample @ weights.mH, exact, atol=1e-3, rtol=1e-3)
-    unwanted = slots.y - slots.h * torch.where(slots.is_data, modulate(slots.bits), slots.pilots)[:, None]
+    disturbance = slots.y - slots.h * torch.where(slots.is_data, modulate(slots.bits), slots.pilots)[:, None]
     ratios = []
-    for x in (unwanted, apply_per_prb(weights, unwanted)):
+    for x in (disturbance, apply_per_prb(weights, disturbance)):
         blocks = x[:, :, 1:4].unflatten(-1, (6, 12))  # the pilots are on symbol 2
         values = torch.linalg.eigvalsh(torch.einsum("brspk,bqspk->bprq", blocks, blocks.conj()))
         ratios.append(float((values[..., 0] / values[..., 1]).median()))
@@ -224,10 +226,10 @@ def with_aligned_interferers(slots: Slots, count: int, num_rx: int, power: float
     generator = torch.Generator().manual_seed(seed)
     shape = (len(slots), count, num_rx, *slots.y.shape[2:])
     g = math.sqrt(power) * torch.randn(shape, dtype=torch.complex64, generator=generator)
-    sent = torch.randn(len(slots), count, 1, *slots.y.shape[2:], dtype=torch.complex64, generator=generator)
+    symbols = torch.randn(len(slots), count, 1, *slots.y.shape[2:], dtype=torch.complex64, generator=generator)
     return replace(
         slots,
-        y=slots.y + (g * sent).sum(1),
+        y=slots.y + (g * symbols).sum(1),
         h_interference=g,
         interference_var=slots.interference_var + count * power,
     )
@@ -238,20 +240,20 @@ def with_aligned_interferers(slots: Slots, count: int, num_rx: int, power: float
 def test_whitening_equals_the_dense_inverse(num_rx: int, count: int, power: float) -> None:
     """One solve per RE with the covariance of noise and interference across antennas."""
     grid = Grid(num_prb=1, num_rx=num_rx)
-    made = Scenario(name="white", grid=grid, channels=Channels(test=("Rayleigh",)))
-    slots = with_aligned_interferers(SlotStream(made, 3, 2, "test").at_sinr(10).block(0), count, num_rx, power)
+    conditions = Scenario(name="white", grid=grid, channels=Channels(test=("Rayleigh",)))
+    slots = with_aligned_interferers(SlotStream(conditions, 3, 2, "test").at_sinr(10).block(0), count, num_rx, power)
     y, h = whiten_with_genie_csi(slots)
     z, var = mrc(y, h, slots.noise_var[:, None, None])
     g = slots.h_interference.numpy().transpose(0, 3, 4, 2, 1).astype(complex)
     covariance = g @ g.conj().swapaxes(-1, -2) + slots.noise_var.numpy()[:, None, None, None, None] * np.eye(num_rx)
-    wanted, received = (x.numpy().transpose(0, 2, 3, 1)[..., None] for x in (slots.h, slots.y))
-    weights = np.linalg.solve(covariance, wanted).conj().swapaxes(-1, -2)
-    gain = (weights @ wanted)[..., 0, 0]
+    channel, received = (x.numpy().transpose(0, 2, 3, 1)[..., None] for x in (slots.h, slots.y))
+    weights = np.linalg.solve(covariance, channel).conj().swapaxes(-1, -2)
+    gain = (weights @ channel)[..., 0, 0]
     np.testing.assert_allclose(var.numpy(), 1 / gain.real, rtol=2e-2 if power > 1 else 1e-3)
     np.testing.assert_allclose(z.numpy() / np.sqrt(var), (weights @ received)[..., 0, 0] / np.sqrt(gain), atol=0.03)
 
 
-def test_nothing_to_reject_leaves_perfect_csi() -> None:
+def test_without_interference_genie_irc_equals_perfect_csi() -> None:
     slots = SlotStream(scenario("tdl-6prb"), 5, 16, "test").at_sinr(5).block(0)
     torch.testing.assert_close(PerfectCsiIrcReceiver()(slots), PerfectCsiReceiver()(slots))
 
@@ -287,8 +289,8 @@ def ber_of(receiver: Receiver, slots: Slots) -> float:
 def excess(receiver: Receiver, other: Receiver, slots: Slots) -> tuple[float, float]:
     """Mean over slots of the bit errors of ``receiver`` less those of ``other``, and its standard error."""
     difference = torch.zeros(len(slots))
-    for sign, one in ((1, receiver), (-1, other)):
-        wrong = ((one(slots) > 0) != slots.bits.bool()) & slots.bit_mask
+    for sign, r in ((1, receiver), (-1, other)):
+        wrong = ((r(slots) > 0) != slots.bits.bool()) & slots.bit_mask
         difference += sign * wrong.sum((1, 2, 3))
     return float(difference.mean()), float(difference.std()) / math.sqrt(len(slots))
 
@@ -296,32 +298,32 @@ def excess(receiver: Receiver, other: Receiver, slots: Slots) -> tuple[float, fl
 @pytest.mark.parametrize("model", ["TDL-A", "TDL-E", "CDL-A", "CDL-E", "Rayleigh"])
 def test_perfect_csi_is_never_beaten(model: str) -> None:
     """Beyond three standard errors, on the same slots; LMMSE comes near it, so that this could fail."""
-    made = scenario("tdl-6prb").model_copy(update={"channels": Channels.model_validate({"test": [model]})})
-    stream, bound = SlotStream(made, 7, 192, "test"), PerfectCsiReceiver()
-    for sinr_db, share in ((-2, 0.0), (6, 0.0), (15, 0.0), (25, 0.0), (0, 0.7), (10, 0.7)):
-        slots = stream.at_sinr(sinr_db, share).block(0)
-        for receiver in (LsReceiver(), LmmseReceiver(made)):
+    conditions = scenario("tdl-6prb").model_copy(update={"channels": Channels.model_validate({"test": [model]})})
+    stream, bound = SlotStream(conditions, 7, 192, "test"), PerfectCsiReceiver()
+    for sinr_db, fraction in ((-2, 0.0), (6, 0.0), (15, 0.0), (25, 0.0), (0, 0.7), (10, 0.7)):
+        slots = stream.at_sinr(sinr_db, fraction).block(0)
+        for receiver in (LsReceiver(), LmmseReceiver(conditions)):
             mean, error = excess(bound, receiver, slots)
-            assert mean <= 3 * error, (model, sinr_db, share, receiver.name)
+            assert mean <= 3 * error, (model, sinr_db, fraction, receiver.name)
 
 
 @pytest.mark.parametrize("model", ["TDL-A", "TDL-E", "CDL-A", "CDL-E"])
 @pytest.mark.parametrize("late", [(0.0, 0.04), (0.0, 1.0)])
 def test_perfect_csi_irc_is_at_least_as_good_as_all_under_interference(model: str, late: tuple[float, float]) -> None:
-    made = scenario("tdl-6prb").model_copy(
+    conditions = scenario("tdl-6prb").model_copy(
         update={
             "channels": Channels.model_validate({"test": [model]}),
             "interferers": (Interferer(timing_offset_symbols=late), Interferer(timing_offset_symbols=late)),
         }
     )
-    stream = SlotStream(made, 7, 128, "test")
-    *others, bound = classical_receivers(made)
+    stream = SlotStream(conditions, 7, 128, "test")
+    *real, bound = classical_receivers(conditions)
     assert bound.name == "perfect CSI-IRC"
-    for sinr_db, share in ((0, 0.5), (0, 0.95), (10, 0.95)):
-        slots = stream.at_sinr(sinr_db, share).block(0)
-        for receiver in others:
+    for sinr_db, fraction in ((0, 0.5), (0, 0.95), (10, 0.95)):
+        slots = stream.at_sinr(sinr_db, fraction).block(0)
+        for receiver in real:
             mean, error = excess(bound, receiver, slots)
-            assert mean <= 3 * error, (model, sinr_db, share, receiver.name)
+            assert mean <= 3 * error, (model, sinr_db, fraction, receiver.name)
 
 
 @pytest.mark.parametrize("name", ["whole symbols", "type 1 at amplitude sqrt(2)"])
@@ -336,26 +338,26 @@ def test_irc_beats_plain_lmmse_under_interference_and_equals_it_without(name: st
         interferers=(Interferer(),),
     )
     stream = SlotStream(slow, 5, 256, "test")
-    plain, rejecting, knowing = LmmseReceiver(slow), LmmseIrcReceiver(slow), PerfectCsiIrcReceiver()
+    lmmse, irc, genie = LmmseReceiver(slow), LmmseIrcReceiver(slow), PerfectCsiIrcReceiver()
     loud, clean = stream.at_sinr(3, 0.95).block(0), stream.at_sinr(3).block(0)
-    assert ber_of(rejecting, loud) < 0.6 * ber_of(plain, loud)
-    assert ber_of(knowing, loud) < 0.7 * ber_of(rejecting, loud)
-    assert ber_of(rejecting, clean) == pytest.approx(ber_of(plain, clean), rel=0.06)
+    assert ber_of(irc, loud) < 0.6 * ber_of(lmmse, loud)
+    assert ber_of(genie, loud) < 0.7 * ber_of(irc, loud)
+    assert ber_of(irc, clean) == pytest.approx(ber_of(lmmse, clean), rel=0.06)
 
 
 @pytest.mark.parametrize("num_rx", [2, 4])
 def test_error_power_of_irc_is_what_its_symbols_have(num_rx: int) -> None:
-    """Mean |z - x|^2 over the error power that it tells the demapper, without and with interference."""
-    made = Scenario(
+    """Mean |z - x|^2 over the error power that the demapper gets, without and with interference."""
+    conditions = Scenario(
         name="x",
         grid=Grid(num_prb=6, num_rx=num_rx, pilot_patterns=((2, 11),)),
         channels=Channels.model_validate({"test": ["TDL-A", "TDL-C"]}),
         max_doppler_hz=(0, 50),
         interferers=(Interferer(timing_offset_symbols=(0, 0.05)),),
     )
-    for sinr_db, share in ((10.0, 0.0), (3.0, 0.8)):
-        slots = SlotStream(made, 5, 256, "test").at_sinr(sinr_db, share).block(0)
-        z, error_var = LmmseIrcReceiver(made).symbols(slots)
+    for sinr_db, fraction in ((10.0, 0.0), (3.0, 0.8)):
+        slots = SlotStream(conditions, 5, 256, "test").at_sinr(sinr_db, fraction).block(0)
+        z, error_var = LmmseIrcReceiver(conditions).symbols(slots)
         x = torch.where(slots.is_data, modulate(slots.bits), slots.pilots)
         ratio = float(((z - x).abs().square() / error_var)[slots.is_data].mean())
         assert 0.75 < ratio < 1.25

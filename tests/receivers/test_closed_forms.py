@@ -78,8 +78,8 @@ def snr_for(ber: float, num_bits: int, branches: int) -> float:
     for _ in range(60):
         middle = (low + high) / 2
         snr = 10 ** (middle / 10)
-        found = rayleigh_ber(num_bits, snr, branches) if branches else awgn_ber(num_bits, snr)
-        low, high = (middle, high) if found > ber else (low, middle)
+        ber_at_snr = rayleigh_ber(num_bits, snr, branches) if branches else awgn_ber(num_bits, snr)
+        low, high = (middle, high) if ber_at_snr > ber else (low, middle)
     return round(middle, 1)
 
 
@@ -109,7 +109,7 @@ def optimum_combining_ber(num_bits: int, snr: float, inr: float, branches: int) 
     """
     t = (np.arange(400) + 0.5) * math.pi / 800
 
-    def given(x: float) -> float:
+    def integrand(x: float) -> float:
         def average(c: float) -> float:
             across = (1 + c * snr / np.sin(t) ** 2) ** -(branches - 1)
             return float((across / (1 + c * snr / (1 + inr * x) / np.sin(t) ** 2)).mean()) / 2
@@ -117,7 +117,7 @@ def optimum_combining_ber(num_bits: int, snr: float, inr: float, branches: int) 
         density = x ** (branches - 1) * math.exp(-x) / math.factorial(branches - 1)
         return density * sum(w * average(c) for w, c in q_terms(num_bits))
 
-    return float(quad(given, 0, 60, limit=200)[0])
+    return float(quad(integrand, 0, 60, limit=200)[0])
 
 
 @pytest.mark.parametrize(("branches", "inr_db"), [(1, 3.0), (2, 0.0), (2, 20.0), (4, 30.0)])
@@ -137,8 +137,8 @@ def test_known_interference_in_flat_rayleigh(modulation: str, branches: int, inr
     generator = torch.Generator().manual_seed(1)
     shape = (len(slots), 1, *slots.y.shape[1:])
     g = 10 ** ((inr_db - snr_db) / 20) * torch.randn(shape, dtype=torch.complex64, generator=generator)
-    sent = torch.randn(len(slots), 1, *shape[3:], dtype=torch.complex64, generator=generator)
-    slots = replace(slots, y=slots.y + g[:, 0] * sent, h_interference=g)
+    symbols = torch.randn(len(slots), 1, *shape[3:], dtype=torch.complex64, generator=generator)
+    slots = replace(slots, y=slots.y + g[:, 0] * symbols, h_interference=g)
     wrong = ((PerfectCsiIrcReceiver()(slots) > 0) != slots.bits.bool()) & slots.bit_mask
     rate = wrong.sum((1, 2, 3)) / slots.bit_mask.sum((1, 2, 3))  # per slot: slots are independent, REs of one are not
     truth = optimum_combining_ber(MODULATIONS[modulation], 10 ** (snr_db / 10), 10 ** (inr_db / 10), branches)

@@ -26,8 +26,8 @@ def test_dilation_is_2_over_symbols_and_3_over_subcarriers() -> None:
                 module.running_var.fill_(1.0)
     x = torch.ones(1, 10, 101, 141, dtype=torch.float64, requires_grad=True)
     net.double().eval()(x)[0, 0, 50, 70].backward()
-    seen = (x.grad[0].abs().sum(0) > 0).nonzero()
-    extent = (seen.max(0).values - seen.min(0).values + 1).tolist()
+    positions = (x.grad[0].abs().sum(0) > 0).nonzero()
+    extent = (positions.max(0).values - positions.min(0).values + 1).tolist()
     assert extent == [79, 115]
 
 

@@ -3,13 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from channels import Channels, Grid, Interferer, Scenario, Slots, SlotStream, scenario
 from channels.grid import constellation
-from distillation.losses import bit_loss
 from leanrx_core.errors import UserError
-from receivers.classical import demap, robust_estimator
-from receivers.classical import mrc as classical_combine
+from receivers.classical import demap, mrc, robust_estimator
 from receivers.classical.combining import debias_covariance, residual_covariance
 from receivers.evaluation.stopping import Evaluation
 from receivers.export import export_int8, export_onnx
@@ -20,7 +19,7 @@ from receivers.neural.weights import Card, NeuralReceiver, load, save
 
 
 def card(spec: str = "hybrid-w4-d2", **changes: object) -> Card:
-    made = Card(
+    default = Card(
         name="net",
         receiver=spec,
         role="student",
@@ -33,41 +32,41 @@ def card(spec: str = "hybrid-w4-d2", **changes: object) -> Card:
         seed=1,
         training={},
     )
-    return made.model_copy(update=changes)
+    return default.model_copy(update=changes)
 
 
 def whitening(slots: Slots) -> torch.Tensor:
-    """What a hybrid's front end turns the antennas by, ``(B, F, R, R)``."""
+    """Whitening matrices of a hybrid's front end, ``(B, F, R, R)``."""
     estimator = robust_estimator(slots.y.shape[-1])
     h, error_var = estimator.estimate(slots)
     covariance = debias_covariance(residual_covariance(slots, h), estimator.error_decomposition(slots, error_var))
     noise_plus_interference_var = (slots.noise_var + slots.interference_var)[:, None, None, None]
     values, vectors = torch.linalg.eigh(covariance.to(torch.complex128) / noise_plus_interference_var)
-    turn = (vectors * values[..., None, :] ** -0.5) @ vectors.mH
-    return turn.to(torch.complex64).repeat_interleave(12, 1)
+    w = (vectors * values[..., None, :] ** -0.5) @ vectors.mH
+    return w.to(torch.complex64).repeat_interleave(12, 1)
 
 
 def front_end(slots: Slots) -> torch.Tensor:
-    """The classical receiver that a hybrid begins with, built from its parts."""
+    """The front end of a hybrid as a receiver, built from its parts."""
     estimator = robust_estimator(slots.y.shape[-1])
     h, error_var = estimator.estimate(slots)
     parts = estimator.error_decomposition(slots, error_var)
     noise_plus_interference_var = (slots.noise_var + slots.interference_var)[:, None, None, None]
-    turn = whitening(slots)
-    y, h = (torch.einsum("bfrq,bqsf->brsf", turn, x) for x in (slots.y, h))
-    # z = h^H y / |h|^2; the error of y is var I + turn (gain C + own I) turn^H, where turn C turn^H = var I
+    w = whitening(slots)
+    y, h = (torch.einsum("bfrq,bqsf->brsf", w, x) for x in (slots.y, h))
+    # z = h^H y / |h|^2; the error of y is var I + w (gain C + own I) w^H, where w C w^H = var I
     white = noise_plus_interference_var[..., 0] * (1 + parts.gain[..., None])
     own = (
-        (turn.mH @ h.permute(0, 3, 1, 2)).abs().square().sum(2).mT
+        (w.mH @ h.permute(0, 3, 1, 2)).abs().square().sum(2).mT
         / h.abs().square().sum(1)
         * parts.estimation_error_var[..., None]
     )
-    z, var = classical_combine(y, h, white + own)
+    z, var = mrc(y, h, white + own)
     return demap(z, var, slots.bits_per_symbol, slots.bits.shape[1])
 
 
-def moved(spec: str = "hybrid-w4-d2", seed: int = 3, **shape: int) -> Hybrid:
-    """A network as after training: no layer is zero any more."""
+def perturbed(spec: str = "hybrid-w4-d2", seed: int = 3, **shape: int) -> Hybrid:
+    """A network as after training: no layer is zero."""
     net = build(spec, seed=seed, **shape)
     assert isinstance(net, Hybrid)
     generator = torch.Generator().manual_seed(seed)
@@ -83,7 +82,7 @@ def test_an_untrained_hybrid_is_its_front_end(small: Scenario) -> None:
     assert len(slots.bits_per_symbol.unique()) == 2
     receiver = NeuralReceiver(build("hybrid-w8-d3"), card())
     torch.testing.assert_close(receiver(slots), front_end(slots), atol=1e-3, rtol=1e-4)
-    assert not torch.allclose(NeuralReceiver(moved(), card())(slots), front_end(slots), atol=0.1)
+    assert not torch.allclose(NeuralReceiver(perturbed(), card())(slots), front_end(slots), atol=0.1)
 
 
 def test_the_front_end_beats_least_squares_and_loses_to_the_scenarios_own_covariance() -> None:
@@ -98,16 +97,16 @@ def test_the_front_end_beats_least_squares_and_loses_to_the_scenarios_own_covari
     assert errors(LmmseReceiver(tdl_6prb)(slots)) < errors(front_end(slots)) < 0.9 * errors(LsReceiver()(slots))
 
 
-@pytest.mark.parametrize(("share", "most"), [(0.0, 1.4), (0.9, 1.2)])
-def test_the_front_end_tells_the_error_of_its_channel(share: float, most: float) -> None:
-    """In the channel's own direction, where combining is hurt; the pilot symbol itself left out."""
-    made = scenario("tdl-6prb")
-    made = made.model_copy(update={"channels": Channels(test=made.channels.train)})
-    slots = SlotStream(made, 4, 128, "test").at_sinr(6.0, share).block(0)
-    _, found, told = hybrid.front_end(slots)
+@pytest.mark.parametrize(("fraction", "maximum"), [(0.0, 1.4), (0.9, 1.2)])
+def test_the_front_end_predicts_its_channel_error(fraction: float, maximum: float) -> None:
+    """In the direction of the channel, where the error affects combining; without the pilot symbol itself."""
+    conditions = scenario("tdl-6prb")
+    conditions = conditions.model_copy(update={"channels": Channels(test=conditions.channels.train)})
+    slots = SlotStream(conditions, 4, 128, "test").at_sinr(6.0, fraction).block(0)
+    _, estimate, error_var = hybrid.front_end(slots)
     true = torch.einsum("bfrq,bqsf->brsf", whitening(slots), slots.h)
-    along = (found.conj() * (found - true)).sum(1).abs().square() / found.abs().square().sum(1)
-    assert 0.9 < float(along[:, 3:].mean() / told[:, 0, 3:].mean()) < most
+    error = (estimate.conj() * (estimate - true)).sum(1).abs().square() / estimate.abs().square().sum(1)
+    assert 0.9 < float(error[:, 3:].mean() / error_var[:, 0, 3:].mean()) < maximum
 
 
 def test_the_fixed_covariance_is_that_of_its_channel() -> None:
@@ -137,108 +136,116 @@ def soft_symbols(z: torch.Tensor, var: torch.Tensor, order: torch.Tensor) -> tup
     return mean, spread
 
 
-def expected_findings(slots: Slots, y: torch.Tensor, h: torch.Tensor, told: torch.Tensor, error: torch.Tensor):
-    """In complex arithmetic; ``told`` and ``error`` are the powers of noise and of the channel's error."""
-    z, var = classical_combine(y, h, told + error)
+def expected_em_features(slots: Slots, y: torch.Tensor, h: torch.Tensor, noise_var: torch.Tensor, error: torch.Tensor):
+    """In complex arithmetic; ``noise_var`` and ``error`` are the powers of noise and of the channel's error."""
+    z, var = mrc(y, h, noise_var + error)
     mean, spread = soft_symbols(z, var, slots.bits_per_symbol)
-    occupied = slots.is_data | (slots.pilots != 0)
+    has_symbol = slots.is_data | (slots.pilots != 0)
     x, v = torch.where(slots.is_data, mean, slots.pilots), spread * slots.is_data
     e = y - h * x[:, None]
-    towards = e * x.conj()[:, None] - h * v[:, None]
-    apart = {bits: constellation(bits).real.unique().diff().min() ** 2 for bits in (2, 4, 6, 8)}
-    square_distance = torch.stack([apart[int(bits)] for bits in slots.bits_per_symbol])[:, None, None]
-    reliability = torch.where(occupied, torch.exp(-8 * v / square_distance), 0)[:, None]
-    excess = (e.abs().square().sum(1) + 1e-3) / told.clamp_min(1e-3)
+    direction = e * x.conj()[:, None] - h * v[:, None]
+    min_distance_sq = {bits: constellation(bits).real.unique().diff().min() ** 2 for bits in (2, 4, 6, 8)}
+    square_distance = torch.stack([min_distance_sq[int(bits)] for bits in slots.bits_per_symbol])[:, None, None]
+    reliability = torch.where(has_symbol, torch.exp(-8 * v / square_distance), 0)[:, None]
+    excess = (e.abs().square().sum(1) + 1e-3) / noise_var.clamp_min(1e-3)
     logs = torch.stack([v, x.abs().square(), 0.3 * var.log(), 0.3 * excess.log(), 0.3 * error.log()], 1)
-    parts = [towards.real, towards.imag, towards.real * reliability, towards.imag * reliability, reliability, logs]
+    parts = [
+        direction.real,
+        direction.imag,
+        direction.real * reliability,
+        direction.imag * reliability,
+        reliability,
+        logs,
+    ]
     return torch.cat(parts, 1), z, var
 
 
-def test_the_network_computes_what_it_says_it_does() -> None:
+def test_the_network_equals_its_complex_arithmetic() -> None:
     """Block by block in complex arithmetic, on four modulations, boosted pilots and REs that are empty."""
-    made = Scenario(
+    conditions = Scenario(
         name="all",
         modulations=("QPSK", "16-QAM", "64-QAM", "256-QAM"),
         channels=Channels(train=("TDL-C",)),
         grid=Grid(num_prb=2, num_rx=3, pilot_patterns=(), dmrs={"config_type": 2, "cdm_groups_without_data": 3}),
         snr_db=(5.0, 20.0),
     )
-    slots = SlotStream(made, 3, 12).block(0)
+    slots = SlotStream(conditions, 3, 12).block(0)
     assert len(slots.bits_per_symbol.unique()) == 4
     assert slots.pilots.abs().max() > 1.5
     assert not (slots.is_data | (slots.pilots != 0)).all()
-    net = moved("hybrid-w4-d2", num_rx=3, num_bits=8).eval()
-    seen: list[torch.Tensor] = []
+    net = perturbed("hybrid-w4-d2", num_rx=3, num_bits=8).eval()
+    block_features: list[torch.Tensor] = []
     for block in net.blocks:
-        block.register_forward_pre_hook(lambda _, given: seen.append(given[1]))
-    llrs_found = net(net.features(slots))
-    of_blocks = iter(list(seen))
+        block.register_forward_pre_hook(lambda _, inputs: block_features.append(inputs[1]))
+    network_llrs = net(net.features(slots))
+    iterator = iter(list(block_features))
     y, h, error = hybrid.front_end(slots)
-    told = (slots.noise_var + slots.interference_var)[:, None, None].expand(error[:, 0].shape)
+    noise_var = (slots.noise_var + slots.interference_var)[:, None, None].expand(error[:, 0].shape)
     error, state = error[:, 0].clamp_min(1e-5), torch.zeros(12, 4, 14, 4)
-    at = torch.stack(
+    interpolation = torch.stack(
         [torch.as_tensor(np.interp((np.arange(24) - 2.5) / 6, range(4), row)) for row in np.eye(4)]
     ).float()
     for block in net.blocks:
-        found, _, _ = expected_findings(slots, y, h, told, error)
-        pooled = found.unflatten(-1, (4, 6)).mean(-1)
-        torch.testing.assert_close(next(of_blocks), pooled, atol=1e-4, rtol=1e-3)
-        moved_state, moved_h, moved_error = block(state, pooled)
-        state = state + moved_state
-        h = h + torch.complex(*(moved_h @ at).chunk(2, 1))
-        error = error * (moved_error @ at)[:, 0].exp()
-    _, z, var = expected_findings(slots, y, h, told, error)
+        features, _, _ = expected_em_features(slots, y, h, noise_var, error)
+        pooled = features.unflatten(-1, (4, 6)).mean(-1)
+        torch.testing.assert_close(next(iterator), pooled, atol=1e-4, rtol=1e-3)
+        state_update, h_update, error_update = block(state, pooled)
+        state = state + state_update
+        h = h + torch.complex(*(h_update @ interpolation).chunk(2, 1))
+        error = error * (error_update @ interpolation)[:, 0].exp()
+    _, z, var = expected_em_features(slots, y, h, noise_var, error)
     llrs = demap(z, var, slots.bits_per_symbol, 8)
-    scale, shift = (net.conv_out(torch.relu(state)) @ at).chunk(2, 1)
+    scale, shift = (net.conv_out(torch.relu(state)) @ interpolation).chunk(2, 1)
     expected = llrs * (1 + scale) + shift
     mask = slots.bit_mask
-    torch.testing.assert_close(llrs_found[mask], expected[mask], atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(network_llrs[mask], expected[mask], atol=2e-3, rtol=1e-3)
 
 
-def test_early_llrs_are_those_of_a_net_that_ends_earlier(small: Scenario) -> None:
-    net = moved("hybrid-w4-d3").eval()
+def test_intermediate_llrs_are_those_of_a_shorter_network(small: Scenario) -> None:
+    net = perturbed("hybrid-w4-d3").eval()
     x = net.features(SlotStream(small, 1, 4).block(0))
     llrs, *intermediate = net(x, intermediate=True)
     assert torch.equal(llrs, net(x))
     assert len(intermediate) == 2
-    for depth, found in enumerate(intermediate, 1):
+    for depth, llrs in enumerate(intermediate, 1):
         shorter = build(f"hybrid-w4-d{depth}")
-        own = shorter.state_dict()
-        shorter.load_state_dict({k: v if k.startswith("conv_out") else net.state_dict()[k] for k, v in own.items()})
-        torch.testing.assert_close(found, shorter(x))
+        state = shorter.state_dict()
+        shorter.load_state_dict({k: v if k.startswith("conv_out") else net.state_dict()[k] for k, v in state.items()})
+        torch.testing.assert_close(llrs, shorter(x))
     assert not torch.allclose(intermediate[0], intermediate[1], atol=0.1)
 
 
 @pytest.mark.parametrize(
-    ("modulation", "sinr_db", "share"), [("256-QAM", 50, 0.0), ("QPSK", -20, 0.99), ("QPSK", 30, 0.999)]
+    ("modulation", "sinr_db", "fraction"), [("256-QAM", 50, 0.0), ("QPSK", -20, 0.99), ("QPSK", 30, 0.999)]
 )
-def test_extremes_leave_gradients_finite(modulation: str, sinr_db: float, share: float) -> None:
-    made = Scenario(
+def test_extremes_leave_gradients_finite(modulation: str, sinr_db: float, fraction: float) -> None:
+    conditions = Scenario(
         name="extreme",
         grid=Grid(num_prb=1),
         modulations=(modulation,),
         channels=Channels(test=("TDL-A",)),
         interferers=(Interferer(),),
     )
-    slots = SlotStream(made, 1, 16, "test").at_sinr(sinr_db, share).block(0)
-    net = moved("hybrid-w4-d4", num_bits=made.bits_per_symbol).train()
-    loss = bit_loss(net(net.features(slots)), slots)
+    slots = SlotStream(conditions, 1, 16, "test").at_sinr(sinr_db, fraction).block(0)
+    net = perturbed("hybrid-w4-d4", num_bits=conditions.bits_per_symbol).train()
+    llrs, mask = net(net.features(slots)), slots.bit_mask
+    loss = binary_cross_entropy_with_logits(llrs[mask], slots.bits[mask].float())
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(p.grad).all() and p.grad.abs().max() < 1e3 for p in net.parameters())
 
 
-def test_nothing_is_known_that_a_receiver_cannot_know(small: Scenario) -> None:
+def test_llrs_do_not_depend_on_the_truth(small: Scenario) -> None:
     slots = SlotStream(small, 1, 8).block(0)
-    receiver = NeuralReceiver(moved(), card())
-    other = torch.randperm(8, generator=torch.Generator().manual_seed(0)).roll(1)
+    receiver = NeuralReceiver(perturbed(), card())
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(0)).roll(1)
     truths = ("h", "h_interference", "bits", "snr_db", "sir_db", "sinr_db")
-    blind = replace(slots, **{name: getattr(slots, name)[other] for name in truths})
+    blind = replace(slots, **{name: getattr(slots, name)[order] for name in truths})
     assert not torch.equal(blind.h, slots.h)
     assert torch.equal(receiver(slots), receiver(blind))
-    shared = (slots.noise_var + slots.interference_var) / 2  # it is told the sum alone
+    half = (slots.noise_var + slots.interference_var) / 2  # only the sum of the powers is known
     torch.testing.assert_close(
-        receiver(replace(slots, noise_var=shared, interference_var=shared)), receiver(slots), atol=1e-4, rtol=1e-4
+        receiver(replace(slots, noise_var=half, interference_var=half)), receiver(slots), atol=1e-4, rtol=1e-4
     )
 
 
@@ -247,7 +254,7 @@ def test_nothing_is_known_that_a_receiver_cannot_know(small: Scenario) -> None:
 def test_any_number_of_resource_blocks_and_of_pilots(small: Scenario, num_prb: int, patterns: tuple) -> None:
     grid = Grid(num_prb=num_prb, pilot_patterns=patterns)
     slots = SlotStream(small.model_copy(update={"grid": grid}), 1, 3).block(0)
-    assert NeuralReceiver(moved(), card())(slots).shape == slots.bits.shape
+    assert NeuralReceiver(perturbed(), card())(slots).shape == slots.bits.shape
 
 
 @pytest.mark.parametrize(
@@ -259,15 +266,15 @@ def test_any_number_of_resource_blocks_and_of_pilots(small: Scenario, num_prb: i
     ],
 )
 def test_other_modulations_antennas_and_reference_signals(dmrs: dict) -> None:
-    made = Scenario(
+    conditions = Scenario(
         name="comb",
         grid=Grid(num_prb=2, num_rx=3, pilot_patterns=(), dmrs=dmrs),
         modulations=("QPSK", "256-QAM"),
         channels=Channels(train=("TDL-C",)),
         interferers=(Interferer(),),
     )
-    slots = SlotStream(made, 1, 4).block(0)
-    llrs = NeuralReceiver(moved(num_rx=3, num_bits=8), card(num_rx=3, num_bits=8))(slots)
+    slots = SlotStream(conditions, 1, 4).block(0)
+    llrs = NeuralReceiver(perturbed(num_rx=3, num_bits=8), card(num_rx=3, num_bits=8))(slots)
     assert llrs.shape == slots.bits.shape
     assert torch.isfinite(llrs).all()
     untrained = NeuralReceiver(build("hybrid", 3, 8), card())(slots)
@@ -275,7 +282,7 @@ def test_other_modulations_antennas_and_reference_signals(dmrs: dict) -> None:
 
 
 def test_weights_come_back_equal(tmp_path, small: Scenario) -> None:
-    saved = save(tmp_path / "x", moved(), card())
+    saved = save(tmp_path / "x", perturbed(), card())
     slots = SlotStream(small, 1, 4).block(0)
     assert torch.equal(saved(slots), load(tmp_path / "x")(slots))
     save(tmp_path / "y", build("hybrid-w4-d3"), card())
@@ -286,16 +293,18 @@ def test_weights_come_back_equal(tmp_path, small: Scenario) -> None:
 def test_the_exported_file_computes_the_same_llrs(tmp_path, small: Scenario) -> None:
     from receivers.export.onnx import OnnxReceiver
 
-    receiver = save(tmp_path / "net", moved(), card())
+    receiver = save(tmp_path / "net", perturbed(), card())
     parity = export_onnx(receiver, tmp_path / "out", SlotStream(small, 1, 8, "test"), (0.0, 10.0), (0.0, 0.5))
     assert parity.equal
     assert parity.max_llr > 1
     evaluation = Evaluation(sinr_db=(10,), block_slots=8, min_slots=8, max_slots=8, target_slot_errors=None)
     calibration = receiver.net.features(SlotStream(small, 1, 8, "train", purpose="calibration").block(0))
-    found = export_int8(tmp_path / "out" / "net.onnx", calibration, SlotStream(small, 1, 8, "test"), evaluation, 0.4)
+    comparison = export_int8(
+        tmp_path / "out" / "net.onnx", calibration, SlotStream(small, 1, 8, "test"), evaluation, 0.4
+    )
     fresh = SlotStream(small, 1, 8, "test").at_sinr(10.0).block(5)
-    both = torch.stack([r(fresh)[fresh.bit_mask] for r in (receiver, OnnxReceiver(found.path, "int8"))])
-    assert torch.corrcoef(both)[0, 1] > 0.99
+    llrs = torch.stack([r(fresh)[fresh.bit_mask] for r in (receiver, OnnxReceiver(comparison.path, "int8"))])
+    assert torch.corrcoef(llrs)[0, 1] > 0.99
     wide = SlotStream(small.model_copy(update={"grid": Grid(num_prb=5)}), 1, 3, "test").block(0)
     exported = OnnxReceiver(tmp_path / "out" / "net.onnx", "x")
     torch.testing.assert_close(exported(wide), receiver(wide), atol=1e-3, rtol=1e-3)

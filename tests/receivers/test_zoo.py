@@ -1,4 +1,4 @@
-"""Receivers that come with leanrx: what is in the zoo is whole, says the truth, and serves other grids."""
+"""Receivers that come with leanrx: their files are complete and consistent, and they work on other grids."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ SHIPPED = pytest.mark.parametrize("name", zoo.names())
 
 
 @pytest.fixture
-def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def two_receivers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A zoo of two receivers."""
     for name in ("tdl-6prb-hybrid-w4-d1", "tdl-6prb-hybrid-w8-d1"):
         spec = name.removeprefix("tdl-6prb-")
@@ -42,15 +42,18 @@ def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_receivers_are_loaded_by_name_or_by_folder(two: Path, small) -> None:
-    assert zoo.names(two) == ["tdl-6prb-hybrid-w4-d1", "tdl-6prb-hybrid-w8-d1"]
-    by_name, by_folder = receivers.load("tdl-6prb-hybrid-w4-d1"), receivers.load(two / "tdl-6prb-hybrid-w4-d1")
-    assert by_name.card == by_folder.card == zoo.card("tdl-6prb-hybrid-w4-d1", two)
+def test_receivers_are_loaded_by_name_or_by_folder(two_receivers: Path, small) -> None:
+    assert zoo.names(two_receivers) == ["tdl-6prb-hybrid-w4-d1", "tdl-6prb-hybrid-w8-d1"]
+    by_name, by_folder = (
+        receivers.load("tdl-6prb-hybrid-w4-d1"),
+        receivers.load(two_receivers / "tdl-6prb-hybrid-w4-d1"),
+    )
+    assert by_name.card == by_folder.card == zoo.card("tdl-6prb-hybrid-w4-d1", two_receivers)
     slots = SlotStream(small, 1, 2).block(0)
     assert torch.equal(by_name(slots), by_folder(slots))
 
 
-def test_a_name_that_is_not_there_meets_its_neighbours(two: Path) -> None:
+def test_an_unknown_name_is_refused_with_suggestions(two_receivers: Path) -> None:
     with pytest.raises(UserError) as error:
         receivers.load("tdl-6prb-hybrid-w8")
     assert str(error.value) == (
@@ -60,19 +63,19 @@ def test_a_name_that_is_not_there_meets_its_neighbours(two: Path) -> None:
     with pytest.raises(UserError, match=r"no 'x' in the zoo; available: tdl-6prb"):
         receivers.load("x")
     with pytest.raises(UserError, match=r"there/card\.json: missing"):
-        receivers.load(two / "not" / "there")
+        receivers.load(two_receivers / "not" / "there")
 
 
-def test_results_that_are_missing_damaged_or_of_other_weights_are_refused(two: Path, small) -> None:
+def test_results_that_are_missing_damaged_or_of_other_weights_are_refused(two_receivers: Path, small) -> None:
     name = "tdl-6prb-hybrid-w4-d1"
-    path = two / name / "results.json"
+    path = two_receivers / name / "results.json"
     with pytest.raises(UserError, match="missing"):
-        zoo.results(name, two)
+        zoo.results(name, two_receivers)
     path.write_text('{"points": 3}')
     with pytest.raises(UserError, match="not the results"):
-        zoo.results(name, two)
+        zoo.results(name, two_receivers)
     results = Results(
-        weights_sha256=zoo.card(name, two).weights_sha256,
+        weights_sha256=zoo.card(name, two_receivers).weights_sha256,
         scenario=small,
         test_seed=1,
         block_slots=4,
@@ -84,11 +87,11 @@ def test_results_that_are_missing_damaged_or_of_other_weights_are_refused(two: P
         energy=(),
     )
     results.write(path)
-    assert zoo.results(name, two) == results
+    assert zoo.results(name, two_receivers) == results
     assert results.flops == 6
     results.model_copy(update={"weights_sha256": "0"}).write(path)
     with pytest.raises(UserError, match="belongs to other weights"):
-        zoo.results(name, two)
+        zoo.results(name, two_receivers)
 
 
 def test_what_is_shipped_is_at_most_20_mib() -> None:
@@ -99,16 +102,16 @@ def test_what_is_shipped_is_at_most_20_mib() -> None:
 
 @SHIPPED
 def test_a_shipped_receiver_is_what_its_files_say(name: str) -> None:
-    receiver, found = receivers.load(name), zoo.results(name)
+    receiver, results = receivers.load(name), zoo.results(name)
     assert receiver.card.name == name
     assert {p.dtype for p in receiver.net.parameters()} == {torch.float32}
-    counted = count(receiver.net, found.scenario.grid)
-    assert (counted.parameters, counted.macs) == (receiver.card.parameters, found.macs)
-    assert found.points
-    assert found.energy
-    stream = SlotStream(found.scenario, found.test_seed, found.block_slots, "test")
-    assert stream_digest(stream) == found.stream
-    for point in found.points:
+    counted = count(receiver.net, results.scenario.grid)
+    assert (counted.parameters, counted.macs) == (receiver.card.parameters, results.macs)
+    assert results.points
+    assert results.energy
+    stream = SlotStream(results.scenario, results.test_seed, results.block_slots, "test")
+    assert stream_digest(stream) == results.stream
+    for point in results.points:
         assert point.counts.slots == point.classical["LMMSE"].slots
         assert point.counts.bits == point.classical["LMMSE"].bits
 
@@ -119,10 +122,10 @@ def test_a_shipped_receiver_serves_26_resource_blocks(name: str) -> None:
 
     At the middle point without interference, on 64 slots; the intervals are of 99 %.
     """
-    receiver, found = receivers.load(name), zoo.results(name)
-    quiet = [p for p in found.points if p.interference_fraction == 0]
+    receiver, results = receivers.load(name), zoo.results(name)
+    quiet = [p for p in results.points if p.interference_fraction == 0]
     point = sorted(quiet, key=lambda p: p.sinr_db)[len(quiet) // 2]
-    grid = found.scenario.grid.model_copy(update={"num_prb": 26})
-    wide = SlotStream(found.scenario.model_copy(update={"grid": grid}), found.test_seed, 64, "test", purpose="wide")
+    grid = results.scenario.grid.model_copy(update={"num_prb": 26})
+    wide = SlotStream(results.scenario.model_copy(update={"grid": grid}), results.test_seed, 64, "test", purpose="wide")
     counts = Counts(**count_block(receiver, wide.at_sinr(point.sinr_db).block(0)))
     assert counts.ber_interval(0.99)[0] <= point.counts.ber_interval(0.99)[1]

@@ -1,4 +1,4 @@
-"""The same counts whatever counts them: one process, several, shards, or one that was killed."""
+"""Counts are the same from one process, from several, from shards, and after a kill."""
 
 import os
 import signal
@@ -37,8 +37,8 @@ def stream(small: Scenario) -> SlotStream:
     return SlotStream(small, 2, EVALUATION.block_slots, "test")
 
 
-def count(stream, path, evaluation=EVALUATION, receivers=RECEIVERS, **how) -> pd.DataFrame:
-    for _ in count_errors(receivers, stream, evaluation, path, **how):
+def count(stream, path, evaluation=EVALUATION, receivers=RECEIVERS, **options) -> pd.DataFrame:
+    for _ in count_errors(receivers, stream, evaluation, path, **options):
         pass
     return pd.read_parquet(path)
 
@@ -61,7 +61,7 @@ def test_two_processes_count_the_same(tmp_path, stream: SlotStream, whole: pd.Da
 
 
 @pytest.mark.parametrize("shards", [2, 3])
-def test_merged_shards_are_the_whole(tmp_path, stream: SlotStream, whole: pd.DataFrame, shards: int) -> None:
+def test_merged_shards_equal_one_process(tmp_path, stream: SlotStream, whole: pd.DataFrame, shards: int) -> None:
     parts = [tmp_path / f"{i}.parquet" for i in range(shards)]
     for i, part in enumerate(parts):
         table = count(stream, part, shard=Shard(i + 1, shards))
@@ -73,12 +73,12 @@ def test_merged_shards_are_the_whole(tmp_path, stream: SlotStream, whole: pd.Dat
     pd.testing.assert_frame_equal(pd.read_parquet(path), whole)
 
 
-def test_what_a_missing_shard_leaves_open_is_counted_later(tmp_path, stream: SlotStream, whole: pd.DataFrame) -> None:
+def test_the_blocks_of_a_missing_shard_are_counted_later(tmp_path, stream: SlotStream, whole: pd.DataFrame) -> None:
     part, path = tmp_path / "part.parquet", tmp_path / "merged" / "ber.parquet"
     rows = len(count(stream, part, shard=Shard(1, 2)))
     assert len(merge_counts(RECEIVERS, stream, EVALUATION, path, [part])) == 6
     assert not path.exists()
-    calls = Calls()
+    calls = CountingReceiver()
     table = count(stream, path, receivers=[calls, RECEIVERS[1]])
     assert calls.number < len(whole) / 2
     assert rows > len(whole) / 2 * 0.4
@@ -95,7 +95,7 @@ def test_blocks_beyond_the_stop_are_dropped(tmp_path, stream: SlotStream, whole:
     pd.testing.assert_frame_equal(count(stream, path), whole)
 
 
-class Calls(LsReceiver):
+class CountingReceiver(LsReceiver):
     def __init__(self) -> None:
         super().__init__()
         self.number = 0
@@ -105,29 +105,29 @@ class Calls(LsReceiver):
         return super().__call__(slots)
 
 
-def test_parts_that_do_not_belong_are_refused(tmp_path, small: Scenario, stream: SlotStream) -> None:
+def test_parts_of_other_runs_are_refused(tmp_path, small: Scenario, stream: SlotStream) -> None:
     part, path = tmp_path / "part.parquet", tmp_path / "ber.parquet"
     count(stream, part)
     other_seed = SlotStream(small, 3, EVALUATION.block_slots, "test")
-    changed = LsReceiver()
-    changed.digest = "classical/ls/2"
+    other_receiver = LsReceiver()
+    other_receiver.digest = "classical/ls/2"
     coded = EVALUATION.model_copy(update={"code_rate": 0.5})
-    for arguments, words in (
+    for arguments, message in (
         ((RECEIVERS, other_seed, EVALUATION), "on other slots than this run's"),
-        (([changed, RECEIVERS[1]], stream, EVALUATION), "counts another 'LS'"),
+        (([other_receiver, RECEIVERS[1]], stream, EVALUATION), "counts another 'LS'"),
         ((RECEIVERS[:1], stream, EVALUATION), "'perfect CSI', which is not a receiver of this run"),
         ((RECEIVERS, stream, coded), "has code_rate 0, this run 0.5"),
     ):
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(UserError, match=message):
             merge_counts(*arguments, path, [part])
     table = pd.read_parquet(part)
-    for column, value, words in (
+    for column, value, message in (
         ("bit_errors", 1, "differs from the same block"),
         ("device", "NVIDIA H200", "was counted on NVIDIA H200"),
     ):
         wrong = tmp_path / "wrong.parquet"
         table.assign(**{column: value}).to_parquet(wrong)
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(UserError, match=message):
             merge_counts(RECEIVERS, stream, EVALUATION, path, [part, wrong])
     with pytest.raises(UserError, match="not a table of counts"):
         merge_counts(RECEIVERS, stream, EVALUATION, path, [tmp_path / "none.parquet"])
@@ -135,7 +135,7 @@ def test_parts_that_do_not_belong_are_refused(tmp_path, small: Scenario, stream:
         merge_counts(RECEIVERS, stream, EVALUATION, path, [])
 
 
-def test_shards_are_written_one_of_how_many(stream: SlotStream, tmp_path) -> None:
+def test_shards_are_parsed_and_checked(stream: SlotStream, tmp_path) -> None:
     assert Shard.parse("2/3") == Shard(2, 3)
     for wrong in ("0/3", "4/3", "1", "a/b", "1/0", "-1/2"):
         with pytest.raises(UserError, match="is not a shard"):
@@ -146,12 +146,13 @@ def test_shards_are_written_one_of_how_many(stream: SlotStream, tmp_path) -> Non
         count(stream, tmp_path / "x.parquet", workers=0)
 
 
-KILLED = """
+KILLED_PROGRAM = """
 import sys
 from channels import SlotStream
 from channels.scenarios import Scenario
-from receivers.ber import Evaluation, count_errors
 from receivers.classical import LsReceiver, PerfectCsiReceiver
+from receivers.evaluation.monte_carlo import count_errors
+from receivers.evaluation.stopping import Evaluation
 
 if __name__ == "__main__":
     scenario, evaluation = Scenario.load(sys.argv[1]), Evaluation.load(sys.argv[2])
@@ -162,9 +163,11 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_crew_leaves_no_process_and_no_gap(tmp_path, small: Scenario, stream, whole, by: int) -> None:
-    (tmp_path / "program.py").write_text(KILLED)
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
+def test_killed_workers_leave_no_process_and_no_missing_block(
+    tmp_path, small: Scenario, stream, whole, signal_number: int
+) -> None:
+    (tmp_path / "program.py").write_text(KILLED_PROGRAM)
     (tmp_path / "scenario.yaml").write_text(small.to_yaml())
     (tmp_path / "evaluation.yaml").write_text(EVALUATION.to_yaml())
     path = tmp_path / "killed" / "ber.parquet"
@@ -178,38 +181,40 @@ def test_a_killed_crew_leaves_no_process_and_no_gap(tmp_path, small: Scenario, s
     )
     journal = path.with_suffix(".journal.jsonl")
     while not journal.exists() or journal.read_bytes().count(b"\n") < 9:
-        assert process.poll() is None, "ended before it could be stopped"
+        assert process.poll() is None, "ended before the signal"
         time.sleep(0.01)
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 2
-    process.send_signal(by)
+    process.send_signal(signal_number)
     process.wait()
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive
     assert not path.exists()
-    calls = Calls()
+    calls = CountingReceiver()
     pd.testing.assert_frame_equal(count(stream, path, receivers=[calls, RECEIVERS[1]]), whole)
     assert calls.number <= len(whole) / 2 - 4
 
 
-class Dies(LsReceiver):
+class ExitingReceiver(LsReceiver):
     def __call__(self, slots: Slots) -> torch.Tensor:
         os._exit(3)
 
 
-class Raises(LsReceiver):
+class RaisingReceiver(LsReceiver):
     def __call__(self, slots: Slots) -> torch.Tensor:
         raise UserError("LS: out of order")
 
 
-@pytest.mark.parametrize(("receiver", "words"), [(Dies(), "a worker process ended"), (Raises(), "out of order")])
-def test_a_worker_that_fails_is_reported(tmp_path, stream: SlotStream, receiver: LsReceiver, words: str) -> None:
-    with pytest.raises(UserError, match=words):
+@pytest.mark.parametrize(
+    ("receiver", "message"), [(ExitingReceiver(), "a worker process ended"), (RaisingReceiver(), "out of order")]
+)
+def test_a_worker_that_fails_is_reported(tmp_path, stream: SlotStream, receiver: LsReceiver, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         count(stream, tmp_path / "x.parquet", receivers=[receiver], workers=2)
 
 
 class EveryThird:
-    """A decoder in whose hands every third slot fails."""
+    """A decoder that fails on every third slot."""
 
     def __init__(self, code_rate: float, num_iterations: int = 20, device: str = "cpu") -> None:
         self.code_rate = code_rate
@@ -230,15 +235,15 @@ def test_block_errors_are_counted_where_coded(tmp_path, stream: SlotStream, deco
     assert uncoded["bler"].isna().all()
     assert (uncoded["transport_blocks"] == 0).all()
     coded = Evaluation.parse({**EVALUATION.model_dump(), "code_rate": 0.5, "target_block_errors": 15}, "x")
-    table = count(stream, path, coded)  # what was counted without a code is counted again
+    table = count(stream, path, coded)  # rows without a code are counted again
     assert (table["block_errors"] == 3).all()
-    shown = rates(table)
-    assert (shown["transport_blocks"] == shown["slots"]).all()
-    assert (shown["bler"] == 3 / 8).all()
-    assert ((shown["bler_low"] < 3 / 8) & (shown["bler_high"] > 3 / 8)).all()
-    assert set(shown["bler_reliable"]) == {False}
-    assert shown["slots"].min() == 40  # 15 block errors after 5 blocks of 3
-    again = count(stream, path)  # and serves where no code is asked for
+    coded_rates = rates(table)
+    assert (coded_rates["transport_blocks"] == coded_rates["slots"]).all()
+    assert (coded_rates["bler"] == 3 / 8).all()
+    assert ((coded_rates["bler_low"] < 3 / 8) & (coded_rates["bler_high"] > 3 / 8)).all()
+    assert set(coded_rates["bler_reliable"]) == {False}
+    assert coded_rates["slots"].min() == 40  # 15 block errors after 5 blocks of 3
+    again = count(stream, path)  # coded rows match an evaluation without code
     pd.testing.assert_frame_equal(again, table)
 
 
@@ -271,12 +276,12 @@ def test_a_point_stops_when_all_given_targets_are_met(tmp_path, stream: SlotStre
 
 def test_memory_does_not_grow_with_slots(tmp_path, small: Scenario) -> None:
     evaluation = Evaluation(sinr_db=(10,), block_slots=1, min_slots=600, max_slots=600, target_slot_errors=None)
-    process, seen = psutil.Process(), []
+    process, memory = psutil.Process(), []
     for state in count_errors(RECEIVERS, SlotStream(small, 2, 1, "test"), evaluation, tmp_path / "x.parquet"):
         if state.slots in (100, 600):
-            seen.append(process.memory_info().rss)
+            memory.append(process.memory_info().rss)
     rows = 2 * 500
-    assert seen[1] - seen[0] < rows * 20_000  # a slot of this scenario is a hundred kilobytes and more
+    assert memory[1] - memory[0] < rows * 20_000  # a slot of this scenario is a hundred kilobytes and more
 
 
 def test_rows_round_trip(tmp_path, whole: pd.DataFrame) -> None:
@@ -288,6 +293,6 @@ def test_coded_blocks_are_the_same_in_other_processes(tmp_path, small: Scenario)
         sinr_db=(6,), block_slots=8, min_slots=16, max_slots=24, target_slot_errors=None, code_rate=0.5
     )
     stream = SlotStream(small, 2, 8, "test")
-    one = count(stream, tmp_path / "one.parquet", evaluation)
-    assert 0 < one["block_errors"].sum() < one["transport_blocks"].sum()
-    pd.testing.assert_frame_equal(count(stream, tmp_path / "two.parquet", evaluation, workers=2), one)
+    serial = count(stream, tmp_path / "one.parquet", evaluation)
+    assert 0 < serial["block_errors"].sum() < serial["transport_blocks"].sum()
+    pd.testing.assert_frame_equal(count(stream, tmp_path / "two.parquet", evaluation, workers=2), serial)

@@ -16,8 +16,8 @@ from receivers.evaluation.required_sinr import gap_db, sinr_at_ber
 from receivers.evaluation.stopping import Evaluation
 
 
-class Genie:
-    """Knows the bits; flips the first ``flips`` data bits of every ``every``-th slot."""
+class FlippingReceiver:
+    """Puts out the true bits, but flips the first ``flips`` data bits of every ``every``-th slot."""
 
     def __init__(self, name: str, flips: int = 0, every: int = 1) -> None:
         self.name, self.digest, self.flips, self.every, self.calls = name, f"{flips}/{every}", flips, every, 0
@@ -26,8 +26,8 @@ class Genie:
         self.calls += 1
         llrs = 2.0 * slots.bits.float() - 1
         for i in range(0, len(slots), self.every):
-            at = slots.bit_mask[i].nonzero()[: self.flips].T
-            llrs[i][tuple(at)] *= -1
+            indices = slots.bit_mask[i].nonzero()[: self.flips].T
+            llrs[i][tuple(indices)] *= -1
         return llrs
 
 
@@ -50,7 +50,7 @@ def run(receivers, stream, path, evaluation=EVALUATION) -> pd.DataFrame:
 def test_counts_are_exact(stream: SlotStream) -> None:
     slots = stream.block(0)
     per_slot = slots.bit_mask.sum((1, 2, 3))
-    counts = count_block(Genie("x", 5, 2), slots)
+    counts = count_block(FlippingReceiver("x", 5, 2), slots)
     assert counts["bits"] == int(per_slot.sum())
     assert counts["bit_errors"] == 5 * 4
     assert counts["slot_errors"] == 4
@@ -59,17 +59,17 @@ def test_counts_are_exact(stream: SlotStream) -> None:
 
 
 def test_stop_rule(tmp_path, stream: SlotStream) -> None:
-    table = run([Genie("half", 1, 2), Genie("all", 1)], stream, tmp_path / "ber.parquet")
+    table = run([FlippingReceiver("half", 1, 2), FlippingReceiver("all", 1)], stream, tmp_path / "ber.parquet")
     # half of the slots of "half" err: 12 errors after 24 slots
     assert (table.groupby(["interference_fraction", "sinr_db", "receiver"])["slots"].sum() == 24).all()
-    never = run([Genie("none")], stream, tmp_path / "other.parquet")
+    never = run([FlippingReceiver("none")], stream, tmp_path / "other.parquet")
     assert (never.groupby(["interference_fraction", "sinr_db"])["slots"].sum() == 40).all()
 
 
 @pytest.mark.parametrize("stop_after", [1, 4, 9])
 @pytest.mark.parametrize("torn", [False, True])
 def test_an_interrupted_count_ends_with_the_same_table(tmp_path, stream, stop_after: int, torn: bool) -> None:
-    receivers = [Genie("a", 3, 2), Genie("b", 1)]
+    receivers = [FlippingReceiver("a", 3, 2), FlippingReceiver("b", 1)]
     whole = run(receivers, stream, tmp_path / "whole.parquet")
     path = tmp_path / "ber.parquet"
     states = count_errors(receivers, stream, EVALUATION, path)
@@ -87,29 +87,29 @@ def test_an_interrupted_count_ends_with_the_same_table(tmp_path, stream, stop_af
 
 def test_more_receivers_and_points_join_the_table(tmp_path, stream: SlotStream) -> None:
     path = tmp_path / "ber.parquet"
-    first = Genie("a", 1)
+    first = FlippingReceiver("a", 1)
     run([first], stream, path)
     calls = first.calls
     more = EVALUATION.model_copy(update={"sinr_db": (0, 10, 20)})
-    table = run([first, Genie("b", 1)], stream, path, more)
+    table = run([first, FlippingReceiver("b", 1)], stream, path, more)
     assert set(table["receiver"]) == {"a", "b"}
-    assert first.calls - calls == 2 * 2  # only the new point: two shares, two blocks
+    assert first.calls - calls == 2 * 2  # only the new point: two fractions, two blocks
 
 
-def test_another_artefact_is_counted_again(tmp_path, stream: SlotStream) -> None:
+def test_a_receiver_with_another_digest_is_counted_again(tmp_path, stream: SlotStream) -> None:
     path = tmp_path / "ber.parquet"
-    run([Genie("a", 1)], stream, path)
-    table = run([Genie("a", 2)], stream, path)
+    run([FlippingReceiver("a", 1)], stream, path)
+    table = run([FlippingReceiver("a", 2)], stream, path)
     assert set(table["digest"]) == {"2/1"}
     assert (table["bit_errors"] == 2 * table["slots"]).all()
 
 
 def test_names_must_differ_and_tables_must_be_readable(tmp_path, stream: SlotStream) -> None:
     with pytest.raises(UserError, match="names must differ"):
-        next(count_errors([Genie("a"), Genie("a")], stream, EVALUATION, tmp_path / "x.parquet"))
+        next(count_errors([FlippingReceiver("a"), FlippingReceiver("a")], stream, EVALUATION, tmp_path / "x.parquet"))
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match="delete it"):
-        next(count_errors([Genie("a")], stream, EVALUATION, tmp_path / "x.parquet"))
+        next(count_errors([FlippingReceiver("a")], stream, EVALUATION, tmp_path / "x.parquet"))
 
 
 def test_wilson_equals_scipy() -> None:
@@ -131,23 +131,23 @@ def interval(errors: np.ndarray, bits: np.ndarray) -> tuple[float, float]:
 
 
 def test_clustered_interval_covers_where_a_binomial_one_would_not() -> None:
-    """Errors whose rate varies from slot to slot: 95 % intervals hold the truth in about 95 % of experiments."""
+    """Errors whose rate varies from slot to slot: 95 % intervals cover the truth in about 95 % of experiments."""
     rng = np.random.default_rng(1)
     bits = np.full(200, 1000)
-    held = binomial_held = 0
+    covered = binomial_covered = 0
     for _ in range(1000):
         errors = rng.binomial(1000, rng.beta(0.5, 9.5, 200))  # mean 0.05
         low, high = interval(errors, bits)
-        held += low <= 0.05 <= high
+        covered += low <= 0.05 <= high
         low, high = wilson(int(errors.sum()), int(bits.sum()))
-        binomial_held += low <= 0.05 <= high
-    assert 925 <= held <= 970
-    assert binomial_held < 500
+        binomial_covered += low <= 0.05 <= high
+    assert 925 <= covered <= 970
+    assert binomial_covered < 500
 
 
-@pytest.mark.parametrize(("snr_db", "least"), [(16, 935), (19, 935), (22, 910), (25, 870)])
-def test_interval_holds_in_fading_until_few_slots_err(snr_db: float, least: int) -> None:
-    """16-QAM over two Rayleigh branches: about 470, 190, 60 and 18 of 1024 slots err."""
+@pytest.mark.parametrize(("snr_db", "minimum"), [(16, 935), (19, 935), (22, 910), (25, 870)])
+def test_interval_covers_in_fading_until_few_slots_have_errors(snr_db: float, minimum: int) -> None:
+    """16-QAM over two Rayleigh branches: about 470, 190, 60 and 18 of 1024 slots have errors."""
     rng = np.random.default_rng(3)
 
     def ber(snr: np.ndarray) -> np.ndarray:
@@ -156,11 +156,11 @@ def test_interval_holds_in_fading_until_few_slots_err(snr_db: float, least: int)
 
     mean_snr = 10 ** (snr_db / 10)
     truth = ber(mean_snr * rng.gamma(2, size=2_000_000)).mean()
-    bits, held = np.full(1024, 3744), 0
+    bits, covered = np.full(1024, 3744), 0
     for _ in range(1000):
         low, high = interval(rng.binomial(3744, ber(mean_snr * rng.gamma(2, size=1024))), bits)
-        held += low <= truth <= high
-    assert held >= least
+        covered += low <= truth <= high
+    assert covered >= minimum
 
 
 def test_no_errors_give_an_upper_bound_over_slots() -> None:
@@ -169,15 +169,15 @@ def test_no_errors_give_an_upper_bound_over_slots() -> None:
     assert high == pytest.approx(0.5 * 3 / 100, rel=0.02)
 
 
-def test_one_erring_slot_says_no_more_than_none() -> None:
+def test_one_slot_with_errors_gives_a_higher_bound_than_none() -> None:
     none = interval(np.zeros(100, int), np.full(100, 1000))
-    one = interval(np.eye(1, 100, dtype=int)[0], np.full(100, 1000))
-    assert one[0] == 0
-    assert one[1] > none[1]
+    single = interval(np.eye(1, 100, dtype=int)[0], np.full(100, 1000))
+    assert single[0] == 0
+    assert single[1] > none[1]
 
 
 def test_rates_sum_blocks(tmp_path, stream: SlotStream) -> None:
-    table = rates(run([Genie("a", 3, 2)], stream, tmp_path / "ber.parquet"))
+    table = rates(run([FlippingReceiver("a", 3, 2)], stream, tmp_path / "ber.parquet"))
     row = table.iloc[0]
     assert row["ber"] == row["bit_errors"] / row["bits"]
     assert row["slot_error_rate"] == 0.5
@@ -191,19 +191,19 @@ def test_crossing_is_exact_on_a_straight_line() -> None:
     assert np.isnan(sinr_at_ber(sinr, np.full(4, 1e3), bits, 0.01))
     # a point without errors counts as half an error
     log_half = np.log10(0.5e-6)
-    found = sinr_at_ber(sinr, np.array([1e6, 1e5, 1e4, 0]), bits, 1e-3)
-    assert float(found) == pytest.approx(10 - 10 / (log_half + 2))
+    required = sinr_at_ber(sinr, np.array([1e6, 1e5, 1e4, 0]), bits, 1e-3)
+    assert float(required) == pytest.approx(10 - 10 / (log_half + 2))
 
 
-def test_paired_gap_is_tighter_than_the_spread_of_each() -> None:
-    """Two receivers 1 dB apart whose errors go up and down together from block to block."""
+def test_common_variation_cancels_in_the_paired_gap() -> None:
+    """Two receivers with a gap of 1 dB, whose errors vary together from block to block."""
     rng = np.random.default_rng(2)
     rows = []
     for block in range(24):
-        luck = rng.lognormal(0, 0.5)
+        slot_factor = rng.lognormal(0, 0.5)
         for sinr in (0.0, 5.0, 10.0, 15.0):
             for name, shift in (("a", 0.0), ("b", 1.0)):
-                ber = 0.3 * luck * 10 ** (-(sinr + shift) / 10)
+                ber = 0.3 * slot_factor * 10 ** (-(sinr + shift) / 10)
                 rows.append(
                     {"receiver": name, "sinr_db": sinr, "block": block, "bits": 10**6, "bit_errors": round(1e6 * ber)}
                 )
@@ -211,14 +211,14 @@ def test_paired_gap_is_tighter_than_the_spread_of_each() -> None:
     assert (gap.gap_db, gap.low_db, gap.high_db) == pytest.approx((1.0, 1.0, 1.0), abs=1e-3)
 
 
-def gap_rows(rng: np.random.Generator, blocks: dict[float, int], luck: float) -> pd.DataFrame:
-    """Two receivers 1 dB apart on slots whose BER varies from block to block, a little differently for each."""
+def gap_rows(rng: np.random.Generator, blocks: dict[float, int], spread: float) -> pd.DataFrame:
+    """Two receivers with a gap of 1 dB on slots whose BER varies from block to block, almost alike for both."""
     rows = []
-    shared = rng.normal(0, luck, max(blocks.values()))
+    shared = rng.normal(0, spread, max(blocks.values()))
     for sinr, count in blocks.items():
         for block in range(count):
             for name, shift in (("a", 0.0), ("b", 1.0)):
-                ber = 0.3 * np.exp(shared[block] + rng.normal(0, luck / 3)) * 10 ** (-(sinr + shift) / 10)
+                ber = 0.3 * np.exp(shared[block] + rng.normal(0, spread / 3)) * 10 ** (-(sinr + shift) / 10)
                 rows.append(
                     {"receiver": name, "sinr_db": sinr, "block": block, "bits": 10**6, "bit_errors": round(1e6 * ber)}
                 )
@@ -228,11 +228,11 @@ def gap_rows(rng: np.random.Generator, blocks: dict[float, int], luck: float) ->
 @pytest.mark.parametrize("blocks", [{0.0: 8, 5.0: 8, 10.0: 8}, {0.0: 6, 5.0: 8, 10.0: 16}])
 def test_gap_interval_covers_with_few_and_unequal_blocks(blocks: dict[float, int]) -> None:
     rng = np.random.default_rng(4)
-    held = 0
+    covered = 0
     for _ in range(300):
         gap = gap_db(gap_rows(rng, blocks, 0.3), "a", "b", 0.08)
-        held += gap.low_db <= 1.0 <= gap.high_db
-    assert held >= 0.92 * 300
+        covered += gap.low_db <= 1.0 <= gap.high_db
+    assert covered >= 0.92 * 300
 
 
 def test_gap_uses_blocks_that_both_receivers_have() -> None:
@@ -245,7 +245,7 @@ def test_gap_uses_blocks_that_both_receivers_have() -> None:
 
 def test_counts_of_other_slots_are_not_reused(tmp_path, stream: SlotStream, small: Scenario) -> None:
     path = tmp_path / "ber.parquet"
-    receiver = Genie("a", 1)
+    receiver = FlippingReceiver("a", 1)
     run([receiver], stream, path)
     calls = receiver.calls
     other = SlotStream(small, 2, EVALUATION.block_slots, "test", purpose="other")
@@ -253,27 +253,32 @@ def test_counts_of_other_slots_are_not_reused(tmp_path, stream: SlotStream, smal
     assert receiver.calls == 2 * calls
 
 
-def test_out_of_range_names_the_cards_range(small: Scenario) -> None:
-    class Trained(Genie):
+def test_a_warning_names_the_training_range(small: Scenario) -> None:
+    class TrainedReceiver(FlippingReceiver):
         card = type("Card", (), {"trained_sinr_db": (0.0, 8.0)})()
 
-    assert sinr_range_warnings([Genie("x")], EVALUATION) == []
-    (warning,) = sinr_range_warnings([Trained("x")], EVALUATION)
+    assert sinr_range_warnings([FlippingReceiver("x")], EVALUATION) == []
+    (warning,) = sinr_range_warnings([TrainedReceiver("x")], EVALUATION)
     assert warning == "x: tested at 10 dB SINR, trained on 0.0..8.0 dB"
 
 
-def test_evaluations_must_make_sense() -> None:
+def test_an_old_key_is_refused_with_its_new_name() -> None:
+    with pytest.raises(UserError, match="interference_shares: renamed to 'interference_fractions'"):
+        Evaluation.parse({"sinr_db": [0], "interference_shares": [0.5]}, "x")
+
+
+def test_impossible_evaluations_are_refused() -> None:
     for wrong in ({"min_slots": 50}, {"sinr_db": (1, 1)}, {"interference_fractions": (1.0,)}, {"sinr_db": ()}):
         with pytest.raises(UserError):
             Evaluation.parse({**json.loads(EVALUATION.model_dump_json()), **wrong}, "x")
 
 
-def test_llrs_that_are_no_numbers_are_refused(stream: SlotStream) -> None:
-    class Spoilt:
-        name, digest = "spoilt", "x"
+def test_llrs_that_are_not_finite_are_refused(stream: SlotStream) -> None:
+    class BrokenReceiver:
+        name, digest = "broken", "x"
 
         def __call__(self, slots: Slots) -> torch.Tensor:
             return torch.full(slots.bits.shape, float("nan"))
 
-    with pytest.raises(UserError, match="spoilt: LLRs are not finite"):
-        count_block(Spoilt(), stream.block(0))
+    with pytest.raises(UserError, match="broken: LLRs are not finite"):
+        count_block(BrokenReceiver(), stream.block(0))

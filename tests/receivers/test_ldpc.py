@@ -30,11 +30,11 @@ def awgn_slots(orders: list[int], num_res: int, snr_db: float, seed: int = 1) ->
     bits *= (torch.arange(most) < bits_per_symbol[:, None])[:, :, None, None] * is_data[:, None]
     x = torch.zeros(shape, dtype=torch.complex64)
     for order in set(orders):
-        chosen = bits_per_symbol == order
-        x[chosen] = modulate(bits[chosen, :order])
+        mask = bits_per_symbol == order
+        x[mask] = modulate(bits[mask, :order])
     var = 10 ** (-snr_db / 10)
     y = x + math.sqrt(var) * torch.randn(shape, dtype=torch.complex64, generator=generator)
-    nothing = torch.zeros(batch)
+    unused = torch.zeros(batch)
     slots = Slots(
         y=y[:, None],
         pilots=torch.zeros_like(x),
@@ -44,10 +44,10 @@ def awgn_slots(orders: list[int], num_res: int, snr_db: float, seed: int = 1) ->
         h=torch.ones_like(y[:, None]),
         h_interference=y.new_zeros(batch, 0, 1, *shape[1:]),
         noise_var=torch.full((batch,), var),
-        interference_var=nothing,
-        snr_db=nothing,
-        sir_db=nothing,
-        sinr_db=nothing,
+        interference_var=unused,
+        snr_db=unused,
+        sir_db=unused,
+        sinr_db=unused,
     )
     return slots, demap(y, torch.full(shape, var), bits_per_symbol, most)
 
@@ -77,8 +77,8 @@ def published(size: int, ebno_db: float) -> float:
     points = sorted(AFF3CT[size].items())
     for (left, high), (right, low) in pairwise(points):
         if left <= ebno_db <= right:
-            share = (ebno_db - left) / (right - left)
-            return high ** (1 - share) * low**share
+            weight = (ebno_db - left) / (right - left)
+            return high ** (1 - weight) * low**weight
     raise ValueError(ebno_db)
 
 
@@ -148,13 +148,13 @@ def test_equals_a_plain_coded_chain() -> None:
     encoder = TBEncoder(808, coded_bits, 658 / 1024, order, precision="single", device="cpu")
     decoder = TBDecoder(encoder, num_bp_iter=20, precision="single", device="cpu")
     generator = torch.Generator().manual_seed(3)
-    sent = torch.randint(2, (count, 808), generator=generator).float()
-    coded = encoder(sent)
+    messages = torch.randint(2, (count, 808), generator=generator).float()
+    coded = encoder(messages)
     x = Mapper("qam", order, device="cpu")(coded)
     var = 10 ** (-snr_db / 10)
     y = x + math.sqrt(var) * torch.randn(x.shape, dtype=x.dtype, generator=generator)
     llrs = Demapper("app", "qam", order, device="cpu")(y, torch.tensor(var))
-    plain = (decoder(llrs)[0] != sent).any(1)
+    plain = (decoder(llrs)[0] != messages).any(1)
 
     def on_the_grid(values: torch.Tensor) -> torch.Tensor:
         grid = torch.zeros(count, order, 14, num_subcarriers, dtype=values.dtype)
@@ -163,9 +163,9 @@ def test_equals_a_plain_coded_chain() -> None:
 
     slots, _ = awgn_slots([order] * count, 13 * num_subcarriers, snr_db)
     slots = replace(slots, bits=on_the_grid(coded).to(torch.uint8))
-    ours = TransportBlocks(658 / 1024).errors(slots, on_the_grid(llrs))
+    wrong_on_grid = TransportBlocks(658 / 1024).errors(slots, on_the_grid(llrs))
     assert 0.1 < float(plain.float().mean()) < 0.9
-    assert (ours == plain).all()
+    assert (wrong_on_grid == plain).all()
 
     wrong = TransportBlocks(658 / 1024).errors(*awgn_slots([order] * count, 13 * num_subcarriers, snr_db))
     rates = float(wrong.float().mean()), float(plain.float().mean())
@@ -181,14 +181,14 @@ def test_error_free_at_high_snr_and_all_wrong_with_flipped_llrs() -> None:
 
 def test_each_slot_is_decoded_on_its_own() -> None:
     """Modulations, sizes and companions of a batch do not matter, and equal calls give equal answers."""
-    made = Scenario(
+    conditions = Scenario(
         name="mixed",
         grid=Grid(num_prb=2, pilot_patterns=((2,), (2, 7, 11))),
         modulations=("QPSK", "16-QAM", "64-QAM"),
         channels=Channels(test=("TDL-A",)),
         snr_db=(2.0, 14.0),
     )
-    slots = SlotStream(made, 4, 64, "test").block(0)
+    slots = SlotStream(conditions, 4, 64, "test").block(0)
     llrs = PerfectCsiReceiver()(slots)
     blocks = TransportBlocks(1 / 2)
     together = blocks.errors(slots, llrs)
@@ -207,9 +207,9 @@ def test_bits_are_laid_over_subcarriers_first() -> None:
     weak = llrs.clone()
     weak[:, :, :3] = 0.0  # three of thirteen symbols unknown: more than the first code block can bear
     assert blocks.errors(slots, weak).all()
-    spread = llrs.clone()
-    spread[:, :, :, ::20] = 0.0  # one in twenty subcarriers: little of every block
-    assert not blocks.errors(slots, spread).any()
+    sparse = llrs.clone()
+    sparse[:, :, :, ::20] = 0.0  # one in twenty subcarriers: little of every block
+    assert not blocks.errors(slots, sparse).any()
 
 
 def test_more_iterations_lose_fewer_blocks() -> None:
@@ -224,7 +224,7 @@ def test_refuses_a_rate_that_5g_does_not_have(code_rate: float) -> None:
         TransportBlocks(code_rate)
 
 
-def test_refuses_what_has_no_code() -> None:
+def test_refuses_sizes_without_a_code() -> None:
     with pytest.raises(UserError, match="num_iterations"):
         TransportBlocks(0.5, 0)
     with pytest.raises(UserError, match=r"code_rate: 0\.1 gives no 5G code for 624 coded bits"):

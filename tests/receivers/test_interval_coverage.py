@@ -25,34 +25,36 @@ def coverage() -> ModuleType:
 
 def test_the_simulated_counts_are_those_of_slots(coverage: ModuleType) -> None:
     rng = np.random.default_rng(1)
-    errors = rng.binomial(coverage.BITS, coverage.rayleigh(coverage.Slots.draw(rng, 50), 12.0)[0])
-    whole = coverage.counts(errors)
-    parts = coverage.counts(errors[:20]).plus(coverage.counts(errors[20:]))
-    assert parts.ber_interval() == pytest.approx(whole.ber_interval(), rel=1e-9)
-    assert whole.bit_errors == errors.sum()
+    errors = rng.binomial(coverage.BITS, coverage.rayleigh(coverage.SimulatedSlots.draw(rng, 50), 12.0)[0])
+    total = coverage.counts(errors)
+    parts = coverage.counts(errors[:20]) + coverage.counts(errors[20:])
+    assert parts.ber_interval() == pytest.approx(total.ber_interval(), rel=1e-9)
+    assert total.bit_errors == errors.sum()
 
 
 def test_a_narrower_interval_would_be_noticed(coverage: ModuleType) -> None:
-    """The experiments tell 95 % from 90 %."""
+    """The experiments distinguish 95 % from 90 %."""
     rng = np.random.default_rng(2)
-    truth, held = 0.1, {0.95: 0, 0.9: 0}
+    truth, covered = 0.1, {0.95: 0, 0.9: 0}
     for _ in range(1000):
         errors = int(rng.binomial(1024, truth))
-        for level in held:
+        for level in covered:
             low, high = coverage.Counts(slots=1024, slot_errors=errors).slot_error_interval(level)
-            held[level] += low <= truth <= high
-    assert held[0.95] >= 930
-    assert held[0.9] < 930
+            covered[level] += low <= truth <= high
+    assert covered[0.95] >= 930
+    assert covered[0.9] < 930
 
 
 @pytest.mark.slow
-def test_intervals_hold_the_truth_in_95_of_100_experiments(coverage: ModuleType) -> None:
+def test_intervals_cover_the_truth_in_95_of_100_experiments(coverage: ModuleType) -> None:
     cases = coverage.all_cases(1000)
-    firm = [c for c in cases if c.erring >= MIN_RELIABLE_ERRORS]
-    assert {(c.of, c.kind) for c in firm} == {(of, kind) for of in ("BER", "BLER", "gap") for kind in coverage.KINDS}
-    for of, share in coverage.shares(cases).items():
-        assert 0.94 <= share <= 0.96, of
-    noise = 2 * (0.95 * 0.05 / 1000) ** 0.5  # of a share over 1000 experiments
-    for case in firm:
-        assert 0.93 - noise <= case.held <= 0.97 + noise, case
+    reliable = [c for c in cases if c.errors >= MIN_RELIABLE_ERRORS]
+    assert {(c.of, c.kind) for c in reliable} == {
+        (of, kind) for of in ("BER", "BLER", "gap") for kind in coverage.KINDS
+    }
+    for of, fraction in coverage.coverage_by_interval(cases).items():
+        assert 0.94 <= fraction <= 0.96, of
+    noise = 2 * (0.95 * 0.05 / 1000) ** 0.5  # of a fraction over 1000 experiments
+    for case in reliable:
+        assert 0.93 - noise <= case.covered <= 0.97 + noise, case
         assert case.undefined == 0
