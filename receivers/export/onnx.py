@@ -28,7 +28,7 @@ from receivers.export.depthwise import split_depthwise
 from receivers.export.parity import MAX_LLR_DIFFERENCE, Parity, compare
 from receivers.neural.registry import family_of
 from receivers.neural.weights import NeuralReceiver
-from receivers.runtime.session import FEATURES_KEY, RECEIVER_KEY, OnnxSession
+from receivers.runtime.onnx_session import FEATURES_KEY, RECEIVER_KEY, OnnxSession
 
 
 class OnnxReceiver:

@@ -3,6 +3,6 @@
 Importing this package loads neither torch nor Sionna nor pandas, so it suits small machines.
 """
 
-from receivers.runtime.session import OnnxSession
+from receivers.runtime.onnx_session import OnnxSession
 
 __all__ = ["OnnxSession"]

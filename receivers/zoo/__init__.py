@@ -1,7 +1,7 @@
 """Trained receivers that ship with leanrx, by name: ``receivers.load("tdl-6prb-hybrid-w64-d8")``.
 
 Each has a folder with ``weights.safetensors`` and ``card.json``, as every learned receiver, and ``results.json`` with
-its error counts, operations and energy (:class:`receivers.zoo.results.Results`). ``docs/zoo.md`` shows them as tables.
+its error counts, operations and energy (:class:`receivers.zoo.shipped_results.Results`). ``docs/zoo.md`` shows them as tables.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from leanrx_core.errors import UserError
 from receivers.neural import weights
 from receivers.neural.weights import Card, NeuralReceiver, read_card
-from receivers.zoo.results import Results
+from receivers.zoo.shipped_results import Results
 
 SHIPPED = Path(__file__).parent
 """Folder of the receivers that ship with leanrx."""

@@ -29,7 +29,7 @@ from receivers import zoo
 from receivers.classical import classical_receivers
 from receivers.evaluation.error_counts import BlockCount, Counts
 from receivers.neural.weights import Card, NeuralReceiver
-from receivers.zoo.results import InferenceEnergy, Point, Results
+from receivers.zoo.shipped_results import InferenceEnergy, Point, Results
 
 PAGE = Path(__file__).parents[2] / "docs" / "zoo.md"
 MAX_BYTES = 20 * 2**20

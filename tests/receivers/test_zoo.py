@@ -13,7 +13,7 @@ from receivers import build, zoo
 from receivers.evaluation.block_counter import stream_digest
 from receivers.evaluation.error_counts import Counts, count_block
 from receivers.neural.weights import Card, save
-from receivers.zoo.results import Results
+from receivers.zoo.shipped_results import Results
 
 SHIPPED = pytest.mark.parametrize("name", zoo.names())
 
