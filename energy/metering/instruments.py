@@ -31,7 +31,7 @@ def available(cpu_power_w: float | None = None, modelled: bool = False) -> list[
             found.append(Rapl())
         except UserError as error:
             if not modelled:
-                raise UserError(f"{error}; or --modelled, to go on with CodeCarbon's model of the CPU") from None
+                raise UserError(f"{error}; or give --allow-model to use CodeCarbon's model of the CPU") from None
     return [CodeCarbon(cpu_power_w), *found]
 
 

@@ -1,4 +1,4 @@
-"""One run, one folder: its configuration, its files, and what may be resumed."""
+"""A run: one folder with its configuration, plan, receivers and tables."""
 
 from __future__ import annotations
 
@@ -20,10 +20,29 @@ from receivers.evaluation.error_counts import BlockCount
 from receivers.evaluation.monte_carlo import Shard
 from receivers.neural.weights import NeuralReceiver, load
 
+OLD_RECEIVERS = "*-twin*"
+"""Folders of scratch baselines in runs of earlier versions."""
+
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and its configuration."""
+    """A run folder and its configuration.
+
+    Example:
+        >>> import tempfile
+        >>> from leanrx.experiment.sweep_config import SweepConfig
+        >>> data = {
+        ...     "label": "demo",
+        ...     "scenario": "tdl-6prb",
+        ...     "students": {"receivers": "hybrid-w8-d2"},
+        ...     "evaluation": {"sinr_db": [0, 10]},
+        ... }
+        >>> run = Run(Path(tempfile.mkdtemp()) / "demo", SweepConfig.parse(data, "demo.yaml"))
+        >>> run.plan["hybrid-w8-d2-kd"].role
+        'student'
+        >>> run.receiver_names()  # nothing is trained yet
+        []
+    """
 
     folder: Path
     config: SweepConfig
@@ -39,59 +58,70 @@ class Run:
 
     @property
     def receivers_folder(self) -> Path:
+        """Folder of the trained receivers."""
         return self.folder / "receivers"
 
     @property
     def ber_path(self) -> Path:
+        """Table of error counts."""
         return self.folder / "ber.parquet"
 
     def shard_path(self, shard: Shard) -> Path:
-        """Counts of one shard; its folder is held by the process that counts it."""
+        """Table of error counts of one shard; its folder is locked by the process that counts it."""
         return self.folder / "shards" / f"{shard.index}-of-{shard.count}" / "ber.parquet"
 
     @property
     def energy_path(self) -> Path:
+        """Table of metered and estimated energy."""
         return self.folder / "energy.parquet"
 
     @property
     def agreement_folder(self) -> Path:
+        """Folder of the validation of the estimators."""
         return self.folder / "agreement"
 
     @property
     def ecal_path(self) -> Path:
+        """Life cycles of the receivers."""
         return self.folder / "ecal.json"
 
     @property
     def report_folder(self) -> Path:
+        """Folder of the report."""
         return self.folder / "report"
 
     def receiver_names(self) -> list[str]:
-        """Learned receivers that are complete, teacher first, in the order of the configuration."""
+        """Names of the receivers that are trained, in the order of the plan: teachers before students."""
         complete = {p.parent.name for p in self.receivers_folder.glob("*/card.json")}
         return [r.name for r in self.plan.neural if r.name in complete]
 
     def receiver(self, name: str, device: str = "cpu") -> NeuralReceiver:
-        """Load a learned receiver; ``smallest`` is the distilled student with the fewest parameters.
+        """Load a trained receiver.
+
+        Args:
+            name: of the receiver; ``smallest`` is the student with the fewest parameters.
+            device: torch device.
 
         Raises:
             UserError: if it is not in the run or its files are damaged.
         """
         if name == "smallest":
-            students = [c for n in self.receiver_names() if (c := self.receiver(n).card).role == "student"]
+            students = [self.receiver(n).card for n in self.receiver_names() if self.plan[n].role == "student"]
             if not students:
-                raise UserError(f"{self.folder}: no student yet; run: leanrx sweep on its configuration")
+                raise UserError(f"{self.folder}: has no trained student; run: leanrx sweep on its configuration")
             name = min(students, key=lambda card: card.parameters).name
         if name not in [r.name for r in self.plan.neural]:
             raise UserError(
-                f"receiver: no '{name}' in {self.folder}; there are: {', '.join(self.receiver_names()) or 'none yet'}"
+                f"receiver: no '{name}' in {self.folder}; trained receivers: "
+                f"{', '.join(self.receiver_names()) or 'none yet'}"
             )
         return load(self.receivers_folder / name, device)
 
     def counts(self, path: Path | None = None) -> pd.DataFrame:
-        """Error counts of the run, or of a shard's table.
+        """Error counts of the run, or of the table of a shard.
 
         Raises:
-            UserError: if nothing was evaluated yet.
+            UserError: if nothing was evaluated yet, or the table is damaged or of an earlier version.
         """
         return self._table(path or self.ber_path, BlockCount, "leanrx evaluate")
 
@@ -99,24 +129,24 @@ class Run:
         """Energy rows.
 
         Raises:
-            UserError: if nothing was metered yet.
+            UserError: if nothing was metered yet, or the table is damaged or of an earlier version.
         """
         return self._table(self.energy_path, EnergyRow, "leanrx energy")
 
     def environment(self) -> dict[str, Any]:
-        """Packages, hardware and instruments when the run began.
+        """Packages, hardware and instruments at the time when the run began.
 
         Raises:
             UserError: if the file is missing or damaged.
         """
         path = self.folder / "environment.json"
         try:
-            found = dict(json.loads(path.read_text()))
+            environment = dict(json.loads(path.read_text()))
         except (OSError, ValueError, TypeError):
-            found = {}
-        if not {"platform", "packages", "instruments"} <= found.keys():
+            environment = {}
+        if not {"platform", "packages", "instruments"} <= environment.keys():
             raise UserError(f"{path}: missing or damaged; delete it and run leanrx sweep again")
-        return found
+        return environment
 
     def _table(self, path: Path, row: type, command: str) -> pd.DataFrame:
         if not path.exists():
@@ -126,28 +156,28 @@ class Run:
         except (OSError, ValueError):
             table = pd.DataFrame()
         if set(table.columns) != {f.name for f in fields(row)}:
-            raise UserError(f"{path}: damaged or of another version; delete it and run: {command} {self.folder}")
+            raise UserError(f"{path}: damaged or of an earlier version; delete it and run: {command} {self.folder}")
         return table
 
 
 def open_run(config: SweepConfig, root: str | Path = "runs") -> Run:
-    """Create the folder of a run, or go on in it.
+    """Create the folder of a run, or resume an existing run.
 
     Raises:
-        UserError: if the folder holds a run of another configuration.
+        UserError: if the folder holds a run of another configuration or of an earlier version.
     """
     folder = Path(root) / config.label
     path = folder / "config.yaml"
-    kept = config.model_copy(update={"search": None})  # a search keeps its settings itself
+    stored = config.model_copy(update={"search": None})  # a search stores its own settings
     if path.exists():
-        there = SweepConfig.load(path)
-        if there != kept:
+        previous = _load_config(folder)
+        if previous != stored:
             raise UserError(
-                f"{folder}: holds a run with another {_difference(there, kept)}; "
+                f"{folder}: holds a run with another {_difference(previous, stored)}; "
                 "change 'label' in the configuration or delete the folder"
             )
     else:
-        write_atomic(path, kept.to_yaml())
+        write_atomic(path, stored.to_yaml())
     if not (folder / "environment.json").exists():
         from energy.hardware.doctor import report
 
@@ -159,38 +189,53 @@ def load_run(folder: str | Path) -> Run:
     """An existing run.
 
     Raises:
-        UserError: if the folder is not a run.
+        UserError: if the folder is not a run, or a run of an earlier version.
     """
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder}: not a run folder (no config.yaml); give runs/<label>")
-    return Run(folder, SweepConfig.load(folder / "config.yaml"))
+    return Run(folder, _load_config(folder))
 
 
-def _difference(there: SweepConfig, here: SweepConfig) -> str:
+def _load_config(folder: Path) -> SweepConfig:
+    """The configuration of an existing run. A run of an earlier version is refused, because its files differ."""
+    remedy = "keep it for that version; run leanrx sweep with another 'label' for a new run"
+    try:
+        config = SweepConfig.load(folder / "config.yaml")
+    except UserError as error:
+        if "renamed to" in str(error):
+            raise UserError(f"{folder}: a run of an earlier version of leanrx ({error}); {remedy}") from None
+        raise
+    old = next((folder / "receivers").glob(OLD_RECEIVERS), None)
+    if old is not None:
+        raise UserError(f"{folder}: a run of an earlier version of leanrx (it has receivers/{old.name}); {remedy}")
+    return config
+
+
+def _difference(previous: SweepConfig, current: SweepConfig) -> str:
     """The first field in which two configurations differ, with both values."""
 
     def walk(a: Any, b: Any, name: str) -> str | None:
         if isinstance(a, dict) and isinstance(b, dict):
             for key in a.keys() | b.keys():
-                found = walk(a.get(key), b.get(key), f"{name}.{key}" if name else key)
-                if found:
-                    return found
+                difference = walk(a.get(key), b.get(key), f"{name}.{key}" if name else key)
+                if difference:
+                    return difference
             return None
-        return f"{name} ({a!r} there, {b!r} here)" if a != b else None
+        return f"{name} ({a!r} in the folder, {b!r} here)" if a != b else None
 
-    return walk(there.model_dump(), here.model_dump(), "") or "configuration"
+    return walk(previous.model_dump(), current.model_dump(), "") or "configuration"
 
 
 def _commit() -> str | None:
-    """Commit of the source tree, if leanrx runs from one."""
+    """Commit of the source tree, if leanrx runs from a git repository."""
     source = Path(__file__).parents[2]
     if not (source / ".git").exists():
         return None
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", "-C", str(source), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    return process.stdout.strip()

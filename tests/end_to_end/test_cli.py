@@ -404,7 +404,7 @@ def test_wrong_arguments(run: Path, tmp_path, capsys) -> None:
 
 def test_a_run_of_another_configuration_is_not_touched(run: Path, tmp_path, capsys) -> None:
     leanrx("sweep", write(tmp_path, seed=9), "--runs", run.parent, code=2)
-    assert "another seed (1 there, 9 here)" in capsys.readouterr().err
+    assert "another seed (1 in the folder, 9 here)" in capsys.readouterr().err
 
 
 def test_the_reports_numbers_are_those_of_the_run(run: Path) -> None:
