@@ -65,7 +65,7 @@ class TestRapl:
             raise UserError("RAPL: energy_uj is readable by root only; sudo chmod a+r")
 
         monkeypatch.setattr(instruments, "Rapl", forbidden)
-        with pytest.raises(UserError, match=r"sudo chmod a\+r; or --modelled"):
+        with pytest.raises(UserError, match=r"sudo chmod a\+r; or give --allow-model"):
             instruments.available()
         assert instruments.available(modelled=True) == ["model"]
         monkeypatch.setattr(instruments, "Rapl", lambda: "counter")
