@@ -156,7 +156,7 @@ class Run:
         except (OSError, ValueError):
             table = pd.DataFrame()
         if set(table.columns) != {f.name for f in fields(row)}:
-            raise UserError(f"{path}: damaged or of an earlier version; delete it and run: {command} {self.folder}")
+            raise UserError(f"{path}: damaged or of another version; delete it and run: {command} {self.folder}")
         return table
 
 

@@ -1,10 +1,10 @@
 #!/bin/bash
-# A sweep on the nodes of a Slurm job: a Ray head on the first node, workers on the others, the sweep beside the head.
+# A sweep on the nodes of a Slurm job: a Ray head and the sweep on the first node, workers on the others.
 #
 #   sbatch --nodes 4 --cpus-per-task 16 --gpus-per-node 1 scripts/slurm/slurm_sweep.sh configs/deeprx-2021.yaml [OPTION...]
 #
-# Options go to leanrx sweep, such as --runs /shared/runs --cores 4. The run folder, and this directory, must lie on a file
-# system that all nodes share. A job that ran into its time limit goes on where it was when it is submitted again.
+# Options are passed to leanrx sweep, such as --runs /shared/runs --cores 4. The run folder and this directory must be on
+# a file system that all nodes share. A job that reached its time limit resumes when it is submitted again.
 #SBATCH --job-name=leanrx
 #SBATCH --ntasks-per-node=1
 #SBATCH --exclusive
@@ -20,7 +20,7 @@ if [[ -z ${SLURM_JOB_NODELIST:-} ]]; then
     exit 2
 fi
 
-export RAY_USAGE_STATS_ENABLED=0 # nothing is sent anywhere
+export RAY_USAGE_STATS_ENABLED=0 # no usage statistics leave the machine
 port=${RAY_PORT:-6379}
 cpus=${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}
 gpus=${SLURM_GPUS_ON_NODE:-0}
@@ -40,7 +40,7 @@ for node in "${nodes[@]:1}"; do
     started+=($!)
 done
 
-for ((tries = 60; tries > 0; tries--)); do # workers may come later: the sweep takes them as they come
+for ((tries = 60; tries > 0; tries--)); do # the sweep also uses workers that join later
     if "${step[@]}" --nodelist="${nodes[0]}" ray status --address="$head:$port" >/dev/null 2>&1; then break; fi
     sleep 2
 done

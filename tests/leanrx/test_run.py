@@ -102,9 +102,9 @@ def test_old_receivers_under_a_new_configuration_are_refused(old_run: Path) -> N
 
 def test_old_tables_are_refused_with_the_command_that_writes_them_again(old_run: Path) -> None:
     run = Run(old_run, SweepConfig.parse(CONFIG, "x"))
-    with pytest.raises(UserError, match=r"ber\.parquet: .* earlier version; delete it and run: leanrx evaluate"):
+    with pytest.raises(UserError, match=r"ber\.parquet: .* another version; delete it and run: leanrx evaluate"):
         run.counts()
-    with pytest.raises(UserError, match=r"energy\.parquet: .* earlier version; delete it and run: leanrx energy"):
+    with pytest.raises(UserError, match=r"energy\.parquet: .* another version; delete it and run: leanrx energy"):
         run.energy()
 
 
