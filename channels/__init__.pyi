@@ -1,28 +1,17 @@
+from .dataset import Dataset as Dataset
+from .dataset import DatasetStream as DatasetStream
+from .dataset import write_dataset as write_dataset
 from .grid import BITS_PER_SYMBOL as BITS_PER_SYMBOL
 from .grid import NUM_SYMBOLS as NUM_SYMBOLS
 from .grid import Dmrs as Dmrs
 from .grid import Grid as Grid
-from .scenarios import (
-    Channels as Channels,
-)
-from .scenarios import (
-    Impairments as Impairments,
-)
-from .scenarios import (
-    Interferer as Interferer,
-)
-from .scenarios import (
-    PowerAmplifier as PowerAmplifier,
-)
-from .scenarios import (
-    Scenario as Scenario,
-)
-from .scenarios import (
-    presets as presets,
-)
-from .scenarios import (
-    scenario as scenario,
-)
+from .scenarios import Channels as Channels
+from .scenarios import Impairments as Impairments
+from .scenarios import Interferer as Interferer
+from .scenarios import PowerAmplifier as PowerAmplifier
+from .scenarios import Scenario as Scenario
+from .scenarios import presets as presets
+from .scenarios import scenario as scenario
 from .slots import Slots as Slots
 from .stream import SlotStream as SlotStream
 from .stream import Stream as Stream
@@ -31,6 +20,8 @@ __all__ = [
     "BITS_PER_SYMBOL",
     "NUM_SYMBOLS",
     "Channels",
+    "Dataset",
+    "DatasetStream",
     "Dmrs",
     "Grid",
     "Impairments",
@@ -42,4 +33,5 @@ __all__ = [
     "Stream",
     "presets",
     "scenario",
+    "write_dataset",
 ]

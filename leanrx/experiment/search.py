@@ -34,7 +34,7 @@ from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import SearchConfig
 from leanrx.experiment.workflow import make_jobs, train_all
 from leanrx_core.errors import UserError
-from leanrx_core.files import write_atomic
+from leanrx_core.files import drop_unfinished_line, write_atomic
 from receivers.classical import GENIE_AIDED
 from receivers.evaluation.error_counts import Counts
 from receivers.evaluation.monte_carlo import count_errors
@@ -184,9 +184,7 @@ class _Study:
 
 def _repair_journal(journal: Path) -> None:
     """Drop an incomplete last line, and the journal's lock: the run folder's lock excludes other processes."""
-    if journal.exists():
-        data = journal.read_bytes()
-        write_atomic(journal, data[: data.rfind(b"\n") + 1])
+    drop_unfinished_line(journal)
     journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
 
 

@@ -34,7 +34,7 @@ def main() -> None:
             label = "SIR" if name == "interference" else "SNR"
             powers.text(x + 0.05, level / 2 + 1, f"{label} {-level:.1f} dB")
     powers.axhline(-SINR_DB, color="#333333", ls="--", lw=1, xmin=0.28)
-    powers.text(1.5, -SINR_DB - 1.2, f"sum: SINR {SINR_DB:g} dB", ha="center")
+    powers.text(1.5, -SINR_DB + 0.4, f"sum: SINR {SINR_DB:g} dB", ha="center")
     powers.set(
         ylim=(-25, 3),
         ylabel="mean power per RE and receive antenna, dB",
