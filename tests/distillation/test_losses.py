@@ -1,3 +1,5 @@
+"""Losses against closed forms, values by hand, and the papers' limits."""
+
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,15 +10,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits, kl_div, logsig
 
 from channels import Scenario, Slots, SlotStream
 from distillation.losses import bit_loss, confidence_weights, distillation_loss, regression_loss, sinr_weights
-from distillation.optim import Lamb
 
 
 @pytest.fixture(scope="module")
 def slots(small: Scenario) -> Slots:
-    """Of two modulations, so that some slots leave LLRs unused."""
-    made = SlotStream(small.model_copy(update={"modulations": ("QPSK", "64-QAM")}), 1, 8).block(0)
-    assert made.bits_per_symbol.unique().tolist() == [2, 6]
-    return made
+    """Slots of two modulations, so that some LLRs are unused."""
+    block = SlotStream(small.model_copy(update={"modulations": ("QPSK", "64-QAM")}), 1, 8).block(0)
+    assert block.bits_per_symbol.unique().tolist() == [2, 6]
+    return block
 
 
 def llrs_like(slots, seed: int) -> torch.Tensor:
@@ -28,28 +29,28 @@ def test_bit_loss_counts_sent_bits_only(small: Scenario) -> None:
     llrs = llrs_like(slots, 1)
     signed = llrs * (2 * slots.bits.float() - 1)
     torch.testing.assert_close(bit_loss(llrs, slots), -logsigmoid(signed[slots.bit_mask]).mean())
-    spoiled = torch.where(slots.bit_mask, llrs, 1e3)
-    torch.testing.assert_close(bit_loss(spoiled, slots), bit_loss(llrs, slots))
+    unsent_llr = torch.where(slots.bit_mask, llrs, 1e3)
+    torch.testing.assert_close(bit_loss(unsent_llr, slots), bit_loss(llrs, slots))
 
 
-def test_without_alpha_it_is_the_bit_loss(slots: Slots) -> None:
+def test_with_alpha_0_losses_are_the_bit_loss(slots: Slots) -> None:
     student, teacher = llrs_like(slots, 1), llrs_like(slots, 2)
     torch.testing.assert_close(distillation_loss(student, teacher, slots, 3.0, 0.0), bit_loss(student, slots))
     torch.testing.assert_close(regression_loss(student, teacher, slots, 8.0, 0.0), bit_loss(student, slots))
 
 
 def test_soft_part_has_the_gradient_of_the_divergence(small: Scenario) -> None:
-    """Cross-entropy with soft bits differs from KL(teacher || student) by the teacher's entropy alone."""
+    """Cross-entropy with soft bits differs from KL(teacher || student) by the teacher's entropy only."""
     slots = SlotStream(small, 1, 4).block(0)
     temperature, teacher = 2.5, llrs_like(slots, 2)
-    ours, theirs = (llrs_like(slots, 1).requires_grad_() for _ in range(2))
-    distillation_loss(ours, teacher, slots, temperature, 1.0).backward()
+    llrs, reference_llrs = (llrs_like(slots, 1).requires_grad_() for _ in range(2))
+    distillation_loss(llrs, teacher, slots, temperature, 1.0).backward()
     mask = slots.bit_mask
-    student, target = theirs[mask] / temperature, teacher[mask] / temperature
+    student, target = reference_llrs[mask] / temperature, teacher[mask] / temperature
     log_q = torch.stack([logsigmoid(student), logsigmoid(-student)], -1)
     log_p = torch.stack([logsigmoid(target), logsigmoid(-target)], -1)
     (temperature**2 * kl_div(log_q, log_p, log_target=True, reduction="sum") / mask.sum()).backward()
-    torch.testing.assert_close(ours.grad, theirs.grad)
+    torch.testing.assert_close(llrs.grad, reference_llrs.grad)
     same = teacher.clone().requires_grad_()
     distillation_loss(same, teacher, slots, temperature, 1.0).backward()
     assert same.grad.abs().max() < 1e-7
@@ -62,7 +63,7 @@ def test_regression_by_hand(slots: Slots) -> None:
     assert regression_loss(student, teacher, slots, 2.0, 1.0).item() == pytest.approx(0.0981383, rel=1e-5)
 
 
-def test_regression_draws_every_llr_to_the_teacher_and_rests_there(slots: Slots) -> None:
+def test_regression_gradient_points_to_the_teacher_and_is_zero_there(slots: Slots) -> None:
     teacher = llrs_like(slots, 2)
     same = teacher.clone().requires_grad_()
     regression_loss(same, teacher, slots, 8.0, 1.0).backward()
@@ -74,7 +75,7 @@ def test_regression_draws_every_llr_to_the_teacher_and_rests_there(slots: Slots)
     assert torch.equal(student.grad.sign()[mask], (student.detach() - teacher).sign()[mask])
 
 
-def test_hot_soft_bits_are_regression(slots: Slots) -> None:
+def test_soft_bits_at_high_temperature_are_regression(slots: Slots) -> None:
     """Section 2.1 of 1503.02531 for two classes: the gradient tends to that of (s - t)^2 / 8, which is (s - t) / 4."""
     teacher, mask = llrs_like(slots, 2).double(), slots.bit_mask
     hot, plain = (llrs_like(slots, 1).double().requires_grad_() for _ in range(2))
@@ -93,7 +94,7 @@ def test_hot_soft_bits_are_regression(slots: Slots) -> None:
     ],
     ids=["soft-bits", "regression"],
 )
-def test_weights_are_of_the_teachers_term(slots: Slots, loss: Callable[..., torch.Tensor]) -> None:
+def test_weights_apply_to_the_teachers_term_only(slots: Slots, loss: Callable[..., torch.Tensor]) -> None:
     student, teacher = llrs_like(slots, 1), llrs_like(slots, 2)
     bits = 0.3 * bit_loss(student, slots)
     plain, none = loss(student, teacher, slots, None), loss(student, teacher, slots, torch.zeros(()))
@@ -101,13 +102,13 @@ def test_weights_are_of_the_teachers_term(slots: Slots, loss: Callable[..., torc
     torch.testing.assert_close(loss(student, teacher, slots, torch.full((), 3.0)) - bits, 3 * (plain - bits))
     first = torch.zeros(len(slots), 1, 1, 1)
     first[0] = 1
-    alone = replace(slots, is_data=slots.is_data & first[:, 0].bool())
-    share = alone.bit_mask.sum() / slots.bit_mask.sum()
-    of_first = loss(student, teacher, alone, None) - 0.3 * bit_loss(student, alone)
+    first_slot = replace(slots, is_data=slots.is_data & first[:, 0].bool())
+    share = first_slot.bit_mask.sum() / slots.bit_mask.sum()
+    of_first = loss(student, teacher, first_slot, None) - 0.3 * bit_loss(student, first_slot)
     torch.testing.assert_close(loss(student, teacher, slots, first) - bits, share * of_first)
 
 
-@pytest.mark.parametrize("spoiled", [1e3, math.inf, -math.inf])
+@pytest.mark.parametrize("unsent_llr", [1e3, math.inf, -math.inf])
 @pytest.mark.parametrize(
     "loss",
     [
@@ -118,9 +119,9 @@ def test_weights_are_of_the_teachers_term(slots: Slots, loss: Callable[..., torc
     ],
     ids=["bits", "soft-bits", "confidence", "regression"],
 )
-def test_what_was_not_sent_has_no_effect(slots: Slots, loss: Callable[..., torch.Tensor], spoiled: float) -> None:
+def test_unsent_bits_have_no_effect(slots: Slots, loss: Callable[..., torch.Tensor], unsent_llr: float) -> None:
     results = []
-    for off_mask in (0.0, spoiled):
+    for off_mask in (0.0, unsent_llr):
         student, teacher = (torch.where(slots.bit_mask, llrs_like(slots, seed), off_mask) for seed in (1, 2))
         student.requires_grad_()
         value = loss(student, teacher, slots)
@@ -134,9 +135,9 @@ def test_what_was_not_sent_has_no_effect(slots: Slots, loss: Callable[..., torch
 def test_confidence_by_hand(slots: Slots) -> None:
     """|tanh(t / 2)| is 0, 1/2 and 1 for t = 0, ln 3 and infinity, whatever the sign."""
     mask = slots.bit_mask
-    kinds = torch.tensor([0.0, math.log(3), -math.log(3), math.inf])
+    values = torch.tensor([0.0, math.log(3), -math.log(3), math.inf])
     llrs = torch.zeros(slots.bits.shape)
-    llrs[mask] = kinds[torch.arange(int(mask.sum())) % 4]
+    llrs[mask] = values[torch.arange(int(mask.sum())) % 4]
     weights = confidence_weights(llrs, slots)[mask]
     assert mask.sum() % 4 == 0
     torch.testing.assert_close(weights[:4], torch.tensor([0.0, 1.0, 1.0, 2.0]))  # over their mean, 1/2
@@ -154,36 +155,19 @@ def test_sinr_by_hand(slots: Slots) -> None:
     assert sinr_weights(slots).mean().item() == pytest.approx(1.0, abs=1e-6)
 
 
-def test_soft_bits_as_they_always_were(slots: Slots) -> None:
+def test_soft_bits_equal_the_formula_bit_for_bit(slots: Slots) -> None:
     """Bit for bit: loss and gradient of the formula written out, with the mask as a factor."""
-    ours, theirs = (llrs_like(slots, 1).requires_grad_() for _ in range(2))
+    llrs, reference_llrs = (llrs_like(slots, 1).requires_grad_() for _ in range(2))
     teacher, mask = llrs_like(slots, 2), slots.bit_mask
 
     def mean(llrs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return (binary_cross_entropy_with_logits(llrs, target, reduction="none") * mask).sum() / mask.sum()
 
-    expected = 0.3 * 3.0**2 * mean(theirs / 3.0, torch.sigmoid(teacher / 3.0)) + 0.7 * mean(theirs, slots.bits.float())
-    found = distillation_loss(ours, teacher, slots, 3.0, 0.3)
-    found.backward()
+    expected = 0.3 * 3.0**2 * mean(reference_llrs / 3.0, torch.sigmoid(teacher / 3.0)) + 0.7 * mean(
+        reference_llrs, slots.bits.float()
+    )
+    loss = distillation_loss(llrs, teacher, slots, 3.0, 0.3)
+    loss.backward()
     expected.backward()
-    assert torch.equal(found, expected)
-    assert torch.equal(ours.grad, theirs.grad)
-
-
-def test_lamb_follows_its_algorithm() -> None:
-    """Against the algorithm of the paper written out for one tensor."""
-    generator = torch.Generator().manual_seed(1)
-    w = torch.randn(5, 3, generator=generator)
-    p, zero = torch.nn.Parameter(w.clone()), torch.nn.Parameter(torch.zeros(2))
-    optimizer = Lamb([p, zero], lr=0.1, weight_decay=0.01)
-    m = v = torch.zeros_like(w)
-    for t in range(1, 6):
-        g = torch.randn(5, 3, generator=generator)
-        p.grad, zero.grad = g.clone(), torch.ones(2)
-        optimizer.step()
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-        r = (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-6) + 0.01 * w
-        w = w - 0.1 * w.norm() / r.norm() * r
-        torch.testing.assert_close(p.data, w, atol=1e-5, rtol=1e-5)
-        if t == 1:
-            torch.testing.assert_close(zero.data, torch.full((2,), -0.1), atol=1e-5, rtol=0)
+    assert torch.equal(loss, expected)
+    assert torch.equal(llrs.grad, reference_llrs.grad)

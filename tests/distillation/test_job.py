@@ -1,0 +1,81 @@
+"""Settings of a training, its slots, and its teachers."""
+
+import pytest
+from factories import job, train_job
+
+from channels import Scenario
+from channels.dataset import Dataset, write_dataset
+from distillation.job import Training
+from distillation.objective import Distillation
+from leanrx_core.errors import UserError
+from receivers.neural.weights import NeuralReceiver
+
+
+@pytest.fixture(scope="module")
+def teacher(small: Scenario, tmp_path_factory) -> NeuralReceiver:
+    return train_job(job(small, name="teacher", role="teacher", seed=5), tmp_path_factory.mktemp("teacher"))
+
+
+def test_teachers_have_their_own_slots_and_scratch_baselines_their_students(small: Scenario) -> None:
+    student, scratch, teacher = (
+        job(small, role=role).stream("cpu").block(0) for role in ("student", "scratch", "teacher")
+    )
+    assert student.y.equal(scratch.y)
+    assert not student.y.equal(teacher.y)
+    assert not student.bits.equal(teacher.bits)
+
+
+def test_teacher_and_student_must_match(tmp_path, small: Scenario, teacher: NeuralReceiver) -> None:
+    wide = small.model_copy(update={"modulations": ("64-QAM",)})
+    with pytest.raises(UserError, match="num_bits"):
+        train_job(job(wide, teachers=(teacher,), distillation=Distillation()), tmp_path)
+
+
+def test_learning_rate_rises_stays_and_falls() -> None:
+    schedule = Training(steps=100, learning_rate=1.0, warmup_steps=10, decay_start=0.3)
+    assert schedule.learning_rate_at(0) == pytest.approx(0.1)
+    assert schedule.learning_rate_at(9) == schedule.learning_rate_at(29) == 1.0
+    assert schedule.learning_rate_at(65) == pytest.approx(0.5)
+    assert 0 < schedule.learning_rate_at(99) < 0.02
+
+
+@pytest.mark.parametrize(("old", "new"), [("early_weight", "deep_supervision_weight"), ("decay_from", "decay_start")])
+def test_keys_of_earlier_versions_are_refused_with_their_new_name(old: str, new: str) -> None:
+    with pytest.raises(UserError, match=f"x.yaml: {old}: renamed to '{new}'"):
+        Training.parse({old: 0.5}, "x.yaml")
+
+
+def dataset(small: Scenario, folder, **changes: object) -> str:
+    settings = Dataset(label="train", scenario=small, split="train", seed=1, block_slots=4, num_blocks=8)
+    settings = settings.model_copy(update=changes)
+    list(write_dataset(settings, folder))
+    return str(folder / settings.label)
+
+
+def test_training_on_a_dataset_equals_training_on_generated_slots(tmp_path, small: Scenario) -> None:
+    folder = dataset(small, tmp_path)
+    assert train_job(job(small, dataset=folder), tmp_path / "a").digest == train_job(job(small), tmp_path / "b").digest
+
+
+def test_training_on_a_short_dataset_repeats_it_and_resumes(tmp_path, small: Scenario) -> None:
+    short_job = job(small, dataset=dataset(small, tmp_path, num_blocks=3))
+    whole = train_job(short_job, tmp_path / "whole")
+    assert train_job(short_job, tmp_path / "resumed", 5).digest == whole.digest
+    assert whole.digest != train_job(job(small), tmp_path / "generated").digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"block_slots": 2}, "block_slots is 2, but 4 is required"),
+        ({"split": "test"}, "split is test, but train is required"),
+        ({"scenario": None}, "scenario differs"),
+    ],
+)
+def test_a_dataset_that_does_not_match_is_refused(
+    tmp_path, small: Scenario, changes: dict[str, object], message: str
+) -> None:
+    if "scenario" in changes:
+        changes = {"scenario": small.model_copy(update={"snr_db": (0.0, 1.0)})}
+    with pytest.raises(UserError, match=message):
+        train_job(job(small, dataset=dataset(small, tmp_path, **changes)), tmp_path / "a")
