@@ -1,6 +1,8 @@
-"""Distil a receiver in Python: generate slots, train, count bit errors, and measure energy. Takes a few minutes.
+"""Distil a receiver in Python: generate slots, train, count bit errors, and measure energy.
 
     python scripts/quickstart.py [--steps 300]
+
+It takes a few minutes. With few steps, the receivers are poor.
 """
 
 from __future__ import annotations
