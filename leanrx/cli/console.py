@@ -109,7 +109,7 @@ class ConsoleProgress:
 
 
 def _title(job: Job) -> str:
-    return f"{job.name} ({job.receiver})" if job.name == "teacher" else job.name
+    return f"{job.name} ({job.receiver})" if job.role == "teacher" else job.name
 
 
 def show_progress(what: str, steps: Iterable[tuple[int, int]]) -> None:
@@ -137,7 +137,7 @@ def _cells(state: PointState) -> list[str]:
 
 def _table(rows: dict[tuple[float, float], list[str]], receivers: list[str], elapsed_s: float) -> Table:
     table = Table(title=f"bit error rate with 95 % intervals, {elapsed_s:.0f} s", title_justify="left")
-    for heading in ("interf.", "SINR dB", "slots", *receivers, "stopped by"):
+    for heading in ("interference", "SINR dB", "slots", *receivers, "stopped by"):
         table.add_column(heading, justify="right")
     for _, cells in sorted(rows.items()):
         table.add_row(*cells)

@@ -1,4 +1,4 @@
-"""The Slurm launcher, with srun and scontrol that note what they are calls."""
+"""The Slurm launcher, with srun and scontrol replaced by scripts that log their calls."""
 
 import os
 import subprocess
