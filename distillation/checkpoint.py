@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from distillation.energy_allocation import TrainingCost
-from energy.metering.meter import Reading
+from energy.metering.training import TrainingEnergy
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
 
@@ -80,8 +80,8 @@ class Checkpoint:
                 ) from None
         optimizer.load_state_dict(_optimizer_state(tensors, optimizer))
         cost = json.loads(metadata["cost"])
-        reading = Reading(**cost["reading"]) if cost["reading"] else None
-        return int(metadata["step"]), TrainingCost(reading, cost["teacher_slots"])
+        energy = TrainingEnergy.from_json(cost["energy"], str(self.path)) if cost["energy"] else None
+        return int(metadata["step"]), TrainingCost(energy, cost["teacher_slots"])
 
     def _read(self) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
         try:
@@ -90,7 +90,7 @@ class Checkpoint:
                 tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
         except safetensors.SafetensorError:
             metadata, tensors = {}, {}
-        if "bill" in metadata:
+        if "bill" in metadata or "reading" in json.loads(metadata.get("cost", "{}")):
             raise UserError(f"{self.path}: checkpoint of an earlier version of leanrx; {self._remedy()}")
         if not {"job", "step", "cost"} <= metadata.keys():
             raise UserError(f"{self.path}: damaged checkpoint; {self._remedy()}")

@@ -24,7 +24,8 @@ import torch
 from torch import distributed, nn
 
 from channels import Slots
-from energy.metering.meter import Reading
+from energy.metering.measurement import Measurement
+from energy.metering.training import TrainingEnergy
 from leanrx_core.errors import UserError
 
 
@@ -62,23 +63,30 @@ class ProcessGroup:
             distributed.all_reduce(values)
         return values / self.size
 
-    def sum_energy(self, reading: Reading) -> Reading:
+    def sum_energy(self, energy: TrainingEnergy) -> TrainingEnergy:
         """Energy of all ranks. Joules of a whole machine (RAM, a CPU's counter) count once per machine."""
         if self.size == 1:
-            return reading
-        readings: list[tuple[int, Reading]] = [(0, reading)] * self.size
-        distributed.all_gather_object(readings, (self.local_rank, reading))
-        return replace(
-            reading,
-            cpu_j=sum(r.cpu_j for local, r in readings if local == 0 or r.cpu_kind != "measured"),
-            gpu_j=sum(r.gpu_j for _, r in readings),
-            ram_j=sum(r.ram_j for local, r in readings if local == 0),
-        )
+            return energy
+        energies: list[tuple[int, TrainingEnergy]] = [(0, energy)] * self.size
+        distributed.all_gather_object(energies, (self.local_rank, energy))
+        total = TrainingEnergy(tuple(m * 0.0 for m in energy.measurements), energy.windows)
+        for local_rank, part in energies:
+            own = tuple(m if local_rank == 0 or not _of_whole_machine(m) else m * 0.0 for m in part.measurements)
+            total = TrainingEnergy((total + TrainingEnergy(own)).measurements, energy.windows)
+        duration_s = {(m.instrument, m.component): m.duration_s for m in energy.measurements}
+        summed = (replace(m, duration_s=duration_s[m.instrument, m.component]) for m in total.measurements)
+        return replace(total, measurements=tuple(summed))
 
     def barrier(self) -> None:
         """Wait until all ranks have called this."""
         if self.size > 1:
             distributed.barrier()
+
+
+def _of_whole_machine(measurement: Measurement) -> bool:
+    """Whether each rank of a machine measures the same energy; a GPU and a share of CPU time are a rank's own."""
+    modelled_cpu = measurement.component == "cpu" and measurement.provenance != "measured"
+    return measurement.component != "gpu" and not modelled_cpu
 
 
 SINGLE_PROCESS = ProcessGroup()

@@ -7,7 +7,7 @@
     step of a, b, c       [a] [b] [c]  each bears its own
 
 Receivers that are trained together share blocks of slots and teachers. One meter reads the energy of the whole group.
-The energy is divided in proportion to time, and shared time is divided equally. The parts add up to the reading.
+The energy is divided in proportion to time, and shared time is divided equally. The parts add up to the metered energy.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from typing import Protocol, Self
 import torch
 
 from distillation.distributed import SINGLE_PROCESS, ProcessGroup
-from energy.metering.meter import Reading
+from energy.metering.training import TrainingEnergy
 
 
 class EnergyMeter(Protocol):
-    """What reads the energy of a window, such as :class:`energy.metering.meter.Meter`."""
+    """Meters a training in windows, such as :class:`energy.metering.training.TrainingMeter`."""
 
     running: bool
 
-    def start(self) -> None:
+    def open(self) -> None:
         """Open a window."""
 
-    def stop(self) -> Reading:
+    def close(self) -> TrainingEnergy:
         """Close the window and read it."""
         ...
 
@@ -42,19 +42,19 @@ class TrainingCost:
     """What the training of one receiver has cost so far.
 
     Attributes:
-        reading: the receiver's part of the energy; ``None`` if the training is not metered.
+        energy: the receiver's part of the energy; ``None`` if the training is not metered.
         teacher_slots: slots that each teacher processed for this receiver. A slot that several students share counts
             in equal parts.
     """
 
-    reading: Reading | None = None
+    energy: TrainingEnergy | None = None
     teacher_slots: Mapping[str, float] = field(default_factory=dict)
 
     def __add__(self, other: TrainingCost) -> TrainingCost:
-        reading = self.reading + other.reading if self.reading and other.reading else self.reading or other.reading
+        energy = self.energy + other.energy if self.energy and other.energy else self.energy or other.energy
         names = [*self.teacher_slots, *(n for n in other.teacher_slots if n not in self.teacher_slots)]
         slots = {n: self.teacher_slots.get(n, 0.0) + other.teacher_slots.get(n, 0.0) for n in names}
-        return TrainingCost(reading, slots)
+        return TrainingCost(energy, slots)
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,12 @@ class EnergyAllocator:
 
     def __enter__(self) -> Self:
         if self._meter:
-            self._meter.start()
+            self._meter.open()
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._meter and self._meter.running:
-            self._meter.stop()
+            self._meter.close()
 
     @contextmanager
     def attribute(self, names: Sequence[str], teacher: str = "") -> Iterator[None]:
@@ -115,7 +115,7 @@ class EnergyAllocator:
 
     def allocate(self) -> dict[str, TrainingCost]:
         """Cost of each receiver since the last call, by name; the meter then starts a new window."""
-        reading = self._processes.sum_energy(self._meter.stop()) if self._meter else None
+        energy = self._processes.sum_energy(self._meter.close()) if self._meter else None
         seconds: dict[str, float] = {}
         teacher_slots: dict[str, dict[str, float]] = {}
         for span in self._spans:
@@ -129,9 +129,9 @@ class EnergyAllocator:
         total_s = sum(seconds.values())
         self._spans.clear()
         if self._meter:
-            self._meter.start()
+            self._meter.open()
         return {
-            name: TrainingCost(reading * (own_s / total_s) if reading else None, teacher_slots.get(name, {}))
+            name: TrainingCost(energy * (own_s / total_s) if energy else None, teacher_slots.get(name, {}))
             for name, own_s in seconds.items()
         }
 

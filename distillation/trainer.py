@@ -268,7 +268,7 @@ class _Trainer:
                 "distillation": job.distillation.model_dump(mode="json") if job.distillation else None,
                 "teachers": {t.name: t.digest for t in job.teachers},
                 "teacher_slots": dict(self._cost.teacher_slots),
-                "energy": asdict(self._cost.reading) if self._cost.reading else None,
+                "energy": self._cost.energy.as_json() if self._cost.energy else None,
                 "training_group": training_group,
                 "dataset": job.dataset,
                 "processes": self._processes.size,

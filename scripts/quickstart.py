@@ -15,10 +15,9 @@ import pandas as pd
 
 from channels import Scenario, SlotStream, scenario
 from distillation import Distillation, Job, Training, train
-from energy.counting.counter import count
+from energy import count, measure
 from energy.estimation.estimators import FLOP_ESTIMATORS
 from energy.hardware.detect import host
-from energy.metering.meter import Meter, meter_repeats
 from receivers import NeuralReceiver
 from receivers.classical import classical_receivers
 from receivers.evaluation.monte_carlo import count_errors
@@ -35,7 +34,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="leanrx-"))
     teacher, student = distil(radio, steps, folder)
     evaluate(radio, [teacher, student], folder)
-    measure(radio, student)
+    print_energy(radio, student)
     print(f"files: {folder}")
 
 
@@ -61,13 +60,14 @@ def evaluate(radio: Scenario, receivers: list[NeuralReceiver], folder: Path) -> 
     print(rates(pd.read_parquet(path))[["receiver", "sinr_db", "ber", "ber_low", "ber_high"]])
 
 
-def measure(radio: Scenario, receiver: NeuralReceiver) -> None:
+def print_energy(radio: Scenario, receiver: NeuralReceiver) -> None:
     """Print operations, metered energy and estimated energy of a slot."""
     profile = count(receiver, radio.grid)
     slots = SlotStream(radio, seed=1, block_slots=64, split="test").block(0)
-    window = meter_repeats(Meter(), lambda: receiver(slots))
-    energy_j = window.reading.energy_j / (window.repeats * len(slots))
-    print(f"{receiver.name}: {profile.macs:,} MACs, {1e3 * energy_j:.3g} mJ per slot ({window.reading.kind})")
+    print(f"{receiver.name}: {profile.macs:,} MACs per slot")
+    for m in measure(lambda: receiver(slots)):
+        energy_mj = 1e3 * m.energy_per_repeat_j / len(slots)
+        print(f"{m.instrument}, {m.component}: {energy_mj:.3g} mJ per slot ({m.provenance})")
     for estimator in FLOP_ESTIMATORS:
         estimate = estimator.estimate(profile, host())
         print(f"{estimate.method}: {1e3 * estimate.energy_j:.3g} mJ per slot (modelled), {estimate.assumption}")

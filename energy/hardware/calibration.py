@@ -1,4 +1,4 @@
-"""Rates of this machine's CPU as timed, kept in a file."""
+"""Calibration: rates of this machine's CPU as timed, kept in a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Calibration(Record):
     """Rates of one machine as timed.
 
     Attributes:
-        machine: processor, cores, threads and torch's version; another one is timed anew.
+        machine: processor, cores, threads and torch's version; another one is timed again.
         date: of the timing, ISO 8601.
         matmul_flops_per_s, copy_bytes_per_s: as in :class:`Device`.
     """
@@ -32,26 +32,35 @@ class Calibration(Record):
 
 
 def calibration_path() -> Path:
-    """Where this machine's rates are kept: ``$XDG_CACHE_HOME`` or ``~/.cache``, then ``leanrx/machine.yaml``."""
+    """File of this machine's rates: ``leanrx/machine.yaml`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "leanrx" / "machine.yaml"
 
 
-def _calibration(machine: str, again: bool) -> Calibration:
+def calibrate(machine: str, recalibrate: bool = False) -> Calibration:
+    """The rates of this machine, timed once and kept in a file.
+
+    Args:
+        machine: description of the machine; the file of another one is not used.
+        recalibrate: time again although there is a file.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
     path = calibration_path()
-    if path.is_file() and not again:
-        known = Calibration.load(path)
-        if known.machine == machine:
-            return known
-    found = Calibration(
+    if path.is_file() and not recalibrate:
+        recorded = Calibration.load(path)
+        if recorded.machine == machine:
+            return recorded
+    calibration = Calibration(
         machine=machine,
         date=datetime.date.today().isoformat(),
         matmul_flops_per_s=_time_matmul(),
         copy_bytes_per_s=_time_copy(),
     )
-    # without a place to keep it, it is timed again next time
+    # without a writable file, the machine is timed again next time
     with contextlib.suppress(OSError):
-        write_atomic(path, found.to_yaml())
-    return found
+        write_atomic(path, calibration.to_yaml())
+    return calibration
 
 
 def _time_matmul(size: int = 1024) -> float:
@@ -71,12 +80,12 @@ def _time_copy(size: int = 2**28) -> float:
     return 2 * size / _median_s(lambda: target.copy_(source))
 
 
-def _median_s(work: Callable[[], object]) -> float:
+def _median_s(call: Callable[[], object]) -> float:
     """Median time of calls over half a second, after one to warm up."""
-    work()
+    call()
     times: list[float] = []
     while sum(times) < 0.5 or len(times) < 5:
         start = time.perf_counter()
-        work()
+        call()
         times.append(time.perf_counter() - start)
     return statistics.median(times)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from energy.hardware.calibration import _calibration
+from energy.hardware.calibration import calibrate
 from energy.hardware.devices import Device, devices
 from leanrx_core.errors import UserError
 
@@ -22,10 +22,10 @@ def device(name: str) -> Device:
     """
     if name == "host":
         return host()
-    known = devices()
-    if name not in known:
-        raise UserError(f"device: '{name}' is not known; devices: host, {', '.join(known)}")
-    return known[name]
+    records = devices()
+    if name not in records:
+        raise UserError(f"device: '{name}' is not known; devices: host, {', '.join(records)}")
+    return records[name]
 
 
 _FLOPS_PER_CLOCK_OF_SM = {7: 128, 8: 128, 9: 256, 10: 256, 12: 256}  # FP32, by major compute capability; 8.0 has 128
@@ -78,10 +78,10 @@ def gpu(index: int = 0) -> Device:
         ) from None
     newer_8 = properties.major == 8 and properties.minor > 0
     flops = _FLOPS_PER_CLOCK_OF_SM_8X if newer_8 else _FLOPS_PER_CLOCK_OF_SM.get(properties.major, 256)
-    called = properties.name.lower().replace(" ", "")
-    sheet = next((d for d in devices().values() if d.name.split("-")[0] in called), None)
-    known = sheet.model_dump(include={"peaks_flops_per_s", "memory_bytes_per_s", "caches_bytes"}) if sheet else {}
-    words = f"; memory, caches and other precisions of {sheet.name}" if sheet else ""
+    plain_name = properties.name.lower().replace(" ", "")
+    sheet = next((d for d in devices().values() if d.name.split("-")[0] in plain_name), None)
+    sheet_data = sheet.model_dump(include={"peaks_flops_per_s", "memory_bytes_per_s", "caches_bytes"}) if sheet else {}
+    data_sheet = f"; memory, caches and other precisions of {sheet.name}" if sheet else ""
     data = {
         "name": properties.name,
         "cores": properties.multi_processor_count,
@@ -89,9 +89,9 @@ def gpu(index: int = 0) -> Device:
         "flops_per_clock": flops,
         "power_w": power_w,
         "source": f"driver: {flops} FP32 FLOP per clock and SM by compute capability, highest SM clock, "
-        f"power limit{words}",
+        f"power limit{data_sheet}",
     }
-    return Device.parse({**data, **known}, f"NVML: {properties.name}")
+    return Device.parse({**data, **sheet_data}, f"NVML: {properties.name}")
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,13 @@ class InstructionSet:
 
     Attributes:
         fp32, int8: FLOPs, or integer operations, per clock; two per multiply-accumulate.
-        words: the assumption.
+        assumption: about its units.
     """
 
     name: str
     fp32: int
     int8: int
-    words: str
+    assumption: str
 
 
 def instruction_set(info: dict[str, Any]) -> InstructionSet:
@@ -119,9 +119,9 @@ def instruction_set(info: dict[str, Any]) -> InstructionSet:
     flags, vendor = set(info.get("flags") or ()), info.get("vendor_id_raw")
     if "avx512f" in flags:
         narrow = vendor == "AuthenticAMD" and int(info.get("family") or 0) < 26
-        fp32, words = (32, "two 256-bit FMA units") if narrow else (64, "two 512-bit FMA units assumed")
+        fp32, assumption = (32, "two 256-bit FMA units") if narrow else (64, "two 512-bit FMA units assumed")
         dot = {"avx512_vnni", "avx512vnni"} & flags
-        return InstructionSet("AVX-512 VNNI" if dot else "AVX-512", fp32, fp32 * (4 if dot else 2), words)
+        return InstructionSet("AVX-512 VNNI" if dot else "AVX-512", fp32, fp32 * (4 if dot else 2), assumption)
     if {"avx2", "fma"} <= flags:
         dot = {"avx_vnni"} & flags
         return InstructionSet("AVX2 VNNI" if dot else "AVX2", 32, 128 if dot else 64, "two 256-bit FMA units assumed")
@@ -131,12 +131,12 @@ def instruction_set(info: dict[str, Any]) -> InstructionSet:
     return InstructionSet("no FMA", 8, 8, "no FMA found, two 128-bit units assumed")
 
 
-def host(power_w: float | None = None, again: bool = False) -> Device:
+def host(power_w: float | None = None, recalibrate: bool = False) -> Device:
     """The cores that torch computes on; their rates of matrix products and copies are timed once and kept in a file.
 
     Args:
         power_w: of the whole CPU, see :func:`cpu_power`.
-        again: time although a record is there; a machine that was busy then is described badly by it.
+        recalibrate: time again although there is a record; a busy machine gives a bad record.
 
     Raises:
         UserError: if the record is damaged.
@@ -146,44 +146,45 @@ def host(power_w: float | None = None, again: bool = False) -> Device:
 
     info = cpuinfo.get_cpu_info()
     name = info.get("brand_raw", platform.processor() or "unknown CPU")
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = torch.get_num_threads()
-    cores = min(there, threads)
-    known_hz = float((info.get("hz_advertised") or info.get("hz_actual") or (0,))[0])
-    clock_hz, units = known_hz or 3e9, instruction_set(info)
-    clock = f"{clock_hz / 1e9:.2f} GHz {'nominal' if known_hz else 'assumed'}"
-    watts, words = cpu_power(power_w)
-    if cores < there:
-        words += f", {cores} of {there} cores used"
-    rates = _calibration(f"{name}, {cores} cores, {threads} threads, torch {torch.__version__}", again)
+    cores = min(available, threads)
+    nominal_hz = float((info.get("hz_advertised") or info.get("hz_actual") or (0,))[0])
+    clock_hz, units = nominal_hz or 3e9, instruction_set(info)
+    clock = f"{clock_hz / 1e9:.2f} GHz {'nominal' if nominal_hz else 'assumed'}"
+    watts, power_source = cpu_power(power_w)
+    if cores < available:
+        power_source += f", {cores} of {available} cores used"
+    rates = calibrate(f"{name}, {cores} cores, {threads} threads, torch {torch.__version__}", recalibrate)
     return Device(
         name=name,
         cores=cores,
         clock_hz=clock_hz,
         flops_per_clock=units.fp32,
         peaks_flops_per_s={"int8": cores * clock_hz * units.int8},
-        power_w=watts * cores / there,
+        power_w=watts * cores / available,
         caches_bytes=_caches(),
         matmul_flops_per_s=rates.matmul_flops_per_s,
         copy_bytes_per_s=rates.copy_bytes_per_s,
-        source=f"{units.name}, {units.words}, {clock}; {words}; rates timed {rates.date} on {threads} threads",
+        source=f"{units.name}, {units.assumption}, {clock}; {power_source}; "
+        f"rates timed {rates.date} on {threads} threads",
     )
 
 
 def _caches() -> tuple[int, ...]:
-    """Data and unified caches that the first core sees, as Linux tells; nothing elsewhere."""
+    """Data and unified caches that the first core sees, from Linux; none elsewhere."""
     units = {"K": 2**10, "M": 2**20, "G": 2**30}
-    found = set()
+    sizes = set()
     for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
         with contextlib.suppress(OSError, ValueError):
             if (index / "type").read_text().strip() != "Instruction":
                 size = (index / "size").read_text().strip()
-                found.add(int(size.rstrip("KMG")) * units.get(size[-1], 1))
-    return tuple(sorted(found))
+                sizes.add(int(size.rstrip("KMG")) * units.get(size[-1], 1))
+    return tuple(sorted(sizes))
 
 
 def cpu_power(power_w: float | None) -> tuple[float, str]:
-    """Power of the CPU under full load, and in words where it comes from.
+    """Power of the CPU under full load, and a description of its source.
 
     Args:
         power_w: as configured; CodeCarbon's table, or its default for a CPU that is not in it, if not given.

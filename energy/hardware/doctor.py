@@ -1,4 +1,4 @@
-"""What this machine can measure, and what stands in the way."""
+"""The instruments of this machine, and why others cannot be used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import torch
 
 from energy.hardware.detect import host
 from energy.hardware.devices import Device
-from energy.metering.instruments import Nvml, Perf, Rapl
+from energy.metering.codecarbon import CodeCarbon
+from energy.metering.nvml import Nvml
+from energy.metering.perf import Perf
+from energy.metering.rapl import Rapl
 from leanrx_core.errors import UserError
 
 PACKAGES = (
@@ -29,8 +32,15 @@ PACKAGES = (
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One instrument or device: whether it can be used, and if not, why and what would help."""
+class Check:
+    """Whether an instrument or a device can be used.
+
+    Attributes:
+        name: of the instrument or device.
+        usable: whether it can be used.
+        detail: what it gives, or why it cannot be used.
+        remedy: what would help; empty if nothing is missing.
+    """
 
     name: str
     usable: bool
@@ -38,8 +48,8 @@ class Finding:
     remedy: str = ""
 
 
-def examine() -> list[Finding]:
-    """Look for every instrument that leanrx can use."""
+def run_checks() -> list[Check]:
+    """Check every instrument that leanrx can use."""
     return [
         _instrument("RAPL", Rapl, "CPU energy is measured"),
         _instrument("NVML", Nvml, "GPU energy is measured"),
@@ -49,20 +59,20 @@ def examine() -> list[Finding]:
     ]
 
 
-def report(again: bool = False) -> dict[str, Any]:
+def report(recalibrate: bool = False) -> dict[str, Any]:
     """Host, packages and instruments as plain data, for ``environment.json`` and ``leanrx doctor --json``.
 
     Args:
-        again: time the machine's rates anew, see :func:`energy.hardware.detect.host`.
+        recalibrate: time the machine's rates again, see :func:`energy.hardware.detect.host`.
     """
-    machine: Device = host(again=again)
+    machine: Device = host(recalibrate=recalibrate)
     return {
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": {p: _version(p) for p in PACKAGES},
         "threads": torch.get_num_threads(),
         "device": machine.model_dump(),
-        "instruments": [asdict(f) for f in examine()],
+        "instruments": [asdict(check) for check in run_checks()],
     }
 
 
@@ -73,28 +83,28 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _instrument(name: str, make: Callable[[], object], what: str) -> Finding:
-    """Whether an instrument opens; if not, its own words, of which the last part is the remedy."""
+def _instrument(name: str, instrument: Callable[[], object], detail: str) -> Check:
+    """Whether an instrument opens; if not, its error message, of which the last part is the remedy."""
     try:
-        make()
+        instrument()
     except UserError as error:
-        detail, _, remedy = str(error).removeprefix(f"{name}: ").partition("; ")
-        return Finding(name, False, detail, remedy)
-    return Finding(name, True, what)
+        reason, _, remedy = str(error).removeprefix(f"{name}: ").partition("; ")
+        return Check(name, False, reason, remedy)
+    return Check(name, True, detail)
 
 
-def _codecarbon() -> Finding:
-    from energy.metering.meter import Meter
+def _codecarbon() -> Check:
+    instrument = CodeCarbon(device="cuda:0" if torch.cuda.is_available() else "cpu")
+    instrument.begin()
+    measurements = instrument.end()
+    provenances = {m.component: m.provenance for m in measurements}
+    parts = ", ".join(f"{component.upper()} {provenance}" for component, provenance in provenances.items())
+    detail = f"{measurements[0].instrument_version}: {parts}"
+    measured = provenances.get("cpu") == "measured"
+    return Check("CodeCarbon", True, detail, "" if measured else "CPU joules are TDP x CPU share, see RAPL")
 
-    meter = Meter(device="cuda:0" if torch.cuda.is_available() else "cpu")
-    meter.start()
-    reading = meter.stop()
-    detail = f"{reading.instrument}: CPU {reading.cpu_kind}, GPU {reading.gpu_kind}, RAM {reading.ram_kind}"
-    remedy = "" if reading.cpu_kind == "measured" else "CPU joules are TDP x CPU share, not a measurement: see RAPL"
-    return Finding("CodeCarbon", True, detail, remedy)
 
-
-def _cuda() -> Finding:
+def _cuda() -> Check:
     if not torch.cuda.is_available():
-        return Finding("CUDA", False, "torch finds no CUDA device", "install a CUDA build of torch on a GPU machine")
-    return Finding("CUDA", True, torch.cuda.get_device_name(0))
+        return Check("CUDA", False, "torch finds no CUDA device", "install a CUDA build of torch on a GPU machine")
+    return Check("CUDA", True, torch.cuda.get_device_name(0))

@@ -1,42 +1,55 @@
-"""Instruments: each opens a window, closes it, and says how many joules it saw, and how it knows.
+"""Which instruments a machine has.
 
-None stands in for another: an instrument that cannot be read raises, with the remedy, and is not replaced by a model.
+No instrument stands in for another: one that cannot be read raises, with the remedy, and is not replaced by a model.
 """
 
+from __future__ import annotations
+
+import torch
+
+from energy.hardware.detect import gpu_uuid
 from energy.metering import rapl
 from energy.metering.codecarbon import CodeCarbon
-from energy.metering.measurement import Instrument, Joules
+from energy.metering.measurement import Instrument
 from energy.metering.nvml import Nvml
 from energy.metering.perf import Perf
-from energy.metering.power_log import Wattmeter
 from energy.metering.rapl import Rapl
 from leanrx_core.errors import UserError
 
-__all__ = ["CodeCarbon", "Instrument", "Joules", "Nvml", "Perf", "Rapl", "Wattmeter", "available", "cycle_counter"]
+BEST_FIRST = ("wattmeter", "RAPL", "NVML", "CodeCarbon")
+"""Instruments in the order in which a run takes its reference, if they measure."""
 
 
-def available(cpu_power_w: float | None = None, modelled: bool = False) -> list[Instrument]:
-    """Instruments that see the CPU here: CodeCarbon, then RAPL where the machine shows it.
+def rank(name: str) -> int:
+    """Place of an instrument in :data:`BEST_FIRST`; others come last."""
+    return BEST_FIRST.index(name) if name in BEST_FIRST else len(BEST_FIRST)
+
+
+def available(device: str = "cpu", cpu_power_w: float | None = None, allow_model: bool = False) -> list[Instrument]:
+    """The instruments that see a device: CodeCarbon, then the device's own counter.
 
     Args:
+        device: that computes, in torch's notation. A GPU has NVML's counter, a CPU that of RAPL where there is one.
         cpu_power_w: for CodeCarbon's load model where there is no RAPL.
-        modelled: do without RAPL, though the machine shows it, where it cannot be read.
+        allow_model: do without RAPL where it exists and cannot be read.
 
     Raises:
-        UserError: if RAPL is there and cannot be read, unless ``modelled``.
+        UserError: if a counter exists and cannot be read; for RAPL, unless ``allow_model``.
     """
-    found: list[Instrument] = []
-    if rapl.shown():
+    instruments: list[Instrument] = [CodeCarbon(cpu_power_w, device)]
+    if device != "cpu":
+        return [*instruments, Nvml(gpu_uuid(torch.device(device).index or 0))]
+    if rapl.is_present():
         try:
-            found.append(Rapl())
+            instruments.append(Rapl())
         except UserError as error:
-            if not modelled:
+            if not allow_model:
                 raise UserError(f"{error}; or give --allow-model to use CodeCarbon's model of the CPU") from None
-    return [CodeCarbon(cpu_power_w), *found]
+    return instruments
 
 
 def cycle_counter() -> Perf | None:
-    """``perf`` where it is installed and the machine shows its counters; else ``leanrx doctor`` says why not."""
+    """``perf`` where it is installed and the machine has its counters; else ``leanrx doctor`` gives the reason."""
     try:
         return Perf()
     except UserError:

@@ -19,8 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from energy.metering.measurement import Joules
+from energy.metering.measurement import Measurement, reading_uncertainty_j
 from leanrx_core.errors import UserError
+
+WATTMETER = "wattmeter"
+"""Name of the instrument."""
 
 _UNITS = {"w": 1.0, "watt": 1.0, "watts": 1.0, "power_w": 1.0, "mw": 1e-3, "power_mw": 1e-3, "kw": 1e3, "power_kw": 1e3}
 _TIMES = ("time", "timestamp", "time_s", "date", "datetime")
@@ -31,7 +34,7 @@ _MOST_W = 30e3  # of one machine; a laptop's milliwatts, taken for watts, are mo
 
 @dataclass(frozen=True)
 class Wattmeter:
-    """A log.
+    """The log of a wattmeter that metered the whole machine.
 
     Attributes:
         name: of the file.
@@ -75,7 +78,7 @@ class Wattmeter:
             raise UserError(f"{path}: time does not increase at line {line}; sort the log, or mend the clock's change")
         return cls(path.name, times, watts)
 
-    def between(self, begin_s: float, end_s: float) -> Joules:
+    def between(self, begin_s: float, end_s: float) -> Measurement:
         """Energy of a window.
 
         Args:
@@ -84,7 +87,7 @@ class Wattmeter:
         Raises:
             UserError: if the log does not cover the window, has a gap in it, or was sampled too rarely for it.
         """
-        if begin_s < self.times_s[0] or end_s > self.times_s[-1]:
+        if not self.covers(begin_s, end_s):
             raise UserError(self._not_covered(begin_s, end_s))
         first = int(np.searchsorted(self.times_s, begin_s, side="right")) - 1
         last = int(np.searchsorted(self.times_s, end_s))
@@ -92,7 +95,7 @@ class Wattmeter:
         if steps.max() > _LARGEST_GAP * usual:
             at = first + int(steps.argmax())
             raise UserError(
-                f"{self.name}: a gap of {steps.max():.3g} s after {_words(self.times_s[at])} lies in a window; "
+                f"{self.name}: a gap of {steps.max():.3g} s after {_time(self.times_s[at])} lies in a window; "
                 f"samples come every {usual:.3g} s; meter that window again"
             )
         if last - first < 5:
@@ -104,12 +107,24 @@ class Wattmeter:
         times = np.array([begin_s, *inside, end_s])
         energy_j = float(np.trapezoid(np.interp(times, self.times_s, self.watts), times))
         resolution_j = energy_j / (end_s - begin_s) * usual
-        return Joules(f"wattmeter {self.name}", f"every {usual:.3g} s", "whole", "measured", energy_j, resolution_j)
+        return Measurement(
+            "whole",
+            energy_j,
+            "measured",
+            WATTMETER,
+            f"{self.name}, every {usual:.3g} s",
+            reading_uncertainty_j(resolution_j),
+            end_s - begin_s,
+        )
+
+    def covers(self, begin_s: float, end_s: float) -> bool:
+        """Whether the log begins before a window and ends after it."""
+        return bool(self.times_s[0] <= begin_s and end_s <= self.times_s[-1])
 
     def _not_covered(self, begin_s: float, end_s: float) -> str:
         text = (
-            f"{self.name}: covers {_words(self.times_s[0])} to {_words(self.times_s[-1])}, "
-            f"the window is {_words(begin_s)} to {_words(end_s)}"
+            f"{self.name}: covers {_time(self.times_s[0])} to {_time(self.times_s[-1])}, "
+            f"the window is {_time(begin_s)} to {_time(end_s)}"
         )
         for quarters in sorted(range(-56, 57), key=abs):
             shift = 900 * quarters
@@ -166,5 +181,5 @@ def _watts(path: Path, line: int, text: str | None, factor: float) -> float:
     return watts
 
 
-def _words(seconds: float) -> str:
+def _time(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")

@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from energy.metering.measurement import Joules
+from energy.metering.measurement import Measurement, reading_uncertainty_j
 from leanrx_core.errors import UserError
 
 POWERCAP = Path("/sys/class/powercap")
@@ -36,8 +36,8 @@ class _Domain:
         return 1e-6 * _number(self.folder / "energy_uj")
 
 
-def shown(root: Path = POWERCAP) -> bool:
-    """Whether the machine shows a CPU energy counter, readable or not."""
+def is_present(root: Path = POWERCAP) -> bool:
+    """Whether the machine has a CPU energy counter, readable or not."""
     return any(name.read_text().startswith("package") for name in root.glob("intel-rapl:*/name"))
 
 
@@ -67,19 +67,27 @@ class Rapl:
         """Read the counters."""
         self._before, self._begin_s = self._read(), time.perf_counter()
 
-    def end(self) -> list[Joules]:
+    def end(self) -> list[Measurement]:
         """Read them again."""
-        found: dict[str, float] = {}
+        energies_j: dict[str, float] = {}
         duration_s = time.perf_counter() - self._begin_s
         for domain, before, after in zip(self._domains, self._before, self._read(), strict=True):
             spent_j = after - before + (domain.range_j if after < before else 0.0)
-            found[domain.component] = found.get(domain.component, 0.0) + spent_j
-        if found["cpu"] == 0:
+            energies_j[domain.component] = energies_j.get(domain.component, 0.0) + spent_j
+        if energies_j["cpu"] == 0:
             raise UserError("RAPL: the CPU counter did not advance; make the window longer (metering.min_duration_s)")
         version = f"powercap, Linux {platform.release()}"
         return [
-            Joules(self.name, version, part, "measured", j, max(_STEP_J, j / duration_s * _UPDATE_S))
-            for part, j in found.items()
+            Measurement(
+                component,
+                energy_j,
+                "measured",
+                self.name,
+                version,
+                reading_uncertainty_j(max(_STEP_J, energy_j / duration_s * _UPDATE_S)),
+                duration_s,
+            )
+            for component, energy_j in energies_j.items()
         ]
 
     def _read(self) -> list[float]:

@@ -1,4 +1,4 @@
-"""Metering windows of work: what happens when.
+"""Metering sessions: windows of repeated calls, idle windows, rounds, and what they say about one call.
 
 ::
 
@@ -9,13 +9,13 @@
     ^begin  ^end      ^sync             ^sync
      counters         begin             end  counters
 
-Counters are read right outside the calls, after a warm-up and a synchronisation with the GPU; nothing is read in
+Counters are read right outside the calls, after a warm-up and a synchronisation with the GPU. Nothing is read in
 between, so metering costs a few reads per window; ``perf``, where there is one, counts cycles around them. N is as many
-calls as fill the window. The idle windows before the first and after the last round, and between rounds, say what the
-machine draws without the work: net energy is that of the window less idle power times its duration. The order of works
-is drawn anew in every round, so that a machine that warms up or a neighbour that wakes does not always meet the same.
+calls as fill the window. Idle windows before the first round, between rounds and after the last one give the power of
+the machine without the workload: net energy is that of the window less idle power times its duration. The order of
+workloads is sampled anew in every round, so that a machine that warms up does not always disturb the same workload.
 
-The uncertainty of an energy per call joins the scatter between rounds, the resolution of the counter at both ends, and
+The uncertainty of an energy per call combines the scatter between rounds, the readings of the counter at both ends, and
 the drift of idle power over the session.
 """
 
@@ -25,30 +25,31 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import torch
 from pydantic import Field, TypeAdapter
 
-from energy.metering.measurement import Instrument, Joules
+from energy.metering.instruments import available
+from energy.metering.measurement import Instrument, Measurement, Provenance, counted, weakest
 from energy.metering.perf import Cycles, Perf
-from energy.metering.power_log import Wattmeter
+from energy.metering.power_log import WATTMETER, Wattmeter
 from leanrx_core.errors import UserError
 from leanrx_core.records import Record
 
 IDLE = "idle"
 
 
-class Protocol(Record):
+class MeteringProtocol(Record):
     """How windows are metered.
 
     Attributes:
-        min_duration_s: shortest window of work.
+        min_duration_s: shortest window of a workload.
         idle_s: length of idle windows; 0 for none, and then no net energy.
         cool_down_s: pause after a window.
-        rounds: windows per work.
+        rounds: windows per workload.
         seed: of the order.
     """
 
@@ -64,13 +65,13 @@ class Window:
     """One window.
 
     Attributes:
-        name: of the work, or ``idle``.
+        name: of the workload, or ``idle``.
         round: counted from 0.
         calls: in the window; 0 when idle.
         begin_s: seconds since 1970, for logs of other clocks.
         duration_s: wall clock.
         cpu_s: CPU time of this process, all threads.
-        joules: by instrument and component.
+        measurements: by instrument and component.
         cycles: of this process by ``perf``, all threads; none without it.
     """
 
@@ -80,15 +81,21 @@ class Window:
     begin_s: float
     duration_s: float
     cpu_s: float
-    joules: tuple[Joules, ...]
+    measurements: tuple[Measurement, ...]
     cycles: Cycles | None = None
 
+    def by(self, instrument: str, component: str | None = None) -> list[Measurement]:
+        """Measurements of an instrument: of one component, or of all that are not assumed."""
+        own = [m for m in self.measurements if m.instrument == instrument]
+        return counted(own) if component is None else [m for m in own if m.component == component]
+
     def as_json(self) -> dict[str, Any]:
+        """Plain values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """What :meth:`as_json` made.
+        """Read what :meth:`as_json` made.
 
         Raises:
             ValueError: if it is anything else.
@@ -97,85 +104,97 @@ class Window:
 
 
 def meter_windows(
-    works: Mapping[str, Callable[[], object]],
+    calls: Mapping[str, Callable[[], object]],
     instruments: Sequence[Instrument],
-    protocol: Protocol | None = None,
+    protocol: MeteringProtocol | None = None,
     done: frozenset[tuple[str, int]] = frozenset(),
     perf: Perf | None = None,
 ) -> Iterator[Window]:
-    """Meter all works, round by round, idle windows included.
+    """Meter all workloads, round by round, idle windows included.
 
     Args:
-        works: calls by name; each is warmed up before its window.
+        calls: by name of the workload; each is warmed up before its window.
         instruments: read at both ends of every window, in order; several can see the same window.
+        protocol: lengths of windows and number of rounds; the defaults if not given.
         done: names and rounds that were metered before; they are left out.
         perf: counts the cycles of every window.
+
+    Yields:
+        the windows as they are metered.
 
     Raises:
         UserError: if a window would be too short for an instrument, or a counter cannot be read.
     """
-    protocol = protocol or Protocol()
-    for instrument in instruments:
-        for what, given in (("min_duration_s", protocol.min_duration_s), ("idle_s", protocol.idle_s)):
-            if given < instrument.shortest_s and (given or what != "idle_s"):
-                raise UserError(
-                    f"{what}: {given:g} s is too short for {instrument.name}; give {instrument.shortest_s:g} or more"
-                )
+    protocol = protocol or MeteringProtocol()
+    _check_lengths(protocol, instruments)
     order = random.Random(protocol.seed)
-    names = list(works)
+    names = list(calls)
     for index in range(protocol.rounds):
         order.shuffle(names)
-        todo = [name for name in names if (name, index) not in done]
-        if todo and protocol.idle_s and (IDLE, index) not in done:
+        missing = [name for name in names if (name, index) not in done]
+        if missing and protocol.idle_s and (IDLE, index) not in done:
             yield _window(IDLE, index, None, instruments, protocol.idle_s, perf)
-        for name in todo:
-            works[name]()
-            yield _window(name, index, works[name], instruments, protocol.min_duration_s, perf)
+        for name in missing:
+            calls[name]()
+            yield _window(name, index, calls[name], instruments, protocol.min_duration_s, perf)
             time.sleep(protocol.cool_down_s)
     if protocol.idle_s and (IDLE, protocol.rounds) not in done:
         yield _window(IDLE, protocol.rounds, None, instruments, protocol.idle_s, perf)
 
 
+def _check_lengths(protocol: MeteringProtocol, instruments: Sequence[Instrument]) -> None:
+    for instrument in instruments:
+        for field in ("min_duration_s", "idle_s"):
+            length_s = getattr(protocol, field)
+            if length_s < instrument.shortest_s and (length_s or field != "idle_s"):
+                raise UserError(
+                    f"{field}: {length_s:g} s is too short for {instrument.name}; "
+                    f"give {instrument.shortest_s:g} or more"
+                )
+
+
 def _window(
     name: str,
     index: int,
-    work: Callable[[], object] | None,
+    call: Callable[[], object] | None,
     instruments: Sequence[Instrument],
     duration_s: float,
     perf: Perf | None,
 ) -> Window:
-    _synchronise()
+    synchronise()
     if perf is not None:
         perf.begin()
     for instrument in instruments:
         instrument.begin()
     begin_s, begin, cpu, calls = time.time(), time.perf_counter(), time.process_time(), 0
-    if work is None:
+    if call is None:
         time.sleep(duration_s)
     else:
         while time.perf_counter() - begin < duration_s:
-            work()
+            call()
             calls += 1
             if calls % 16 == 0 or calls == 1:
-                _synchronise()  # launched is not done: without it, a queue would outgrow the window
-        _synchronise()
+                synchronise()  # launched is not done: without it, a queue would outgrow the window
+        synchronise()
     spent_s, cpu_s = time.perf_counter() - begin, time.process_time() - cpu
-    joules = [j for instrument in reversed(instruments) for j in instrument.end()]
+    measurements = [m for instrument in reversed(instruments) for m in instrument.end()]
     cycles = perf.end() if perf is not None else None
-    return Window(name, index, calls, begin_s, spent_s, cpu_s, tuple(joules), cycles)
+    own = tuple(replace(m, repeats=calls, duration_s=spent_s) for m in measurements)
+    return Window(name, index, calls, begin_s, spent_s, cpu_s, own, cycles)
 
 
 @dataclass(frozen=True)
-class PerCall:
-    """One work over all its windows, by one instrument.
+class CallStatistics:
+    """One call of a workload over all its windows, by one instrument.
 
     Attributes:
-        name: of the work.
-        instrument, kind: whose joules; several components count by their weakest mark.
+        name: of the workload.
+        instrument, instrument_version: whose joules.
+        provenance: the weakest of the components.
         calls, windows: how many.
         duration_s, duration_sd_s: of a call, the median over windows, and the standard deviation between them.
-        gross_j, net_j: of a call, the median over windows, which one disturbed window does not move; net is NaN where
-            idle was not metered.
+        gross_j, net_j: of a call, the median over windows, so that one disturbed window has little effect; net is NaN
+            where idle power was not metered.
         uncertainty_j: standard uncertainty of both.
         cpu_s: of a call, all threads, the median over windows.
         cycles: of a call, all threads, the median over windows; none where ``perf`` missed one.
@@ -183,7 +202,8 @@ class PerCall:
 
     name: str
     instrument: str
-    kind: str
+    instrument_version: str
+    provenance: Provenance
     calls: int
     windows: int
     duration_s: float
@@ -195,61 +215,126 @@ class PerCall:
     cycles: float | None
 
 
-def per_call(windows: Sequence[Window], name: str, instrument: str) -> PerCall:
-    """Summarise the windows of a work; the RAM that CodeCarbon assumes is left out.
+def call_statistics(
+    windows: Sequence[Window], name: str, instrument: str, component: str | None = None
+) -> CallStatistics:
+    """Summarise the windows of a workload.
+
+    Args:
+        windows: of a session.
+        name: of the workload.
+        instrument: its name.
+        component: one component, or all that are not assumed.
 
     Raises:
-        UserError: if there is no window of it, or the instrument did not see it.
+        UserError: if there is no window of the workload, or the instrument did not see all of them.
+
+    Example:
+        >>> def joules(energy_j):
+        ...     return (Measurement("cpu", energy_j, "measured", "RAPL", "powercap", 0.0, 5.0),)
+        >>> idle = Window(IDLE, 0, 0, 0.0, 5.0, 0.0, joules(10.0))
+        >>> windows = [idle, Window("net", 0, 2, 0.0, 5.0, 5.0, joules(30.0))]
+        >>> call = call_statistics(windows, "net", "RAPL")
+        >>> call.gross_j, call.net_j
+        (15.0, 10.0)
     """
-    mine = [w for w in windows if w.name == name]
-    seen = [[j for j in w.joules if j.instrument == instrument and j.kind != "assumed"] for w in mine]
-    if not mine or not all(seen):
+    own = [(w, w.by(instrument, component)) for w in windows if w.name == name]
+    if not own or not all(m for _, m in own):
         raise UserError(f"{instrument}: saw no window of {name}; meter it again with this instrument")
-    gross = [sum(j.energy_j for j in part) / w.calls for w, part in zip(mine, seen, strict=True)]
-    durations = [w.duration_s / w.calls for w in mine]
-    calls = sum(w.calls for w in mine)
-    resting = [
-        (w, [j for j in w.joules if j.instrument == instrument and j.kind != "assumed"])
-        for w in windows
-        if w.name == IDLE
-    ]
-    idle = [sum(j.energy_j for j in part) / w.duration_s for w, part in resting if part]
+    idle = [(w, m) for w in windows if w.name == IDLE and (m := w.by(instrument, component))]
+    idle_w = [_energy_j(m) / w.duration_s for w, m in idle]
+    gross = [_energy_j(m) / w.calls for w, m in own]
+    durations = [w.duration_s / w.calls for w, _ in own]
     scatter = statistics.stdev(gross) / math.sqrt(len(gross)) if len(gross) > 1 else 0.0
-    steps = [
-        math.hypot(*(j.resolution_j for j in part)) / math.sqrt(6) / w.calls  # two readings, each uniform in a step
-        for w, part in zip(mine, seen, strict=True)
-    ]
-    reading = math.hypot(*steps) / len(steps)
-    each_s = statistics.median(durations)
-    drift = each_s * statistics.stdev(idle) / math.sqrt(len(idle)) if len(idle) > 1 else 0.0
+    reading = math.hypot(*(x.uncertainty_j / w.calls for w, m in own for x in m)) / len(own)
+    duration_s = statistics.median(durations)
+    drift = duration_s * statistics.stdev(idle_w) / math.sqrt(len(idle_w)) if len(idle_w) > 1 else 0.0
     gross_j = statistics.median(gross)
-    kinds = {j.kind for part in seen for j in part}
-    cycles = [w.cycles.cycles / w.calls for w in mine if w.cycles]
-    return PerCall(
+    cycles = [w.cycles.cycles / w.calls for w, _ in own if w.cycles]
+    return CallStatistics(
         name=name,
         instrument=instrument,
-        kind=next(k for k in ("modelled", "measured") if k in kinds),
-        calls=calls,
-        windows=len(mine),
-        duration_s=each_s,
+        instrument_version="; ".join(dict.fromkeys(x.instrument_version for _, m in own for x in m)),
+        provenance=weakest(x.provenance for _, m in own for x in m),
+        calls=sum(w.calls for w, _ in own),
+        windows=len(own),
+        duration_s=duration_s,
         duration_sd_s=statistics.stdev(durations) if len(durations) > 1 else 0.0,
         gross_j=gross_j,
-        net_j=gross_j - statistics.fmean(idle) * each_s if idle else math.nan,
+        net_j=gross_j - statistics.fmean(idle_w) * duration_s if idle_w else math.nan,
         uncertainty_j=math.hypot(scatter, reading, drift),
-        cpu_s=statistics.median(w.cpu_s / w.calls for w in mine),
-        cycles=statistics.median(cycles) if len(cycles) == len(mine) else None,
+        cpu_s=statistics.median(w.cpu_s / w.calls for w, _ in own),
+        cycles=statistics.median(cycles) if len(cycles) == len(own) else None,
     )
 
 
-def with_log(windows: Sequence[Window], log: Wattmeter) -> list[Window]:
-    """The windows with the joules of a wattmeter's log beside the others.
+def _energy_j(measurements: Iterable[Measurement]) -> float:
+    return sum(m.energy_j for m in measurements)
+
+
+def join_log(windows: Sequence[Window], log: Wattmeter, required: frozenset[str]) -> list[Window]:
+    """The windows with the energy of a wattmeter's log in place of that of an earlier log.
+
+    Args:
+        windows: of one or more sessions.
+        log: of the wattmeter.
+        required: names of workloads whose windows the log must cover; others may lie outside.
 
     Raises:
-        UserError: if the log does not cover a window, see :meth:`energy.metering.power_log.Wattmeter.between`.
+        UserError: if the log does not cover a required window, see
+            :meth:`energy.metering.power_log.Wattmeter.between`.
     """
-    return [replace(w, joules=(*w.joules, log.between(w.begin_s, w.begin_s + w.duration_s))) for w in windows]
+    joined = []
+    for w in windows:
+        end_s = w.begin_s + w.duration_s
+        if w.name in required or log.covers(w.begin_s, end_s):
+            others = tuple(m for m in w.measurements if m.instrument != WATTMETER)
+            measurement = replace(log.between(w.begin_s, end_s), repeats=w.calls)
+            w = replace(w, measurements=(*others, measurement))
+        joined.append(w)
+    return joined
 
 
-def _synchronise() -> None:
+def measure(
+    call: Callable[[], object],
+    instruments: Sequence[Instrument] | None = None,
+    protocol: MeteringProtocol | None = None,
+) -> list[Measurement]:
+    """Meter one call, repeated in windows.
+
+    Args:
+        call: without arguments; it is warmed up once.
+        instruments: those of this machine's CPU if not given.
+        protocol: lengths of windows and number of rounds; one window of 5 s without idle windows if not given.
+
+    Returns:
+        one measurement per instrument and component, over all windows. ``energy_per_repeat_j`` is that of one call.
+
+    Raises:
+        UserError: if a window is too short for an instrument, or a counter cannot be read.
+
+    Example:
+        >>> class Constant:  # an instrument that always reads 2 J
+        ...     name, shortest_s = "constant", 0.0
+        ...     def begin(self): pass
+        ...     def end(self): return [Measurement("cpu", 2.0, "assumed", "constant", "1", 0.0, 0.1)]
+        >>> protocol = MeteringProtocol(min_duration_s=0.01, idle_s=0, cool_down_s=0, rounds=2)
+        >>> (measurement,) = measure(lambda: None, [Constant()], protocol)
+        >>> measurement.energy_j, measurement.repeats > 1
+        (4.0, True)
+    """
+    instruments = available() if instruments is None else instruments
+    protocol = protocol or MeteringProtocol(idle_s=0, cool_down_s=0, rounds=1)
+    totals: dict[tuple[str, str], Measurement] = {}
+    for window in meter_windows({"call": call}, instruments, protocol):
+        if window.name != IDLE:
+            for m in window.measurements:
+                key = m.instrument, m.component
+                totals[key] = totals[key] + m if key in totals else m
+    return list(totals.values())
+
+
+def synchronise() -> None:
+    """Wait until CUDA devices have done all that was launched."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

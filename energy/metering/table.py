@@ -1,139 +1,344 @@
-"""What receivers cost: metered and estimated energy side by side, one row each.
+"""The table of a run's energy: rows of every instrument and of every estimate, and the reference among them.
 
-``energy_j`` and ``duration_s`` belong to the whole window of ``slots``; ``kind`` marks each joule as measured, modelled
-or assumed.
+Energies and times of a row belong to all its ``slots``. They are those of the median call times the number of calls, so
+that a window that was disturbed has little effect. The table is made from the recorded windows and from the energy of
+trainings; eCAL, carbon, zoo, report and validation read nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+import torch
 
 from energy.counting.profile import OperationProfile
-from energy.ecal.metric import TRAINING_FACTOR as TRAINING_FACTOR
+from energy.estimation.estimate import MeteredCall
 from energy.estimation.estimators import FLOP_ESTIMATORS
 from energy.hardware.devices import Device
-from energy.metering.meter import Meter, Reading, meter_repeats
+from energy.metering.instruments import rank
+from energy.metering.measurement import Measurement, counted, weakest
+from energy.metering.power_log import Wattmeter
+from energy.metering.session import Window, call_statistics
+from energy.metering.training import TrainingEnergy
+from energy.metering.workloads import CLASSICAL_RUNTIME, RECEIVER_RUNTIME, Workload, cycles
+from leanrx_core.errors import UserError
+
+SUM = "sum"
+"""Component of a row that holds all components of an instrument that are not assumed."""
+
+TRAINER_RUNTIME = "trainer"
+"""Runtime of the training that made a receiver; a single metered training step has the runtime of its network."""
 
 
 @dataclass(frozen=True)
 class EnergyRow:
-    """One figure for the energy of a receiver.
+    """Energy of one receiver in one phase and runtime, by one instrument or estimator.
 
     Attributes:
-        receiver, digest: which artefact.
+        receiver, digest: of the receiver, or of the file that computes.
         machine: device that it was metered on and estimated for.
         phase: ``inference`` or ``training``.
-        source: ``CodeCarbon``, ``FLOPs/clock`` or ``FLOPs/W``.
-        kind: measured, modelled or assumed.
-        instrument: the instrument, or the estimate's assumption.
-        slots: slots in the window.
-        repeats: calls in the window.
+        runtime: see :class:`energy.metering.workloads.Workload`; ``trainer`` for the training that made the receiver.
         batch_slots: slots per call.
-        flops: FLOPs per slot.
-        duration_s, energy_j: of the window; CPU and GPU.
-        ram_j: of the window, a constant power in CodeCarbon: assumed, and not in ``energy_j``.
+        slots: slots of all calls.
+        repeats: calls; steps of a training.
+        windows: metering windows.
+        component: ``cpu``, ``gpu``, ``ram``, ``whole``, or ``sum`` of all that are not assumed.
+        method: name of the instrument or of the estimator.
+        description: version and mode of the instrument, or the assumption of the estimate.
+        provenance: measured, modelled or assumed; the weakest of a sum.
+        estimated: whether an estimator gave the row.
+        energy_j: gross energy.
+        idle_j: idle power times the duration; NaN where idle power was not metered.
+        uncertainty_j: standard uncertainty; NaN for estimates.
+        duration_s: time of the calls.
+        cpu_s: CPU time of all threads; NaN where it was not metered.
+        cycles, cycle_source: clock cycles of all cores, and where they come from; NaN where they are unknown.
+        flops: per slot.
     """
 
     receiver: str
     digest: str
     machine: str
     phase: str
-    source: str
-    kind: str
-    instrument: str
+    runtime: str
+    batch_slots: int
     slots: int
     repeats: int
-    batch_slots: int
-    flops: int
-    duration_s: float
+    windows: int
+    component: str
+    method: str
+    description: str
+    provenance: str
+    estimated: bool
     energy_j: float
-    ram_j: float
+    idle_j: float
+    uncertainty_j: float
+    duration_s: float
+    cpu_s: float
+    cycles: float
+    cycle_source: str
+    flops: int
 
 
-def inference_rows(
-    profile: OperationProfile,
-    digest: str,
-    work: Callable[[], object],
-    batch_slots: int,
-    meter: Meter,
-    device: Device,
-    min_duration_s: float,
-) -> list[EnergyRow]:
-    """Meter repeated calls of ``work``, and estimate the same number of slots."""
-    window = meter_repeats(meter, work, min_duration_s)
-    return _rows(
-        profile.name,
-        digest,
-        "inference",
-        window.reading,
-        window.repeats * batch_slots,
-        window.repeats,
-        batch_slots,
-        profile.flops // profile.batch_slots,
-        device,
+def workload_rows(workload: Workload, windows: Sequence[Window], device: Device) -> list[EnergyRow]:
+    """Rows of a workload by every instrument that saw all its windows, and estimates where it is a whole receiver.
+
+    Args:
+        workload: metered in ``windows``; there are no rows where it was not.
+        windows: of the session.
+        device: that computed.
+    """
+    own = [w for w in windows if w.name == workload.name]
+    seen = [{(m.instrument, m.component) for m in w.measurements} for w in own]
+    summed = [{(m.instrument, SUM) for m in counted(w.measurements)} for w in own]
+    keys = [key for sets in (summed, seen) if sets for key in sorted(set.intersection(*sets))]
+    rows = [_metered_row(workload, windows, device, *key) for key in keys]
+    if rows and workload.is_whole_receiver:
+        first = rows[0]
+        rows += _estimate_rows(workload.profile, first, device)
+    return rows
+
+
+def _metered_row(
+    workload: Workload, windows: Sequence[Window], device: Device, instrument: str, component: str
+) -> EnergyRow:
+    call = call_statistics(windows, workload.name, instrument, None if component == SUM else component)
+    clock_cycles, source = cycles(workload, call, device)
+    return EnergyRow(
+        receiver=workload.receiver,
+        digest=workload.digest,
+        machine=device.name,
+        phase=workload.phase,
+        runtime=workload.runtime,
+        batch_slots=workload.profile.batch_slots,
+        slots=call.calls * workload.profile.batch_slots,
+        repeats=call.calls,
+        windows=call.windows,
+        component=component,
+        method=instrument,
+        description=call.instrument_version,
+        provenance=call.provenance,
+        estimated=False,
+        energy_j=call.calls * call.gross_j,
+        idle_j=call.calls * (call.gross_j - call.net_j),
+        uncertainty_j=call.calls * call.uncertainty_j,
+        duration_s=call.calls * call.duration_s,
+        cpu_s=call.calls * call.cpu_s,
+        cycles=call.calls * clock_cycles,
+        cycle_source=source,
+        flops=round(workload.profile.flops_per_slot),
     )
 
 
+def _estimate_rows(profile: OperationProfile, metered: EnergyRow, device: Device) -> list[EnergyRow]:
+    """Estimates from FLOPs for the slots of a metered row."""
+    rows = []
+    for estimator in FLOP_ESTIMATORS:
+        estimate, calls = estimator.estimate(profile, device), metered.slots / profile.batch_slots
+        changes = {
+            "component": SUM,
+            "method": estimate.method,
+            "description": estimate.assumption,
+            "provenance": "modelled",
+            "estimated": True,
+            "energy_j": calls * estimate.energy_j,
+            "idle_j": math.nan,
+            "uncertainty_j": math.nan,
+            "duration_s": calls * estimate.duration_s,
+            "cpu_s": math.nan,
+            "cycles": math.nan,
+            "cycle_source": "",
+        }
+        rows.append(EnergyRow(**{**asdict(metered), **changes}))
+    return rows
+
+
 def training_rows(
-    name: str, digest: str, reading: Reading, steps: int, batch_slots: int, flops: int, device: Device
-) -> list[EnergyRow]:
-    """The energy that was metered during training, and its estimates.
-
-    Args:
-        flops: FLOPs of training on one slot, a teacher's forward pass included.
-    """
-    slots = steps * batch_slots
-    return _rows(name, digest, "training", reading, slots, steps, batch_slots, flops, device)
-
-
-def _rows(
-    name: str,
+    receiver: str,
     digest: str,
-    phase: str,
-    reading: Reading,
-    slots: int,
-    repeats: int,
+    energy: TrainingEnergy,
+    steps: int,
     batch_slots: int,
     flops: int,
     device: Device,
+    log: Wattmeter | None = None,
 ) -> list[EnergyRow]:
-    rows = [
-        EnergyRow(
-            name,
-            digest,
-            device.name,
-            phase,
-            "CodeCarbon",
-            reading.kind,
-            reading.instrument,
-            slots,
-            repeats,
-            batch_slots,
-            flops,
-            reading.duration_s,
-            reading.energy_j,
-            reading.ram_j,
-        )
-    ]
-    for estimator in FLOP_ESTIMATORS:
-        estimate = estimator.estimate(OperationProfile.from_formula(name, flops * slots // 2), device)
-        rows.append(
-            EnergyRow(
-                name,
-                digest,
-                device.name,
-                phase,
-                estimate.method,
-                "modelled",
-                estimate.assumption,
-                slots,
-                repeats,
-                batch_slots,
-                flops,
-                estimate.duration_s,
-                estimate.energy_j,
-                0.0,
+    """Rows of the training that made a receiver, and estimates for the same slots.
+
+    Args:
+        receiver, digest: of the receiver.
+        energy: its part of the training.
+        steps: optimiser steps.
+        batch_slots: slots of a step.
+        flops: of training on one slot, a teacher's forward pass included.
+        device: that computed.
+        log: of a wattmeter; it gives a row where it covers the whole training.
+
+    Raises:
+        UserError: if the log covers the training and has a gap in it.
+    """
+    parts = [energy.by(name) for name in energy.instruments]
+    if log is not None and (whole := energy.by_log(log)) is not None:
+        parts.append([whole])
+    rows = []
+    for part in parts:
+        sums = [(SUM, part), *((m.component, [m]) for m in part)]
+        rows += [
+            _training_row(receiver, digest, component, measurements, energy, (steps, batch_slots, flops), device)
+            for component, measurements in sums
+        ]
+    if rows:
+        rows += _estimate_rows(OperationProfile.from_formula(receiver, flops // 2), rows[0], device)
+    return rows
+
+
+def _training_row(
+    receiver: str,
+    digest: str,
+    component: str,
+    measurements: Sequence[Measurement],
+    energy: TrainingEnergy,
+    sizes: tuple[int, int, int],
+    device: Device,
+) -> EnergyRow:
+    steps, batch_slots, flops = sizes
+    first = measurements[0]
+    return EnergyRow(
+        receiver=receiver,
+        digest=digest,
+        machine=device.name,
+        phase="training",
+        runtime=TRAINER_RUNTIME,
+        batch_slots=batch_slots,
+        slots=steps * batch_slots,
+        repeats=steps,
+        windows=len(energy.windows),
+        component=component,
+        method=first.instrument,
+        description=first.instrument_version,
+        provenance=weakest(m.provenance for m in measurements),
+        estimated=False,
+        energy_j=sum(m.energy_j for m in measurements),
+        idle_j=math.nan,
+        uncertainty_j=math.hypot(*(m.uncertainty_j for m in measurements)),
+        duration_s=first.duration_s,
+        cpu_s=math.nan,
+        cycles=math.nan,
+        cycle_source="",
+        flops=flops,
+    )
+
+
+def metered_calls(
+    workloads: Sequence[Workload], table: pd.DataFrame, method: str, cpu_time: bool = False
+) -> list[MeteredCall]:
+    """The calls of workloads by one instrument, for estimators.
+
+    Args:
+        workloads: with the operations of a call.
+        table: the energy of a run.
+        method: name of the instrument.
+        cpu_time: take the CPU time per thread of this process for the time of a call, in place of the wall clock. Other
+            processes hardly disturb it, and both are equal on a quiet machine.
+
+    Raises:
+        UserError: if the instrument did not meter a workload.
+    """
+    rows = {
+        (r.receiver, r.runtime, r.phase, r.batch_slots): r
+        for r in table[(table["method"] == method) & (table["component"] == SUM)].itertuples()
+    }
+    calls = []
+    for workload in workloads:
+        row = rows.get((workload.receiver, workload.runtime, workload.phase, workload.profile.batch_slots))
+        if row is None:
+            raise UserError(f"{method}: saw no window of {workload.name}; meter it again with this instrument")
+        duration_s = row.cpu_s / torch.get_num_threads() if cpu_time else row.duration_s
+        calls.append(
+            MeteredCall(
+                workload.receiver,
+                workload.runtime,
+                workload.profile,
+                duration_s / row.repeats,
+                row.energy_j / row.repeats,
+                row.provenance,
+                workload.phase,
+                row.cycles / row.repeats,
+                row.cycle_source,
             )
         )
-    return rows
+    return calls
+
+
+def compare_instruments(table: pd.DataFrame) -> pd.DataFrame:
+    """Energy of one call by every instrument that saw it.
+
+    Returns:
+        columns ``receiver, runtime, phase, batch_slots, method, provenance, windows, calls, duration_s, gross_j,
+        net_j, uncertainty_j``, the last four per call.
+    """
+    rows = table[(table["component"] == SUM) & ~table["estimated"] & (table["runtime"] != TRAINER_RUNTIME)]
+    columns = ["receiver", "runtime", "phase", "batch_slots", "method", "provenance", "windows"]
+    calls = rows["repeats"]
+    return (
+        rows[columns]
+        .assign(
+            calls=calls,
+            duration_s=rows["duration_s"] / calls,
+            gross_j=rows["energy_j"] / calls,
+            net_j=(rows["energy_j"] - rows["idle_j"]) / calls,
+            uncertainty_j=rows["uncertainty_j"] / calls,
+        )
+        .reset_index(drop=True)
+    )
+
+
+def energy_table(rows: Iterable[EnergyRow]) -> pd.DataFrame:
+    """The rows as a table."""
+    return pd.DataFrame([asdict(row) for row in rows])
+
+
+def inference_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows by which receivers are compared: the whole receiver at its largest batch, all components summed."""
+    runtimes = table["runtime"].isin([RECEIVER_RUNTIME, CLASSICAL_RUNTIME])
+    rows = table[(table["phase"] == "inference") & runtimes & (table["component"] == SUM)]
+    largest = rows.groupby("receiver")["batch_slots"].transform("max")
+    return rows[rows["batch_slots"] == largest].reset_index(drop=True)
+
+
+def trainer_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the trainings that made the receivers, all components summed."""
+    rows = table[(table["phase"] == "training") & (table["runtime"] == TRAINER_RUNTIME) & (table["component"] == SUM)]
+    return rows.reset_index(drop=True)
+
+
+def reference_instrument(table: pd.DataFrame, name: str | None = None) -> str:
+    """The instrument whose energy a run uses.
+
+    Args:
+        table: the energy of a run.
+        name: of the instrument that the run names. Without a name, it is the best instrument that measures: a
+            wattmeter, RAPL, NVML, then CodeCarbon. Where none measures, it is CodeCarbon with its model.
+
+    Raises:
+        UserError: if there is no energy of inference by it, or not of every receiver.
+    """
+    rows = inference_rows(table)
+    metered = rows[~rows["estimated"]]
+    receivers = set(rows["receiver"])
+    complete = [m for m, part in metered.groupby("method", sort=False) if set(part["receiver"]) == receivers]
+    if name is not None:
+        if name not in complete:
+            raise UserError(
+                f"metering.reference_instrument: no energy of every receiver by '{name}'; instruments: "
+                f"{', '.join(complete) or 'none'}"
+            )
+        return name
+    if not complete:
+        raise UserError("energy: no instrument metered every receiver; delete energy.parquet and run leanrx energy")
+    measuring = [m for m in complete if (metered.loc[metered["method"] == m, "provenance"] == "measured").all()]
+    return min(measuring, key=rank) if measuring else max(complete, key=lambda m: m == "CodeCarbon")

@@ -1,7 +1,7 @@
-"""Metering a family of receivers in several runtimes, and what estimators may learn from it.
+"""Workloads: calls of receivers in several runtimes, with their operations, and the file of their windows.
 
-A *subject* is a call that can be repeated, beside the work that was counted for it. Windows are kept in one file of
-JSON lines as they come, so that an interrupted campaign goes on where it was; everything else is computed from them.
+A *workload* is a call that can be repeated, and the operations of one call. Windows are kept in one file of JSON lines
+as they come, so that an interrupted session resumes; everything else is computed from them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import safetensors.torch
 import torch
 from torch import nn
@@ -22,28 +21,32 @@ from channels import Slots
 from energy.counting.onnx_file import count_onnx
 from energy.counting.profile import OperationProfile
 from energy.counting.torch_net import count_module
-from energy.estimation.estimate import MeteredCall
 from energy.hardware.devices import Device
-from energy.metering.instruments import Instrument, Perf
-from energy.metering.session import PerCall, Protocol, Window, meter_windows, per_call
+from energy.metering.measurement import Instrument
+from energy.metering.perf import Perf
+from energy.metering.session import CallStatistics, MeteringProtocol, Window, meter_windows
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
 from receivers.base import Receiver
 from receivers.neural.network import Network
-from receivers.neural.weights import full_precision
+from receivers.neural.weights import NeuralReceiver, full_precision
+
+RECEIVER_RUNTIME, CLASSICAL_RUNTIME = "receiver", "classical"
+"""Runtimes of whole receivers, from slots to LLRs: neural ones with their front end, and classical ones."""
 
 
 @dataclass(frozen=True)
-class Subject:
+class Workload:
     """One call to meter.
 
     Attributes:
-        receiver: whose.
-        runtime: ``eager``, ``eager-bf16``, ``compiled``, ``onnx-fp32``, ``onnx-int8`` or ``classical``.
+        receiver: its name.
+        runtime: ``receiver`` or ``classical`` for a whole receiver; ``eager``, ``eager-bf16``, ``compiled``,
+            ``onnx-fp32`` or ``onnx-int8`` for a network on features.
         phase: ``inference`` or ``training``.
         profile: operations of one call.
-        call: does it.
-        digest: fingerprint of what computes, so that windows of another artefact are not taken for its own.
+        call: computes.
+        digest: hash of what computes, so that windows of another artefact are not taken for its own.
         on_gpu: whether a GPU computes.
     """
 
@@ -57,13 +60,33 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """As in the file of windows."""
-        return f"{self.receiver}/{self.runtime}/{self.phase}/{self.profile.batch_slots}@{self.digest[:8]}"
+        """In the file of windows."""
+        digest = hashlib.sha256(self.digest.encode()).hexdigest()[:8]
+        return f"{self.receiver}/{self.runtime}/{self.phase}/{self.profile.batch_slots}@{digest}"
+
+    @property
+    def is_whole_receiver(self) -> bool:
+        """Whether the call goes from slots to LLRs."""
+        return self.runtime in (RECEIVER_RUNTIME, CLASSICAL_RUNTIME)
 
 
-def module_subject(
+def receiver_workload(receiver: Receiver, slots: Slots, profile: OperationProfile) -> Workload:
+    """A whole receiver, from slots to LLRs.
+
+    Args:
+        receiver: neural or classical.
+        slots: of one call.
+        profile: of one call.
+    """
+    runtime = RECEIVER_RUNTIME if isinstance(receiver, NeuralReceiver) else CLASSICAL_RUNTIME
+    return Workload(
+        receiver.name, runtime, "inference", profile, lambda: receiver(slots), receiver.digest, slots.y.is_cuda
+    )
+
+
+def network_workload(
     net: Network, receiver: str, inputs: torch.Tensor, compiled: bool = False, bf16: bool = False
-) -> Subject:
+) -> Workload:
     """Inference by torch, in the memory format in which receivers run.
 
     Args:
@@ -83,11 +106,11 @@ def module_subject(
             return run(inputs)
 
     runtime = ("compiled" if compiled else "eager") + ("-bf16" if bf16 else "")
-    return Subject(receiver, runtime, "inference", profile, call, digest, inputs.is_cuda)
+    return Workload(receiver, runtime, "inference", profile, call, digest, inputs.is_cuda)
 
 
-def training_subject(net: Network, receiver: str, inputs: torch.Tensor) -> Subject:
-    """A training step: forward, binary cross-entropy against drawn bits, backward, AdamW; on a copy of the network."""
+def training_workload(net: Network, receiver: str, inputs: torch.Tensor) -> Workload:
+    """A training step: forward, binary cross-entropy against random bits, backward, AdamW; on a copy of the network."""
     digest = _digest(net)
     net = copy.deepcopy(net).train()
     profile = count_module(net, inputs, name=receiver, training=True)
@@ -103,21 +126,10 @@ def training_subject(net: Network, receiver: str, inputs: torch.Tensor) -> Subje
             loss.backward()
             step.step()
 
-    return Subject(receiver, "eager", "training", profile, call, digest, inputs.is_cuda)
+    return Workload(receiver, "eager", "training", profile, call, digest, inputs.is_cuda)
 
 
-def classical_subject(receiver: Receiver, slots: Slots, profile: OperationProfile) -> Subject:
-    """Inference of a receiver that is counted by formula: its MACs are known, its bytes are not.
-
-    Args:
-        slots: of one call.
-        profile: of one call.
-    """
-    digest = hashlib.sha256(receiver.digest.encode()).hexdigest()
-    return Subject(receiver.name, "classical", "inference", profile, lambda: receiver(slots), digest, slots.y.is_cuda)
-
-
-def onnx_subject(path: Path, receiver: str, inputs: torch.Tensor) -> Subject:
+def onnx_workload(path: Path, receiver: str, inputs: torch.Tensor) -> Workload:
     """Inference by ONNX Runtime on the CPU, on as many threads as torch has.
 
     Raises:
@@ -134,25 +146,29 @@ def onnx_subject(path: Path, receiver: str, inputs: torch.Tensor) -> Subject:
     profile = count_onnx(path, list(inputs.shape))
     feed = {session.get_inputs()[0].name: inputs.cpu().contiguous().numpy()}
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Subject(receiver, f"onnx-{profile.precision}", "inference", profile, lambda: session.run(None, feed), digest)
+    return Workload(
+        receiver, f"onnx-{profile.precision}", "inference", profile, lambda: session.run(None, feed), digest
+    )
 
 
 def _digest(net: nn.Module) -> str:
-    """Fingerprint of a network's class and state."""
+    """Hash of a network's class and state."""
     state = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
     return hashlib.sha256(repr(net).encode() + safetensors.torch.save(state)).hexdigest()
 
 
-def meter_subjects(
-    subjects: Sequence[Subject],
+def meter_workloads(
+    workloads: Sequence[Workload],
     instruments: Sequence[Instrument],
-    protocol: Protocol,
+    protocol: MeteringProtocol,
     path: Path,
     perf: Perf | None = None,
 ) -> Iterator[Window]:
     """Meter what the file does not hold yet; every window is in it before it is returned.
 
     Args:
+        workloads: to meter.
+        instruments, protocol: as in :func:`energy.metering.session.meter_windows`.
         path: of the file of windows.
         perf: counts cycles, too.
 
@@ -161,15 +177,20 @@ def meter_subjects(
     """
     windows = read_windows(path) if path.exists() else []
     done = frozenset((w.name, w.round) for w in windows)
-    works = {s.name: s.call for s in subjects}
-    for window in meter_windows(works, instruments, protocol, done, perf):
+    calls = {w.name: w.call for w in workloads}
+    for window in meter_windows(calls, instruments, protocol, done, perf):
         windows.append(window)
-        write_atomic(path, "".join(json.dumps(w.as_json()) + "\n" for w in windows))
+        write_windows(path, windows)
         yield window
 
 
+def write_windows(path: Path, windows: Sequence[Window]) -> None:
+    """Write the file of windows."""
+    write_atomic(path, "".join(json.dumps(w.as_json()) + "\n" for w in windows))
+
+
 def read_windows(path: Path) -> list[Window]:
-    """The file of windows.
+    """Read the file of windows.
 
     Raises:
         UserError: if it is missing or damaged.
@@ -182,75 +203,10 @@ def read_windows(path: Path) -> list[Window]:
         raise UserError(f"{path}: damaged or of another version; delete it and meter again") from None
 
 
-def observed(
-    subjects: Sequence[Subject], windows: Sequence[Window], instrument: str, device: Device, cpu_time: bool = False
-) -> list[MeteredCall]:
-    """What estimators may learn: time, gross energy as one instrument saw it, and clock cycles.
-
-    Args:
-        device: that computed; its clock stands in where ``perf`` counted no cycles.
-        cpu_time: take this process's CPU time per thread for the time of a call, which other processes hardly disturb,
-            in place of the wall clock; the two are the same on a quiet machine.
-
-    Raises:
-        UserError: if the instrument did not see a subject.
-    """
-    found = []
-    for subject in subjects:
-        seen = per_call(windows, subject.name, instrument)
-        duration_s = seen.cpu_s / torch.get_num_threads() if cpu_time else seen.duration_s
-        cycles, known_from = _cycles(subject, seen, device)
-        found.append(
-            MeteredCall(
-                subject.receiver,
-                subject.runtime,
-                subject.profile,
-                duration_s,
-                seen.gross_j,
-                seen.kind,
-                subject.phase,
-                cycles,
-                known_from,
-            )
-        )
-    return found
-
-
-def _cycles(subject: Subject, seen: PerCall, device: Device) -> tuple[float, str]:
-    """Cycles of all cores in a call. Threads that wait in a spin count; multiprocessors that wait do, too."""
-    if subject.on_gpu:
-        return seen.duration_s * device.clock_hz * device.cores, "time x highest clock"
-    if seen.cycles is not None:
-        return seen.cycles, "perf"
-    return seen.cpu_s * device.clock_hz, "CPU time x nominal clock"
-
-
-def side_by_side(subjects: Sequence[Subject], windows: Sequence[Window]) -> pd.DataFrame:
-    """What every instrument says of the same windows, one row per call and instrument.
-
-    Returns:
-        columns ``receiver, runtime, phase, batch_slots, instrument, kind, windows, calls, duration_s, gross_j, net_j,
-        uncertainty_j``, the last four per call.
-    """
-    rows = []
-    for subject in subjects:
-        seen = [{j.instrument for j in w.joules if j.kind != "assumed"} for w in windows if w.name == subject.name]
-        for instrument in sorted(set.intersection(*seen)) if seen else ():
-            call = per_call(windows, subject.name, instrument)
-            rows.append(
-                {
-                    "receiver": subject.receiver,
-                    "runtime": subject.runtime,
-                    "phase": subject.phase,
-                    "batch_slots": subject.profile.batch_slots,
-                    "instrument": instrument,
-                    "kind": call.kind,
-                    "windows": call.windows,
-                    "calls": call.calls,
-                    "duration_s": call.duration_s,
-                    "gross_j": call.gross_j,
-                    "net_j": call.net_j,
-                    "uncertainty_j": call.uncertainty_j,
-                }
-            )
-    return pd.DataFrame(rows)
+def cycles(workload: Workload, call: CallStatistics, device: Device) -> tuple[float, str]:
+    """Cycles of all cores in a call, and where they come from. Busy-waiting threads and multiprocessors count."""
+    if workload.on_gpu:
+        return call.duration_s * device.clock_hz * device.cores, "time x highest clock"
+    if call.cycles is not None:
+        return call.cycles, "perf"
+    return call.cpu_s * device.clock_hz, "CPU time x nominal clock"

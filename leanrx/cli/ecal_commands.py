@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leanrx.cli.options import JsonOption
+from leanrx.cli.options import JsonOption, ReferenceOption
 from leanrx.cli.sessions import load_locked_run
 
 if TYPE_CHECKING:
@@ -31,17 +31,21 @@ def ecal(
     ] = None,
     sweep: Annotated[str | None, typer.Option(help=f"Compute a range, such as {DEFAULT_RANGE}.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Draw eCAL and its components into this folder.")] = None,
+    reference: ReferenceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compute eCAL, the joules per application bit over a life cycle; for a run, also the energy payback."""
     from energy.ecal.inference_range import sweep_points
+    from leanrx_core.errors import UserError
 
     points = sweep_points(sweep) if sweep else []
     changes = {"inferences": inferences, "teacher_allocation": teacher_allocation}
     changes = {k: v for k, v in changes.items() if v is not None}
     if Path(target).is_dir():
-        _ecal_of_run(Path(target), changes, points, figures, as_json)
+        _ecal_of_run(Path(target), changes, points, figures, reference, as_json)
     else:
+        if reference is not None:
+            raise UserError(f"--reference: {target} is not a run folder, so nothing was metered; leave the option out")
         _ecal_of_file(target, changes, points, figures, as_json)
 
 
@@ -80,18 +84,26 @@ def _print_life_cycle(name: str, result: dict[str, Any]) -> None:
         print(f"note: {note}")
 
 
-def _ecal_of_run(folder: Path, changes: dict[str, Any], points: list[int], figures: Path | None, as_json: bool) -> None:
+def _ecal_of_run(
+    folder: Path,
+    changes: dict[str, Any],
+    points: list[int],
+    figures: Path | None,
+    reference: str | None,
+    as_json: bool,
+) -> None:
     from leanrx.experiment.sweep_config import EcalConfig
     from leanrx.report.life_cycle_json import life_cycle_json, write_life_cycle
 
     run, _ = load_locked_run(folder, quiet=as_json)
-    inventory = write_life_cycle(run, EcalConfig.parse({**run.config.ecal.model_dump(), **changes}, "ecal"))
+    settings = EcalConfig.parse({**run.config.ecal.model_dump(), **changes}, "ecal")
+    inventory = write_life_cycle(run, settings, reference)
     if figures:
         from leanrx.report.life_cycle_figures import figures as life_cycle_figures
 
         _write_figures(life_cycle_figures(inventory), figures)
     ranges = {
-        name: [inventory.result(name, inventory.sources[0], inferences=n).ecal.as_json() for n in points]
+        name: [inventory.result(name, inventory.reference_instrument, inferences=n).ecal.as_json() for n in points]
         for name in (inventory.roles if points else ())
     }
     if as_json:
@@ -107,11 +119,11 @@ def _print_inventory(inventory: LifeCycleInventory, ranges: dict[str, list[dict[
     for result in inventory.results():
         e = result.ecal
         print(
-            f"{result.receiver:<28} {result.source:<12} {e.ecal_j_per_bit:.3e} J/bit, {e.absolute_j:>10.4g} J "
-            f"({e.development_j:.4g} J of development), limit {e.asymptotic_j_per_bit:.3e} J/bit ({result.kind})"
+            f"{result.receiver:<28} {result.method:<12} {e.ecal_j_per_bit:.3e} J/bit, {e.absolute_j:>10.4g} J "
+            f"({e.development_j:.4g} J of development), limit {e.asymptotic_j_per_bit:.3e} J/bit ({result.provenance})"
         )
     for name, rows in ranges.items():
-        print(f"{name}, {inventory.sources[0]}")
+        print(f"{name}, {inventory.reference_instrument}")
         _print_range(rows)
     for sentence in sentences(inventory):
         print(sentence)

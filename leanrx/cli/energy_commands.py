@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leanrx.cli.options import JsonOption, RayOption, RunArgument
+from leanrx.cli.options import JsonOption, RayOption, ReferenceOption, RunArgument
 from leanrx.cli.sessions import json_rows, load_locked_run, make_executor
 
 if TYPE_CHECKING:
-    from leanrx.experiment.energy_metering import Agreement
+    from leanrx.experiment.energy_metering import Validation
     from leanrx.experiment.run import Run
 
 
 def energy(
     run: RunArgument,
-    rounds: Annotated[int, typer.Option(min=1, help="Metering windows per call, in random order.")] = 3,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Metering windows per call, in random order; the run's own by default.")
+    ] = None,
     compiled: Annotated[bool, typer.Option("--compiled", help="Also meter networks under torch.compile.")] = False,
     wattmeter: Annotated[
         Path | None,
@@ -32,11 +34,12 @@ def energy(
     allow_model: Annotated[
         bool, typer.Option("--allow-model", help="Use CodeCarbon's model where the CPU's counter cannot be read.")
     ] = False,
+    reference: ReferenceOption = None,
     ray: RayOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Meter the energy of every receiver of a run and validate the estimates. It resumes after an interruption."""
-    from energy.metering.instruments import Wattmeter
+    from energy.metering.power_log import Wattmeter
     from leanrx_core.errors import UserError
 
     if utc_offset is not None and wattmeter is None:
@@ -44,46 +47,46 @@ def energy(
     log = Wattmeter.read(wattmeter, utc_offset) if wattmeter else None
     executor = make_executor(ray)
     loaded, progress = load_locked_run(run, quiet=as_json)
-    executor.meter_all(loaded, progress)
-    agreement = executor.agree_all(loaded, progress, rounds, compiled, log, allow_model)
+    validation = executor.validate_all(loaded, progress, rounds, compiled, log, allow_model, reference)
     if as_json:
-        _print_json(loaded, agreement)
+        _print_json(loaded, validation)
     else:
-        _print_tables(loaded, agreement)
+        _print_tables(loaded, validation)
 
 
-def _print_json(run: Run, agreement: Agreement) -> None:
+def _print_json(run: Run, validation: Validation) -> None:
     table = run.energy()
     rows = table.assign(energy_j_per_slot=table["energy_j"] / table["slots"])
     answer = {
         "rows": json_rows(rows),
-        "instrument": agreement.instrument,
-        "kind": agreement.kind,
-        "agreement": json_rows(agreement.scores),
-        "instruments": json_rows(agreement.instruments),
-        "flops_per_clock": json_rows(agreement.clocks),
+        "reference_instrument": validation.reference,
+        "provenance": validation.provenance,
+        "scores": json_rows(validation.scores),
+        "instruments": json_rows(validation.instruments),
+        "flops_per_clock": json_rows(validation.clocks),
     }
     print(json.dumps(answer))
 
 
-def _print_tables(run: Run, agreement: Agreement) -> None:
-    table, scores, clocks = run.energy(), agreement.scores, agreement.clocks
-    inference = table[table["phase"] == "inference"].copy()
-    inference["mJ per slot"] = 1e3 * inference["energy_j"] / inference["slots"]
-    inference["ms per slot"] = 1e3 * inference["duration_s"] / inference["slots"]
-    print(inference[["receiver", "source", "kind", "mJ per slot", "ms per slot"]].to_string(index=False))
+def _print_tables(run: Run, validation: Validation) -> None:
+    from energy.metering.table import inference_rows
+
+    rows, scores, clocks = inference_rows(run.energy()), validation.scores, validation.clocks
+    rows["mJ per slot"] = 1e3 * rows["energy_j"] / rows["slots"]
+    rows["+-"] = 1e3 * rows["uncertainty_j"] / rows["slots"]
+    rows["ms per slot"] = 1e3 * rows["duration_s"] / rows["slots"]
+    print(rows[["receiver", "method", "provenance", "mJ per slot", "+-", "ms per slot"]].to_string(index=False))
     print("\nFLOPs per clock and core, achieved and assumed")
     print(clocks.rename(columns=lambda c: c.replace("_flops_per_clock", "").replace("_", " ")).to_string(index=False))
-    if agreement.instruments["instrument"].nunique() > 1:
+    if validation.instruments["method"].nunique() > 1:
         print("\njoules of every instrument on the same windows")
-        print(agreement.by_instrument().to_string())
+        print(validation.by_instrument().to_string())
     percent = {c: c.removesuffix("_percent") + " [%]" for c in scores if c.endswith("_percent")}
-    print(f"\nestimates against metered values; fits leave the receiver itself out: {run.agreement_folder}")
+    print(f"\nestimates against metered values; fits leave the receiver itself out: {run.validation_folder}")
     print(scores[scores["runtime"] == "all"].drop(columns="runtime").rename(columns=percent).to_string(index=False))
-    if agreement.kind == "measured":
-        print(f"energy: measured by {agreement.instrument}")
-    else:
+    print(f"reference instrument: {validation.reference}, {validation.provenance}")
+    if validation.provenance != "measured":
         print(
-            f"energy: modelled by {agreement.instrument}; no energy counter was read. The model is power times time, "
-            "so this comparison tests the estimated time only."
+            "No energy counter was read. The model is power times time, so this comparison tests the estimated "
+            "time only."
         )

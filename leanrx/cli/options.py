@@ -17,4 +17,8 @@ RayOption = Annotated[
     str | None, typer.Option("--ray", metavar="HOST:PORT", help="Train and meter on the Ray cluster with this head.")
 ]
 CoresOption = Annotated[int | None, typer.Option(help="With --ray: CPU cores per task. The default is 1.")]
+ReferenceOption = Annotated[
+    str | None,
+    typer.Option(help="Reference instrument: wattmeter, RAPL, NVML or CodeCarbon. The default is the run's own."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]

@@ -1,9 +1,20 @@
-"""What the receivers of a run cost: metered, estimated, and how well both agree. Resumes where it was."""
+"""The energy of a run: one metering session, the table of its rows, and the validation of estimators. All resume.
+
+::
+
+    receivers, runtimes ---> session ---> metering/windows-*.jsonl --+
+    a wattmeter's log ----------------------------------------------+---> energy.parquet ---> validation, eCAL, report
+    cards (energy of trainings) ------------------------------------+
+
+Windows are recorded as they come, and the table is made from them. A wattmeter's log can therefore be joined later.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from functools import partial
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -11,24 +22,35 @@ import torch
 from channels import SlotStream
 from energy.counting.counter import count
 from energy.counting.profile import OperationProfile
+from energy.ecal.metric import TRAINING_FACTOR
 from energy.estimation.estimators import ESTIMATORS, FLOP_ESTIMATORS
 from energy.estimation.validation import leave_one_out, scores, validation_table
-from energy.hardware.detect import gpu, gpu_uuid, host
+from energy.hardware.detect import gpu, host
 from energy.hardware.devices import Device
-from energy.metering.instruments import Instrument, Nvml, Wattmeter, available, cycle_counter
-from energy.metering.meter import Meter, Reading
-from energy.metering.session import Protocol, with_log
-from energy.metering.table import TRAINING_FACTOR, EnergyRow, inference_rows, training_rows
+from energy.metering.instruments import available, cycle_counter
+from energy.metering.power_log import Wattmeter
+from energy.metering.session import IDLE, MeteringProtocol, join_log
+from energy.metering.table import (
+    EnergyRow,
+    compare_instruments,
+    energy_table,
+    inference_rows,
+    metered_calls,
+    reference_instrument,
+    training_rows,
+    workload_rows,
+)
+from energy.metering.training import TrainingEnergy
 from energy.metering.workloads import (
-    Subject,
-    classical_subject,
-    meter_subjects,
-    module_subject,
-    observed,
-    onnx_subject,
+    CLASSICAL_RUNTIME,
+    Workload,
+    meter_workloads,
+    network_workload,
+    onnx_workload,
     read_windows,
-    side_by_side,
-    training_subject,
+    receiver_workload,
+    training_workload,
+    write_windows,
 )
 from leanrx.experiment.progress import ProgressCallback
 from leanrx.experiment.run import Run
@@ -36,217 +58,263 @@ from leanrx.experiment.workflow import all_receivers, operation_profiles
 from leanrx.report.estimator_charts import estimator_charts
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
-from receivers.classical import GENIE_AIDED, classical_receivers
+from receivers.base import Receiver
+from receivers.classical import GENIE_AIDED
 from receivers.neural.weights import NeuralReceiver
+
+_CALL = ["receiver", "runtime", "phase", "batch_slots"]
 
 
 def meter_all(run: Run, progress: ProgressCallback) -> None:
-    """Meter and estimate inference of every receiver that can be built, and account for training; resumes.
+    """Meter inference of every receiver that can be built, and add the energy of trainings and estimates.
 
-    Perfect CSI is nothing that a receiver can have, so those that do have no energy.
+    Genie-aided receivers cannot be built and have no energy.
 
     Raises:
-        UserError: if nothing was trained yet, or the device's clock and power cannot be read.
+        UserError: if nothing was trained yet, a counter cannot be read, or ``energy.parquet`` is of another version.
     """
-    config, device = run.config, run.config.torch_device()
-    machine = _machine(run, device)
-    receivers = [r for r in all_receivers(run, device) if r.name not in GENIE_AIDED]
-    counts = operation_profiles(run, receivers)
-    rows = [r for r in _known_rows(run, {r.name: r.digest for r in receivers}) if r.machine == machine.name]
-    todo = [r for r in receivers if not any(row.receiver == r.name for row in rows)]
-    if not todo:
+    receivers = _receivers(run)
+    if _is_complete(run, receivers):
         return
-    slots = _stream(run, device, config.metering.batch_slots).block(0)
-    meter = Meter(config.metering.cpu_power_w, device)
-    for index, receiver in enumerate(todo):
-        progress.on_metering(receiver.name, index, len(todo))
-        new = inference_rows(
-            counts[receiver.name],
-            receiver.digest,
-            partial(receiver, slots),
-            len(slots),
-            meter,
-            machine,
-            config.metering.min_duration_s,
-        )
-        if isinstance(receiver, NeuralReceiver):
-            new += _training_rows(receiver, counts, machine)
-        rows += new
-        write_atomic(run.energy_path, pd.DataFrame([asdict(r) for r in rows]).to_parquet())
+    workloads = _receiver_workloads(run, receivers, [run.config.metering.batch_slots])
+    _meter(run, workloads, progress, run.config.metering.rounds, allow_model=True)
+    _write_table(run, receivers, workloads, None)
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """Estimates beside the meter.
+class Validation:
+    """Estimates and metered energy.
 
     Attributes:
         rows: one per call and estimator, see :class:`energy.estimation.validation.ValidationRow`.
         scores: see :func:`energy.estimation.validation.scores`.
-        instruments: joules per call by every instrument, see :func:`energy.metering.workloads.side_by_side`.
-        instrument: whose joules the estimators are scored against.
+        instruments: joules per call by every instrument, see :func:`energy.metering.table.compare_instruments`.
+        reference: name of the instrument that the estimators are scored against.
     """
 
     rows: pd.DataFrame
     scores: pd.DataFrame
     instruments: pd.DataFrame
-    instrument: str
+    reference: str
 
     @property
-    def kind(self) -> str:
-        """What the metered joules are: ``measured`` if all of them are, else ``modelled``."""
+    def provenance(self) -> str:
+        """``measured`` if all metered joules are, else ``modelled``."""
         return "measured" if (self.rows["provenance"] == "measured").all() else "modelled"
 
     @property
     def clocks(self) -> pd.DataFrame:
-        """FLOPs per clock that each call achieved, beside those that the device record assumes."""
-        shown = [
-            "receiver",
-            "runtime",
-            "phase",
-            "batch_slots",
-            "achieved_flops_per_clock",
-            "assumed_flops_per_clock",
-            "cycle_source",
-        ]
-        return self.rows[shown].drop_duplicates().reset_index(drop=True)
+        """FLOPs per clock that each call achieved, and those that the device record assumes."""
+        columns = [*_CALL, "achieved_flops_per_clock", "assumed_flops_per_clock", "cycle_source"]
+        return self.rows[columns].drop_duplicates().reset_index(drop=True)
 
     def by_instrument(self) -> pd.DataFrame:
-        """Millijoules per slot, gross, one row per call and one column per instrument and kind."""
-        call = ["receiver", "runtime", "phase", "batch_slots"]
-        each = self.instruments.assign(mj=1e3 * self.instruments["gross_j"] / self.instruments["batch_slots"])
-        each["column"] = each["instrument"] + " [mJ per slot, " + each["kind"] + "]"
-        return each.pivot(index=call, columns="column", values="mj").rename_axis(columns=None)
+        """Millijoules per slot, gross, one row per call and one column per instrument and provenance."""
+        table = self.instruments
+        names = table["method"] + " [mJ per slot, " + table["provenance"] + "]"
+        energies = table.assign(mj=1e3 * table["gross_j"] / table["batch_slots"], column=names)
+        return energies.pivot(index=_CALL, columns="column", values="mj").rename_axis(columns=None)
 
 
-def agree_all(
+def validate_all(
     run: Run,
     progress: ProgressCallback,
-    rounds: int = 3,
+    rounds: int | None = None,
     compiled: bool = False,
     log: Wattmeter | None = None,
-    modelled: bool = False,
-) -> Agreement:
+    allow_model: bool = False,
+    reference: str | None = None,
+) -> Validation:
     """Meter every receiver in every runtime, for inference and a training step, and score the estimators.
 
-    Runtimes of learned receivers are eager, compiled if asked for, and ONNX Runtime for each exported file; one slot a
-    call, and the run's batch. Classical receivers are counted by formula, which tells no bytes: estimates from FLOPs
-    alone stand beside them. Windows are kept in ``agreement/windows.jsonl``; the tables, scores and figures beside it
-    are made from them.
+    Runtimes of a neural receiver are the whole receiver, its network in torch, compiled if asked for, and in ONNX
+    Runtime for each exported file; one slot per call, and the run's batch. Classical receivers are counted by formula,
+    which gives no bytes, so they are scored with estimators from FLOPs alone. Tables, scores and figures are written to
+    the run's ``validation`` folder.
 
     Args:
-        rounds: windows per call.
-        log: of a wattmeter that saw all windows; its joules then are the measurement.
-        modelled: go on with CodeCarbon's model where the CPU's counter is there and cannot be read.
+        run: trained.
+        progress: called as windows are metered.
+        rounds: windows per call; the run's own if not given.
+        compiled: meter ``torch.compile``, too.
+        log: of a wattmeter that metered the recorded windows. With a log nothing is metered again.
+        allow_model: use CodeCarbon's model where the CPU's counter exists and cannot be read.
+        reference: name of the reference instrument; the run's own if not given.
 
     Raises:
-        UserError: if nothing was trained yet, a counter cannot be read, or the log does not cover the windows.
+        UserError: if nothing was trained yet, a counter cannot be read, the log does not cover the windows, or
+            ``energy.parquet`` is of another version.
     """
-    config, device = run.config, run.config.torch_device()
-    machine, folder = _machine(run, device), run.agreement_folder
-    learned = [s for name in run.receiver_names() for s in _subjects(run, run.receiver(name, device), device, compiled)]
-    if not learned:
-        raise UserError(f"{run.folder}: no trained receiver; run: leanrx sweep on its configuration")
-    classical = _classical_subjects(run, device)
-    subjects = [*learned, *classical]
-    instruments = _instruments(config.metering.cpu_power_w, device, modelled or log is not None)
-    window_s = max(config.metering.min_duration_s, *(i.shortest_s for i in instruments))
-    protocol = Protocol(min_duration_s=window_s, idle_s=window_s, cool_down_s=window_s / 5, rounds=rounds)
-    path = folder / "windows.jsonl"
-    names, total = [s.name for s in subjects], len(subjects) * rounds
-    done = 0
-    for window in meter_subjects(subjects, instruments, protocol, path, cycle_counter()):
-        if window.name in names:
-            progress.on_metering(window.name, done, total)
-            done += 1
-    windows = read_windows(path)
-    if log is not None:
-        windows = with_log(windows, log)
-    instrument = windows[-1].joules[-1].instrument if log is not None else instruments[-1].name
+    receivers = _receivers(run)
+    if run.energy_path.exists():
+        run.energy()  # refuses a table of another version before anything is metered
+    workloads = _all_workloads(run, receivers, compiled)
+    if log is None:
+        _meter(run, workloads, progress, rounds or run.config.metering.rounds, allow_model)
+    else:
+        workloads = _join_log(run, workloads, log)
+    table = _write_table(run, receivers, workloads, log)
+    instrument = reference_instrument(table, reference or run.config.metering.reference_instrument)
+    machine = _machine(run)
+    scored = [w for w in workloads if not (w.is_whole_receiver and w.runtime != CLASSICAL_RUNTIME)]
+    classical = [w for w in scored if w.runtime == CLASSICAL_RUNTIME]
+    neural = [w for w in scored if w.runtime != CLASSICAL_RUNTIME]
     rows = validation_table(
         [
-            *leave_one_out(observed(learned, windows, instrument, machine), machine, ESTIMATORS),
-            *leave_one_out(observed(classical, windows, instrument, machine), machine, FLOP_ESTIMATORS),
+            *leave_one_out(metered_calls(neural, table, instrument), machine, ESTIMATORS),
+            *leave_one_out(metered_calls(classical, table, instrument), machine, FLOP_ESTIMATORS),
         ]
     )
-    found = Agreement(rows, scores(rows), side_by_side(subjects, windows), instrument)
-    for name, part in (
-        ("agreement", rows),
-        ("scores", found.scores.assign(instrument=instrument, kind=found.kind)),
-        ("instruments", found.instruments),
-    ):
+    validation = Validation(rows, scores(rows), compare_instruments(table), instrument)
+    _write_validation(run, validation)
+    return validation
+
+
+def _write_validation(run: Run, validation: Validation) -> None:
+    folder, rows = run.validation_folder, validation.rows
+    scored = validation.scores.assign(instrument=validation.reference, provenance=validation.provenance)
+    for name, part in (("estimates", rows), ("scores", scored), ("instruments", validation.instruments)):
         write_atomic(folder / f"{name}.csv", part.to_csv(index=False, lineterminator="\n"))
-    shown = [e for e in ("FLOPs/clock", "FLOPs/clock, fitted", "roofline, fitted") if e in set(rows["estimator"])]
+    if not rows["flops_per_byte"].notna().any():  # classical receivers alone: they have no bytes
+        return
+    charted = [e for e in ("FLOPs/clock", "FLOPs/clock, fitted", "roofline, fitted") if e in set(rows["estimator"])]
     for quantity, name in (("s", "time"), ("j", "energy")):
-        for kind, data in estimator_charts(rows, shown, quantity).items():
-            write_atomic(folder / f"agreement-{name}.{kind}", data)
-    return found
+        for kind, data in estimator_charts(rows, charted, quantity).items():
+            write_atomic(folder / f"estimates-{name}.{kind}", data)
 
 
-def _instruments(cpu_power_w: float | None, device: str, modelled: bool) -> list[Instrument]:
-    """Those that see the device; a GPU is metered by its own counter alone."""
-    if device != "cpu":
-        return [Nvml(gpu_uuid(torch.device(device).index or 0))]
-    return available(cpu_power_w, modelled)
+def _receivers(run: Run) -> list[Receiver]:
+    """All receivers that can be built, on the run's device."""
+    receivers = [r for r in all_receivers(run, run.config.torch_device()) if r.name not in GENIE_AIDED]
+    if not any(isinstance(r, NeuralReceiver) for r in receivers):
+        raise UserError(f"{run.folder}: no trained receiver; run: leanrx sweep on its configuration")
+    return receivers
 
 
-def _stream(run: Run, device: str, batch_slots: int) -> SlotStream:
-    return SlotStream(run.config.scenario, run.config.seed, batch_slots, "test", device, "metering")
+def _is_complete(run: Run, receivers: Sequence[Receiver]) -> bool:
+    """Whether the table has energy of inference of every receiver as it is now, metered on this machine."""
+    if not run.energy_path.exists():
+        return False
+    rows = inference_rows(run.energy())
+    rows = rows[~rows["estimated"] & (rows["machine"] == _machine(run).name)]
+    return {(r.name, r.digest) for r in receivers} <= set(zip(rows["receiver"], rows["digest"], strict=True))
 
 
-def _subjects(run: Run, receiver: NeuralReceiver, device: str, compiled: bool) -> list[Subject]:
-    name = receiver.name
-    inputs = receiver.net.features(_stream(run, device, run.config.metering.batch_slots).block(0))
-    batches = [inputs[:n] for n in sorted({1, len(inputs)})]
-    exported = sorted((run.folder / "exports" / name).glob("*.onnx")) if device == "cpu" else []
-    found = [module_subject(receiver.net, name, x) for x in batches]
-    found += [module_subject(receiver.net, name, x, compiled=True) for x in batches if compiled]
-    found += [onnx_subject(path, name, x) for path in exported for x in batches]
-    return [*found, training_subject(receiver.net, name, inputs)]
+def _meter(run: Run, workloads: Sequence[Workload], progress: ProgressCallback, rounds: int, allow_model: bool) -> None:
+    metering, device = run.config.metering, run.config.torch_device()
+    instruments = available(device, metering.cpu_power_w, allow_model)
+    window_s = max(metering.min_duration_s, *(i.shortest_s for i in instruments))
+    protocol = MeteringProtocol(min_duration_s=window_s, idle_s=window_s, cool_down_s=window_s / 5, rounds=rounds)
+    total, done = len(workloads) * rounds, 0
+    for window in meter_workloads(workloads, instruments, protocol, _windows_path(run), cycle_counter()):
+        if window.name != IDLE:
+            progress.on_metering(window.name, done, total)
+            done += 1
 
 
-def _classical_subjects(run: Run, device: str) -> list[Subject]:
-    scenario = run.config.scenario
-    batches = [_stream(run, device, n).block(0) for n in sorted({1, run.config.metering.batch_slots})]
+def _join_log(run: Run, workloads: Sequence[Workload], log: Wattmeter) -> list[Workload]:
+    """Join a log with the recorded windows; the workloads that these windows are of."""
+    windows = read_windows(_windows_path(run))
+    names = {w.name for w in windows}
+    recorded = [w for w in workloads if w.name in names]
+    write_windows(_windows_path(run), join_log(windows, log, frozenset(w.name for w in recorded)))
+    return recorded
+
+
+def _write_table(
+    run: Run, receivers: Sequence[Receiver], workloads: Sequence[Workload], log: Wattmeter | None
+) -> pd.DataFrame:
+    """Write ``energy.parquet``. Rows that an earlier session recorded of the same receivers stay."""
+    windows, machine = read_windows(_windows_path(run)), _machine(run)
+    rows = [row for w in workloads for row in workload_rows(w, windows, machine)]
+    profiles = operation_profiles(run, list(receivers))
+    for receiver in receivers:
+        if isinstance(receiver, NeuralReceiver):
+            rows += _training_rows(run, receiver, profiles, machine, log)
+    table = energy_table(rows)
+    if run.energy_path.exists():
+        table = pd.concat([table, _still_valid(run.energy(), table)], ignore_index=True)
+    write_atomic(run.energy_path, table.to_parquet())
+    return table
+
+
+def _still_valid(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the old table that the new one lacks, of receivers and of a machine that have not changed since."""
+    artefact, key = ["receiver", "digest", "machine"], [*_CALL, "component", "method"]
+    unchanged = inference_rows(old)[artefact].merge(inference_rows(new)[artefact])
+    rows = old[old["receiver"].isin(unchanged["receiver"])]
+    replaced = set(new[key].itertuples(index=False, name=None))
+    return rows[[row not in replaced for row in rows[key].itertuples(index=False, name=None)]]
+
+
+def _all_workloads(run: Run, receivers: Sequence[Receiver], compiled: bool) -> list[Workload]:
+    batch = run.config.metering.batch_slots
+    neural = [r for r in receivers if isinstance(r, NeuralReceiver)]
+    classical = [r for r in receivers if not isinstance(r, NeuralReceiver)]
     return [
-        classical_subject(
-            receiver,
-            slots,
-            count(receiver, scenario.grid, num_bits=scenario.bits_per_symbol, batch_slots=len(slots)),
-        )
-        for receiver in classical_receivers(scenario, device)
-        if receiver.name not in GENIE_AIDED
-        for slots in batches
+        *(w for r in neural for w in _network_workloads(run, r, compiled)),
+        *_receiver_workloads(run, neural, [batch]),
+        *_receiver_workloads(run, classical, sorted({1, batch})),
     ]
 
 
-def _machine(run: Run, device: str) -> Device:
-    """The device that estimates are made for: the one that the run's receivers run on."""
-    if device != "cpu":
-        return gpu(torch.device(device).index or 0)
-    return host(run.config.metering.cpu_power_w)
+def _receiver_workloads(run: Run, receivers: Sequence[Receiver], batches: Sequence[int]) -> list[Workload]:
+    """Whole receivers, from slots to LLRs."""
+    scenario = run.config.scenario
+    workloads = []
+    for batch in batches:
+        slots = _stream(run, batch).block(0)
+        for receiver in receivers:
+            profile = count(receiver, scenario.grid, num_bits=scenario.bits_per_symbol, batch_slots=batch)
+            workloads.append(receiver_workload(receiver, slots, profile))
+    return workloads
 
 
-def _known_rows(run: Run, digests: dict[str, str]) -> list[EnergyRow]:
-    if not run.energy_path.exists():
-        return []
-    rows = [EnergyRow(**r) for r in run.energy().to_dict("records")]
-    return [r for r in rows if digests.get(r.receiver) == r.digest]
+def _network_workloads(run: Run, receiver: NeuralReceiver, compiled: bool) -> list[Workload]:
+    """The network of a receiver on features, in every runtime, and a training step."""
+    name, device = receiver.name, run.config.torch_device()
+    inputs = receiver.net.features(_stream(run, run.config.metering.batch_slots).block(0))
+    batches = [inputs[:n] for n in sorted({1, len(inputs)})]
+    exported = sorted((run.folder / "exports" / name).glob("*.onnx")) if device == "cpu" else []
+    workloads = [network_workload(receiver.net, name, x) for x in batches]
+    workloads += [network_workload(receiver.net, name, x, compiled=True) for x in batches if compiled]
+    workloads += [onnx_workload(path, name, x) for path in exported for x in batches]
+    return [*workloads, training_workload(receiver.net, name, inputs)]
 
 
-def _training_rows(receiver: NeuralReceiver, counts: dict[str, OperationProfile], device: Device) -> list[EnergyRow]:
+def _training_rows(
+    run: Run,
+    receiver: NeuralReceiver,
+    profiles: dict[str, OperationProfile],
+    machine: Device,
+    log: Wattmeter | None,
+) -> list[EnergyRow]:
     training = receiver.card.training
     if training.get("energy") is None:
         return []
-    flops = TRAINING_FACTOR * counts[receiver.name].flops
+    flops = TRAINING_FACTOR * profiles[receiver.name].flops
     for teacher, slots in training.get("teacher_slots", {}).items():
-        if teacher in counts:  # bounds have no operations
-            flops += round(counts[teacher].flops * slots / training["slots"])
-    return training_rows(
-        receiver.name,
-        receiver.digest,
-        Reading(**training["energy"]),
-        training["steps"],
-        training["batch_slots"],
-        flops,
-        device,
-    )
+        if teacher in profiles:  # genie-aided teachers have no operations
+            flops += round(profiles[teacher].flops * slots / training["slots"])
+    energy = TrainingEnergy.from_json(training["energy"], str(run.receivers_folder / receiver.name))
+    steps, batch_slots = training["steps"], training["batch_slots"]
+    return training_rows(receiver.name, receiver.digest, energy, steps, batch_slots, flops, machine, log)
+
+
+def _windows_path(run: Run) -> Path:
+    """The recorded windows of this machine."""
+    machine = re.sub(r"[^A-Za-z0-9]+", "-", _machine(run).name).strip("-")
+    return run.metering_folder / f"windows-{machine}.jsonl"
+
+
+def _stream(run: Run, batch_slots: int) -> SlotStream:
+    device = run.config.torch_device()
+    return SlotStream(run.config.scenario, run.config.seed, batch_slots, "test", device, "metering")
+
+
+def _machine(run: Run) -> Device:
+    """The device that estimates are made for: the one that the run's receivers run on."""
+    device = run.config.torch_device()
+    if device != "cpu":
+        return gpu(torch.device(device).index or 0)
+    return host(run.config.metering.cpu_power_w)

@@ -76,9 +76,14 @@ class Run:
         return self.folder / "energy.parquet"
 
     @property
-    def agreement_folder(self) -> Path:
+    def metering_folder(self) -> Path:
+        """Folder of the recorded metering windows."""
+        return self.folder / "metering"
+
+    @property
+    def validation_folder(self) -> Path:
         """Folder of the validation of the estimators."""
-        return self.folder / "agreement"
+        return self.folder / "validation"
 
     @property
     def ecal_path(self) -> Path:

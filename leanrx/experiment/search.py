@@ -27,12 +27,12 @@ import yaml
 from channels import SlotStream
 from distillation.objective import Distillation
 from distillation.trainer import DivergenceError, train
-from energy.metering.meter import Meter, Reading
+from energy.metering.training import TrainingEnergy, TrainingMeter
 from leanrx.experiment.plan import ReceiverRecord
 from leanrx.experiment.progress import ProgressCallback
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import SearchConfig
-from leanrx.experiment.workflow import make_jobs, train_all
+from leanrx.experiment.workflow import make_jobs, train_all, training_meter
 from leanrx_core.errors import UserError
 from leanrx_core.files import drop_unfinished_line, write_atomic
 from receivers.classical import GENIE_AIDED
@@ -96,7 +96,7 @@ def search(run: Run, progress: ProgressCallback) -> Iterator[Trial]:
     trials = study.finished_trials()
     yield from trials
     pending = range(len(trials), settings.trials)
-    meter = Meter(run.config.metering.cpu_power_w, run.config.torch_device()) if pending else None
+    meter = training_meter(run.config) if pending else None
     for index in pending:
         values = study.propose(index)
         try:
@@ -104,9 +104,8 @@ def search(run: Run, progress: ProgressCallback) -> Iterator[Trial]:
         except DivergenceError:
             trial = Trial(index, values, None, None)
         else:
-            energy = receiver.card.training["energy"]
             ber = _mean_ber(run, receiver, evaluation, folder / "ber.parquet")
-            trial = Trial(index, values, ber, Reading(**energy).energy_j if energy else None)
+            trial = Trial(index, values, ber, _training_energy_j(receiver))
         study.add_outcome(trial)
         trials.append(trial)
         write_atomic(folder / "search.csv", trial_table(trials).to_csv(index=False, lineterminator="\n"))
@@ -224,7 +223,7 @@ def _split_values(values: dict[str, float]) -> tuple[dict[str, float], dict[str,
 
 
 def _train_trial(
-    run: Run, record: ReceiverRecord, folder: Path, progress: ProgressCallback, meter: Meter | None
+    run: Run, record: ReceiverRecord, folder: Path, progress: ProgressCallback, meter: TrainingMeter | None
 ) -> NeuralReceiver:
     """Train a trial, unless it was interrupted after its last step."""
     device = run.config.torch_device()
@@ -233,6 +232,14 @@ def _train_trial(
         return load(complete, device)
     jobs = make_jobs(run, [record], device)
     return train(jobs, folder, device, meter, progress.on_training(jobs))[0]
+
+
+def _training_energy_j(receiver: NeuralReceiver) -> float | None:
+    """Energy of a training by its best instrument; none if it was not metered."""
+    if receiver.card.training["energy"] is None:
+        return None
+    energy = TrainingEnergy.from_json(receiver.card.training["energy"], receiver.name)
+    return None if energy.best_instrument is None else energy.energy_j(energy.best_instrument)
 
 
 def _validation(run: Run, settings: SearchConfig) -> Evaluation:

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from channels.scenarios import NamedScenario
 from distillation.job import Training
 from distillation.objective import Distillation
+from energy.ecal.life_cycle_config import ConventionConfig
 from leanrx_core.errors import UserError
 from leanrx_core.records import Range, Record, read_yaml
 from receivers.evaluation.stopping import Evaluation
@@ -167,12 +168,17 @@ class MeteringConfig(Record):
     Attributes:
         batch_slots: slots per call.
         min_duration_s: shortest metering window.
+        rounds: metering windows per receiver.
         cpu_power_w: power of the CPU cores under full load, for models. The default is CodeCarbon's table.
+        reference_instrument: instrument whose energy eCAL, carbon and report use: ``wattmeter``, ``RAPL``, ``NVML`` or
+            ``CodeCarbon``. The default is the best one that measures, else CodeCarbon's model.
     """
 
     batch_slots: int = Field(32, ge=1)
     min_duration_s: float = Field(5.0, ge=1)
+    rounds: int = Field(2, ge=1)
     cpu_power_w: float | None = Field(None, gt=0)
+    reference_instrument: str | None = None
 
 
 class EcalConfig(Record):
@@ -184,20 +190,23 @@ class EcalConfig(Record):
         development_hops: network hops that training and test slots cross.
         virtualisation: overhead of virtualisation as a fraction of all energy.
         bits_per_value: bits of each real and each imaginary part.
-        overhead, radio: accounting convention for the sum over protocol layers.
+        convention: how the sum over protocol layers is taken.
         teacher_allocation: each student bears its teacher's energy in ``full``, or it is ``split`` over all students of
             the run.
     """
 
-    renamed_keys: ClassVar[Mapping[str, str]] = {"teacher": "teacher_allocation"}
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "teacher": "teacher_allocation",
+        "overhead": "convention.overhead",
+        "radio": "convention.radio",
+    }
 
     inferences: int = Field(1_000_000, ge=1)
     hops: int = Field(0, ge=0)
     development_hops: int = Field(0, ge=0)
     virtualisation: float = Field(0.0, ge=0, le=1)
     bits_per_value: int = Field(32, ge=1)
-    overhead: Literal["truncated", "exact"] = "truncated"
-    radio: Literal["all-layers", "physical"] = "all-layers"
+    convention: ConventionConfig = ConventionConfig()
     teacher_allocation: Literal["full", "split"] = "full"
 
 

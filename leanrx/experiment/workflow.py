@@ -17,7 +17,7 @@ from distillation.teachers import Teacher
 from distillation.trainer import train
 from energy.counting.counter import count
 from energy.counting.profile import OperationProfile
-from energy.metering.meter import Meter
+from energy.metering.training import TrainingMeter
 from leanrx.experiment.plan import Plan, ReceiverRecord, TrainingGroup
 from leanrx.experiment.progress import ProgressCallback, StepCallback
 from leanrx.experiment.run import Run
@@ -93,7 +93,7 @@ def train_all(run: Run, progress: ProgressCallback, only: str | None = None) -> 
             f"torchrun: trains teachers and scratch baselines only, and {student} is a student; run 'train CONFIG "
             "teacher' with torchrun, and the rest without it"
         )
-    meter = Meter(run.config.metering.cpu_power_w, run.config.torch_device()) if groups else None
+    meter = training_meter(run.config) if groups else None
     for group in groups:
         train_group(run, group, progress.on_training, meter)
 
@@ -115,8 +115,16 @@ def pending_groups(run: Run, progress: ProgressCallback, only: str | None = None
     return [group for group in groups if group]
 
 
+def training_meter(config: SweepConfig) -> TrainingMeter:
+    """The instruments that meter the trainings of a run."""
+    return TrainingMeter.of_device(config.torch_device(), config.metering.cpu_power_w)
+
+
 def train_group(
-    run: Run, group: Sequence[ReceiverRecord], on_training: Callable[[Sequence[Job]], StepCallback], meter: Meter | None
+    run: Run,
+    group: Sequence[ReceiverRecord],
+    on_training: Callable[[Sequence[Job]], StepCallback],
+    meter: TrainingMeter | None,
 ) -> None:
     """Train receivers on one stream of slots; their teachers must be complete.
 

@@ -1,25 +1,27 @@
-"""What each receiver of a run costs over its life: eCAL fed by the run's own joules, slots and bit errors.
+"""The life cycle of every receiver of a run: eCAL from the run's own joules, slots and bit errors.
 
 ::
 
-    collection    training and test slots of the simulation, carried over hops (0 J without a network)
+    collection    training and test slots of the simulation, transported over hops (0 J without a network)
     teacher       the training of its teachers, and of theirs: in full for each student, or a teacher's split over all
                   students that rest on it
     distillation  the teachers' forward passes on the student's training slots
-    training      the rest of the energy that the run recorded for this receiver's training, simulated slots included
+    training      the rest of the energy of this receiver's training, simulated slots included
     evaluation    its forward passes on the test slots
     inference     its forward pass, per slot in service, preprocessing included
 
-Every source of energy (meter or estimate) gives a result of its own. The recorded energy of a student's training holds
-its part of the teachers' forward passes; they are told apart as slots times the teacher's inference energy by the same
-source, so that only their split, not their sum, rests on that product.
+Every method gives a life cycle of its own: the run's reference instrument, and each estimator. Where the reference
+instrument did not meter the trainings, as a wattmeter that was connected later, training energy comes from the
+instrument that did, and the result has the weaker provenance. The energy of a student's training contains its part of
+the teachers' forward passes. They are the slots times the teacher's inference energy by the method of the training, so
+that only their split, not their sum, depends on that product.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pandas as pd
@@ -27,31 +29,31 @@ from scipy import stats
 
 from channels import NUM_SYMBOLS, Grid
 from energy.ecal import AccountingConvention, Cost, Ecal, Outcome, break_even, correct_bits, hop, transport_energy_j
-from energy.metering.table import EnergyRow
+from energy.metering.instruments import rank
+from energy.metering.measurement import weakest
+from energy.metering.table import inference_rows, reference_instrument, trainer_rows
 from leanrx.experiment.run import Run
-from leanrx.experiment.sweep_config import EcalConfig as Settings
+from leanrx.experiment.sweep_config import EcalConfig
 from leanrx_core.errors import UserError
 from receivers.evaluation.rates import rates
 
-METERED = "CodeCarbon"
-
-_WEAKEST_FIRST = ("none", "assumed", "modelled", "measured")
 _LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class Repeatability:
-    """How well the meter repeats itself in this run.
+    """How well the reference instrument repeats a measurement in this run.
 
-    Nets of one architecture differ in their weights, not in their work, so a student and its twin (of any seed) are
-    metered twice for the same energy, and trainings of one role that differ in the seed are too. The standard deviation
-    of their logarithms, pooled over architectures, is the relative standard uncertainty of one window.
+    Networks of one architecture differ in their weights, not in their operations. A student and its scratch baseline
+    (of any seed) are therefore metered twice for the same energy, and so are trainings of one role that differ in the
+    seed. The standard deviation of their logarithms, pooled over architectures, is the relative standard uncertainty of
+    one measurement.
 
-    It covers what varies from window to window. It does not cover the instrument's scale (a wrong TDP), which is common
-    to all windows and cancels in a break-even, nor other machines.
+    It covers what varies from measurement to measurement. It does not cover the instrument's scale (a wrong TDP), which
+    is common to all and cancels in a payback, nor other machines.
 
     Attributes:
-        relative_sd: of one window.
+        relative_sd: of one measurement.
         degrees: degrees of freedom; 0 if nothing was metered twice, and then nothing is known.
     """
 
@@ -65,26 +67,29 @@ class Repeatability:
 
 
 EXACT = Repeatability(0.0, 10**9)
-"""Of estimates: a formula repeats itself. How far it is from the truth is not in it."""
+"""Of estimates: a formula repeats itself exactly. Its distance from the truth is not included."""
 
 
 @dataclass(frozen=True)
 class LifeCycleResult:
-    """One receiver's life cycle by one source of energy.
+    """One receiver's life cycle by one method.
 
     Attributes:
-        receiver, role: role is teacher, student, twin or classical.
-        source, kind: of its joules; the weakest mark of all that entered.
-        ecal: the result.
-        training_j, inference_j_per_slot: as recorded.
+        receiver, role: role is teacher, student, scratch or classical.
+        method: of the energy of inference: the reference instrument, or an estimator.
+        training_method: of the energy of trainings; empty for a classical receiver.
+        provenance: the weakest of all joules in the result.
+        ecal: energy by component, and eCAL.
+        training_j, inference_j_per_slot: as metered or estimated.
         teachers_j: the part of its teachers' training energy, and of theirs, that is in it.
         test_slots: slots of the evaluation.
     """
 
     receiver: str
     role: str
-    source: str
-    kind: str
+    method: str
+    training_method: str
+    provenance: str
     ecal: Ecal
     training_j: float
     inference_j_per_slot: float
@@ -92,7 +97,7 @@ class LifeCycleResult:
     test_slots: int
 
     def cost(self, repeatability: Repeatability) -> Cost:
-        """The result as a start and a price per slot, with what the repeatability of each window does to them."""
+        """Fixed and marginal energy per slot, with the effect of each measurement's repeatability."""
         factor = 1 + self.ecal.virtualisation
         sd = factor * repeatability.relative_sd
         per_slot_j = sd * self.inference_j_per_slot
@@ -106,20 +111,21 @@ class LifeCycleResult:
 
 @dataclass(frozen=True)
 class Payback:
-    """A student's break-even against one alternative.
+    """Energy payback of a student against one alternative.
 
     Attributes:
-        student, source, kind: whose, and by which joules.
-        teacher: ``full`` or ``split``.
+        student: its name.
+        method, provenance: of the joules.
+        teacher_allocation: ``full`` or ``split``.
         against: the alternative.
         per: ``slot``: equal numbers of slots; ``correct bit``: equal numbers of correctly received bits.
         slots, low, high, outcome, significant: as :class:`energy.ecal.BreakEven`, in slots of the student.
     """
 
     student: str
-    source: str
-    kind: str
-    teacher: str
+    method: str
+    provenance: str
+    teacher_allocation: str
     against: str
     per: str
     slots: float | None
@@ -138,28 +144,53 @@ def slot_bits(grid: Grid, bits_per_value: int = 32) -> int:
     return 2 * grid.num_rx * NUM_SYMBOLS * grid.num_subcarriers * bits_per_value
 
 
+@dataclass(frozen=True)
+class _Energy:
+    """Energy of one receiver in one phase by one method."""
+
+    digest: str
+    method: str
+    provenance: str
+    estimated: bool
+    energy_j: float
+    slots: int
+
+    @property
+    def per_slot_j(self) -> float:
+        return self.energy_j / self.slots
+
+
+def _by_receiver(rows: pd.DataFrame) -> dict[tuple[str, str], _Energy]:
+    """Energy by receiver and method."""
+    columns = [f.name for f in fields(_Energy)]
+    values = rows[columns].itertuples(index=False, name=None)
+    return {key: _Energy(*v) for key, v in zip(zip(rows["receiver"], rows["method"], strict=True), values, strict=True)}
+
+
 class LifeCycleInventory:
-    """What a run recorded, as far as life cycles need it.
+    """The energy, slots and bit errors of a run that its life cycles consist of.
 
     Args:
         run: trained, evaluated and metered.
         settings: other than the run's own.
+        reference: name of the reference instrument; the run's own if not given.
 
     Attributes:
-        sources: of energy, the meter first.
-        roles: by receiver: classical, teacher, student or twin.
+        reference_instrument: whose energy of inference is used.
+        methods: the reference instrument, then the estimators.
+        roles: by receiver: classical, teacher, student or scratch.
         bits_per_slot: application bits.
         slot_s: duration of a slot.
-        repeatability: of the meter.
-        goodput: error rates and correct bits per slot, by receiver, interference share and SINR.
-        share, sinr_db: the point at which break-evens per correct bit are read.
+        repeatability: of the reference instrument.
+        goodput: error rates and correct bits per slot, by receiver, interference fraction and SINR.
+        interference_fraction, sinr_db: the point at which paybacks per correct bit are read.
         point_rows: the rows of ``goodput`` at that point, by receiver.
 
     Raises:
         UserError: if the run has no counts or no energy, or a receiver was trained without a meter.
     """
 
-    def __init__(self, run: Run, settings: Settings | None = None) -> None:
+    def __init__(self, run: Run, settings: EcalConfig | None = None, reference: str | None = None) -> None:
         config = run.config
         self.run, self.settings = run, settings or config.ecal
         table = run.energy()
@@ -168,69 +199,87 @@ class LifeCycleInventory:
         if missing:
             raise UserError(f"{run.folder}: {missing[0]} is not trained; run: leanrx sweep on its configuration")
         self._cards = {n: run.receiver(n).card for n in names}
-        self._rows = {(r.receiver, r.phase, r.source): r for r in (EnergyRow(**d) for d in table.to_dict("records"))}
-        self.sources = sorted(table["source"].unique(), key=lambda s: s != METERED)
         classical = [n for n in table["receiver"].unique() if n not in {r.name for r in run.plan.neural}]
         self.roles = {**dict.fromkeys(classical, "classical"), **{n: c.role for n, c in self._cards.items()}}
+        self._inference, self._training = _by_receiver(inference_rows(table)), _by_receiver(trainer_rows(table))
+        self._check_inference()
+        self.reference_instrument = reference_instrument(table, reference or config.metering.reference_instrument)
+        estimators = dict.fromkeys(e.method for e in self._inference.values() if e.estimated)
+        self.methods = [self.reference_instrument, *estimators]
+        self._check_energy()
         self._ancestors = {n: [r.name for r in run.plan.upstream(n)] for n in names}
         self._students_per_teacher = Counter(a for n in self.students for a in self._ancestors[n])
-        self._check_energy()
         self.bits_per_slot = slot_bits(config.scenario.grid, self.settings.bits_per_value)
         self.slot_s = 1e-3 * 15e3 / config.scenario.grid.subcarrier_spacing_hz
         self.repeatability = self._estimate_repeatability()
         self._test_slots, self.goodput = self._count()
         self.interference_fraction = float(self.goodput["interference_fraction"].min())
-        points = (
-            self.goodput[self.goodput["interference_fraction"] == self.interference_fraction]
-            .groupby("sinr_db")["receiver"]
-            .nunique()
-        )
-        shared = points.index[points == points.max()]
+        at_fraction = self.goodput[self.goodput["interference_fraction"] == self.interference_fraction]
+        receivers = at_fraction.groupby("sinr_db")["receiver"].nunique()
+        shared = receivers.index[receivers == receivers.max()]
         self.sinr_db = float(min(shared, key=lambda s: abs(s - config.report.sinr_db)))
-        here = (self.goodput["interference_fraction"] == self.interference_fraction) & (
-            self.goodput["sinr_db"] == self.sinr_db
-        )
-        self.point_rows = {row["receiver"]: row for row in self.goodput[here].to_dict("records")}
+        at_point = at_fraction[at_fraction["sinr_db"] == self.sinr_db]
+        self.point_rows = {row["receiver"]: row for row in at_point.to_dict("records")}
 
     @property
     def students(self) -> list[str]:
+        """Names of the students."""
         return [n for n, role in self.roles.items() if role == "student"]
 
     def trained_teacher(self, student: str) -> str | None:
-        """The teacher that a student could be replaced by; none if it learnt from bounds alone."""
+        """The teacher that could be run in a student's place; none if its teachers are genie-aided."""
         return next((a for a in self._ancestors[student] if self.roles[a] == "teacher"), None)
 
-    def _check_energy(self) -> None:
-        path = self.run.energy_path
+    def _check_inference(self) -> None:
+        """Every receiver has energy of inference as it is now."""
         for name, role in self.roles.items():
-            for source in self.sources:
-                row = self._rows.get((name, "inference", source))
-                stale = role != "classical" and row is not None and row.digest != self._cards[name].weights_sha256
-                if row is None or stale:
+            digests = {e.digest for (receiver, _), e in self._inference.items() if receiver == name}
+            if not digests or (role != "classical" and digests != {self._cards[name].weights_sha256}):
+                raise self._no_inference(name, "any method")
+
+    def _check_energy(self) -> None:
+        """Every method has energy of inference and of training of every receiver."""
+        for name, role in self.roles.items():
+            for method in self.methods:
+                if (name, method) not in self._inference:
+                    raise self._no_inference(name, method)
+                if role != "classical" and self._training_of(name, method) is None:
                     raise UserError(
-                        f"{path}: no energy of inference of {name} as it is now ({source}); "
-                        f"run: leanrx energy {self.run.folder}"
+                        f"{self.run.energy_path}: {name} was trained without a meter, so its life cycle has no "
+                        f"training energy; delete {self.run.receivers_folder / name} and run leanrx sweep again"
                     )
-                if role != "classical" and (name, "training", source) not in self._rows:
-                    raise UserError(
-                        f"{path}: {name} was trained without a meter, so its life cycle has no training energy; "
-                        f"delete {self.run.receivers_folder / name} and run leanrx sweep again"
-                    )
+
+    def _no_inference(self, name: str, method: str) -> UserError:
+        return UserError(
+            f"{self.run.energy_path}: no energy of inference of {name} as it is now, by {method}; "
+            f"run: leanrx energy {self.run.folder}"
+        )
+
+    def _training_of(self, name: str, method: str) -> _Energy | None:
+        """Energy of a training by a method, else by the best instrument that metered it."""
+        if (name, method) in self._training or method != self.reference_instrument:
+            return self._training.get((name, method))
+        metered = [e for (receiver, _), e in self._training.items() if receiver == name and not e.estimated]
+        return min(metered, key=lambda e: (e.provenance != "measured", rank(e.method)), default=None)
 
     def _estimate_repeatability(self) -> Repeatability:
         groups: dict[tuple[str, ...], list[float]] = {}
-        for row in self._rows.values():
-            if row.source != METERED or row.receiver not in self._cards:
-                continue
-            card = self._cards[row.receiver]
-            work = (row.phase, card.receiver) + ((card.role,) if row.phase == "training" else ())
-            groups.setdefault(work, []).append(math.log(row.energy_j / row.slots))
+        for name, card in self._cards.items():
+            inference, training = self._inference[name, self.reference_instrument], self._trained(name)
+            groups.setdefault(("inference", card.receiver), []).append(math.log(inference.per_slot_j))
+            work = ("training", card.receiver, card.role, training.method)
+            groups.setdefault(work, []).append(math.log(training.per_slot_j))
         squares, degrees = 0.0, 0
         for values in groups.values():
             mean = sum(values) / len(values)
             squares += sum((v - mean) ** 2 for v in values)
             degrees += len(values) - 1
         return Repeatability(math.sqrt(squares / degrees) if degrees else 0.0, degrees)
+
+    def _trained(self, name: str, method: str | None = None) -> _Energy:
+        energy = self._training_of(name, method or self.reference_instrument)
+        assert energy is not None, "checked when the inventory was made"
+        return energy
 
     def _count(self) -> tuple[dict[str, int], pd.DataFrame]:
         counts = self.run.counts()
@@ -253,163 +302,190 @@ class LifeCycleInventory:
         return {str(k): int(v) for k, v in current.groupby("receiver")["slots"].sum().items()}, table
 
     def result(
-        self, name: str, source: str, teacher: str | None = None, inferences: int | None = None
+        self, name: str, method: str, teacher_allocation: str | None = None, inferences: int | None = None
     ) -> LifeCycleResult:
         """The life cycle of one receiver.
 
         Args:
             name: a receiver of :attr:`roles`.
-            source: one of :attr:`sources`.
-            teacher: ``full`` or ``split``; the settings' if not given.
+            method: one of :attr:`methods`.
+            teacher_allocation: ``full`` or ``split``; the settings' if not given.
             inferences: slots in service; the settings' if not given.
         """
         settings, role = self.settings, self.roles[name]
         inferences = settings.inferences if inferences is None else inferences
-        row = self._rows[name, "inference", source]
-        kinds, per_slot_j = [row.kind], row.energy_j / row.slots
-        test_slots = self._test_slots[name]
-        slots, training_j = float(test_slots), 0.0
-        teachers_j: dict[str, float] = {}
+        inference, test_slots = self._inference[name, method], self._test_slots[name]
+        provenances, slots, training_j, training_method = [inference.provenance], float(test_slots), 0.0, ""
+        teachers: dict[str, tuple[float, _Energy]] = {}
         parts: dict[str, float] = {}
         if role != "classical":
-            trained = self._rows[name, "training", source]
-            training_j = trained.energy_j
-            kinds.append(trained.kind)
-            slots += trained.slots
+            training = self._trained(name, method)
+            training_j, training_method = training.energy_j, training.method
+            provenances.append(training.provenance)
+            slots += training.slots
         if role == "student":
-            for ancestor in self._ancestors[name]:
-                taught = self._rows[ancestor, "training", source]
-                kinds.append(taught.kind)
-                shared = (teacher or settings.teacher_allocation) == "split" and self.roles[ancestor] == "teacher"
-                part = 1 / self._students_per_teacher[ancestor] if shared else 1.0
-                teachers_j[ancestor] = part * taught.energy_j
-                slots += part * taught.slots
-            passes_j = 0.0
-            for heard, passes in self._cards[name].training.get("teacher_slots", {}).items():
-                if heard in self._cards:  # a bound has no energy
-                    asked = self._rows[heard, "inference", source]
-                    kinds.append(asked.kind)
-                    passes_j += passes * asked.energy_j / asked.slots
-            parts = {"teacher": sum(teachers_j.values()), "distillation": min(training_j, passes_j)}
-        convention = AccountingConvention(settings.overhead, settings.radio)
-        hops = (hop("generic"),)
+            teachers = self._teachers(name, method, teacher_allocation or settings.teacher_allocation)
+            passes_j, pass_provenances = self._teacher_passes(name, training_method, method)
+            provenances += [*(e.provenance for _, e in teachers.values()), *pass_provenances]
+            slots += sum(part * e.slots for part, e in teachers.values())
+            parts = {
+                "teacher": sum(part * e.energy_j for part, e in teachers.values()),
+                "distillation": min(training_j, passes_j),
+            }
+        if settings.hops or settings.development_hops:
+            provenances.append("assumed")
+        convention, hops = AccountingConvention(**settings.convention.model_dump()), (hop("generic"),)
+        development_bits, inference_bits = slots * self.bits_per_slot, inferences * self.bits_per_slot
         ecal = Ecal(
             development={
-                "collection": transport_energy_j(
-                    slots * self.bits_per_slot, settings.development_hops * hops, convention
-                ),
+                "collection": transport_energy_j(development_bits, settings.development_hops * hops, convention),
                 **parts,
                 "training": training_j - parts.get("distillation", 0.0),
-                "evaluation": test_slots * per_slot_j,
+                "evaluation": test_slots * inference.per_slot_j,
             },
             inference={
-                "inference_collection": transport_energy_j(
-                    inferences * self.bits_per_slot, settings.hops * hops, convention
-                ),
-                "inference": inferences * per_slot_j,
+                "inference_collection": transport_energy_j(inference_bits, settings.hops * hops, convention),
+                "inference": inferences * inference.per_slot_j,
             },
             inferences=inferences,
-            development_bits=slots * self.bits_per_slot,
-            inference_bits=inferences * self.bits_per_slot,
+            development_bits=development_bits,
+            inference_bits=inference_bits,
             virtualisation=settings.virtualisation,
         )
-        if settings.hops or settings.development_hops:
-            kinds.append("assumed")
-        kind = min(kinds, key=_WEAKEST_FIRST.index)
-        return LifeCycleResult(name, role, source, kind, ecal, training_j, per_slot_j, teachers_j, test_slots)
+        return LifeCycleResult(
+            receiver=name,
+            role=role,
+            method=method,
+            training_method=training_method,
+            provenance=weakest(provenances),
+            ecal=ecal,
+            training_j=training_j,
+            inference_j_per_slot=inference.per_slot_j,
+            teachers_j={n: part * e.energy_j for n, (part, e) in teachers.items()},
+            test_slots=test_slots,
+        )
 
-    def results(self, teacher: str | None = None, inferences: int | None = None) -> list[LifeCycleResult]:
-        """Every receiver by every source."""
-        return [self.result(n, s, teacher, inferences) for n in self.roles for s in self.sources]
+    def _teachers(self, student: str, method: str, allocation: str) -> dict[str, tuple[float, _Energy]]:
+        """The receivers that a student rests on: the part of each training that it bears, and its energy."""
+        parts = {}
+        for name in self._ancestors[student]:
+            is_split = allocation == "split" and self.roles[name] == "teacher"
+            part = 1 / self._students_per_teacher[name] if is_split else 1.0
+            parts[name] = part, self._trained(name, method)
+        return parts
 
-    def repeatability_of(self, source: str) -> Repeatability:
-        """The meter's, or none at all for an estimate."""
-        return self.repeatability if source == METERED else EXACT
+    def _teacher_passes(self, student: str, training_method: str, method: str) -> tuple[float, list[str]]:
+        """Energy of the teachers' forward passes in a student's training, and its provenances."""
+        energy_j, provenances = 0.0, []
+        for teacher, slots in self._cards[student].training.get("teacher_slots", {}).items():
+            if teacher in self._cards:  # a genie-aided teacher has no energy
+                fallback = self._inference[teacher, method]
+                inference = self._inference.get((teacher, training_method), fallback)
+                energy_j += slots * inference.per_slot_j
+                provenances.append(inference.provenance)
+        return energy_j, provenances
 
-    def alternatives(self, student: str, source: str) -> dict[str, tuple[str, Cost]]:
-        """What else could be run in a student's place: by name, the receiver and its cost per slot.
+    def results(self, teacher_allocation: str | None = None, inferences: int | None = None) -> list[LifeCycleResult]:
+        """Every receiver by every method."""
+        return [self.result(n, m, teacher_allocation, inferences) for n in self.roles for m in self.methods]
 
-        The twin is the same net with other weights. What the meter finds between the two is its repeatability and no
-        saving, so the twin is given the student's energy per slot.
+    def repeatability_of(self, method: str) -> Repeatability:
+        """That of the reference instrument; exact for an estimate."""
+        return self.repeatability if method == self.reference_instrument else EXACT
+
+    def alternatives(self, student: str, method: str) -> dict[str, tuple[str, Cost]]:
+        """What could be run in a student's place: by name, the receiver and its cost per slot.
+
+        The scratch baseline is the same network with other weights. A difference between the two is no saving but the
+        repeatability of the instrument, so the baseline gets the student's energy per slot.
         """
-        repeatability = self.repeatability_of(source)
-        cost = {n: self.result(n, source).cost(repeatability) for n in self.roles if self.roles[n] != "student"}
-        found = {}
+        repeatability = self.repeatability_of(method)
+        cost = {n: self.result(n, method).cost(repeatability) for n in self.roles if self.roles[n] != "student"}
+        options = {}
         if (teacher := self.trained_teacher(student)) is not None:
             uncertainty = {k: (0.0, unit) for k, (_, unit) in cost[teacher].uncertainty.items() if unit}
-            found[RUN_TEACHER] = (teacher, Cost(0.0, cost[teacher].marginal_j, uncertainty))
-            found[TRAIN_AND_RUN_TEACHER] = (teacher, cost[teacher])
-        twin = self.run.plan.scratch_of(student)
-        if twin is not None and twin.name in cost:
-            found[twin.name] = (
-                twin.name,
-                self._equal_architecture(cost[twin.name], self.result(student, source).cost(repeatability)),
-            )
-        return {**found, **{n: (n, cost[n]) for n, role in self.roles.items() if role == "classical"}}
+            options[RUN_TEACHER] = (teacher, Cost(0.0, cost[teacher].marginal_j, uncertainty))
+            options[TRAIN_AND_RUN_TEACHER] = (teacher, cost[teacher])
+        baseline = self.run.plan.scratch_of(student)
+        if baseline is not None and baseline.name in cost:
+            own = self.result(student, method).cost(repeatability)
+            options[baseline.name] = baseline.name, self._equal_architecture(cost[baseline.name], own)
+        return {**options, **{n: (n, cost[n]) for n, role in self.roles.items() if role == "classical"}}
 
     @staticmethod
-    def _equal_architecture(twin: Cost, student: Cost) -> Cost:
-        starts = {k: (start, 0.0) for k, (start, _) in twin.uncertainty.items()}
-        units = {k: (0.0, unit) for k, (_, unit) in student.uncertainty.items() if unit}
-        return Cost(twin.fixed_j, student.marginal_j, {**starts, **units})
+    def _equal_architecture(baseline: Cost, student: Cost) -> Cost:
+        """The baseline's fixed energy with the student's energy per slot."""
+        fixed = {k: (sd, 0.0) for k, (sd, _) in baseline.uncertainty.items()}
+        marginal = {k: (0.0, sd) for k, (_, sd) in student.uncertainty.items() if sd}
+        return Cost(baseline.fixed_j, student.marginal_j, {**fixed, **marginal})
 
     def paybacks(self) -> list[Payback]:
         """Every student against its alternatives, for both teacher allocations, per slot and per correct bit."""
         return [
-            self._payback(student, source, teacher, against, receiver, other, per)
+            self._payback(student, method, allocation, against, receiver, cost, per)
             for student in self.students
-            for source in self.sources
-            for teacher in ("full", "split")
-            for against, (receiver, other) in self.alternatives(student, source).items()
+            for method in self.methods
+            for allocation in ("full", "split")
+            for against, (receiver, cost) in self.alternatives(student, method).items()
             for per in ("slot", "correct bit")
         ]
 
     def _payback(
-        self, student: str, source: str, teacher: str, against: str, receiver: str, other: Cost, per: str
+        self, student: str, method: str, allocation: str, against: str, receiver: str, alternative: Cost, per: str
     ) -> Payback:
-        result, repeatability = self.result(student, source, teacher), self.repeatability_of(source)
-        mine, bits = result.cost(repeatability), 1.0
+        result, repeatability = self.result(student, method, allocation), self.repeatability_of(method)
+        candidate, bits = result.cost(repeatability), 1.0
         if per == "correct bit":
             bits = self._correct(student)[0]
-            mine, other = self._per_correct_bit(mine, student), self._per_correct_bit(other, receiver)
-        found = break_even(mine, other, repeatability.coverage)
-        slots, low, high = (None if v is None else v / bits for v in (found.units, found.low, found.high))
+            candidate = self._per_correct_bit(candidate, student)
+            alternative = self._per_correct_bit(alternative, receiver)
+        point = break_even(candidate, alternative, repeatability.coverage)
         return Payback(
-            student, source, result.kind, teacher, against, per, slots, low, high, found.outcome, found.significant
+            student=student,
+            method=method,
+            provenance=result.provenance,
+            teacher_allocation=allocation,
+            against=against,
+            per=per,
+            slots=None if point.units is None else point.units / bits,
+            low=None if point.low is None else point.low / bits,
+            high=None if point.high is None else point.high / bits,
+            outcome=point.outcome,
+            significant=point.significant,
         )
 
     def _correct(self, name: str) -> tuple[float, float]:
-        """Correct bits per slot at the point of the break-evens, and their relative standard deviation."""
+        """Correct bits per slot at the operating point, and their relative standard deviation."""
         row = self.point_rows[name]
         sd = (row["ber_high"] - row["ber_low"]) / (2 * stats.norm.ppf(0.5 + _LEVEL / 2))
         return float(row["correct_bits_per_slot"]), float(sd / (1 - row["ber"]))
 
     def _per_correct_bit(self, cost: Cost, name: str) -> Cost:
         bits, relative_sd = self._correct(name)
-        uncertainty = {k: (start, unit / bits) for k, (start, unit) in cost.uncertainty.items()}
+        uncertainty = {k: (fixed, marginal / bits) for k, (fixed, marginal) in cost.uncertainty.items()}
         per_bit_j = cost.marginal_j / bits
         return replace(
             cost, marginal_j=per_bit_j, uncertainty={**uncertainty, f"BER {name}": (0.0, relative_sd * per_bit_j)}
         )
 
     def correct_bit_rows(self) -> list[dict[str, Any]]:
-        """Joules per correctly received bit at every tested point, by source; none where no slot was right.
+        """Joules per correctly received bit at every tested point, by method; none where no slot was correct.
 
-        ``inference`` counts inference alone, ``ecal`` the whole life cycle; ``correct_slots`` counts the bits of slots
-        without any error, the others correct bits whatever their slot.
+        ``inference`` counts inference alone, ``ecal`` the whole life cycle. ``correct_slots`` counts the bits of slots
+        without any error, the others count correct bits in any slot.
         """
-        results = {(b.receiver, b.source): b.ecal for b in self.results()}
+        results = {(r.receiver, r.method): r.ecal for r in self.results()}
         rows = []
         for row in self.goodput.itertuples():
-            right, whole = row.correct_bits_per_slot, row.bits_of_correct_slots_per_slot
+            correct, of_slots = row.correct_bits_per_slot, row.bits_of_correct_slots_per_slot
             energies = {}
-            for source in self.sources:
-                ecal = results[row.receiver, source]
+            for method in self.methods:
+                ecal = results[row.receiver, method]
                 per_slot_j = (1 + ecal.virtualisation) * ecal.inference_j_per_inference
-                energies[source] = {
-                    "inference_j_per_correct_bit": per_slot_j / right,
-                    "ecal_j_per_correct_bit": ecal.absolute_j / ecal.inferences / right,
-                    "inference_j_per_bit_of_correct_slots": per_slot_j / whole if whole else None,
+                energies[method] = {
+                    "inference_j_per_correct_bit": per_slot_j / correct,
+                    "ecal_j_per_correct_bit": ecal.absolute_j / ecal.inferences / correct,
+                    "inference_j_per_bit_of_correct_slots": per_slot_j / of_slots if of_slots else None,
                 }
             rows.append(
                 {
@@ -420,8 +496,8 @@ class LifeCycleInventory:
                     "ber_low": row.ber_low,
                     "ber_high": row.ber_high,
                     "slot_error_rate": row.slot_error_rate,
-                    "correct_bits_per_slot": right,
-                    "sources": energies,
+                    "correct_bits_per_slot": correct,
+                    "methods": energies,
                 }
             )
         return rows

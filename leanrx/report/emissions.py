@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from carbon import FUNCTIONAL_UNITS, Site, SoftwareCarbonIntensity, software_carbon_intensity
-from leanrx.life_cycle.inventory import METERED, LifeCycleInventory
+from leanrx.life_cycle.inventory import LifeCycleInventory
 from leanrx_core.errors import UserError
 
 
@@ -39,7 +39,7 @@ def emissions(
     Raises:
         UserError: if the unit is unknown, or the unit is a transport block and the run counts none.
     """
-    metered = energy[energy["source"] == METERED].set_index("receiver")
+    metered = energy[energy["method"] == inventory.reference_instrument].set_index("receiver")
     goodput = inventory.goodput
     at_fraction = goodput["interference_fraction"] == inventory.interference_fraction
     at_point = at_fraction & (goodput["sinr_db"] == inventory.sinr_db)
@@ -48,7 +48,9 @@ def emissions(
         inference, units = metered.loc[row.receiver], _units_per_slot(row, basis.unit)
         per_slot = inference["energy_j_per_slot"], inference["duration_s_per_slot"]
         by_receiver[row.receiver] = (
-            software_carbon_intensity(basis.site, *per_slot, units, basis.unit, inference["kind"]) if units else None
+            software_carbon_intensity(basis.site, *per_slot, units, basis.unit, inference["provenance"])
+            if units
+            else None
         )
     return by_receiver
 

@@ -35,7 +35,7 @@ _SMALLEST_FRACTION = 1e-6
 def figures(inventory: LifeCycleInventory) -> list[Figure]:
     """eCAL and energy per correct bit of all networks, savings, one payback per network, and components.
 
-    The components are those of the last student. All figures are by the first source of energy.
+    The components are those of the last student. All figures are by the reference instrument.
     """
     points, styles = sweep_points(_SLOTS), style_sheet(inventory.run.plan)
     charts = [_ecal_over_slots(inventory, styles, points), _energy_per_correct_bit(inventory, styles)]
@@ -43,10 +43,10 @@ def figures(inventory: LifeCycleInventory) -> list[Figure]:
     students = [name for name in _unique_networks(inventory) if inventory.roles[name] == "student"]
     charts += [_payback(inventory, styles, student, points) for student in students]
     if inventory.students:
-        student, source = inventory.students[-1], inventory.sources[0]
-        results = [inventory.result(student, source, inferences=n) for n in points]
+        student, method = inventory.students[-1], inventory.methods[0]
+        results = [inventory.result(student, method, inferences=n) for n in points]
         rows = [{"inferences": r.ecal.inferences, **r.ecal.as_json()} for r in results]
-        charts.append(components(f"{student} ({source}, {results[0].kind})", rows, "slots in service"))
+        charts.append(components(f"{student} ({method}, {results[0].provenance})", rows, "slots in service"))
     return charts
 
 
@@ -111,19 +111,19 @@ def _unique_networks(inventory: LifeCycleInventory) -> list[str]:
 
 
 def _ecal_over_slots(inventory: LifeCycleInventory, styles: StyleSheet, points: list[int]) -> Figure:
-    source = inventory.sources[0]
-    repeatability = inventory.repeatability_of(source)
+    method = inventory.methods[0]
+    repeatability = inventory.repeatability_of(method)
     curves, provenances = [], set()
     for name in _unique_networks(inventory):
-        results = [inventory.result(name, source, inferences=n) for n in points]
-        provenances.add(results[0].kind)
+        results = [inventory.result(name, method, inferences=n) for n in points]
+        provenances.add(results[0].provenance)
         y = [r.ecal.ecal_j_per_bit for r in results]
         energies = [r.cost(repeatability).at(r.ecal.inferences) for r in results]
         low, high = _error_bars(inventory, y, energies)
         curves.append(Curve(name, [float(n) for n in points], y, low, high, **styles.by_name[name]._asdict()))
     return Figure(
         name="ecal",
-        caption=f"eCAL by {source} ({', '.join(sorted(provenances))}): energy per application bit with development, "
+        caption=f"eCAL by {method} ({', '.join(sorted(provenances))}): energy per application bit with development, "
         f"over the slots in service. {_error_bar_caption(inventory)} "
         f"{_allocation_caption(inventory)}{_unique_caption(inventory)}",
         x_title="slots in service",
@@ -135,7 +135,7 @@ def _ecal_over_slots(inventory: LifeCycleInventory, styles: StyleSheet, points: 
 
 
 def _payback(inventory: LifeCycleInventory, styles: StyleSheet, student: str, points: list[int]) -> Figure:
-    source = inventory.sources[0]
+    method = inventory.methods[0]
     curves = []
     for name, (receiver, cost, dash) in _payback_costs(inventory, student).items():
         energies = [cost.at(n) for n in points]
@@ -145,7 +145,7 @@ def _payback(inventory: LifeCycleInventory, styles: StyleSheet, student: str, po
         curves.append(Curve(name, [float(n) for n in points], y, low, high, **style._asdict()))
     return Figure(
         name=f"payback-{student}",
-        caption=f"Energy since the first training slot of {student} and of its alternatives ({source}). "
+        caption=f"Energy since the first training slot of {student} and of its alternatives ({method}). "
         f"{_error_bar_caption(inventory)} The student pays back where its curve crosses another from above. Its "
         "scratch baseline is the same network, so it has the student's energy per slot.",
         x_title="slots in service",
@@ -158,31 +158,31 @@ def _payback(inventory: LifeCycleInventory, styles: StyleSheet, student: str, po
 
 def _payback_costs(inventory: LifeCycleInventory, student: str) -> dict[str, tuple[str, Cost, str]]:
     """Receiver, cost and dash of the student and its alternatives, by label."""
-    source = inventory.sources[0]
-    repeatability = inventory.repeatability_of(source)
-    full, split = (inventory.result(student, source, a).cost(repeatability) for a in ("full", "split"))
+    method = inventory.methods[0]
+    repeatability = inventory.repeatability_of(method)
+    full, split = (inventory.result(student, method, a).cost(repeatability) for a in ("full", "split"))
     costs = {f"{student}, full teacher energy": (student, full, "solid")}
     if len(inventory.students) > 1:
         costs[f"{student}, teacher energy split"] = (student, split, "dash")
-    for label, (receiver, cost) in inventory.alternatives(student, source).items():
+    for label, (receiver, cost) in inventory.alternatives(student, method).items():
         costs[label] = (receiver, cost, "dash" if label == TRAIN_AND_RUN_TEACHER else "dot")
     return costs
 
 
 def _energy_per_correct_bit(inventory: LifeCycleInventory, styles: StyleSheet) -> Figure:
-    source, fraction = inventory.sources[0], inventory.interference_fraction
-    relative_sd = inventory.repeatability_of(source).relative_sd
+    method, fraction = inventory.methods[0], inventory.interference_fraction
+    relative_sd = inventory.repeatability_of(method).relative_sd
     all_rows = [r for r in inventory.correct_bit_rows() if r["interference_fraction"] == fraction]
     curves = []
     for name in _unique_networks(inventory):
         rows = sorted((r for r in all_rows if r["receiver"] == name), key=lambda r: float(r["sinr_db"]))
-        y = [r["sources"][source]["inference_j_per_correct_bit"] for r in rows]
+        y = [r["methods"][method]["inference_j_per_correct_bit"] for r in rows]
         low, high = _error_bars(inventory, y, [(v, relative_sd * v) for v in y])
         x = [float(r["sinr_db"]) for r in rows]
         curves.append(Curve(name, x, y, low, high, **styles.by_name[name]._asdict()))
     return Figure(
         name="ecal-correct-bits",
-        caption=f"Energy of inference per correctly received data bit over SINR ({source}); "
+        caption=f"Energy of inference per correctly received data bit over SINR ({method}); "
         f"{interference_phrase(fraction)}. {_error_bar_caption(inventory)}{_unique_caption(inventory)}",
         x_title="SINR per receive antenna [dB]",
         y_title="J per correctly received bit",
@@ -197,8 +197,8 @@ _TRAFFIC_DASHES = ("dot", "dot", "dash", "dash", "solid")
 
 def _savings(inventory: LifeCycleInventory, styles: StyleSheet) -> list[Figure]:
     """Energy of development against the saving per slot, for networks of several sizes."""
-    source, table = inventory.sources[0], savings_table(inventory)
-    table = table[(table["source"] == source) & (table["saved_j_per_slot"] > 0)]
+    method, table = inventory.methods[0], savings_table(inventory)
+    table = table[(table["method"] == method) & (table["saved_j_per_slot"] > 0)]
     if table["spec"].nunique() < 2:
         return []
     curves = []
@@ -219,7 +219,7 @@ def _savings(inventory: LifeCycleInventory, styles: StyleSheet) -> list[Figure]:
         Figure(
             name="savings",
             caption="Energy of development against the energy that a student saves per slot in place of its teacher "
-            f"({source}, {table['provenance'].iloc[0]}). {_error_bar_caption(inventory)} "
+            f"({method}, {table['provenance'].iloc[0]}). {_error_bar_caption(inventory)} "
             f"{_allocation_caption(inventory)} Up and left is better. On a grey line the student pays back after so "
             "much continuous traffic.",
             x_title="development [J]",
@@ -235,7 +235,7 @@ def _error_bars(
     inventory: LifeCycleInventory, values: list[float], energies: list[tuple[float, float]]
 ) -> tuple[list[float] | None, list[float] | None]:
     """Lower and upper ends around values with the relative deviations of (energy, standard deviation) pairs."""
-    coverage = inventory.repeatability_of(inventory.sources[0]).coverage
+    coverage = inventory.repeatability_of(inventory.methods[0]).coverage
     if coverage is None:
         return None, None
     half = [coverage * sd_j / energy_j for energy_j, sd_j in energies]
@@ -244,7 +244,7 @@ def _error_bars(
 
 
 def _error_bar_caption(inventory: LifeCycleInventory) -> str:
-    if inventory.repeatability_of(inventory.sources[0]).coverage is None:
+    if inventory.repeatability_of(inventory.methods[0]).coverage is None:
         return "The repeatability of the instrument is unknown."
     return "Bars are 95 % intervals by the repeatability of the instrument."
 

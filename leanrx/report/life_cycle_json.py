@@ -13,12 +13,13 @@ from leanrx.report.life_cycle_text import notes, sentences
 from leanrx_core.files import write_atomic
 
 
-def write_life_cycle(run: Run, settings: EcalConfig | None = None) -> LifeCycleInventory:
-    """Write ``ecal.json``: the life cycle of every receiver, by every source of energy.
+def write_life_cycle(run: Run, settings: EcalConfig | None = None, reference: str | None = None) -> LifeCycleInventory:
+    """Write ``ecal.json``: the life cycle of every receiver, by every method.
 
     Args:
         run: trained, evaluated and metered.
         settings: other than the run's own.
+        reference: name of the reference instrument; the run's own if not given.
 
     Returns:
         the life cycles.
@@ -26,7 +27,7 @@ def write_life_cycle(run: Run, settings: EcalConfig | None = None) -> LifeCycleI
     Raises:
         UserError: if the run was not evaluated or metered yet.
     """
-    inventory = LifeCycleInventory(run, settings)
+    inventory = LifeCycleInventory(run, settings, reference)
     write_atomic(run.ecal_path, json.dumps(life_cycle_json(inventory), indent=2) + "\n")
     return inventory
 
@@ -37,16 +38,17 @@ def life_cycle_json(inventory: LifeCycleInventory) -> dict[str, Any]:
     inference: dict[str, dict[str, Any]] = {}
     for result in inventory.results():
         ecal = result.ecal
-        life_cycle.setdefault(result.receiver, {})[result.source] = {**ecal.as_json(), "kind": result.kind}
-        inference.setdefault(result.receiver, {})[result.source] = {
+        life_cycle.setdefault(result.receiver, {})[result.method] = {**ecal.as_json(), "provenance": result.provenance}
+        inference.setdefault(result.receiver, {})[result.method] = {
             "ecal_j_per_bit": ecal.asymptotic_j_per_bit,
             "bits": inventory.bits_per_slot,
-            "kind": result.kind,
+            "provenance": result.provenance,
             "processing_j": result.inference_j_per_slot,
             "collection_j": ecal.inference["inference_collection"] / ecal.inferences,
         }
     return {
         "settings": inventory.settings.model_dump(),
+        "reference_instrument": inventory.reference_instrument,
         "bits_per_slot": inventory.bits_per_slot,
         "slot_s": inventory.slot_s,
         "notes": notes(inventory),

@@ -15,11 +15,11 @@ def life_cycle_table(inventory: LifeCycleInventory) -> pd.DataFrame:
     """eCAL and its components.
 
     Returns:
-        one row per receiver and source of energy: ``receiver, role, source, provenance``, the values of
+        one row per receiver and method: ``receiver, role, method, provenance``, the values of
         :meth:`energy.ecal.Ecal.as_json`, and ``<component>_j`` for each component, in joules.
     """
     rows = [
-        {"receiver": r.receiver, "role": r.role, "source": r.source, "provenance": r.kind}
+        {"receiver": r.receiver, "role": r.role, "method": r.method, "provenance": r.provenance}
         | {k: v for k, v in r.ecal.as_json().items() if k != "components_j"}
         | {f"{k}_j": v for k, v in r.ecal.components_j.items()}
         for r in inventory.results()
@@ -28,7 +28,7 @@ def life_cycle_table(inventory: LifeCycleInventory) -> pd.DataFrame:
 
 
 def payback_table(inventory: LifeCycleInventory) -> pd.DataFrame:
-    """One row per student, source, allocation of the teacher, alternative and unit.
+    """One row per student, method, allocation of the teacher, alternative and unit.
 
     Returns:
         the attributes of :class:`leanrx.life_cycle.inventory.Payback`; ``slots, low, high`` are numbers of slots.
@@ -40,18 +40,18 @@ def correct_bit_table(inventory: LifeCycleInventory) -> pd.DataFrame:
     """Joules per correctly received bit.
 
     Returns:
-        one row per receiver, test point and source: the values of
+        one row per receiver, test point and method: the values of
         :meth:`leanrx.life_cycle.inventory.LifeCycleInventory.correct_bit_rows`.
     """
     rows = [
-        {**{k: v for k, v in row.items() if k != "sources"}, "source": source, **energies}
+        {**{k: v for k, v in row.items() if k != "methods"}, "method": method, **energies}
         for row in inventory.correct_bit_rows()
-        for source, energies in row["sources"].items()
+        for method, energies in row["methods"].items()
     ]
     return pd.DataFrame(rows)
 
 
-_SAVINGS_KEYS = ["variant", "spec", "source"]
+_SAVINGS_KEYS = ["variant", "spec", "method"]
 _SAVINGS_MEANS = ["teachers_j", "development_j", "saved_j_per_slot", "half_width_j"]
 
 
@@ -59,15 +59,15 @@ def savings_table(inventory: LifeCycleInventory) -> pd.DataFrame:
     """What the development of a student costs, and what it saves in place of its teacher; means over seeds.
 
     Returns:
-        one row per variant and source: ``variant, spec, source, provenance, seeds``; ``teachers_j``, the training
+        one row per variant and method: ``variant, spec, method, provenance, seeds``; ``teachers_j``, the training
         energy of teachers; ``development_j``, the energy of development with these; ``saved_j_per_slot`` with
         ``_low`` and ``_high`` by the repeatability of the instrument; and ``break_even_slots``, NaN without a saving.
     """
     rows = [
         row
-        for source in inventory.sources
+        for method in inventory.methods
         for student in inventory.students
-        if (row := _saving(inventory, student, source)) is not None
+        if (row := _saving(inventory, student, method)) is not None
     ]
     columns = [*_SAVINGS_KEYS, "provenance", "seeds", *_SAVINGS_MEANS]
     groups = pd.DataFrame(rows, columns=columns).groupby(_SAVINGS_KEYS, sort=False, as_index=False)
@@ -80,20 +80,20 @@ def savings_table(inventory: LifeCycleInventory) -> pd.DataFrame:
     )
 
 
-def _saving(inventory: LifeCycleInventory, student: str, source: str) -> dict[str, object] | None:
+def _saving(inventory: LifeCycleInventory, student: str, method: str) -> dict[str, object] | None:
     """The saving of one student over its trained teacher; none if it has no trained teacher."""
     teacher = inventory.trained_teacher(student)
     if teacher is None:
         return None
-    repeatability, record = inventory.repeatability_of(source), inventory.run.plan[student]
-    result = inventory.result(student, source)
-    cost, teacher_cost = (r.cost(repeatability) for r in (result, inventory.result(teacher, source)))
+    repeatability, record = inventory.repeatability_of(method), inventory.run.plan[student]
+    result = inventory.result(student, method)
+    cost, teacher_cost = (r.cost(repeatability) for r in (result, inventory.result(teacher, method)))
     relative = (repeatability.coverage or math.nan) * repeatability.relative_sd
     return {
         "variant": record.variant,
         "spec": record.spec,
-        "source": source,
-        "provenance": result.kind,
+        "method": method,
+        "provenance": result.provenance,
         "seeds": 1,
         "teachers_j": sum(result.teachers_j.values()),
         "development_j": cost.fixed_j,
@@ -103,10 +103,10 @@ def _saving(inventory: LifeCycleInventory, student: str, source: str) -> dict[st
 
 
 def life_cycle_page_table(inventory: LifeCycleInventory) -> PageTable:
-    """eCAL and its components by every source of energy."""
+    """eCAL and its components by every method."""
     head = [
         "receiver",
-        "source",
+        "method",
         "provenance",
         "teacher [J]",
         "distillation [J]",
@@ -124,8 +124,8 @@ def life_cycle_page_table(inventory: LifeCycleInventory) -> PageTable:
         rows.append(
             [
                 result.receiver,
-                result.source,
-                result.kind,
+                result.method,
+                result.provenance,
                 *(f"{parts[name]:,.3g}" if name in parts else "" for name in development),
                 f"{parts['inference']:,.4g}",
                 f"{ecal.absolute_j:,.4g}",
@@ -137,16 +137,16 @@ def life_cycle_page_table(inventory: LifeCycleInventory) -> PageTable:
 
 
 def payback_page_table(inventory: LifeCycleInventory) -> PageTable:
-    """Energy payback by the first source of energy, with the teacher allocated as the settings say."""
-    source = inventory.sources[0]
+    """Energy payback by the reference instrument, with the teacher allocated as the settings say."""
+    method = inventory.methods[0]
     by_alternative: dict[tuple[str, str], dict[str, Payback]] = {}
     for payback in inventory.paybacks():
-        if (payback.source, payback.teacher) == (source, inventory.settings.teacher_allocation):
+        if (payback.method, payback.teacher_allocation) == (method, inventory.settings.teacher_allocation):
             by_alternative.setdefault((payback.student, payback.against), {})[payback.per] = payback
     rows = [
         [student, against, *(payback_phrase(by_unit[unit], inventory.slot_s) for unit in ("slot", "correct bit"))]
         for (student, against), by_unit in by_alternative.items()
     ]
     head = ["student", "alternative", "for equal slots", f"for equal correct bits at {inventory.sinr_db:g} dB"]
-    note = f"Energy is by {source}. '{RUN_TEACHER}' does not count the teacher's training."
+    note = f"Energy is by {method}. '{RUN_TEACHER}' does not count the teacher's training."
     return PageTable(head, rows, note, ["payback.csv"])

@@ -17,7 +17,7 @@ _OUTCOMES = {
 
 
 def sentences(inventory: LifeCycleInventory) -> list[str]:
-    """The outcome by the first source of energy: one headline, then each student and each of its alternatives."""
+    """The outcome by the reference instrument: one headline, then each student and each of its alternatives."""
     paybacks = _paybacks(inventory)
     lines = [_headline(inventory, paybacks)] if paybacks else []
     for student in inventory.students:
@@ -37,9 +37,9 @@ def headline(inventory: LifeCycleInventory) -> str:
 
 
 def _paybacks(inventory: LifeCycleInventory) -> list[Payback]:
-    """Paybacks in slots by the first source of energy, with the teacher allocated as the settings say."""
-    setting = inventory.sources[0], inventory.settings.teacher_allocation, "slot"
-    return [p for p in inventory.paybacks() if (p.source, p.teacher, p.per) == setting]
+    """Paybacks in slots by the reference instrument, with the teacher allocated as the settings say."""
+    setting = inventory.methods[0], inventory.settings.teacher_allocation, "slot"
+    return [p for p in inventory.paybacks() if (p.method, p.teacher_allocation, p.per) == setting]
 
 
 def _headline(inventory: LifeCycleInventory, paybacks: Sequence[Payback]) -> str:
@@ -69,20 +69,21 @@ def _headline(inventory: LifeCycleInventory, paybacks: Sequence[Payback]) -> str
 
 def _total(inventory: LifeCycleInventory, student: str) -> str:
     """What the life cycle of a student costs, by component."""
-    source, slots = inventory.sources[0], inventory.settings.inferences
-    result, teacher = inventory.result(student, source), inventory.trained_teacher(student)
+    method, slots = inventory.methods[0], inventory.settings.inferences
+    result, teacher = inventory.result(student, method), inventory.trained_teacher(student)
     energy_j = result.ecal.absolute_j
     shares = {name: part_j / energy_j for name, part_j in result.ecal.components_j.items()}
     text = (
         f"{student}: {slots:,} slots ({duration(slots * inventory.slot_s)} of continuous traffic) cost "
-        f"{energy_j:,.0f} J with all development ({result.kind}). The teacher takes {shares['teacher']:.0%} of it, "
+        f"{energy_j:,.0f} J with all development ({result.provenance}). "
+        f"The teacher takes {shares['teacher']:.0%} of it, "
         f"distillation {shares['distillation']:.0%}, the student's own training {shares['training']:.0%} and reception "
         f"{shares['inference']:.0%}."
     )
     if teacher is not None:
         name = teacher if teacher != "teacher" else "the teacher"
         text += (
-            f" Training and running {name} instead costs {inventory.result(teacher, source).ecal.absolute_j:,.0f} J."
+            f" Training and running {name} instead costs {inventory.result(teacher, method).ecal.absolute_j:,.0f} J."
         )
     return text
 
@@ -112,7 +113,7 @@ def notes(inventory: LifeCycleInventory) -> list[str]:
     s = inventory.settings
     charged = s.teacher_allocation == "full"
     return [
-        f"Accounting convention: overhead bits {s.overhead}, radio energy {s.radio}.",
+        f"Accounting convention: overhead bits {s.convention.overhead}, radio energy {s.convention.radio}.",
         f"Slots in service cross {_hops(s.hops)}. Training and test slots cross {_hops(s.development_hops)}.",
         "Inference energy includes preprocessing. Training energy includes the simulation of slots.",
         "Each student carries the full training energy of its teacher."

@@ -115,12 +115,12 @@ def energy_page_table(results: RunResults) -> PageTable:
     head = ["receiver", "method", "provenance", "time per slot [ms]", "energy per slot [mJ]", "repeats", "window [s]"]
     rows = []
     for _, row in results.energy.iterrows():
-        is_reference = row["source"] == results.reference_instrument
+        is_reference = row["method"] == results.reference_instrument
         rows.append(
             [
                 str(row["receiver"]),
-                str(row["source"]),
-                str(row["kind"]),
+                str(row["method"]),
+                str(row["provenance"]),
                 f"{1e3 * row['duration_s_per_slot']:.3g}",
                 f"{1e3 * row['energy_j_per_slot']:.3g}",
                 str(row["repeats"]) if is_reference else "",
@@ -190,8 +190,8 @@ def training_page_table(results: RunResults) -> PageTable:
     rows = [
         [
             str(row["receiver"]),
-            str(row["source"]),
-            str(row["kind"]),
+            str(row["method"]),
+            str(row["provenance"]),
             f"{row['slots']:,}",
             f"{row['duration_s']:.3g}",
             f"{row['energy_j']:.3g}",
@@ -213,7 +213,7 @@ def carbon_page_table(emissions: pd.DataFrame) -> PageTable:
 def instrument_page_table(results: RunResults) -> PageTable:
     """Instruments and assumptions behind every quantity, the machine and its packages."""
     environment, energy = results.environment, results.energy
-    methods = energy[["source", "kind", "instrument"]].drop_duplicates().astype(str).to_numpy().tolist()
+    methods = energy[["method", "provenance", "description"]].drop_duplicates().astype(str).to_numpy().tolist()
     packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items() if version)
     machines = ", ".join(dict.fromkeys(energy["machine"]))
     rows: list[Sequence[str]] = [

@@ -17,11 +17,12 @@ import pandas as pd
 
 from channels import NUM_SYMBOLS, Scenario
 from channels.pilots import dmrs_layouts
+from energy.metering.table import inference_rows, trainer_rows
 from leanrx.experiment.plan import Plan
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import SweepConfig
 from leanrx.experiment.workflow import all_receivers, operation_profiles
-from leanrx.life_cycle.inventory import METERED, LifeCycleInventory
+from leanrx.life_cycle.inventory import LifeCycleInventory
 from leanrx.report.comparisons import Comparisons, compare, target_bers
 from leanrx.report.style import StyleSheet, style_sheet
 from leanrx_core.errors import UserError
@@ -126,7 +127,7 @@ def run_results(run: Run) -> RunResults:
     bits = data_bits_per_slot(run.config.scenario)
     energy_rows = run.energy()
     energy = _inference_energy(energy_rows, bits)
-    reference = energy[energy["source"] == METERED].set_index("receiver")
+    reference = energy[energy["method"] == life_cycles.reference_instrument].set_index("receiver")
     counts = counts[counts["interference_fraction"] == point.interference_fraction]
     table = _receiver_table(run, receivers, counts, error_rates, reference, point)
     bers = target_bers(point.target_ber)
@@ -138,14 +139,14 @@ def run_results(run: Run) -> RunResults:
         rates=error_rates,
         receivers=table,
         energy=energy,
-        training=energy_rows[energy_rows["phase"] == "training"].reset_index(drop=True),
+        training=trainer_rows(energy_rows),
         estimates=_estimates(energy, reference),
         comparisons=compare(table, run.plan, counts, bers, point.highest_sinr_db),
         life_cycles=life_cycles,
         validation=_validation(run),
         environment=run.environment(),
-        reference_instrument=METERED,
-        provenance=str(reference["kind"].iloc[0]),
+        reference_instrument=life_cycles.reference_instrument,
+        provenance=str(reference["provenance"].iloc[0]),
     )
 
 
@@ -205,11 +206,11 @@ def _operating_point(run: Run, error_rates: pd.DataFrame) -> OperatingPoint:
 
 
 def _inference_energy(rows: pd.DataFrame, data_bits: float) -> pd.DataFrame:
-    rows = rows[rows["phase"] == "inference"].copy()
+    rows = inference_rows(rows)
     rows["energy_j_per_slot"] = rows["energy_j"] / rows["slots"]
     rows["energy_j_per_data_bit"] = rows["energy_j_per_slot"] / data_bits
     rows["duration_s_per_slot"] = rows["duration_s"] / rows["slots"]
-    return rows.reset_index(drop=True)
+    return rows
 
 
 def _estimates(energy: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
@@ -220,12 +221,12 @@ def _estimates(energy: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
         ``reference_j_per_slot, estimated_j_per_slot`` in joules, ``reference_s_per_slot, estimated_s_per_slot`` in
         seconds, and the ``ratio`` of the energies.
     """
-    rows = energy[energy["source"] != METERED]
+    rows = energy[energy["estimated"]]
     reference_j = rows["receiver"].map(reference["energy_j_per_slot"])
     columns = {
         "receiver": rows["receiver"],
-        "estimator": rows["source"],
-        "provenance": rows["receiver"].map(reference["kind"]),
+        "estimator": rows["method"],
+        "provenance": rows["receiver"].map(reference["provenance"]),
         "reference_j_per_slot": reference_j,
         "estimated_j_per_slot": rows["energy_j_per_slot"],
         "reference_s_per_slot": rows["receiver"].map(reference["duration_s_per_slot"]),
@@ -277,7 +278,7 @@ def _receiver_table(
                 "macs_per_slot": profile.macs,
                 "energy_j_per_slot": float(reference["energy_j_per_slot"].get(name, np.nan)),
                 "energy_j_per_data_bit": float(reference["energy_j_per_data_bit"].get(name, np.nan)),
-                "provenance": reference["kind"].get(name, ""),
+                "provenance": reference["provenance"].get(name, ""),
                 **_error_rate_columns(name, error_rates, point),
                 **_gap_columns(name, run.plan, counts, point.target_ber),
             }
@@ -326,9 +327,9 @@ _CLOCK_COLUMNS = [
 
 
 def _validation(run: Run) -> EstimatorValidation | None:
-    scores_path, calls_path = run.agreement_folder / "scores.csv", run.agreement_folder / "agreement.csv"
+    scores_path, calls_path = run.validation_folder / "scores.csv", run.validation_folder / "estimates.csv"
     tables = {}
-    for path, columns in ((scores_path, [*_SCORE_COLUMNS, "instrument", "kind"]), (calls_path, _CLOCK_COLUMNS)):
+    for path, columns in ((scores_path, [*_SCORE_COLUMNS, "instrument", "provenance"]), (calls_path, _CLOCK_COLUMNS)):
         if not path.exists():
             continue
         table = pd.read_csv(path)
@@ -338,4 +339,4 @@ def _validation(run: Run) -> EstimatorValidation | None:
     if len(tables) < 2:
         return None
     clocks = tables[calls_path].drop_duplicates().reset_index(drop=True)
-    return EstimatorValidation(tables[scores_path].rename(columns={"kind": "provenance"}), clocks)
+    return EstimatorValidation(tables[scores_path], clocks)

@@ -317,7 +317,7 @@ def energy_text(results: RunResults) -> str:
 
 def training_text(results: RunResults) -> str:
     """Energy of all trainings, and the teachers' part of it."""
-    rows = results.training[results.training["source"] == results.reference_instrument].set_index("receiver")
+    rows = results.training[results.training["method"] == results.reference_instrument].set_index("receiver")
     total_j = rows["energy_j"].sum()
     roles = results.receivers.set_index("receiver")["role"]
     teachers_j = rows["energy_j"][rows.index.map(roles) == "teacher"].sum()

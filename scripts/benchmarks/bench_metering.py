@@ -21,7 +21,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from energy.metering.instruments import Nvml, available, cycle_counter
+from energy.metering.instruments import available, cycle_counter
+from energy.metering.nvml import Nvml
 from leanrx_core.errors import UserError
 
 SIZE = 256
@@ -36,7 +37,7 @@ class Counter(Protocol):
 
 def usable() -> dict[str, tuple[Counter, float]]:
     """By name, with the shortest window that each can say something about."""
-    found: dict[str, tuple[Counter, float]] = {i.name: (i, i.shortest_s) for i in available(modelled=True)}
+    found: dict[str, tuple[Counter, float]] = {i.name: (i, i.shortest_s) for i in available(allow_model=True)}
     if torch.cuda.is_available():
         try:
             found["NVML"] = (nvml := Nvml()), nvml.shortest_s

@@ -14,15 +14,14 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from energy.counting.counter import count
-from energy.metering.table import EnergyRow
+from energy.metering.table import inference_rows, reference_instrument
 from leanrx.experiment.run import Run, load_run
-from leanrx.life_cycle.inventory import METERED
 from leanrx_core.errors import UserError
 from leanrx_core.files import TEMPORARY, write_atomic
 from receivers import zoo
@@ -68,10 +67,11 @@ def results_of(run: Run, receiver: NeuralReceiver) -> Results:
     own = own[own["receiver"] == receiver.name]
     if own.empty:
         raise UserError(f"{run.ber_path}: no counts of {receiver.name} as it is; run: leanrx evaluate {run.folder}")
-    metered = energy[(energy["digest"] == receiver.digest) & (energy["receiver"] == receiver.name)]
-    metered = metered[(metered["phase"] == "inference") & (metered["source"] == METERED)]
+    rows = inference_rows(energy)
+    metered = rows[(rows["digest"] == receiver.digest) & (rows["receiver"] == receiver.name)]
     if metered.empty:
         raise UserError(f"{run.energy_path}: no energy of {receiver.name} as it is; run: leanrx energy {run.folder}")
+    reference = reference_instrument(energy, config.metering.reference_instrument)
     operations = count(receiver, config.scenario.grid)
     if not operations.counters_agree:
         raise UserError(f"{receiver.name}: two counters disagree on its operations; see leanrx count")
@@ -85,7 +85,7 @@ def results_of(run: Run, receiver: NeuralReceiver) -> Results:
         points=tuple(_points(counts, own, [r.name for r in classical_receivers(config.scenario)])),
         macs=operations.macs,
         macs_method=operations.method,
-        energy=tuple(_inference_energy(EnergyRow(**row)) for row in metered.to_dict("records")),
+        energy=tuple(_inference_energy(row) for row in metered[metered["method"] == reference].to_dict("records")),
     )
 
 
@@ -115,8 +115,8 @@ def _sum(rows: pd.DataFrame) -> Counts:
     return total
 
 
-def _inference_energy(row: EnergyRow) -> InferenceEnergy:
-    values = {**asdict(row), "provenance": row.kind}
+def _inference_energy(row: dict[str, Any]) -> InferenceEnergy:
+    values = {**row, "instrument": f"{row['method']} {row['description']}"}
     return InferenceEnergy(**{name: values[name] for name in InferenceEnergy.model_fields})
 
 

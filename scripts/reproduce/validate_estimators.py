@@ -1,14 +1,16 @@
-"""How well estimators predict the time and energy of receivers that they have not seen, on this machine.
+"""Validation of the estimators on this machine: time and energy of receivers that they were not fitted to.
 
 Builds DeepRx of several widths and depths, spanning more than 100 times in FLOPs (weights are untrained: time does not
-depend on them), exports each to ONNX in fp32 and in int8 (QDQ, calibrated on slots), meters all of them in turns, and
-scores every estimator leave-one-receiver-out. What is metered is kept in ``--folder``; an interrupted run goes on where
-it was. Meter on a quiet machine; on one that is not, ``--cpu-time`` scores against the CPU time of the process, which
-its neighbours hardly disturb. Without an energy counter, energy is a power model times time: then only the time says
-something. ``--cuda`` meters torch on a GPU by NVML's energy counter: joules against joules. ``--modelled`` goes on
-where the CPU's counter is there and cannot be read.
+depend on them). Exports each to ONNX in fp32 and in int8 (QDQ, calibrated on slots), meters all of them in turns, and
+scores every estimator leave-one-receiver-out. Windows are kept in ``--folder``, and an interrupted run resumes.
 
-    python scripts/reproduce/validate_estimators.py [--folder runs/agreement] [--rounds 3] [--seconds 5] [--cpu-time] [--cuda] [--quick]
+Meter on a quiet machine. On a busy one, ``--cpu-time`` scores against the CPU time of the process, which other
+processes hardly disturb. Without an energy counter, energy is a power model times time, and only time is tested.
+``--cuda`` meters torch on a GPU by NVML's energy counter. ``--allow-model`` uses CodeCarbon's model where the CPU's
+counter cannot be read.
+
+    python scripts/reproduce/validate_estimators.py [--folder runs/validation] [--rounds 3] [--seconds 5] [--cpu-time]
+        [--cuda] [--quick]
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import pandas as pd
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -25,16 +28,18 @@ from channels import Grid, Scenario, SlotStream, scenario
 from energy.estimation.estimate import MeteredCall
 from energy.estimation.validation import leave_one_out, scores, validation_table
 from energy.hardware.detect import gpu, gpu_uuid, host
-from energy.metering.instruments import Instrument, Nvml, available, cycle_counter
-from energy.metering.session import IDLE, Protocol, Window, per_call
+from energy.metering.instruments import available, cycle_counter
+from energy.metering.measurement import Instrument
+from energy.metering.nvml import Nvml
+from energy.metering.session import MeteringProtocol, Window, call_statistics
+from energy.metering.table import energy_table, metered_calls, workload_rows
 from energy.metering.workloads import (
-    Subject,
-    meter_subjects,
-    module_subject,
-    observed,
-    onnx_subject,
+    Workload,
+    meter_workloads,
+    network_workload,
+    onnx_workload,
     read_windows,
-    training_subject,
+    training_workload,
 )
 from leanrx.report.estimator_charts import estimator_charts
 from leanrx_core.files import write_atomic
@@ -67,13 +72,13 @@ CONSOLE = Console(width=120)
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--folder", type=Path, default=Path("runs/agreement"))
+    arguments.add_argument("--folder", type=Path, default=Path("runs/validation"))
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--seconds", type=float, default=5.0)
     arguments.add_argument("--batches", type=int, nargs="+", help="slots per call: 1, and on a GPU 32")
     arguments.add_argument("--cuda", action="store_true", help="torch on the GPU: float32, bfloat16, a training step")
     arguments.add_argument("--cpu-time", action="store_true", help="CPU time per thread in place of the wall clock")
-    arguments.add_argument("--modelled", action="store_true", help="CodeCarbon's model where RAPL cannot be read")
+    arguments.add_argument("--allow-model", action="store_true", help="CodeCarbon's model where RAPL cannot be read")
     arguments.add_argument("--quick", action="store_true", help="one round of one second: rough")
     given = arguments.parse_args()
     rounds, seconds = (1, 1.0) if given.quick else (given.rounds, given.seconds)
@@ -81,52 +86,53 @@ def main() -> None:
     device = gpu() if given.cuda else host()
     CONSOLE.print(f"{device.name}: {device.source}")
     batches = given.batches or ([1, 32] if given.cuda else [1])
-    subjects = _subjects(setting, given.folder, batches, given.cuda)
+    workloads = _workloads(setting, given.folder, batches, given.cuda)
     # a GPU is metered by its own counter alone: CodeCarbon would add a model of the CPU to it
-    instruments: list[Instrument] = [Nvml(gpu_uuid())] if given.cuda else available(modelled=given.modelled)
+    instruments: list[Instrument] = [Nvml(gpu_uuid())] if given.cuda else available(allow_model=given.allow_model)
     shortest_s = max(seconds, *(i.shortest_s for i in instruments))
-    protocol = Protocol(min_duration_s=shortest_s, idle_s=shortest_s, rounds=rounds, cool_down_s=0.2)
+    protocol = MeteringProtocol(min_duration_s=shortest_s, idle_s=shortest_s, rounds=rounds, cool_down_s=0.2)
     path = given.folder / f"windows-{'cuda' if given.cuda else 'cpu'}.jsonl"
     for _ in track(
-        meter_subjects(subjects, instruments, protocol, path, None if given.cuda else cycle_counter()),
+        meter_workloads(workloads, instruments, protocol, path, None if given.cuda else cycle_counter()),
         "metering",
-        len(subjects) * rounds,
+        len(workloads) * rounds,
         console=CONSOLE,
     ):
         pass
     windows = read_windows(path)
     instrument = instruments[-1].name
-    seen = observed(subjects, windows, instrument, device, given.cpu_time)
-    rows = validation_table(leave_one_out(seen, device))
-    found = scores(rows)
+    energies = energy_table(row for w in workloads for row in workload_rows(w, windows, device))
+    calls = metered_calls(workloads, energies, instrument, given.cpu_time)
+    rows = validation_table(leave_one_out(calls, device))
+    scored = scores(rows)
     clock = "CPU time per thread" if given.cpu_time else "wall clock"
     for quantity in ("s", "j"):
         for kind, data in estimator_charts(
             rows, ["FLOPs/clock", "FLOPs/clock, fitted", "roofline, fitted"], quantity, clock
         ).items():
-            write_atomic(given.folder / f"agreement-{quantity}.{kind}", data)
-    write_atomic(given.folder / "agreement.csv", rows.to_csv(index=False, lineterminator="\n"))
-    write_atomic(given.folder / "scores.csv", found.to_csv(index=False, lineterminator="\n"))
-    _print(subjects, seen, windows, found, instrument)
+            write_atomic(given.folder / f"estimates-{quantity}.{kind}", data)
+    write_atomic(given.folder / "estimates.csv", rows.to_csv(index=False, lineterminator="\n"))
+    write_atomic(given.folder / "scores.csv", scored.to_csv(index=False, lineterminator="\n"))
+    _print(workloads, calls, windows, scored, instrument)
 
 
-def _subjects(setting: Scenario, folder: Path, batches: list[int], cuda: bool) -> list[Subject]:
+def _workloads(setting: Scenario, folder: Path, batches: list[int], cuda: bool) -> list[Workload]:
     where = "cuda" if cuda else "cpu"
     stream = SlotStream(setting, 1, max([8, *batches]), "test", purpose="agreement")
     slots = stream.block(0)
-    subjects = []
+    workloads = []
     for spec in track(SPECS, "building and exporting", console=CONSOLE):
         receiver = NeuralReceiver(build(spec), _card(spec), where)
         inputs = receiver.net.features(slots)
         for batch in batches:
             if cuda:
                 given = inputs[:batch].to(where)
-                subjects += [module_subject(receiver.net, spec, given, bf16=bf16) for bf16 in (False, True)]
-                subjects.append(training_subject(receiver.net, spec, given))
+                workloads += [network_workload(receiver.net, spec, given, bf16=bf16) for bf16 in (False, True)]
+                workloads.append(training_workload(receiver.net, spec, given))
                 continue
             for path in _exported(receiver, setting, folder / "exports", inputs):
-                subjects.append(onnx_subject(path, spec, inputs[:batch]))
-    return subjects
+                workloads.append(onnx_workload(path, spec, inputs[:batch]))
+    return workloads
 
 
 def _exported(receiver: NeuralReceiver, setting: Scenario, folder: Path, inputs: torch.Tensor) -> tuple[Path, Path]:
@@ -157,38 +163,50 @@ def _card(spec: str) -> Card:
 
 
 def _print(
-    subjects: list[Subject], observations: list[MeteredCall], windows: list[Window], found: object, instrument: str
+    workloads: list[Workload],
+    observations: list[MeteredCall],
+    windows: list[Window],
+    scored: pd.DataFrame,
+    instrument: str,
 ) -> None:
     calls = Table(
         "receiver", "runtime", "phase", "batch", "MFLOP", "MB", "FLOP/byte", "ms per slot", "+-", "FLOP/clock"
     )
-    for subject, observation in zip(subjects, observations, strict=True):
-        seen, work = per_call(windows, subject.name, instrument), subject.profile
+    for workload, observation in zip(workloads, observations, strict=True):
+        call, profile = call_statistics(windows, workload.name, instrument), workload.profile
         calls.add_row(
-            subject.receiver,
-            subject.runtime,
-            subject.phase,
-            f"{work.batch_slots}",
-            f"{work.flops / 1e6:.0f}",
-            f"{work.bytes / 1e6:.1f}",
-            f"{work.intensity:.1f}",
-            f"{1e3 * seen.duration_s / work.batch_slots:.3g}",
-            f"{seen.duration_sd_s / seen.duration_s:.0%}",
+            workload.receiver,
+            workload.runtime,
+            workload.phase,
+            f"{profile.batch_slots}",
+            f"{profile.flops / 1e6:.0f}",
+            f"{profile.bytes / 1e6:.1f}",
+            f"{profile.intensity:.1f}",
+            f"{1e3 * call.duration_s / profile.batch_slots:.3g}",
+            f"{call.duration_sd_s / call.duration_s:.0%}",
             f"{observation.flops_per_clock:.1f}",
         )
     CONSOLE.print(calls)
     CONSOLE.print(f"FLOP/clock by {', '.join(sorted({o.cycle_source for o in observations}))}")
-    flops = [s.profile.flops / s.profile.batch_slots for s in subjects]
-    kinds = {j.kind for w in windows if w.name != IDLE for j in w.joules if j.instrument == instrument} - {"assumed"}
+    flops = [s.profile.flops / s.profile.batch_slots for s in workloads]
+    provenances = {o.provenance for o in observations}
     CONSOLE.print(
-        f"FLOPs span {max(flops) / min(flops):.0f} times over {len({s.receiver for s in subjects})} receivers"
+        f"FLOPs span {max(flops) / min(flops):.0f} times over {len({s.receiver for s in workloads})} receivers"
     )
-    scored = Table(
-        "phase", "runtime", "estimator", "calls", "MAPE of time", "worst", "rank", f"MAPE of energy ({'/'.join(kinds)})"
+    energy_head = f"MAPE of energy ({'/'.join(sorted(provenances))})"
+    score_table = Table(
+        "phase",
+        "runtime",
+        "estimator",
+        "calls",
+        "MAPE of time",
+        "worst",
+        "rank",
+        energy_head,
     )
-    for row in found.itertuples():  # type: ignore[attr-defined]
+    for row in scored.itertuples():
         if row.estimator in SHOWN:
-            scored.add_row(
+            score_table.add_row(
                 row.phase,
                 row.runtime,
                 row.estimator,
@@ -198,10 +216,10 @@ def _print(
                 f"{row.rank_time:.3f}",
                 f"{row.mape_energy_percent:.1f} %",
             )
-    CONSOLE.print(scored)
-    if "measured" not in kinds:
+    CONSOLE.print(score_table)
+    if "measured" not in provenances:
         CONSOLE.print(
-            "No energy counter here: energy is a power model times time, and its agreement says no more than that."
+            "No energy counter here: energy is a power model times time, and its validation says no more than that."
         )
 
 

@@ -15,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from energy_factories import training_energy
 from torch import distributed, multiprocessing
 
 from channels import Channels, Scenario, SlotStream
@@ -23,7 +24,7 @@ from distillation import trainer
 from distillation.distributed import ProcessGroup, init
 from distillation.job import Job, Training
 from distillation.losses import bit_loss
-from energy.metering.meter import Reading
+from energy.metering.training import TrainingEnergy
 from leanrx.experiment import workflow
 from leanrx.experiment.run import load_run, open_run
 from leanrx.experiment.sweep_config import SweepConfig
@@ -194,7 +195,9 @@ def test_torchrun_resumes_after_all_were_killed(tmp_path: Path) -> None:
     assert out.count("receivers: ") == 1
     assert log.read_text().startswith("\n".join(log_before.splitlines()[:10]))
     run = load_run(tmp_path / "small")
-    assert run.receiver("teacher").card.training["energy"]["cpu_j"] > 0
+    assert (
+        TrainingEnergy.from_json(run.receiver("teacher").card.training["energy"], "teacher").energy_j("CodeCarbon") > 0
+    )
 
     single = open_run(SweepConfig.parse(CONFIG, "test"), tmp_path / "single")
     train_all(single, Silent(), "teacher")  # type: ignore[arg-type]
@@ -229,11 +232,12 @@ def test_energy_is_summed_over_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
         readings[:] = [(0, own[1]), (1, own[1]), (0, own[1]), (1, own[1])]
 
     monkeypatch.setattr(process_group.distributed, "all_gather_object", gather)
-    of_process = Reading(2.0, 1.0, 3.0, 0.5, "modelled", "measured", "assumed", "fake")
-    of_machine = Reading(2.0, 1.0, 3.0, 0.5, "measured", "measured", "assumed", "fake")
-    for reading, cpu_j in ((of_process, 4.0), (of_machine, 2.0)):
-        total = ProcessGroup(1, 4, 1).sum_energy(reading)
-        assert (total.duration_s, total.cpu_j, total.gpu_j, total.ram_j) == (2.0, cpu_j, 12.0, 1.0)
+    for provenance, cpu_j in (("modelled", 4.0), ("measured", 2.0)):
+        energy = training_energy(1.0, 3.0, 0.5, provenance)
+        total = ProcessGroup(1, 4, 1).sum_energy(energy)
+        assert {m.component: m.energy_j for m in total.measurements} == {"cpu": cpu_j, "gpu": 12.0, "ram": 1.0}
+        assert {m.duration_s for m in total.measurements} == {2.0}
+        assert total.windows == energy.windows
 
 
 def test_each_process_uses_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from energy_factories import FakeMeter
 
 from channels import Scenario, SlotStream
 from distillation import trainer
@@ -12,10 +13,10 @@ from distillation.feature_transfer import FeatureTransfer
 from distillation.job import Job, Training
 from distillation.objective import Distillation
 from distillation.trainer import train
-from energy.metering.meter import Reading
+from energy.metering.training import TrainingEnergy
 from leanrx_core.errors import UserError
 from receivers.classical import PerfectCsiReceiver
-from receivers.neural.weights import NeuralReceiver, load
+from receivers.neural.weights import Card, NeuralReceiver, load
 
 GROUP_TRAINING = Training(
     steps=7,
@@ -135,30 +136,19 @@ def test_each_block_is_generated_once_and_passes_the_teacher_once(
     assert passes == ["teacher"] * 7
 
 
-class FakeMeter:
-    """One joule per reading, and more for the GPU."""
-
-    def __init__(self) -> None:
-        self.running, self.readings = False, 0
-
-    def start(self) -> None:
-        self.running = True
-
-    def stop(self) -> Reading:
-        self.running = False
-        self.readings += 1
-        return Reading(2.0, 1.0, 3.0, 0.5, "modelled", "measured", "assumed", "fake")
+def energy_of(card: Card) -> TrainingEnergy:
+    return TrainingEnergy.from_json(card.training["energy"], card.name)
 
 
 def test_costs_add_up_to_the_meter(tmp_path: Path, jobs: list[Job], teacher: NeuralReceiver) -> None:
     meter = FakeMeter()
     cards = [r.card for r in train(jobs, tmp_path, meter=meter)]
-    readings = [Reading(**card.training["energy"]) for card in cards]
+    costs = [energy_of(card) for card in cards]
     assert meter.readings == 4 + 1  # after steps 2, 4, 6 and 7; the window after the last step is read and discarded
-    assert sum(b.energy_j for b in readings) == pytest.approx(4 * 4.0)
-    assert sum(b.ram_j for b in readings) == pytest.approx(4 * 0.5)
-    assert sum(b.duration_s for b in readings) == pytest.approx(4 * 2.0)
-    assert all(b.energy_j > 0 for b in readings)
+    assert sum(c.energy_j("fake") for c in costs) == pytest.approx(4 * 4.0)
+    assert sum(m.energy_j for c in costs for m in c.measurements if m.component == "ram") == pytest.approx(4 * 0.5)
+    assert sum(w.fraction * w.duration_s for c in costs for w in c.windows) == pytest.approx(4 * 2.0)
+    assert all(c.energy_j("fake") > 0 for c in costs)
     teacher_slots = [card.training["teacher_slots"] for card in cards]
     share = pytest.approx(7 * 4 / 6)  # six students share it
     assert teacher_slots[:4] == [{"teacher": share}] * 4
@@ -168,7 +158,7 @@ def test_costs_add_up_to_the_meter(tmp_path: Path, jobs: list[Job], teacher: Neu
         {"teacher": share, "perfect CSI": 7 * 4 / 2},
     ]
     assert teacher_slots[7:] == [{}, {}]
-    students = [b.energy_j for b, card in zip(readings, cards, strict=True) if card.receiver.startswith("hybrid")]
+    students = [c for c, card in zip(costs, cards, strict=True) if card.receiver.startswith("hybrid")]
     assert len(students) == 3
 
 
@@ -181,7 +171,7 @@ def test_costs_resume_after_a_kill(tmp_path: Path, jobs: list[Job]) -> None:
     with pytest.raises(Interruption):
         train(jobs[:2], tmp_path, meter=meter, on_step=die)
     cards = [r.card for r in train(jobs[:2], tmp_path, meter=meter)]
-    assert sum(Reading(**c.training["energy"]).energy_j for c in cards) == pytest.approx(4 * 4.0)
+    assert sum(energy_of(c).energy_j("fake") for c in cards) == pytest.approx(4 * 4.0)
     assert sum(c.training["teacher_slots"]["teacher"] for c in cards) == pytest.approx(7 * 4)
 
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from energy.ecal.life_cycle_config import forward_flops
+from energy.metering.table import inference_rows, reference_instrument, trainer_rows
 from leanrx.cli import sessions
 from leanrx.cli.main import main
 from receivers.neural.registry import build
@@ -99,7 +100,7 @@ def test_a_sweep_leaves_a_whole_run(run: Path) -> None:
         assert {p.name for p in (run / "receivers" / name).iterdir()} == {"weights.safetensors", "card.json"}
         assert (run / "training" / f"{name}.jsonl").exists()
         card = json.loads((run / "receivers" / name / "card.json").read_text())
-        assert card["training"]["energy"]["cpu_j"] > 0
+        assert all(m["energy_j"] > 0 for m in card["training"]["energy"]["measurements"])
     assert not list((run / "checkpoints").iterdir())
     counts = pd.read_parquet(run / "ber.parquet")
     assert set(counts["receiver"]) == {
@@ -115,7 +116,7 @@ def test_a_sweep_leaves_a_whole_run(run: Path) -> None:
     slots = counts.groupby(["interference_fraction", "sinr_db", "receiver"])["slots"].sum().unstack()
     assert (slots.nunique(axis=1) == 1).all(), "all receivers see the same slots"
     energy = pd.read_parquet(run / "energy.parquet")
-    assert set(energy["kind"]) <= {"measured", "modelled", "assumed"}
+    assert set(energy["provenance"]) <= {"measured", "modelled", "assumed"}
     assert set(energy["phase"]) == {"inference", "training"}
     environment = json.loads((run / "environment.json").read_text())
     assert environment["packages"]["torch"]
@@ -160,18 +161,21 @@ def test_answers_in_json(run: Path, capsys) -> None:
     assert (counted["parameters"], counted["macs"], counted["flops"]) == (1232516, 5313165312, 10626330624)
     leanrx("ecal", run, "--json")
     ecal = json.loads(capsys.readouterr().out)
-    metered = ecal["inference"]["teacher"]["CodeCarbon"]
+    reference = ecal["reference_instrument"]
+    metered = ecal["inference"]["teacher"][reference]
     rows = pd.read_parquet(run / "energy.parquet")
-    row = rows[(rows["receiver"] == "teacher") & (rows["phase"] == "inference") & (rows["source"] == "CodeCarbon")]
+    inference = inference_rows(rows)
+    row = inference[(inference["receiver"] == "teacher") & (inference["method"] == reference)]
     assert metered["ecal_j_per_bit"] == pytest.approx(
         float((row["energy_j"] / row["slots"]).iloc[0]) / (2 * 2 * 14 * 12 * 32)
     )
-    bill = ecal["life_cycle"]["deeprx-w0.03125-d3-kd"]["CodeCarbon"]
-    taught = rows[(rows["phase"] == "training") & (rows["source"] == "CodeCarbon")].set_index("receiver")["energy_j"]
-    parts = bill["components_j"]
-    assert parts["teacher"] == taught["teacher"]
-    assert parts["training"] + parts["distillation"] == pytest.approx(taught["deeprx-w0.03125-d3-kd"])
-    assert sum(parts.values()) == pytest.approx(bill["absolute_j"])
+    life_cycle = ecal["life_cycle"]["deeprx-w0.03125-d3-kd"][reference]
+    trainings = trainer_rows(rows)
+    training_j = trainings[trainings["method"] == reference].set_index("receiver")["energy_j"]
+    parts = life_cycle["components_j"]
+    assert parts["teacher"] == training_j["teacher"]
+    assert parts["training"] + parts["distillation"] == pytest.approx(training_j["deeprx-w0.03125-d3-kd"])
+    assert sum(parts.values()) == pytest.approx(life_cycle["absolute_j"])
     assert {r["against"] for r in ecal["break_even"]} >= {"running the teacher", "deeprx-w0.03125-d3-scratch", "LMMSE"}
     leanrx("export", run, "smallest", "--int8", "--json")
     exported = json.loads(capsys.readouterr().out)
@@ -188,7 +192,7 @@ def test_answers_in_json(run: Path, capsys) -> None:
     assert of_file["macs"] == json.loads(capsys.readouterr().out)["macs"]
     leanrx("energy", run, "--rounds", 1, "--json")
     answer = json.loads(capsys.readouterr().out)
-    rows, scored = answer["rows"], {(s["phase"], s["runtime"], s["estimator"]) for s in answer["agreement"]}
+    rows, scored = answer["rows"], {(s["phase"], s["runtime"], s["estimator"]) for s in answer["scores"]}
     assert {("inference", "onnx-fp32", "roofline"), ("inference", "eager", "roofline, fitted")} <= scored
     assert ("training", "eager", "FLOPs/clock, fitted") in scored
     assert {("inference", "onnx-int8", "roofline"), ("inference", "classical", "FLOPs/clock, fitted")} <= scored
@@ -196,28 +200,35 @@ def test_answers_in_json(run: Path, capsys) -> None:
     calls = {(c["receiver"], c["runtime"], c["phase"], c["batch_slots"]): c for c in answer["flops_per_clock"]}
     assert all(c["achieved_flops_per_clock"] > 0 < c["assumed_flops_per_clock"] for c in calls.values())
     assert ("LMMSE-IRC", "classical", "inference", 4) in calls
-    assert {(i["receiver"], i["runtime"], i["phase"], i["batch_slots"]) for i in answer["instruments"]} == set(calls)
-    assert len(answer["instruments"]) % len(calls) == 0, "every instrument saw every call"
-    windows = (run / "agreement" / "windows.jsonl").read_bytes()
+    metered = {(i["receiver"], i["runtime"], i["phase"], i["batch_slots"]) for i in answer["instruments"]}
+    whole = {(name, "receiver", "inference", 4) for name in json.loads((run / "ecal.json").read_text())["life_cycle"]}
+    assert metered - whole == set(calls), "whole receivers are metered, and their networks scored"
+    assert len(answer["instruments"]) % len(metered) == 0, "every instrument saw every call"
+    (path,) = (run / "metering").glob("windows-*.jsonl")
+    windows = path.read_bytes()
     log = run.parent / "log.csv"
     log.write_text("time,power_w\n" + "".join(f"{i},5\n" for i in range(20)))
     leanrx("energy", run, "--rounds", 1, "--utc-offset", 2, code=2)
     assert "give its log with --wattmeter" in capsys.readouterr().err
     leanrx("energy", run, "--rounds", 1, "--wattmeter", log, code=2)
     assert "give the log of that time" in capsys.readouterr().err
-    assert (run / "agreement" / "windows.jsonl").read_bytes() == windows, "nothing was metered again"
+    assert path.read_bytes() == windows, "nothing was metered again"
     leanrx("report", run)
     capsys.readouterr()
     page = (run / "report" / "index.html").read_text()
     assert "receivers that are not part of the fit" in page
-    assert f"Energy by {answer['instrument']} is {answer['kind']}." in page
-    assert ("The comparison is with a model, so it tests the time only." in page) == (answer["kind"] != "measured")
-    assert answer["kind"] == ("measured" if {r["kind"] for r in answer["instruments"]} == {"measured"} else "modelled")
+    assert f"Energy by {answer['reference_instrument']} is {answer['provenance']}." in page
+    assert ("The comparison is with a model, so it tests the time only." in page) == (
+        answer["provenance"] != "measured"
+    )
+    provenances = {r["provenance"] for r in answer["instruments"] if r["method"] == answer["reference_instrument"]}
+    assert answer["provenance"] == ("measured" if provenances == {"measured"} else "modelled")
     assert "FLOPs per clock, achieved" in page
     assert not (run / "report" / "carbon.csv").exists()
     leanrx("report", run, "--intensity", "world-2023", "--pue", 1.5, "--json")
     emitted = {r["receiver"]: r for r in json.loads(capsys.readouterr().out)["carbon"]}
-    spent_j = next(r["energy_j_per_slot"] for r in rows if (r["receiver"], r["source"]) == ("LMMSE", "CodeCarbon"))
+    spent = inference_rows(pd.DataFrame(rows)).query("receiver == 'LMMSE' and method == @reference")
+    spent_j = spent["energy_j_per_slot"].iloc[0]
     assert emitted["LMMSE"]["g_per_unit"] == pytest.approx(spent_j / 3.6e6 * 1.5 * 481)
     assert emitted["LMMSE"]["line"] in (run / "report" / "index.html").read_text()
     leanrx("report", run, "--intensity", "world-2023", "--unit", "decoded bit")
@@ -233,6 +244,76 @@ def test_answers_in_json(run: Path, capsys) -> None:
     leanrx("count", "LS", "--device", "raspberry-pi-4", "--json")
     estimates = json.loads(capsys.readouterr().out)["estimates"]
     assert [e["method"] for e in estimates] == ["FLOPs/W", "FLOPs/clock"]
+
+
+def recorded_windows(run: Path) -> list[dict]:
+    """The recorded metering windows of a run."""
+    (path,) = (run / "metering").glob("windows-*.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def write_log(run: Path, path: Path, power_w: float) -> Path:
+    """A wattmeter's log of the windows of a run: four times the power while the teacher computes."""
+    windows = recorded_windows(run)
+    ends = [(w["begin_s"], w["begin_s"] + w["duration_s"]) for w in windows]
+    teacher = [(b - 0.1, e + 0.1) for (b, e), w in zip(ends, windows, strict=True) if w["name"].startswith("teacher/")]
+    begin_s, length_s = min(b for b, _ in ends) - 1, max(e for _, e in ends) - min(b for b, _ in ends) + 2
+    lines = ["time,power_w"]
+    for i in range(int(20 * length_s) + 1):
+        time_s = begin_s + 0.05 * i
+        factor = 4 if any(b <= time_s <= e for b, e in teacher) else 1
+        lines.append(f"{time_s},{factor * power_w}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_wattmeters_log_changes_the_payback(run: Path, tmp_path: Path, capsys) -> None:
+    """Joined after the windows were recorded, at one power and at twice that power; nothing is metered again."""
+    logged = tmp_path / "logged"
+    shutil.copytree(run, logged)
+    answers = []
+    for power_w in (None, 10.0, 20.0):
+        if power_w is not None:
+            leanrx("energy", logged, "--wattmeter", write_log(logged, tmp_path / "log.csv", power_w))
+            assert "reference instrument: wattmeter, measured" in capsys.readouterr().out
+        leanrx("ecal", logged, "--json")
+        answers.append(json.loads(capsys.readouterr().out))
+    before, once, twice = answers
+    assert before["reference_instrument"] != once["reference_instrument"] == "wattmeter"
+    assert _payback_slots(before) != _payback_slots(once)
+    assert _payback_slots(twice) < _payback_slots(once), "the student saves twice as much per slot"
+    for name in once["life_cycle"]:
+        first, second = (a["life_cycle"][name]["wattmeter"]["components_j"] for a in (once, twice))
+        for part, energy_j in first.items():
+            factor = 2 if part in ("inference", "evaluation") else 1
+            assert second[part] == pytest.approx(factor * energy_j), (name, part)
+    times = [[w["begin_s"] for w in recorded_windows(folder)] for folder in (run, logged)]
+    assert times[0] == times[1], "nothing was metered again"
+    leanrx("ecal", logged, "--reference", before["reference_instrument"], "--json")
+    assert _payback_slots(json.loads(capsys.readouterr().out)) == _payback_slots(before)
+    leanrx("ecal", logged, "--reference", "NVML", code=2)
+    assert "no energy of every receiver by 'NVML'" in capsys.readouterr().err
+
+
+def _payback_slots(answer: dict) -> float | None:
+    """Of the student against running the teacher, by the reference instrument."""
+    key = (answer["reference_instrument"], "running the teacher", "slot", "full")
+    (payback,) = [
+        p for p in answer["break_even"] if (p["method"], p["against"], p["per"], p["teacher_allocation"]) == key
+    ]
+    return payback["slots"]
+
+
+def test_energy_of_another_version_is_refused(run: Path, tmp_path: Path, capsys) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    table = pd.read_parquet(old / "energy.parquet").rename(columns={"method": "source", "provenance": "kind"})
+    table.to_parquet(old / "energy.parquet")
+    for command in ("energy", "ecal", "report"):
+        leanrx(command, old, code=2)
+        error = capsys.readouterr().err
+        assert "earlier version; delete it and run: leanrx energy" in error
+        assert error.count("\n") == 1
 
 
 def test_a_life_cycle_by_hand(run: Path, tmp_path, capsys) -> None:
@@ -414,7 +495,8 @@ def test_the_reports_numbers_are_those_of_the_run(run: Path) -> None:
     shown = pd.read_csv(run / "report" / "ber.csv").set_index(keys)
     expected = (sums["bit_errors"] / sums["bits"]).reindex(shown.index)
     pd.testing.assert_series_equal(shown["ber"], expected, check_names=False)
-    metered = energy[(energy["phase"] == "inference") & (energy["source"] == "CodeCarbon")].set_index("receiver")
+    metered = inference_rows(energy)
+    metered = metered[metered["method"] == reference_instrument(energy)].set_index("receiver")
     energy_j = pd.read_csv(run / "report" / "receivers.csv").set_index("receiver")["energy_j_per_slot"].dropna()
     expected_j = (metered["energy_j"] / metered["slots"])[energy_j.index]
     pd.testing.assert_series_equal(energy_j, expected_j, check_names=False)
@@ -432,8 +514,8 @@ def test_the_reports_numbers_are_those_of_the_run(run: Path) -> None:
         ("receivers/teacher/card.json", b"\xff", "report", "not a receiver's card"),
         ("config.yaml", b"", "report", "write keys and values"),
         ("ber.journal.jsonl", b"nonsense\n", "evaluate", "not a table of counts"),
-        ("agreement/scores.csv", b"phase\ninference\n", "report", "of another version; run: leanrx energy"),
-        ("agreement/agreement.csv", b"receiver\nnet\n", "report", "of another version; run: leanrx energy"),
+        ("validation/scores.csv", b"phase\ninference\n", "report", "of another version; run: leanrx energy"),
+        ("validation/estimates.csv", b"receiver\nnet\n", "report", "of another version; run: leanrx energy"),
     ],
 )
 def test_damaged_files_are_named(run: Path, capsys, file: str, damage: bytes, command: str, words: str) -> None:

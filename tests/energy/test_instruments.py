@@ -10,13 +10,24 @@ from types import SimpleNamespace
 import pytest
 
 from energy.hardware.detect import gpu_uuid
-from energy.hardware.doctor import examine
+from energy.hardware.doctor import run_checks
 from energy.metering import instruments, rapl
-from energy.metering.instruments import Nvml, Rapl, Wattmeter
-from energy.metering.measurement import Joules
+from energy.metering.measurement import Measurement, Provenance, reading_uncertainty_j
+from energy.metering.nvml import Nvml
 from energy.metering.perf import Cycles, parse
-from energy.metering.session import IDLE, Protocol, Window, meter_windows, per_call, with_log
+from energy.metering.power_log import Wattmeter
+from energy.metering.rapl import Rapl
+from energy.metering.session import IDLE, MeteringProtocol, Window, call_statistics, join_log, meter_windows
 from leanrx_core.errors import UserError
+
+
+def joules(
+    instrument: str, version: str, component: str, provenance: Provenance, energy_j: float, resolution_j: float
+) -> Measurement:
+    """A measurement by a counter of this resolution."""
+    return Measurement(
+        component, energy_j, provenance, instrument, version, reading_uncertainty_j(resolution_j), duration_s=1.0
+    )
 
 
 def domain(root: Path, folder: str, name: str, energy_uj: int, range_uj: int = 262_143_328_850) -> Path:
@@ -41,8 +52,8 @@ class TestRapl:
             path.write_text(str(value))
         found = {j.component: j for j in rapl.end()}
         assert {c: j.energy_j for c, j in found.items()} == pytest.approx({"cpu": 2.5, "ram": 0.25})
-        assert {j.kind for j in found.values()} == {"measured"}
-        assert all("powercap" in j.version for j in found.values())
+        assert {j.provenance for j in found.values()} == {"measured"}
+        assert all("powercap" in j.instrument_version for j in found.values())
 
     def test_it_resolves_what_a_millisecond_costs(self, tmp_path: Path, monkeypatch) -> None:
         """200 W over 5 s, updated every millisecond: 0.2 J, thousands of the counter's steps."""
@@ -52,14 +63,14 @@ class TestRapl:
         rapl = Rapl(tmp_path)
         rapl.begin()
         path.write_text("1000000000")
-        assert rapl.end()[0].resolution_j == pytest.approx(0.2)
+        assert rapl.end()[0].uncertainty_j == pytest.approx(0.2 / math.sqrt(6))
 
     def test_a_counter_that_cannot_be_read_is_not_replaced(self, tmp_path: Path, monkeypatch) -> None:
         domain(tmp_path, "intel-rapl:0", "package-0", 1)
-        assert rapl.shown(tmp_path)
-        assert not rapl.shown(tmp_path / "nothing")
-        monkeypatch.setattr(instruments, "CodeCarbon", lambda power_w: "model")
-        monkeypatch.setattr(rapl, "shown", lambda: True)
+        assert rapl.is_present(tmp_path)
+        assert not rapl.is_present(tmp_path / "nothing")
+        monkeypatch.setattr(instruments, "CodeCarbon", lambda power_w, device: "model")
+        monkeypatch.setattr(rapl, "is_present", lambda: True)
 
         def forbidden() -> None:
             raise UserError("RAPL: energy_uj is readable by root only; sudo chmod a+r")
@@ -67,10 +78,10 @@ class TestRapl:
         monkeypatch.setattr(instruments, "Rapl", forbidden)
         with pytest.raises(UserError, match=r"sudo chmod a\+r; or give --allow-model"):
             instruments.available()
-        assert instruments.available(modelled=True) == ["model"]
+        assert instruments.available(allow_model=True) == ["model"]
         monkeypatch.setattr(instruments, "Rapl", lambda: "counter")
-        assert instruments.available() == ["model", "counter"], "estimates are scored against the last"
-        monkeypatch.setattr(rapl, "shown", lambda: False)
+        assert instruments.available() == ["model", "counter"]
+        monkeypatch.setattr(rapl, "is_present", lambda: False)
         assert instruments.available() == ["model"]
 
     def test_a_wrap(self, tmp_path: Path) -> None:
@@ -123,10 +134,10 @@ class TestNvml:
         nvml = Nvml()
         nvml.begin()
         time.sleep(0.05)
-        (joules,) = nvml.end()
-        assert (joules.energy_j, joules.component, joules.kind) == (450.0, "gpu", "measured")
-        assert joules.resolution_j == pytest.approx(450 / 0.05 * 0.1, rel=0.3)
-        assert "GPU of a test" in joules.version
+        (reading,) = nvml.end()
+        assert (reading.energy_j, reading.component, reading.provenance) == (450.0, "gpu", "measured")
+        assert reading.uncertainty_j == pytest.approx(450 / 0.05 * 0.1 / math.sqrt(6), rel=0.3)
+        assert "GPU of a test" in reading.instrument_version
 
     def test_a_gpu_is_found_by_the_name_that_torch_knows(self, monkeypatch) -> None:
         """Under CUDA_VISIBLE_DEVICES=1, torch's first GPU is NVML's second."""
@@ -169,10 +180,10 @@ def test_perf() -> None:
 
 
 def test_the_doctor_names_remedies() -> None:
-    findings = {f.name: f for f in examine()}
-    assert {"RAPL", "NVML", "perf", "CodeCarbon", "CUDA"} == set(findings)
-    for finding in findings.values():
-        assert finding.usable or finding.remedy, finding
+    checks = {f.name: f for f in run_checks()}
+    assert {"RAPL", "NVML", "perf", "CodeCarbon", "CUDA"} == set(checks)
+    for check in checks.values():
+        assert check.usable or check.remedy, check
 
 
 def log(path: Path, rows: list[tuple[object, object]], header: str = "time,power_w") -> Path:
@@ -185,8 +196,8 @@ class TestWattmeter:
         meter = Wattmeter.read(log(tmp_path / "log.csv", [(1000 + 0.5 * i, 10 + i) for i in range(40)]))
         found = meter.between(1002.25, 1010.75)  # power 10 + 2 (t - 1000)
         assert found.energy_j == pytest.approx(10 * 8.5 + 10.75**2 - 2.25**2)
-        assert (found.component, found.kind) == ("whole", "measured")
-        assert found.resolution_j == pytest.approx(found.energy_j / 8.5 * 0.5)
+        assert (found.component, found.provenance) == ("whole", "measured")
+        assert found.uncertainty_j == pytest.approx(found.energy_j / 8.5 * 0.5 / math.sqrt(6))
 
     @pytest.mark.parametrize(
         ("header", "watts"), [("time,power_mw", 5e6), ("timestamp,Power [kW]", 5), ("time,W", 5e3)]
@@ -270,15 +281,15 @@ class Bench:
     def begin(self) -> None:
         self._begin = self._read()
 
-    def end(self) -> list[Joules]:
+    def end(self) -> list[Measurement]:
         spent = self._read() - self._begin
         return [
-            Joules(self.name, "1", "cpu", "measured", spent, self.step_j),
-            Joules(self.name, "1", "ram", "assumed", 1e9, 0.0),
+            joules(self.name, "1", "cpu", "measured", spent, self.step_j),
+            joules(self.name, "1", "ram", "assumed", 1e9, 0.0),
         ]
 
 
-QUICK = Protocol(min_duration_s=0.15, idle_s=0.1, cool_down_s=0, rounds=3)
+QUICK = MeteringProtocol(min_duration_s=0.15, idle_s=0.1, cool_down_s=0, rounds=3)
 
 
 def test_n_copies_cost_n_times_and_nothing_costs_idle() -> None:
@@ -286,20 +297,20 @@ def test_n_copies_cost_n_times_and_nothing_costs_idle() -> None:
     windows = list(
         meter_windows({f"{n}": lambda n=n: bench.work(n) for n in (1, 2, 8)}, [bench], QUICK)  # type: ignore[misc]
     )
-    one = per_call(windows, "1", "bench")
+    one = call_statistics(windows, "1", "bench")
     assert one.net_j == pytest.approx(bench.unit_j, abs=4 * one.uncertainty_j + 2e-4)
     assert 0 < one.uncertainty_j < 0.05 * one.net_j
     for copies in (2, 8):
-        many = per_call(windows, f"{copies}", "bench")
+        many = call_statistics(windows, f"{copies}", "bench")
         assert (
             abs(many.net_j - copies * one.net_j) < 4 * math.hypot(many.uncertainty_j, copies * one.uncertainty_j) + 1e-3
         )
         assert many.gross_j > many.net_j
-        assert many.kind == "measured", "what is assumed is left out"
+        assert many.provenance == "measured", "what is assumed is left out"
     for window in windows:
         if window.name == IDLE:
             assert window.calls == 0
-            assert window.joules[0].energy_j == pytest.approx(bench.idle_w * window.duration_s, abs=0.03)
+            assert window.measurements[0].energy_j == pytest.approx(bench.idle_w * window.duration_s, abs=0.03)
 
 
 def test_two_instruments_see_the_same_window() -> None:
@@ -311,12 +322,12 @@ def test_two_instruments_see_the_same_window() -> None:
         coarse._units += 1
 
     windows = list(meter_windows({"net": work}, [bench, Renamed(coarse)], QUICK))
-    fine, rough = per_call(windows, "net", "bench"), per_call(windows, "net", "coarse")
+    fine, rough = call_statistics(windows, "net", "bench"), call_statistics(windows, "net", "coarse")
     assert fine.calls == rough.calls
     assert abs(fine.gross_j - rough.gross_j) < 4 * math.hypot(fine.uncertainty_j, rough.uncertainty_j) + 1e-3
     assert rough.uncertainty_j > fine.uncertainty_j
     with pytest.raises(UserError, match="saw no window"):
-        per_call(windows, "net", "NVML")
+        call_statistics(windows, "net", "NVML")
 
 
 class Renamed(Bench):
@@ -328,15 +339,15 @@ class Renamed(Bench):
     def begin(self) -> None:
         self._bench.begin()
 
-    def end(self) -> list[Joules]:
-        joules = self._bench.end()[0]
-        return [Joules("coarse", "1", "cpu", "measured", joules.energy_j, joules.resolution_j)]
+    def end(self) -> list[Measurement]:
+        bench = self._bench.end()[0]
+        return [replace(bench, instrument="coarse")]
 
 
 def test_order_is_drawn_anew_and_the_same_for_a_seed() -> None:
     bench = Bench()
     works = {name: lambda: bench.work(1) for name in "abcdef"}
-    quick = Protocol(min_duration_s=0.02, idle_s=0.01, cool_down_s=0, rounds=3)
+    quick = MeteringProtocol(min_duration_s=0.02, idle_s=0.01, cool_down_s=0, rounds=3)
     orders = [[w.name for w in meter_windows(works, [bench], quick)] for _ in range(2)]
     assert orders[0] == orders[1]
     rounds = "".join(n if n != IDLE else "|" for n in orders[0]).strip("|").split("|")
@@ -356,26 +367,26 @@ def test_a_wattmeter_is_read_beside_the_others(tmp_path: Path) -> None:
     begin = time.time()
     windows = list(meter_windows({"net": lambda: bench.work(1)}, [bench], QUICK))
     path = log(tmp_path / "log.csv", [(begin - 1 + 0.01 * i, 40) for i in range(int((time.time() - begin + 2) / 0.01))])
-    both = with_log(windows, Wattmeter.read(path))
-    found = per_call(both, "net", "wattmeter log.csv")
+    both = join_log(windows, Wattmeter.read(path), frozenset({"net"}))
+    found = call_statistics(both, "net", "wattmeter")
     assert found.gross_j == pytest.approx(40 * found.duration_s)
     assert found.net_j == pytest.approx(0, abs=1e-6)
-    assert per_call(both, "net", "bench").gross_j == per_call(windows, "net", "bench").gross_j
+    assert call_statistics(both, "net", "bench").gross_j == call_statistics(windows, "net", "bench").gross_j
 
 
 def test_idle_that_an_instrument_did_not_see_is_not_taken_for_none() -> None:
     """A counter that became readable between two sessions."""
-    fine, late = (Joules(name, "1", "cpu", "measured", 10.0, 0.0) for name in ("fine", "late"))
+    fine, late = (joules(name, "1", "cpu", "measured", 10.0, 0.0) for name in ("fine", "late"))
     windows = [
         Window(IDLE, 0, 0, 0.0, 5.0, 0.0, (fine,)),
         Window(IDLE, 1, 0, 0.0, 5.0, 0.0, (fine, late)),
         Window("net", 1, 2, 0.0, 4.0, 4.0, (fine, replace(late, energy_j=28.0))),
     ]
-    assert per_call(windows, "net", "late").net_j == pytest.approx((28 - 2 * 4) / 2)
+    assert call_statistics(windows, "net", "late").net_j == pytest.approx((28 - 2 * 4) / 2)
 
 
 def test_windows_survive_a_file() -> None:
-    window = Window("net", 1, 3, 1e9, 5.0, 4.5, (Joules("x", "1", "cpu", "measured", 2.0, 0.1),))
+    window = Window("net", 1, 3, 1e9, 5.0, 4.5, (joules("x", "1", "cpu", "measured", 2.0, 0.1),))
     assert Window.from_json(window.as_json()) == window
 
 
@@ -390,4 +401,4 @@ def test_metering_itself_costs_little(tmp_path: Path) -> None:
         rapl.end()
         bench.begin()
         bench.end()
-    assert (time.perf_counter() - begin) / 20 < 0.01 * Protocol().min_duration_s
+    assert (time.perf_counter() - begin) / 20 < 0.01 * MeteringProtocol().min_duration_s

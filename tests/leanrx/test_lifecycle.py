@@ -8,15 +8,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from energy_factories import energy_row
 from scipy import stats
 
 from energy.ecal import Outcome, hop, transport_energy_j
-from energy.metering.table import EnergyRow
 from leanrx.experiment.run import Run
-from leanrx.experiment.sweep_config import EcalConfig as Settings
-from leanrx.experiment.sweep_config import SweepConfig
+from leanrx.experiment.sweep_config import EcalConfig, SweepConfig
 from leanrx.life_cycle.inventory import (
-    METERED,
     RUN_TEACHER,
     TRAIN_AND_RUN_TEACHER,
     LifeCycleInventory,
@@ -72,28 +70,12 @@ BER = {
 }
 TRAINED, TEST, BITS = 8000, 400, 624
 APPLICATION_BITS = 2 * 2 * 14 * 12 * 32
-METER, FORMULA = METERED, "FLOPs/W"
+METER, FORMULA = "RAPL", "FLOPs/W"
 
 
-def energy(name: str, digest: str, phase: str, source: str, slots: int, energy_j: float) -> dict[str, Any]:
-    return asdict(
-        EnergyRow(
-            name,
-            digest,
-            "m",
-            phase,
-            source,
-            "measured" if source == METER else "modelled",
-            "i",
-            slots,
-            1,
-            1,
-            1,
-            1.0,
-            energy_j,
-            0.0,
-        )
-    )
+def energy(name: str, digest: str, phase: str, method: str, slots: int, energy_j: float) -> dict[str, Any]:
+    provenance = "measured" if method == METER else "modelled"
+    return asdict(energy_row(name, digest, phase, method, slots, energy_j, provenance=provenance))
 
 
 @pytest.fixture
@@ -165,7 +147,7 @@ def test_bits_of_a_slot() -> None:
 def test_the_split_of_a_student(run: Run) -> None:
     result = LifeCycleInventory(run).result(f"{SMALL}-kd", METER, inferences=10_000)
     passes_j = TRAINED * 10e-3
-    assert result.kind == "measured"
+    assert result.provenance == "measured"
     assert result.ecal.components_j == pytest.approx(
         {
             "collection": 0,
@@ -183,7 +165,7 @@ def test_the_split_of_a_student(run: Run) -> None:
 
 
 def test_a_shared_teacher_costs_the_family_what_it_cost(run: Run) -> None:
-    inventory = LifeCycleInventory(run, Settings(teacher_allocation="split"))
+    inventory = LifeCycleInventory(run, EcalConfig(teacher_allocation="split"))
     students = [inventory.result(n, METER).ecal for n in inventory.students]
     assert sum(e.components_j["teacher"] for e in students) == pytest.approx(1000)
     assert students[0].development_bits == (1.5 * TRAINED + TEST) * APPLICATION_BITS
@@ -250,19 +232,19 @@ def test_classical_receivers_and_twins_owe_the_teacher_nothing(run: Run) -> None
 
 def test_estimates_stand_beside_the_meter_with_their_own_mark(run: Run) -> None:
     inventory = LifeCycleInventory(run)
-    assert inventory.sources == [METER, FORMULA]
-    metered, modelled = (inventory.result("teacher", s) for s in inventory.sources)
+    assert inventory.methods == [METER, FORMULA]
+    metered, modelled = (inventory.result("teacher", s) for s in inventory.methods)
     assert modelled.ecal.absolute_j == pytest.approx(0.1 * metered.ecal.absolute_j)
-    assert (metered.kind, modelled.kind) == ("measured", "modelled")
+    assert (metered.provenance, modelled.provenance) == ("measured", "modelled")
 
 
 def test_hops_and_virtualisation(run: Run) -> None:
-    settings = Settings(hops=1, development_hops=2, virtualisation=0.1, inferences=1000)
+    settings = EcalConfig(hops=1, development_hops=2, virtualisation=0.1, inferences=1000)
     ecal = LifeCycleInventory(run, settings).result("teacher", METER).ecal
     generic = (hop("generic"),)
     assert ecal.components_j["collection"] == 2 * transport_energy_j((TRAINED + TEST) * APPLICATION_BITS, generic)
     assert ecal.components_j["inference_collection"] == transport_energy_j(1000 * APPLICATION_BITS, generic)
-    assert LifeCycleInventory(run, settings).result("teacher", METER).kind == "assumed"
+    assert LifeCycleInventory(run, settings).result("teacher", METER).provenance == "assumed"
     assert ecal.absolute_j == pytest.approx(1.1 * (ecal.development_j + 1000 * ecal.inference_j_per_inference))
 
 
@@ -271,11 +253,11 @@ def found(
     student: str,
     against: str,
     per: str = "slot",
-    source: str = METER,
+    method: str = METER,
     teacher: str = "full",
 ):
-    wanted = (student, against, per, source, teacher)
-    (one,) = [r for r in inventory.paybacks() if (r.student, r.against, r.per, r.source, r.teacher) == wanted]
+    key = (student, against, per, method, teacher)
+    (one,) = [r for r in inventory.paybacks() if (r.student, r.against, r.per, r.method, r.teacher_allocation) == key]
     return one
 
 
@@ -288,7 +270,7 @@ def test_break_even_against_the_teacher(run: Run) -> None:
     shared = found(inventory, student, RUN_TEACHER, teacher="split")
     assert shared.slots == pytest.approx((500 + 300 + TEST * 5e-3) / (10e-3 - 5e-3))
     assert running.low < running.slots < running.high
-    exact = found(inventory, student, RUN_TEACHER, source=FORMULA)
+    exact = found(inventory, student, RUN_TEACHER, method=FORMULA)
     assert exact.slots == pytest.approx(running.slots)
     assert exact.low == pytest.approx(exact.high)
 
@@ -302,8 +284,8 @@ def test_break_even_for_equal_correct_bits(run: Run) -> None:
     got = found(inventory, student, RUN_TEACHER, "correct bit")
     assert got.slots == pytest.approx(bits / (BITS * (1 - BER[student])), rel=1e-4)  # errors are whole numbers
     (row,) = [r for r in inventory.correct_bit_rows() if (r["receiver"], r["sinr_db"]) == (student, 10)]
-    assert row["sources"][METER]["inference_j_per_correct_bit"] == pytest.approx(per_bit[student], rel=1e-4)
-    assert row["sources"][METER]["inference_j_per_bit_of_correct_slots"] == pytest.approx(SLOT_J[student] / (BITS / 4))
+    assert row["methods"][METER]["inference_j_per_correct_bit"] == pytest.approx(per_bit[student], rel=1e-4)
+    assert row["methods"][METER]["inference_j_per_bit_of_correct_slots"] == pytest.approx(SLOT_J[student] / (BITS / 4))
 
 
 def test_a_twin_is_repaid_by_fewer_errors_alone(run: Run) -> None:
@@ -369,7 +351,7 @@ def test_payback_phrases(change: dict[str, Any], phrase: str) -> None:
 
 
 def test_notes_tell_convention_network_allocation_and_uncertainty(run: Run) -> None:
-    text = " ".join(notes(LifeCycleInventory(run, Settings(hops=2, teacher_allocation="split"))))
+    text = " ".join(notes(LifeCycleInventory(run, EcalConfig(hops=2, teacher_allocation="split"))))
     assert "overhead bits truncated, radio energy all-layers" in text
     assert "Slots in service cross 2 generic network hops. Training and test slots cross no network." in text
     assert "The students of one teacher split its training energy equally." in text
@@ -384,6 +366,66 @@ def test_the_file_says_all_of_it(run: Run) -> None:
         assert key in result
     assert sum(result["components_j"].values()) == pytest.approx(result["absolute_j"])
     assert any("no network" in n for n in written["notes"])
+
+
+def with_wattmeter(run: Run, per_joule: float) -> Run:
+    """The run with energy of inference by a wattmeter, and none of training."""
+    table = run.energy()
+    metered = table[(table["phase"] == "inference") & (table["method"] == METER)]
+    logged = metered.assign(method="wattmeter", energy_j=per_joule * metered["energy_j"])
+    rest = table[table["method"] != "wattmeter"]
+    write_atomic(run.energy_path, pd.concat([rest, logged], ignore_index=True).to_parquet())
+    return run
+
+
+def test_a_wattmeter_at_twice_the_power_doubles_inference_alone(run: Run) -> None:
+    """Training stays with the instrument that metered it, and so does the teachers' part of it."""
+    before, after = (
+        LifeCycleInventory(with_wattmeter(run, factor)).result(f"{SMALL}-kd", "wattmeter") for factor in (3.0, 6.0)
+    )
+    doubled = {"inference", "evaluation"}  # both are forward passes
+    for name, energy_j in before.ecal.components_j.items():
+        assert after.ecal.components_j[name] == pytest.approx((2 if name in doubled else 1) * energy_j), name
+    assert after.ecal.asymptotic_j_per_bit == pytest.approx(2 * before.ecal.asymptotic_j_per_bit)
+    assert before.training_method == METER
+    assert before.ecal.components_j["teacher"] == 1000
+    assert before.ecal.components_j["distillation"] == pytest.approx(TRAINED * 10e-3)
+    assert before.ecal.components_j["inference"] == pytest.approx(1_000_000 * 3 * 5e-3)
+
+
+def test_the_payback_follows_the_reference(run: Run) -> None:
+    student = f"{SMALL}-kd"
+    by_meter = found(LifeCycleInventory(run), student, RUN_TEACHER)
+    inventory = LifeCycleInventory(with_wattmeter(run, 3.0))
+    assert inventory.methods == ["wattmeter", FORMULA]
+    by_wattmeter = found(inventory, student, RUN_TEACHER, method="wattmeter")
+    saved_j = 3 * (10e-3 - 5e-3)
+    assert by_wattmeter.slots == pytest.approx((1000 + 300 + TEST * 3 * 5e-3) / saved_j)
+    assert by_wattmeter.slots < by_meter.slots
+    configured = run.config.model_copy(
+        update={"metering": run.config.metering.model_copy(update={"reference_instrument": METER})}
+    )
+    assert found(LifeCycleInventory(Run(run.folder, configured)), student, RUN_TEACHER) == by_meter
+    assert LifeCycleInventory(run, reference=METER).methods == [METER, FORMULA]
+    with pytest.raises(UserError, match="instruments: RAPL, wattmeter"):
+        LifeCycleInventory(run, reference="NVML")
+
+
+def test_the_provenance_is_that_of_the_weakest_joule(run: Run) -> None:
+    table = with_wattmeter(run, 1.0).energy()
+    modelled = (table["phase"] == "training") & (table["method"] == METER)
+    table.loc[modelled, "provenance"] = "modelled"
+    write_atomic(run.energy_path, table.to_parquet())
+    inventory = LifeCycleInventory(run)
+    assert inventory.result(f"{SMALL}-kd", "wattmeter").provenance == "modelled"
+    assert inventory.result("LS", "wattmeter").provenance == "measured", "it has no training"
+
+
+def test_a_table_of_another_version_is_refused(run: Run) -> None:
+    table = run.energy().rename(columns={"method": "source", "provenance": "kind"})
+    write_atomic(run.energy_path, table.to_parquet())
+    with pytest.raises(UserError, match=r"energy\.parquet: .*earlier version; delete it and run: leanrx energy"):
+        LifeCycleInventory(run)
 
 
 def drop(run: Run, **where: str) -> None:

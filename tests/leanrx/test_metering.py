@@ -1,18 +1,18 @@
-"""What `leanrx energy` shows beside the scores."""
+"""What `leanrx energy` prints."""
 
 import pandas as pd
 import pytest
 
-from leanrx.experiment.energy_metering import Agreement
+from leanrx.experiment.energy_metering import Validation
 
 
-def test_instruments_stand_side_by_side_per_slot() -> None:
+def test_instruments_are_compared_per_slot() -> None:
     call = {"receiver": "net", "runtime": "eager", "phase": "inference", "batch_slots": 4}
     instruments = pd.DataFrame(
         [
-            {**call, "instrument": "CodeCarbon", "kind": "modelled", "gross_j": 0.8},
-            {**call, "instrument": "RAPL", "kind": "measured", "gross_j": 1.2},
-            {**call, "receiver": "other", "instrument": "RAPL", "kind": "measured", "gross_j": 2.0},
+            {**call, "method": "CodeCarbon", "provenance": "modelled", "gross_j": 0.8},
+            {**call, "method": "RAPL", "provenance": "measured", "gross_j": 1.2},
+            {**call, "receiver": "other", "method": "RAPL", "provenance": "measured", "gross_j": 2.0},
         ]
     )
     rows = pd.DataFrame(
@@ -27,7 +27,7 @@ def test_instruments_stand_side_by_side_per_slot() -> None:
             for e in ("FLOPs/W", "roofline")
         ]
     )
-    found = Agreement(rows, pd.DataFrame(), instruments, "RAPL")
+    found = Validation(rows, pd.DataFrame(), instruments, "RAPL")
     shown = found.by_instrument()
     assert list(shown.columns) == ["CodeCarbon [mJ per slot, modelled]", "RAPL [mJ per slot, measured]"]
     assert shown.loc[("net", "eager", "inference", 4)].tolist() == pytest.approx([200.0, 300.0])

@@ -150,7 +150,7 @@ def test_a_sweep_survives_the_loss_of_a_worker_and_of_a_node(tmp_path: Path, nod
         assert weights[0].read_bytes() == weights[1].read_bytes(), name
         logs = [r.folder / "training" / f"{name}.jsonl" for r in (cluster_run, local)]
         assert logs[0].read_text() == logs[1].read_text()
-        assert cluster_run.receiver(name).card.training["energy"]["cpu_j"] > 0
+        assert cluster_run.receiver(name).card.training["energy"]["measurements"]
     for name in KD:
         steps: dict[int, list[int]] = {}
         for line in progress_lines(run, name):
@@ -219,7 +219,8 @@ def test_metering_claims_a_whole_node(tmp_path: Path, nodes: Any) -> None:
     assert answer["waited"]
     lines = progress_lines(run.folder, "metering")
     assert {line["node"] for line in lines} == {node.node_id}
-    assert [line["metering"] for line in lines] == ["LS", "LMMSE", "LMMSE-IRC", "teacher"]
+    metered = sorted(line["metering"].split("/")[0] for line in lines)
+    assert metered == sorted(2 * ["LS", "LMMSE", "LMMSE-IRC", "teacher"]), "two rounds"
     assert len(answer["free_cores"]) == 4
     assert set(answer["free_cores"][:-1]) == {0.0}  # the last window may have ended before the log is read
     assert answer["other_task_ended"] <= os.stat(run.folder / "cluster" / "metering.jsonl").st_ctime

@@ -88,12 +88,14 @@ def test_emissions_of_coded_slots_by_hand() -> None:
             "correct_bits_per_slot": [190.0, 100.0],
         }
     )
-    inventory = SimpleNamespace(goodput=goodput, interference_fraction=0.0, share=0.0, sinr_db=10.0)
+    inventory = SimpleNamespace(
+        goodput=goodput, interference_fraction=0.0, sinr_db=10.0, reference_instrument="CodeCarbon"
+    )
     energy = pd.DataFrame(
         {
             "receiver": ["good", "failing"],
-            "source": "CodeCarbon",
-            "kind": "modelled",
+            "method": "CodeCarbon",
+            "provenance": "modelled",
             "energy_j_per_slot": 3.6,
             "duration_s_per_slot": 0.1,
         }

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from energy_factories import FakeMeter
 
 from channels import SlotStream
 from distillation import trainer
-from energy.metering.meter import Reading
 from leanrx.cli import sessions
 from leanrx.cli.main import main
 from leanrx.experiment import search as search_module
@@ -34,18 +34,9 @@ class Killed(BaseException):
     pass
 
 
-class FakeMeter:
-    """One joule per reading."""
-
-    def __init__(self, cpu_power_w: float | None, device: str) -> None:
-        self.running = False
-
-    def start(self) -> None:
-        self.running = True
-
-    def stop(self) -> Reading:
-        self.running = False
-        return Reading(1.0, 1.0, 0.0, 0.0, "modelled", "measured", "assumed", "fake")
+def fake_meter(config: SweepConfig) -> FakeMeter:
+    """One joule per window."""
+    return FakeMeter(cpu_j=1.0, gpu_j=0.0)
 
 
 class Recorder:
@@ -63,8 +54,8 @@ class Recorder:
 
 @pytest.fixture(autouse=True)
 def _fake_meter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_module, "Meter", FakeMeter)
-    monkeypatch.setattr("leanrx.experiment.workflow.Meter", FakeMeter)
+    monkeypatch.setattr(search_module, "training_meter", fake_meter)
+    monkeypatch.setattr("leanrx.experiment.workflow.training_meter", fake_meter)
 
 
 def config(small, **changes: Any) -> SweepConfig:
@@ -92,8 +83,8 @@ def config(small, **changes: Any) -> SweepConfig:
 def whole_search(small, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Trial], Recorder]:
     """A search without interruption."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search_module, "Meter", FakeMeter)
-        patch.setattr("leanrx.experiment.workflow.Meter", FakeMeter)
+        patch.setattr(search_module, "training_meter", fake_meter)
+        patch.setattr("leanrx.experiment.workflow.training_meter", fake_meter)
         run, progress = open_run(config(small), tmp_path_factory.mktemp("whole")), Recorder()
         return run, list(search(run, progress)), progress
 

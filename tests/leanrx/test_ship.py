@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from energy_factories import energy_row
 
 from energy.metering.table import EnergyRow
 from leanrx.experiment.run import Run, open_run
@@ -90,9 +91,8 @@ def evaluate(run: Run, learned: list[NeuralReceiver]) -> None:
 
 
 def joules(digest: str, name: str = "teacher") -> EnergyRow:
-    return EnergyRow(
-        name, digest, "a machine", "inference", "CodeCarbon", "modelled", "TDP", 400, 50, 8, 7, 2.0, 5.0, 1.0
-    )
+    row = energy_row(name, digest, "inference", "CodeCarbon", 400, 5.0)
+    return replace(row, machine="a machine", description="TDP", batch_slots=8, repeats=50, duration_s=2.0)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,8 @@ def made(small, tmp_path_factory: pytest.TempPathFactory) -> Run:
     learned = [put(run, "teacher"), put(run, "hybrid-w2-d1-kd")]
     evaluate(run, learned)
     rows = [joules(r.digest, r.name) for r in learned]
-    rows += [replace(rows[0], source="FLOPs/clock", energy_j=9.0), replace(rows[0], phase="training", energy_j=8.0)]
+    rows += [replace(rows[0], method="FLOPs/clock", estimated=True, energy_j=9.0)]
+    rows += [replace(rows[0], phase="training", runtime="trainer", energy_j=8.0)]
     pd.DataFrame([asdict(r) for r in rows]).to_parquet(run.energy_path)
     return run
 
@@ -133,7 +134,7 @@ def test_what_is_shipped_is_what_the_run_has_found(run: Run, ship: ModuleType, t
             assert (counts.ber, *counts.ber_interval()) == pytest.approx((row["ber"], row["ber_low"], row["ber_high"]))
     (energy,) = found.energy
     assert energy.energy_j_per_slot == 5.0 / 400
-    assert (energy.machine, energy.provenance, energy.instrument) == ("a machine", "modelled", "TDP")
+    assert (energy.machine, energy.provenance, energy.instrument) == ("a machine", "modelled", "CodeCarbon TDP")
     assert found.scenario == run.config.scenario
 
 
@@ -143,7 +144,10 @@ def test_the_page_has_every_figure_from_the_files(run: Run, ship: ModuleType, tm
     ship.ship(run, "hybrid-w2-d1-kd", "small-hybrid-w2-d1-kd", folder)
     page = ship.page(folder)
     results = zoo.results("small-hybrid-w4-d1", folder)
-    assert f"| `small-hybrid-w4-d1` | hybrid-w4-d1 | 123 | {results.macs:,} | 12.5 | modelled, TDP, a machine |" in page
+    assert (
+        f"| `small-hybrid-w4-d1` | hybrid-w4-d1 | 123 | {results.macs:,} | 12.5 | modelled, CodeCarbon TDP, a machine |"
+        in page
+    )
     assert page.count("\n## small\n") == 1
     low, high = results.points[0].counts.ber_interval()
     assert f"| `small-hybrid-w4-d1` | {results.points[0].counts.ber:.2e} ({low:.2e} to {high:.2e}) |" in page

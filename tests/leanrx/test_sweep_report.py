@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from energy_factories import energy_row
 from scipy import stats
 
 from energy.counting.counter import count
-from energy.metering.table import EnergyRow
 from leanrx.experiment.plan import Plan, ReceiverRecord, build_plan
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import SweepConfig
-from leanrx.life_cycle.inventory import METERED, LifeCycleInventory
+from leanrx.life_cycle.inventory import LifeCycleInventory
 from leanrx.report import ber_figures, comparison_figures, text
 from leanrx.report.charts import Curve, Figure, HeatMap, to_plotly
 from leanrx.report.comparisons import families_at_equal_macs, pareto_front
@@ -125,26 +125,9 @@ def synthetic_run(folder: Path, config: SweepConfig) -> Run:
     trained = {r.name for r in run.plan.neural}
     for name, slot_j in joules.items():
         windows = [("inference", 1000, 1000 * slot_j)] + [("training", 8000, 3e4 * slot_j)] * (name in trained)
-        for source, factor in ((METERED, 1.0), ("FLOPs/W", 0.5)):
+        for method, factor in (("CodeCarbon", 1.0), ("FLOPs/W", 0.5)):
             energy += [
-                asdict(
-                    EnergyRow(
-                        name,
-                        curves[name][0],
-                        "m",
-                        phase,
-                        source,
-                        "modelled",
-                        "i",
-                        slots,
-                        1,
-                        1,
-                        1,
-                        1.0,
-                        factor * energy_j,
-                        0.0,
-                    )
-                )
+                asdict(energy_row(name, curves[name][0], phase, method, slots, factor * energy_j))
                 for phase, slots, energy_j in windows
             ]
     write_atomic(run.ber_path, pd.DataFrame(counts).to_parquet())
@@ -346,9 +329,9 @@ def test_key_results_are_few_and_begin_with_the_smallest_student(results: RunRes
 
 
 def test_cost_and_saving_of_training(run: Run, results: RunResults) -> None:
-    table = savings_table(LifeCycleInventory(run)).set_index(["variant", "source"])
+    table = savings_table(LifeCycleInventory(run)).set_index(["variant", "method"])
     name = variant(HYBRID, LARGE, 1, 0.5)
-    row = table.loc[name, METERED]
+    row = table.loc[name, "CodeCarbon"]
     energy_j = results.receivers.set_index("receiver")["energy_j_per_slot"]
     student_j, teacher_j = energy_j[[f"{name}-s1", f"{name}-s2"]].mean(), energy_j[LARGE]
     test_slots = SLOTS * BLOCKS * len(SINR_DB)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from energy.metering.instruments import Wattmeter
-from leanrx.experiment.energy_metering import Agreement
+from energy.metering.power_log import Wattmeter
+from leanrx.experiment.energy_metering import Validation
 from leanrx.experiment.progress import ProgressCallback
 from leanrx.experiment.run import Run
 
@@ -21,14 +21,15 @@ class Executor(Protocol):
         """Meter the receivers, see :func:`leanrx.experiment.energy_metering.meter_all`."""
         ...
 
-    def agree_all(
+    def validate_all(
         self,
         run: Run,
         progress: ProgressCallback,
-        rounds: int = 3,
+        rounds: int | None = None,
         compiled: bool = False,
         log: Wattmeter | None = None,
         allow_model: bool = False,
-    ) -> Agreement:
-        """Validate the estimators, see :func:`leanrx.experiment.energy_metering.agree_all`."""
+        reference: str | None = None,
+    ) -> Validation:
+        """Validate the estimators, see :func:`leanrx.experiment.energy_metering.validate_all`."""
         ...

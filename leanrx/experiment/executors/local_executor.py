@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from energy.metering.instruments import Wattmeter
+from energy.metering.power_log import Wattmeter
 from leanrx.experiment import energy_metering, workflow
-from leanrx.experiment.energy_metering import Agreement
+from leanrx.experiment.energy_metering import Validation
 from leanrx.experiment.progress import ProgressCallback
 from leanrx.experiment.run import Run
 
@@ -20,14 +20,15 @@ class LocalExecutor:
         """See :func:`leanrx.experiment.energy_metering.meter_all`."""
         energy_metering.meter_all(run, progress)
 
-    def agree_all(
+    def validate_all(
         self,
         run: Run,
         progress: ProgressCallback,
-        rounds: int = 3,
+        rounds: int | None = None,
         compiled: bool = False,
         log: Wattmeter | None = None,
         allow_model: bool = False,
-    ) -> Agreement:
-        """See :func:`leanrx.experiment.energy_metering.agree_all`."""
-        return energy_metering.agree_all(run, progress, rounds, compiled, log, allow_model)
+        reference: str | None = None,
+    ) -> Validation:
+        """See :func:`leanrx.experiment.energy_metering.validate_all`."""
+        return energy_metering.validate_all(run, progress, rounds, compiled, log, allow_model, reference)

@@ -31,10 +31,9 @@ import torch
 
 from distillation.job import Job
 from distillation.trainer import StepState
-from energy.metering.instruments import Wattmeter
-from energy.metering.meter import Meter
+from energy.metering.power_log import Wattmeter
 from leanrx.experiment import energy_metering, workflow
-from leanrx.experiment.energy_metering import Agreement
+from leanrx.experiment.energy_metering import Validation
 from leanrx.experiment.plan import ReceiverRecord, TrainingGroup
 from leanrx.experiment.progress import ProgressCallback, StepCallback
 from leanrx.experiment.run import Run
@@ -128,21 +127,24 @@ class RayExecutor:
         """
         self._run_exclusive(run, progress, energy_metering.meter_all)
 
-    def agree_all(
+    def validate_all(
         self,
         run: Run,
         progress: ProgressCallback,
-        rounds: int = 3,
+        rounds: int | None = None,
         compiled: bool = False,
         log: Wattmeter | None = None,
         allow_model: bool = False,
-    ) -> Agreement:
-        """See :func:`leanrx.experiment.energy_metering.agree_all`; it runs on a node that has no other task.
+        reference: str | None = None,
+    ) -> Validation:
+        """See :func:`leanrx.experiment.energy_metering.validate_all`; it runs on a node that has no other task.
 
         Raises:
             UserError: as there.
         """
-        return self._run_exclusive(run, progress, energy_metering.agree_all, rounds, compiled, log, allow_model)
+        return self._run_exclusive(
+            run, progress, energy_metering.validate_all, rounds, compiled, log, allow_model, reference
+        )
 
     def _run_exclusive(
         self,
@@ -269,7 +271,7 @@ def _train(directory: str, cores: int, run: Run, group: Sequence[ReceiverRecord]
         complete = set(run.receiver_names())  # a lost worker may have completed some
         pending = [r for r in group if r.name not in complete]
         if pending:
-            meter = Meter(run.config.metering.cpu_power_w, run.config.torch_device())
+            meter = workflow.training_meter(run.config)
             workflow.train_group(run, pending, _ProgressWriter(log).on_training, meter)
 
 

@@ -10,15 +10,35 @@ import pytest
 import torch
 
 from energy.counting.profile import Layer, OperationProfile
+from energy.estimation.estimate import MeteredCall
 from energy.estimation.roofline import Roofline
 from energy.estimation.validation import leave_one_out, scores, validation_table
 from energy.hardware.devices import Device
-from energy.metering.instruments import Nvml
-from energy.metering.measurement import Joules
-from energy.metering.session import IDLE, Protocol, Window, meter_windows, per_call
-from energy.metering.workloads import Subject, observed
+from energy.metering.measurement import Measurement, Provenance, reading_uncertainty_j
+from energy.metering.nvml import Nvml
+from energy.metering.session import IDLE, MeteringProtocol, Window, call_statistics, meter_windows
+from energy.metering.table import energy_table, metered_calls, workload_rows
+from energy.metering.workloads import Workload
 
-PROTOCOL = Protocol(min_duration_s=5, idle_s=5, cool_down_s=1, rounds=6)
+
+def observed(
+    workloads: list[Workload], windows: list[Window], instrument: str, device: Device, cpu_time: bool = False
+) -> list[MeteredCall]:
+    """The calls as estimators get them, by way of the table."""
+    table = energy_table(row for w in workloads for row in workload_rows(w, windows, device))
+    return metered_calls(workloads, table, instrument, cpu_time)
+
+
+def joules(
+    instrument: str, version: str, component: str, provenance: Provenance, energy_j: float, resolution_j: float
+) -> Measurement:
+    """A measurement by a counter of this resolution."""
+    return Measurement(
+        component, energy_j, provenance, instrument, version, reading_uncertainty_j(resolution_j), duration_s=1.0
+    )
+
+
+PROTOCOL = MeteringProtocol(min_duration_s=5, idle_s=5, cool_down_s=1, rounds=6)
 
 
 class Clock:
@@ -55,8 +75,8 @@ class NoisyCounter:
     def begin(self) -> None:
         self._begin_j = self._read_j()
 
-    def end(self) -> list[Joules]:
-        return [Joules(self.name, "1", "cpu", "measured", self._read_j() - self._begin_j, self._step_j)]
+    def end(self) -> list[Measurement]:
+        return [joules(self.name, "1", "cpu", "measured", self._read_j() - self._begin_j, self._step_j)]
 
 
 def copies(clock: Clock, n: int) -> Callable[[], None]:
@@ -70,10 +90,10 @@ def test_n_copies_cost_n_times_within_the_stated_uncertainty(monkeypatch) -> Non
         clock = Clock(monkeypatch, idle_w=3.0)
         works = {f"{n}": copies(clock, n) for n in (1, 2, 8)}
         windows = list(meter_windows(works, [NoisyCounter(clock, seed)], PROTOCOL))
-        one = per_call(windows, "1", "noisy")
+        one = call_statistics(windows, "1", "noisy")
         assert one.net_j == pytest.approx(0.05, abs=5 * one.uncertainty_j)
         for n in (2, 8):
-            many = per_call(windows, f"{n}", "noisy")
+            many = call_statistics(windows, f"{n}", "noisy")
             pulls.append((many.net_j - n * one.net_j) / math.hypot(many.uncertainty_j, n * one.uncertainty_j))
     rms = math.sqrt(sum(p * p for p in pulls) / len(pulls))
     assert 0.4 < rms < 1.6, "neither bold nor useless"
@@ -83,19 +103,19 @@ def test_n_copies_cost_n_times_within_the_stated_uncertainty(monkeypatch) -> Non
 def test_an_empty_window_costs_its_idle(monkeypatch) -> None:
     clock = Clock(monkeypatch, idle_w=3.0)
     windows = list(meter_windows({"nothing": lambda: clock.sleep(0.01)}, [NoisyCounter(clock, 1)], PROTOCOL))
-    nothing = per_call(windows, "nothing", "noisy")
+    nothing = call_statistics(windows, "nothing", "noisy")
     assert abs(nothing.net_j) < 3 * nothing.uncertainty_j < 0.001
     assert nothing.gross_j == pytest.approx(3.0 * 0.01, rel=0.01)
     for window in windows:
         if window.name == IDLE:
-            assert window.joules[0].energy_j == pytest.approx(3.0 * window.duration_s, abs=0.15)
+            assert window.measurements[0].energy_j == pytest.approx(3.0 * window.duration_s, abs=0.15)
 
 
 def test_two_instruments_agree_within_their_uncertainties(monkeypatch) -> None:
     clock = Clock(monkeypatch, idle_w=3.0)
     both = [NoisyCounter(clock, 1, "fine", 1e-4, 0.0), NoisyCounter(clock, 2, "coarse", 1.0, 0.1)]
     windows = list(meter_windows({"net": copies(clock, 1)}, both, PROTOCOL))
-    fine, coarse = (per_call(windows, "net", i.name) for i in both)
+    fine, coarse = (call_statistics(windows, "net", i.name) for i in both)
     assert fine.calls == coarse.calls
     assert fine.uncertainty_j < coarse.uncertainty_j / 10
     assert abs(fine.net_j - coarse.net_j) < 3 * coarse.uncertainty_j
@@ -109,15 +129,15 @@ def test_time_is_proportional_to_work() -> None:
         return lambda: [a @ a for _ in range(n)] and None
 
     nothing = SimpleNamespace(name="none", shortest_s=0.0, begin=lambda: None, end=lambda: [ZERO])
-    protocol = Protocol(min_duration_s=0.05, idle_s=0, cool_down_s=0, rounds=9)
+    protocol = MeteringProtocol(min_duration_s=0.05, idle_s=0, cool_down_s=0, rounds=9)
     begin = time.perf_counter()
     windows = list(meter_windows({"10": products(10), "40": products(40)}, [nothing], protocol))
     assert time.perf_counter() - begin >= 18 * 0.05
-    ratio = per_call(windows, "40", "none").cpu_s / per_call(windows, "10", "none").cpu_s
+    ratio = call_statistics(windows, "40", "none").cpu_s / call_statistics(windows, "10", "none").cpu_s
     assert ratio == pytest.approx(4, rel=0.35)
 
 
-ZERO = Joules("none", "1", "cpu", "measured", 0.0, 0.0)
+ZERO = joules("none", "1", "cpu", "measured", 0.0, 0.0)
 
 GPU = Device(
     name="synthetic",
@@ -190,17 +210,17 @@ def test_joules_of_a_synthetic_gpu(monkeypatch) -> None:
     for name, answer in answers.items():
         monkeypatch.setattr(pynvml, name, answer)
 
-    def subject_of(work: OperationProfile) -> Subject:
+    def workload_of(work: OperationProfile) -> Workload:
         made = LAW.estimate(work, GPU)
-        return Subject(work.name, "eager", "inference", work, lambda: draw(made.duration_s, made.energy_j), "", True)
+        return Workload(work.name, "eager", "inference", work, lambda: draw(made.duration_s, made.energy_j), "", True)
 
-    subjects = [subject_of(work) for work in gpu_works()]
-    protocol = Protocol(min_duration_s=5, idle_s=5, cool_down_s=0.2, rounds=2)
-    windows: list[Window] = list(meter_windows({s.name: s.call for s in subjects}, [Nvml()], protocol))
-    seen = observed(subjects, windows, "NVML", GPU)
-    for subject, one in zip(subjects, seen, strict=True):
-        truth_j = LAW.estimate(subject.profile, GPU).energy_j
-        stated = per_call(windows, subject.name, "NVML")
+    workloads = [workload_of(work) for work in gpu_works()]
+    protocol = MeteringProtocol(min_duration_s=5, idle_s=5, cool_down_s=0.2, rounds=2)
+    windows: list[Window] = list(meter_windows({s.name: s.call for s in workloads}, [Nvml()], protocol))
+    seen = observed(workloads, windows, "NVML", GPU)
+    for workload, one in zip(workloads, seen, strict=True):
+        truth_j = LAW.estimate(workload.profile, GPU).energy_j
+        stated = call_statistics(windows, workload.name, "NVML")
         assert one.provenance == "measured"
         assert one.energy_j == pytest.approx(truth_j, rel=0.03)
         assert stated.net_j == pytest.approx(stated.gross_j - 80 * stated.duration_s, rel=0.05)
