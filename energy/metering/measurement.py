@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 Provenance = Literal["measured", "modelled", "assumed"]
 """How a joule is known: read from a counter or meter, computed from a model, or taken as a constant."""
 
-_WEAKEST_FIRST = ("assumed", "modelled", "measured")
+_WEAKEST_FIRST: tuple[Provenance, ...] = ("assumed", "modelled", "measured")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def weakest(provenances: Iterable[str]) -> Provenance:
     >>> weakest(["measured", "modelled"])
     'modelled'
     """
-    return min(provenances, key=_WEAKEST_FIRST.index)  # type: ignore[return-value]
+    return _WEAKEST_FIRST[min(_WEAKEST_FIRST.index(provenance) for provenance in provenances)]
 
 
 def counted(measurements: Iterable[Measurement]) -> list[Measurement]:
