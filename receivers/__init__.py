@@ -1,7 +1,15 @@
-"""Receivers, from slots to LLRs: classical receivers, DeepRx, hybrids, evaluation, export and trained receivers.
+"""Receivers, from slots to LLRs: classical, neural, evaluation, export, runtime and trained receivers.
 
-This package knows no training. A receiver is any callable from slots to LLRs, see :class:`Receiver`. Names are
-loaded at their first use.
+A receiver is a callable from slots to LLRs, see :class:`Receiver`. Training is in the package ``distillation``. Names
+are imported at first use, so ``import receivers.runtime`` does not load torch.
+
+Example:
+    >>> from channels import SlotStream, scenario
+    >>> from receivers import load
+    >>> receiver = load("tdl-6prb-hybrid-w5-d5-kd")
+    >>> slots = SlotStream(scenario("tdl-6prb"), seed=1, block_slots=2, split="test").at_sinr(10).block(0)
+    >>> tuple(receiver(slots).shape)
+    (2, 4, 14, 72)
 """
 
 import lazy_loader

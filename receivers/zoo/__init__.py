@@ -1,7 +1,7 @@
 """Trained receivers that ship with leanrx, by name: ``receivers.load("tdl-6prb-hybrid-w64-d8")``.
 
-Each has a folder with ``weights.safetensors`` and ``card.json``, as every learned receiver, and ``results.json`` with
-its error counts, operations and energy (:class:`receivers.zoo.shipped_results.Results`). ``docs/zoo.md`` shows them as tables.
+Each has a folder with ``weights.safetensors`` and ``card.json``, as every learned receiver. Its ``results.json`` holds
+error counts, operations and energy (:class:`receivers.zoo.shipped_results.Results`). ``docs/zoo.md`` shows the tables.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Slots and seconds to know a gap in dB, and the cost of counting beside Sionna's ``sim_ber``.
+"""Slots and seconds to determine a gap in dB, and the cost of counting compared with Sionna's ``sim_ber``.
 
-First, two receivers on the same slots against independent runs, each until the 95 % interval of their gap is narrow
-enough. Independent runs draw fresh slots for every receiver and SINR, as ``sim_ber`` does; "own slots" are fresh for
-every receiver but repeat over SINR. Slots are those that are drawn at each point, for both receivers together.
-A quick run extrapolates from 1024 slots: half-widths fall with the square root of the slots.
+The first part compares two receivers on the same slots with independent runs, each until the 95 % interval of their gap
+is narrow enough. Independent runs use fresh slots for every receiver and SINR, as ``sim_ber`` does. "own slots" are
+fresh for every receiver but the same for all SINRs. The number of slots is that of a point, both receivers together. A
+quick run extrapolates from 1024 slots: half-widths fall with the square root of the slots.
 
-Second, the same receivers, slots and points through ``count_errors`` and through ``sim_ber``, in turns, on one torch
-thread each. ``count_errors`` draws slots once for all receivers, keeps a journal, and computes intervals after every
-block.
+The second part sends the same receivers, slots and points through ``count_errors`` and ``sim_ber``, alternately, on one
+torch thread each. ``count_errors`` generates slots once for all receivers, writes a journal, and computes
+intervals after every block.
 
     python scripts/benchmarks/bench_ber.py [--quick]
 """
@@ -37,16 +37,16 @@ from receivers.evaluation.required_sinr import gap_db
 from receivers.evaluation.stopping import Evaluation
 
 BLOCK_SLOTS = 64
-FEWEST_BLOCKS, MOST_BLOCKS = 8, 1024
+MIN_BLOCKS, MAX_BLOCKS = 8, 1024
 TDL_6PRB = scenario("tdl-6prb")
 TWO_PILOTS = TDL_6PRB.model_copy(
-    update={"name": "tdl_6prb, two pilots", "grid": TDL_6PRB.grid.model_copy(update={"pilot_patterns": ((2, 11),)})}
+    update={"name": "tdl-6prb, two pilots", "grid": TDL_6PRB.grid.model_copy(update={"pilot_patterns": ((2, 11),)})}
 )
 
 
 @dataclass(frozen=True)
-class Question:
-    """How many dB lie between two receivers at a BER, to plus or minus how many?"""
+class GapCase:
+    """A gap between two receivers at a BER, and the half width of its interval to reach."""
 
     scenario: Scenario
     first: str
@@ -58,12 +58,12 @@ class Question:
 
 
 COARSE, FINE = (0.0, 3.0, 6.0, 9.0, 12.0), (9.0, 12.0, 15.0, 18.0)
-QUESTIONS = (
-    Question(TDL_6PRB, "LS", "LMMSE", 0.2, COARSE, 0.1),
-    Question(TDL_6PRB, "LMMSE", "perfect CSI", 0.2, COARSE, 0.2),
-    Question(TDL_6PRB, "LMMSE", "LMMSE-IRC", 0.2, COARSE, 0.01, extrapolate=True),
-    Question(TWO_PILOTS, "LS", "LMMSE", 0.02, FINE, 0.07),
-    Question(TWO_PILOTS, "LMMSE", "perfect CSI", 0.02, FINE, 0.07),
+GAP_CASES = (
+    GapCase(TDL_6PRB, "LS", "LMMSE", 0.2, COARSE, 0.1),
+    GapCase(TDL_6PRB, "LMMSE", "perfect CSI", 0.2, COARSE, 0.2),
+    GapCase(TDL_6PRB, "LMMSE", "LMMSE-IRC", 0.2, COARSE, 0.01, extrapolate=True),
+    GapCase(TWO_PILOTS, "LS", "LMMSE", 0.02, FINE, 0.07),
+    GapCase(TWO_PILOTS, "LMMSE", "perfect CSI", 0.02, FINE, 0.07),
 )
 Seed = Callable[[int, int], int]
 DESIGNS: dict[str, Seed] = {  # seed by receiver and point
@@ -73,55 +73,55 @@ DESIGNS: dict[str, Seed] = {  # seed by receiver and point
 }
 
 
-def until_known(asked: Question, seed: Seed, run: int, extrapolate: bool) -> tuple[float, float]:
-    """Slots drawn per point, and seconds, until the gap's half-width is the one asked for.
+def slots_for_gap(case: GapCase, seed: Seed, run: int, extrapolate: bool) -> tuple[float, float]:
+    """Slots per point, and seconds, until the gap's interval has the half width of the case.
 
-    Receivers with slots of their own are joined by block number: their blocks are independent, and so the jackknife's
-    spread is that of independent runs.
+    Receivers with different slots are paired by block number. Their blocks are independent, so the jackknife's standard
+    error is that of independent runs.
     """
-    names, receivers = (asked.first, asked.second), {r.name: r for r in classical_receivers(asked.scenario)}
-    seeds = {(r, p): 1000 * run + seed(r, p) for r in range(2) for p in range(len(asked.points_db))}
+    names, receivers = (case.first, case.second), {r.name: r for r in classical_receivers(case.scenario)}
+    seeds = {(r, p): 1000 * run + seed(r, p) for r in range(2) for p in range(len(case.points_db))}
     counters = {
         s: BlockCounter(
-            [receivers[n] for n in names], SlotStream(asked.scenario, s, BLOCK_SLOTS, "test", purpose="bench")
+            [receivers[n] for n in names], SlotStream(case.scenario, s, BLOCK_SLOTS, "test", purpose="bench")
         )
         for s in set(seeds.values())
     }
     shared = seeds[0, 0] == seeds[1, 0]
     rows: list[dict[str, object]] = []
     begin = time.perf_counter()
-    for number in range(MOST_BLOCKS):
-        for p, sinr_db in enumerate(asked.points_db):
-            for r, told in enumerate([names] if shared else [names[:1], names[1:]]):
-                rows += map(asdict, counters[seeds[r, p]].rows(0.0, sinr_db, number, told))
+    for number in range(MAX_BLOCKS):
+        for p, sinr_db in enumerate(case.points_db):
+            for r, group in enumerate([names] if shared else [names[:1], names[1:]]):
+                rows += map(asdict, counters[seeds[r, p]].rows(0.0, sinr_db, number, group))
         blocks = number + 1
-        if blocks >= FEWEST_BLOCKS and blocks % 4 == 0:
-            gap = gap_db(pd.DataFrame(rows), *names, asked.target_ber)
+        if blocks >= MIN_BLOCKS and blocks % 4 == 0:
+            gap = gap_db(pd.DataFrame(rows), *names, case.target_ber)
             half = (gap.high_db - gap.low_db) / 2
-            if half <= asked.half_width_db or (extrapolate and blocks >= 2 * FEWEST_BLOCKS):
+            if half <= case.half_width_db or (extrapolate and blocks >= 2 * MIN_BLOCKS):
                 break
-    scale = (half / asked.half_width_db) ** 2 if extrapolate else 1.0
-    drawn = blocks * BLOCK_SLOTS * (1 if shared else 2)
-    return drawn * scale, (time.perf_counter() - begin) * scale
+    scale = (half / case.half_width_db) ** 2 if extrapolate else 1.0
+    num_slots = blocks * BLOCK_SLOTS * (1 if shared else 2)
+    return num_slots * scale, (time.perf_counter() - begin) * scale
 
 
 def gap_cases(quick: bool, runs: int) -> list[dict[str, object]]:
     cases: list[dict[str, object]] = []
-    for asked in QUESTIONS:
-        found: dict[str, list[tuple[float, float]]] = {design: [] for design in DESIGNS}
+    for case in GAP_CASES:
+        results: dict[str, list[tuple[float, float]]] = {design: [] for design in DESIGNS}
         for run in range(runs):
             for design, seed in DESIGNS.items():
-                extrapolate = quick or (asked.extrapolate and design != "same slots")
-                found[design].append(until_known(asked, seed, run + 1, extrapolate))
-        slots = {d: statistics.median(f[0] for f in found[d]) for d in DESIGNS}
-        seconds = {d: statistics.median(f[1] for f in found[d]) for d in DESIGNS}
+                extrapolate = quick or (case.extrapolate and design != "same slots")
+                results[design].append(slots_for_gap(case, seed, run + 1, extrapolate))
+        slots = {d: statistics.median(f[0] for f in results[d]) for d in DESIGNS}
+        seconds = {d: statistics.median(f[1] for f in results[d]) for d in DESIGNS}
         cases.append(
             {
-                "case": f"{asked.scenario.name}: {asked.first} - {asked.second} at {asked.target_ber:g}, "
-                f"±{asked.half_width_db:g} dB",
+                "case": f"{case.scenario.name}: {case.first} - {case.second} at {case.target_ber:g}, "
+                f"±{case.half_width_db:g} dB",
                 "slots": slots,
                 "seconds": seconds,
-                "extrapolated": quick or asked.extrapolate,
+                "extrapolated": quick or case.extrapolate,
                 "ratio": slots["fresh slots"] / slots["same slots"],
                 "ratio_own_slots": slots["own slots"] / slots["same slots"],
                 "ratio_seconds": seconds["fresh slots"] / seconds["same slots"],
@@ -179,25 +179,25 @@ def sionna(names: list[str], blocks: int) -> Callable[[], object]:
     return count
 
 
-def seconds(make: Callable[[], object]) -> float:
+def elapsed_s(run: Callable[[], object]) -> float:
     begin = time.perf_counter()
-    make()
+    run()
     return time.perf_counter() - begin
 
 
 def counting_cases(quick: bool, runs: int) -> list[dict[str, object]]:
     cases: list[dict[str, object]] = []
     for names in (["LMMSE"], ["LS", "LMMSE", "LMMSE-IRC", "perfect CSI"]):
-        makers = {"leanrx": leanrx(names, 4 if quick else 16), "sionna": sionna(names, 4 if quick else 16)}
-        times: dict[str, list[float]] = {name: [] for name in makers}
-        for make in makers.values():
-            make()
+        runners = {"leanrx": leanrx(names, 4 if quick else 16), "sionna": sionna(names, 4 if quick else 16)}
+        times: dict[str, list[float]] = {name: [] for name in runners}
+        for run in runners.values():
+            run()
         for _ in range(runs):
-            for name, make in makers.items():
-                times[name].append(seconds(make))
+            for name, run in runners.items():
+                times[name].append(elapsed_s(run))
         ratio = statistics.median(s / o for s, o in zip(times["sionna"], times["leanrx"], strict=True))
-        shown = {name: statistics.median(values) for name, values in times.items()}
-        cases.append({"case": f"sim_ber, same slots: {', '.join(names)}", "ratio": ratio, "seconds": shown})
+        medians = {name: statistics.median(values) for name, values in times.items()}
+        cases.append({"case": f"sim_ber, same slots: {', '.join(names)}", "ratio": ratio, "seconds": medians})
     return cases
 
 
@@ -221,16 +221,16 @@ def main() -> None:
     print("* independent runs extrapolated")
     table = Table("counting", "leanrx s", "sim_ber s", "ratio")
     for c in counting:
-        spent = c["seconds"]
-        assert isinstance(spent, dict)
-        table.add_row(str(c["case"]), f"{spent['leanrx']:.2f}", f"{spent['sionna']:.2f}", f"{c['ratio']:.2f}")
+        times = c["seconds"]
+        assert isinstance(times, dict)
+        table.add_row(str(c["case"]), f"{times['leanrx']:.2f}", f"{times['sionna']:.2f}", f"{c['ratio']:.2f}")
     console.print(table)
     headline = min(float(str(c["ratio"])) for c in gaps)
     print(
         json.dumps(
             {
                 "bench": "ber",
-                "peer": "independent runs, as sionna.phy.utils.sim_ber makes them",
+                "peer": "independent runs, as of sionna.phy.utils.sim_ber",
                 "ratio": headline,
                 "runs": runs,
                 "cases": [*gaps, *counting],

@@ -1,11 +1,11 @@
-"""Receivers of the zoo on another number of resource blocks, beside classical ones and the hybrids' own front end.
+"""Test receivers of the zoo on another number of resource blocks, with classical receivers and the hybrids' front end.
 
-    python scripts/reproduce/evaluate_zoo.py --prb 26 [NAME...] [--slots 256] [--sinr-db 9 15] [--shares 0 0.8] [--workers 2]
+    python scripts/reproduce/evaluate_zoo.py --prb 26 [NAME...] [--slots 256] [--sinr-db 9 15]
+        [--interference-fractions 0 0.8] [--workers 2]
 
-The front end is what an untrained hybrid computes.
-
-Receivers that share a scenario see the same test slots, of the seed that they were tested with. Counts go to
-``runs/zoo``, and a second call goes on. The column "of record" is the BER on their own grid, from ``results.json``.
+The front end is an untrained hybrid. Receivers of one scenario see the same test slots, with the seed of their shipped
+results. Counts are stored in ``runs/zoo``, and a second call resumes. The column "shipped BER" is the BER on the
+receiver's own grid, from ``results.json``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from receivers.classical import classical_receivers
 from receivers.evaluation.monte_carlo import count_errors
 from receivers.evaluation.rates import rates
 from receivers.evaluation.stopping import Evaluation
-from receivers.neural.registry import build
+from receivers.neural.registry import build, family_of
 from receivers.neural.weights import NeuralReceiver
 
 BLOCK_SLOTS = 32
@@ -52,31 +52,30 @@ def evaluate(names: Sequence[str], num_prb: int, evaluation: Evaluation, workers
     path = Path("runs/zoo") / f"{scenario.name}-{num_prb}-prb.parquet"
     for state in count_errors(receivers, stream, evaluation, path, workers):
         if state.stopped:
-            at = f"share {state.interference_fraction:g}, {state.sinr_db:g} dB"
-            print(f"{scenario.name}, {num_prb} PRB, {at}: {state.slots} slots", flush=True)
-    found = rates(pd.read_parquet(path))
-    asked = found["sinr_db"].isin(evaluation.sinr_db) & found["interference_fraction"].isin(
-        evaluation.interference_fractions
-    )
-    return found[asked & found["receiver"].isin([r.name for r in receivers])]
+            point = f"interference fraction {state.interference_fraction:g}, {state.sinr_db:g} dB"
+            print(f"{scenario.name}, {num_prb} PRB, {point}: {state.slots} slots", flush=True)
+    table = rates(pd.read_parquet(path))
+    at_points = table["sinr_db"].isin(evaluation.sinr_db)
+    at_points &= table["interference_fraction"].isin(evaluation.interference_fractions)
+    return table[at_points & table["receiver"].isin([r.name for r in receivers])]
 
 
 def _front_end(shipped: Sequence[NeuralReceiver]) -> list[NeuralReceiver]:
     for receiver in shipped:
         card = receiver.card
-        if card.receiver.startswith("hybrid"):
-            own = card.model_copy(update={"name": "front end", "weights_sha256": "front-end/1"})
-            return [NeuralReceiver(build(card.receiver, card.num_rx, card.num_bits), own)]
+        if family_of(card.receiver).name == "hybrid":
+            front_end = card.model_copy(update={"name": "front end", "weights_sha256": "front-end/1"})
+            return [NeuralReceiver(build(card.receiver, card.num_rx, card.num_bits), front_end)]
     return []
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="receivers of the zoo; all if none is given")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="receivers of the zoo; default: all")
     parser.add_argument("--prb", type=int, default=26, help="resource blocks")
     parser.add_argument("--slots", type=int, default=256, help=f"slots per point, a multiple of {BLOCK_SLOTS}")
     parser.add_argument("--sinr-db", type=float, nargs="+", default=[3.0, 9.0, 15.0, 21.0])
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.0], help="interference shares")
+    parser.add_argument("--interference-fractions", type=float, nargs="+", default=[0.0])
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     try:
@@ -84,7 +83,7 @@ def main() -> None:
         evaluation = Evaluation.parse(
             {
                 "sinr_db": arguments.sinr_db,
-                "interference_fractions": arguments.shares,
+                "interference_fractions": arguments.interference_fractions,
                 "target_slot_errors": None,
                 **slots,
             },
@@ -100,11 +99,11 @@ def main() -> None:
         sys.exit(f"evaluate_zoo: {error}")
 
 
-def _print(found: pd.DataFrame, num_prb: int) -> None:
-    table = Table("share", "SINR dB", "receiver", f"BER on {num_prb} PRB", "interval", "of record")
-    for row in found.sort_values(["interference_fraction", "sinr_db", "receiver"]).to_dict("records"):
+def _print(rows: pd.DataFrame, num_prb: int) -> None:
+    table = Table("interference fraction", "SINR dB", "receiver", f"BER on {num_prb} PRB", "interval", "shipped BER")
+    for row in rows.sort_values(["interference_fraction", "sinr_db", "receiver"]).to_dict("records"):
         points = zoo.results(row["receiver"]).points if row["receiver"] in zoo.names() else ()
-        own = [
+        shipped_ber = [
             p.counts.ber
             for p in points
             if (p.interference_fraction, p.sinr_db) == (row["interference_fraction"], row["sinr_db"])
@@ -115,7 +114,7 @@ def _print(found: pd.DataFrame, num_prb: int) -> None:
             row["receiver"],
             f"{row['ber']:.2e}",
             f"{row['ber_low']:.2e}..{row['ber_high']:.2e}",
-            f"{own[0]:.2e}" if own else "",
+            f"{shipped_ber[0]:.2e}" if shipped_ber else "",
         )
     Console(width=140).print(table)
 

@@ -1,10 +1,9 @@
-"""Take receivers of a run into the zoo, with their counts, operations and energy, and write docs/zoo.md anew.
+"""Publish receivers of a run to the zoo, with their counts, operations and energy, and rewrite docs/zoo.md.
 
     python scripts/reproduce/publish_to_zoo.py runs/family teacher hybrid-w13-d8-kd-s1=hybrid-w13-d8-kd --as tdl-6prb
 
-takes the teacher as ``tdl-6prb-<its spec string>`` and the student as ``tdl-6prb-hybrid-w13-d8-kd``. Only receivers that the
-run has evaluated and metered are taken, and their weights as they are, byte for byte. Without a run, the page alone is
-written.
+publishes the teacher as ``tdl-6prb-<its spec string>`` and the student as ``tdl-6prb-hybrid-w13-d8-kd``. The run must
+have evaluated and metered them. The weights are copied byte for byte. Without a run, the script only rewrites the page.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from channels import Scenario
 from energy.counting.counter import count
 from energy.metering.table import inference_rows, reference_instrument
 from leanrx.experiment.run import Run, load_run
@@ -34,8 +34,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "zoo.md"
 MAX_BYTES = 20 * 2**20
 
 
-def ship(run: Run, name: str, shipped_name: str, folder: Path = zoo.SHIPPED) -> None:
-    """Take one receiver of a run into a zoo; one of the same name is replaced.
+def publish(run: Run, name: str, shipped_name: str, folder: Path = zoo.SHIPPED) -> None:
+    """Publish one receiver of a run to a zoo; it replaces a receiver of the same name.
 
     Raises:
         UserError: if the run has no such receiver, or has not evaluated or metered it.
@@ -56,21 +56,20 @@ def ship(run: Run, name: str, shipped_name: str, folder: Path = zoo.SHIPPED) -> 
 
 
 def results_of(run: Run, receiver: NeuralReceiver) -> Results:
-    """What a run has found out about one of its receivers.
+    """Error counts, operations and energy of one receiver of a run.
 
     Raises:
         UserError: if it has not evaluated or metered these weights.
     """
     config = run.config
     counts, energy = run.counts(), run.energy()
-    own = counts[counts["digest"] == receiver.digest]
-    own = own[own["receiver"] == receiver.name]
-    if own.empty:
-        raise UserError(f"{run.ber_path}: no counts of {receiver.name} as it is; run: leanrx evaluate {run.folder}")
-    rows = inference_rows(energy)
-    metered = rows[(rows["digest"] == receiver.digest) & (rows["receiver"] == receiver.name)]
+    rows = counts[(counts["digest"] == receiver.digest) & (counts["receiver"] == receiver.name)]
+    if rows.empty:
+        raise UserError(f"{run.ber_path}: no counts of the present {receiver.name}; run: leanrx evaluate {run.folder}")
+    metered = inference_rows(energy)
+    metered = metered[(metered["digest"] == receiver.digest) & (metered["receiver"] == receiver.name)]
     if metered.empty:
-        raise UserError(f"{run.energy_path}: no energy of {receiver.name} as it is; run: leanrx energy {run.folder}")
+        raise UserError(f"{run.energy_path}: no energy of the present {receiver.name}; run: leanrx energy {run.folder}")
     reference = reference_instrument(energy, config.metering.reference_instrument)
     operations = count(receiver, config.scenario.grid)
     if not operations.counters_agree:
@@ -80,32 +79,30 @@ def results_of(run: Run, receiver: NeuralReceiver) -> Results:
         scenario=config.scenario,
         test_seed=config.seed,
         block_slots=config.evaluation.block_slots,
-        stream=own["stream"].iloc[0],
-        device=own["device"].iloc[0],
-        points=tuple(_points(counts, own, [r.name for r in classical_receivers(config.scenario)])),
+        stream=rows["stream"].iloc[0],
+        device=rows["device"].iloc[0],
+        points=tuple(_points(counts, rows, [r.name for r in classical_receivers(config.scenario)])),
         macs=operations.macs,
         macs_method=operations.method,
         energy=tuple(_inference_energy(row) for row in metered[metered["method"] == reference].to_dict("records")),
     )
 
 
-def _points(counts: pd.DataFrame, own: pd.DataFrame, classical: Sequence[str]) -> list[Point]:
-    keys = ["interference_fraction", "sinr_db"]
-    found = []
-    for (share, sinr_db), rows in own.groupby(keys, sort=True):
-        here = counts[(counts["interference_fraction"] == share) & (counts["sinr_db"] == sinr_db)]
-        here = here[here["block"].isin(rows["block"])]
-        beside = {name: _sum(here[here["receiver"] == name]) for name in classical}
-        found.append(
+def _points(counts: pd.DataFrame, receiver_rows: pd.DataFrame, classical: Sequence[str]) -> list[Point]:
+    points = []
+    for (fraction, sinr_db), rows in receiver_rows.groupby(["interference_fraction", "sinr_db"], sort=True):
+        at_point = counts[(counts["interference_fraction"] == fraction) & (counts["sinr_db"] == sinr_db)]
+        at_point = at_point[at_point["block"].isin(rows["block"])]
+        points.append(
             Point(
-                interference_fraction=share,
+                interference_fraction=fraction,
                 sinr_db=sinr_db,
                 realised_sinr_db=rows["realised_sinr_db"].mean(),
                 counts=_sum(rows),
-                classical=beside,
+                classical={name: _sum(at_point[at_point["receiver"] == name]) for name in classical},
             )
         )
-    return found
+    return points
 
 
 def _sum(rows: pd.DataFrame) -> Counts:
@@ -121,76 +118,96 @@ def _inference_energy(row: dict[str, Any]) -> InferenceEnergy:
 
 
 def page(folder: Path = zoo.SHIPPED) -> str:
-    """The page of a zoo, in Markdown: every figure from its files."""
+    """The page of a zoo in Markdown; all numbers come from its files."""
     entries = {name: (zoo.card(name, folder), zoo.results(name, folder)) for name in zoo.names(folder)}
     scenarios: dict[str, list[str]] = {}
-    for name, (_, found) in entries.items():
-        scenarios.setdefault(found.scenario.model_dump_json() + found.stream, []).append(name)
+    for name, (_, results) in entries.items():
+        scenarios.setdefault(results.scenario.model_dump_json() + results.stream, []).append(name)
     return "\n".join([HEAD, *(_scenario({name: entries[name] for name in names}) for names in scenarios.values())])
 
 
-HEAD = """# Receivers that come with leanrx
+HEAD = """# Receivers that ship with leanrx
 
-Written by `scripts/reproduce/publish_to_zoo.py` from the cards and results in `receivers/zoo`. `receivers.load(name)` loads one, and
-`receivers.zoo.results(name)` has its counts; `teacher.pretrained` of a sweep takes a name too. Test slots and their
-channel models are none that a receiver was trained on. BER with its 95 % interval over slots, all receivers of a table
-on slots of one stream; "below" is the upper end of an interval that begins at zero. `scripts/reproduce/evaluate_zoo.py` tests
-receivers on another grid.
+`receivers.load(name)` loads a receiver, and `receivers.zoo.results(name)` returns its error counts.
+`teacher.pretrained` in the YAML file of a sweep takes a name too. `scripts/reproduce/evaluate_zoo.py` tests receivers
+on another grid. `scripts/reproduce/publish_to_zoo.py` writes this page from the files in `receivers/zoo`.
+
+All receivers are tested on channel models they were not trained on. All receivers of a table see the same test slots.
+The tables show the BER with its 95 % interval over slots. "below" gives the upper end of an interval that begins at
+zero. A name that ends in `-scratch` is a scratch baseline: the student's network, trained from scratch on the same
+slots.
 """
 
 
 def _scenario(entries: dict[str, tuple[Card, Results]]) -> str:
-    found = next(iter(entries.values()))[1]
-    scenario, grid = found.scenario, found.scenario.grid
-    points = {(p.interference_fraction, p.sinr_db): p for _, results in entries.values() for p in results.points}
+    results = next(iter(entries.values()))[1]
+    points = [point for _, results in entries.values() for point in results.points]
+    lines = [f"## {results.scenario.name}", "", _conditions(results.scenario, points), "", *_cost_table(entries), ""]
+    lines += [_training(name, card) for name, (card, _) in entries.items()]
+    for fraction in sorted({point.interference_fraction for point in points}):
+        lines += ["", f"BER at interference fraction {fraction:g}:", "", *_ber_table(entries, fraction)]
+    return "\n".join(lines) + "\n"
+
+
+def _conditions(scenario: Scenario, points: Sequence[Point]) -> str:
+    grid = scenario.grid
     pilots = " or ".join("+".join(map(str, pattern)) for pattern in grid.pilot_patterns)
-    counted = [p.counts.slots for p in points.values()]
-    slots = dict.fromkeys(f"{n:,}" for n in (min(counted), max(counted)))
-    lines = [
-        f"## {scenario.name}",
-        "",
-        f"{grid.num_prb} PRB at {grid.subcarrier_spacing_hz / 1e3:g} kHz, {grid.num_rx} antennas, "
-        f"{', '.join(scenario.modulations)}, pilots in symbols {pilots}, Doppler "
-        f"{scenario.max_doppler_hz[0]:g} to {scenario.max_doppler_hz[1]:g} Hz; tested on "
-        f"{', '.join(scenario.channels.test)}, {' to '.join(slots)} slots per point.",
-        "",
-        *_table(
-            ["receiver", "network", "parameters", "MACs per slot", "mJ per slot", "kind, instrument, machine"],
-            [
+    num_slots = [point.counts.slots for point in points]
+    slots = " to ".join(dict.fromkeys(f"{n:,}" for n in (min(num_slots), max(num_slots))))
+    return (
+        f"The grid has {grid.num_prb} PRB at {grid.subcarrier_spacing_hz / 1e3:g} kHz and {grid.num_rx} receive "
+        f"antennas. Modulation: {', '.join(scenario.modulations)}. Pilots: symbols {pilots}. Doppler: "
+        f"{scenario.max_doppler_hz[0]:g} to {scenario.max_doppler_hz[1]:g} Hz. Test channels: "
+        f"{', '.join(scenario.channels.test)}, {slots} slots per point."
+    )
+
+
+def _cost_table(entries: dict[str, tuple[Card, Results]]) -> list[str]:
+    """Sizes, operations and energy; each instrument is named once, below the table."""
+    notes: dict[str, int] = {}
+    rows = []
+    for name, (card, results) in entries.items():
+        for energy in results.energy:
+            note = notes.setdefault(f"{energy.instrument}, on {energy.machine}", len(notes) + 1)
+            rows.append(
                 [
                     f"`{name}`",
                     card.receiver,
                     f"{card.parameters:,}",
                     f"{results.macs:,}",
                     f"{1e3 * energy.energy_j_per_slot:.3g}",
-                    f"{energy.provenance}, {energy.instrument}, {energy.machine}",
+                    f"{energy.provenance} ({note})",
                 ]
-                for name, (card, results) in entries.items()
-                for energy in results.energy
-            ],
-        ),
-        "",
-        *(_trained(name, card) for name, (card, _) in entries.items()),
+            )
+    headings = ["receiver", "network", "parameters", "MACs per slot", "mJ per slot", "provenance"]
+    return [*_table(headings, rows), "", *(f"({note}) {text}." for text, note in notes.items())]
+
+
+def _ber_table(entries: dict[str, tuple[Card, Results]], fraction: float) -> list[str]:
+    points = {
+        (name, point.sinr_db): point
+        for name, (_, results) in entries.items()
+        for point in results.points
+        if point.interference_fraction == fraction
+    }
+    columns = {sinr_db: point for (_, sinr_db), point in sorted(points.items(), key=lambda item: item[0][1])}
+    classical = next(iter(columns.values())).classical
+    rows = [[name, *(_rate(point.classical[name]) for point in columns.values())] for name in classical]
+    rows += [
+        [f"`{name}`", *(_rate(points[name, s].counts) if (name, s) in points else "" for s in columns)]
+        for name in entries
     ]
-    for share in sorted({share for share, _ in points}):
-        columns = {sinr_db: point for (s, sinr_db), point in sorted(points.items()) if s == share}
-        rows = [
-            [name, *(_rate(point.classical[name]) for point in columns.values())]
-            for name in next(iter(columns.values())).classical
-        ]
-        for name, (_, results) in entries.items():
-            own = {p.sinr_db: p.counts for p in results.points if p.interference_fraction == share}
-            rows.append([f"`{name}`", *(_rate(own[s]) if s in own else "" for s in columns)])
-        lines += ["", f"BER, interference share {share:g}:", ""]
-        lines += _table(["receiver", *(f"{sinr_db:g} dB" for sinr_db in columns)], rows)
-    return "\n".join(lines) + "\n"
+    return _table(["receiver", *(f"{sinr_db:g} dB" for sinr_db in columns)], rows)
 
 
-def _trained(name: str, card: Card) -> str:
+ROLES = {"teacher": "teacher", "student": "student", "scratch": "scratch baseline"}
+
+
+def _training(name: str, card: Card) -> str:
     training, low, high = card.training, *card.trained_sinr_db
-    taught = f" by {' and '.join(training['teachers'])}" if training["teachers"] else ""
+    teachers = f" of {' and '.join(training['teachers'])}" if training["teachers"] else ""
     return (
-        f"* `{name}`: {card.role}{' taught' if taught else ''}{taught}, {training['steps']:,} steps of "
+        f"* `{name}`: {ROLES[card.role]}{teachers}, {training['steps']:,} steps of "
         f"{training['batch_slots']} slots, {training['optimizer']} at {training['learning_rate']:g}, seed {card.seed}; "
         f"{', '.join(card.channels)} at {low:.0f} to {high:.0f} dB SINR."
     )
@@ -206,7 +223,7 @@ def _table(headings: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def size_bytes(folder: Path = zoo.SHIPPED) -> int:
-    """Of all receivers of a zoo."""
+    """Size of all files of a zoo."""
     return sum(path.stat().st_size for name in zoo.names(folder) for path in (folder / name).iterdir())
 
 
@@ -214,18 +231,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", nargs="?", type=Path, help="a run folder")
     parser.add_argument("names", nargs="*", metavar="NAME[=SHIPPED]", help="receivers of the run")
-    parser.add_argument("--as", dest="prefix", help="how names in the zoo begin; the scenario's name if not given")
+    parser.add_argument("--as", dest="prefix", help="prefix of the names in the zoo; the scenario's name if not given")
     parser.add_argument("--zoo", type=Path, default=zoo.SHIPPED)
     parser.add_argument("--page", type=Path, default=PAGE)
     arguments = parser.parse_args()
     try:
         if arguments.run:
             run = load_run(arguments.run)
-            for given in arguments.names or run.receiver_names():
-                name, _, own = given.partition("=")
+            for argument in arguments.names or run.receiver_names():
+                name, _, suffix = argument.partition("=")
                 card = run.receiver(name).card
-                own = own or (card.receiver if card.role == "teacher" else card.name)
-                ship(run, name, f"{arguments.prefix or run.config.scenario.name}-{own}", arguments.zoo)
+                suffix = suffix or (card.receiver if card.role == "teacher" else card.name)
+                publish(run, name, f"{arguments.prefix or run.config.scenario.name}-{suffix}", arguments.zoo)
         write_atomic(arguments.page, page(arguments.zoo))
     except UserError as error:
         sys.exit(f"publish_to_zoo: {error}")
@@ -234,7 +251,7 @@ def main() -> None:
         f"{len(zoo.names(arguments.zoo))} receivers, {size / 2**20:.2f} of {MAX_BYTES / 2**20:g} MiB; {arguments.page}"
     )
     if size > MAX_BYTES:
-        sys.exit("publish_to_zoo: too large; take fewer or smaller receivers")
+        sys.exit("publish_to_zoo: too large; publish fewer or smaller receivers")
 
 
 if __name__ == "__main__":

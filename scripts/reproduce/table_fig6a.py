@@ -1,15 +1,15 @@
-"""Receivers beside a public rerun of DeepRx's figure 6(a): BER of 16-QAM without interference.
+"""Compare receivers with a public rerun of DeepRx's figure 6(a): BER of 16-QAM without interference.
 
-Here SINR is per receive antenna. The rerun's definition is not stated; the last columns show its known-channel curve
-beside ours 3 dB further up, as a definition by the power of both antennas together would have it.
+leanrx defines SINR per receive antenna. The rerun does not state its definition. The last columns compare its curve for
+a known channel with the curve of leanrx at 3 dB more, as if the rerun summed the power of both antennas.
 
-The rerun (github.com/Tonyerwite/DeepRX, MATLAB's 5G Toolbox) has 1000 slots per point. Here the scenario is
-``deeprx-2021`` with its test channels, one or two pilot symbols, and all receivers on the same slots. Counts go to
-``runs/fig6a``, and a second call goes on.
+The rerun (github.com/Tonyerwite/DeepRX, MATLAB's 5G Toolbox) has 1000 slots per point. leanrx uses the scenario
+``deeprx-2021`` with its test channels, one or two pilot symbols, and the same slots for all receivers. Counts are
+stored in ``runs/fig6a``, and a second call resumes.
 
     python scripts/reproduce/table_fig6a.py [--receivers NAME...] [--slots 2048] [--workers 2]
 
-``--receivers`` are some of the zoo, which are shown 3 dB further up beside the rerun's DeepRx.
+``--receivers`` are receivers of the zoo. They are compared with the rerun's DeepRx at 3 dB more.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SINR_DB = (0.0, 6.0, 12.0, 18.0)
 SHIFT_DB = 3.0  # of a power convention that sums both antennas
 PILOTS = {1: ((2,), (3,)), 2: ((2, 11), (3, 11))}
 DEEPRX = {0.0: (0.1981, 0.1658), 6.0: (0.0533, 0.0461), 12.0: (0.004064, 0.002817), 18.0: (0.000539, 0.000188)}
-"""Of the rerun, with 1 pilot and with 2."""
+"""BER of the rerun's DeepRx by SINR in dB, with 1 and 2 pilot symbols."""
 RERUN = {  # LMMSE with 1 pilot, with 2 pilots, with the channel known
     0.0: (0.2669, 0.2210, 0.1745),
     6.0: (0.1882, 0.0591, 0.0488),
@@ -66,43 +66,44 @@ def main() -> None:
     parser.add_argument("--receivers", nargs="+", default=[], metavar="NAME", help="receivers of the zoo")
     parser.add_argument("--slots", type=int, default=2048, help="slots per point, a multiple of 64")
     parser.add_argument("--workers", type=int, default=1)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        found = {pilots: count(pilots, given.receivers, given.slots, given.workers) for pilots in PILOTS}
+        tables = {pilots: count(pilots, arguments.receivers, arguments.slots, arguments.workers) for pilots in PILOTS}
     except UserError as error:
         sys.exit(f"table_fig6a: {error}")
 
-    def cell(receiver: str, pilots: int, at: float) -> str:
-        row = found[pilots].loc[(receiver, at)]
+    def cell(receiver: str, pilots: int, sinr_db: float) -> str:
+        row = tables[pilots].loc[(receiver, sinr_db)]
         return f"{row['ber']:.3g} ({row['ber_low']:.3g}..{row['ber_high']:.3g})"
 
     classical = Table(
-        "SINR dB", "LS 1", "LMMSE 1", "rerun", "LS 2", "LMMSE 2", "rerun", "known", "known, 3 dB up", "rerun"
+        "SINR dB", "LS 1", "LMMSE 1", "rerun", "LS 2", "LMMSE 2", "rerun", "known", "known, +3 dB", "rerun"
     )
-    names = [*given.receivers, "rerun's DeepRx"]
-    learned = Table("SINR dB, ours 3 dB up", *(f"{name} {p}" for p in PILOTS for name in names))
-    for at in SINR_DB:
-        up = at + SHIFT_DB
-        one, two, known = (f"{ber:.3g}" for ber in RERUN[at])
+    names = [*arguments.receivers, "rerun's DeepRx"]
+    learned = Table("SINR dB (leanrx: +3 dB)", *(f"{name} {p}" for p in PILOTS for name in names))
+    for sinr_db in SINR_DB:
+        shifted_db = sinr_db + SHIFT_DB
+        rerun_1, rerun_2, rerun_csi = (f"{ber:.3g}" for ber in RERUN[sinr_db])
         classical.add_row(
-            f"{at:g}",
-            cell("LS", 1, at),
-            cell("LMMSE", 1, at),
-            one,
-            cell("LS", 2, at),
-            cell("LMMSE", 2, at),
-            two,
-            cell("perfect CSI", 2, at),
-            cell("perfect CSI", 2, up),
-            known,
+            f"{sinr_db:g}",
+            cell("LS", 1, sinr_db),
+            cell("LMMSE", 1, sinr_db),
+            rerun_1,
+            cell("LS", 2, sinr_db),
+            cell("LMMSE", 2, sinr_db),
+            rerun_2,
+            cell("perfect CSI", 2, sinr_db),
+            cell("perfect CSI", 2, shifted_db),
+            rerun_csi,
         )
-        pairs = zip(PILOTS, DEEPRX[at], strict=True)
+        pairs = zip(PILOTS, DEEPRX[sinr_db], strict=True)
         learned.add_row(
-            f"{at:g}", *(x for p, ber in pairs for x in (*(cell(n, p, up) for n in given.receivers), f"{ber:.3g}"))
+            f"{sinr_db:g}",
+            *(x for p, ber in pairs for x in (*(cell(n, p, shifted_db) for n in arguments.receivers), f"{ber:.3g}")),
         )
     console = Console(width=190)
     console.print(classical)
-    if given.receivers:
+    if arguments.receivers:
         console.print(learned)
 
 

@@ -117,7 +117,7 @@ def run(made: Run, tmp_path: Path) -> Run:
 def test_what_is_shipped_is_what_the_run_has_found(run: Run, ship: ModuleType, tmp_path: Path) -> None:
     folder = tmp_path / "zoo"
     for _ in range(2):  # the second replaces the first
-        ship.ship(run, "teacher", "small-hybrid-w4-d1", folder)
+        ship.publish(run, "teacher", "small-hybrid-w4-d1", folder)
     assert zoo.names(folder) == [p.name for p in folder.iterdir()] == ["small-hybrid-w4-d1"]
     weights = "weights.safetensors"
     there, here = folder / "small-hybrid-w4-d1" / weights, run.receivers_folder / "teacher" / weights
@@ -140,21 +140,19 @@ def test_what_is_shipped_is_what_the_run_has_found(run: Run, ship: ModuleType, t
 
 def test_the_page_has_every_figure_from_the_files(run: Run, ship: ModuleType, tmp_path: Path) -> None:
     folder = tmp_path / "zoo"
-    ship.ship(run, "teacher", "small-hybrid-w4-d1", folder)
-    ship.ship(run, "hybrid-w2-d1-kd", "small-hybrid-w2-d1-kd", folder)
+    ship.publish(run, "teacher", "small-hybrid-w4-d1", folder)
+    ship.publish(run, "hybrid-w2-d1-kd", "small-hybrid-w2-d1-kd", folder)
     page = ship.page(folder)
     results = zoo.results("small-hybrid-w4-d1", folder)
-    assert (
-        f"| `small-hybrid-w4-d1` | hybrid-w4-d1 | 123 | {results.macs:,} | 12.5 | modelled, CodeCarbon TDP, a machine |"
-        in page
-    )
+    assert f"| `small-hybrid-w4-d1` | hybrid-w4-d1 | 123 | {results.macs:,} | 12.5 | modelled (1) |" in page
+    assert page.count("\n(1) CodeCarbon TDP, on a machine.\n") == 1
     assert page.count("\n## small\n") == 1
     low, high = results.points[0].counts.ber_interval()
     assert f"| `small-hybrid-w4-d1` | {results.points[0].counts.ber:.2e} ({low:.2e} to {high:.2e}) |" in page
     counts = next(p for p in results.points if p.sinr_db == 90).classical["perfect CSI"]
     assert f"below {counts.ber_interval()[1]:.2e}" in page
-    assert "pilots in symbols 2 or 2+11, Doppler 0 to 500 Hz; tested on TDL-A, 8 slots per point" in page
-    assert "`small-hybrid-w2-d1-kd`: student taught by teacher, 30,000 steps of 80 slots" in page
+    assert "Pilots: symbols 2 or 2+11. Doppler: 0 to 500 Hz. Test channels: TDL-A, 8 slots per point." in page
+    assert "`small-hybrid-w2-d1-kd`: student of teacher, 30,000 steps of 80 slots" in page
 
 
 def test_receivers_without_counts_or_energy_of_their_own_are_refused(
@@ -162,17 +160,17 @@ def test_receivers_without_counts_or_energy_of_their_own_are_refused(
 ) -> None:
     folder = tmp_path / "zoo"
     pd.DataFrame([asdict(joules("of other weights"))]).to_parquet(run.energy_path)
-    with pytest.raises(UserError, match=r"no energy of teacher as it is; run: leanrx energy"):
-        ship.ship(run, "teacher", "x", folder)
+    with pytest.raises(UserError, match=r"no energy of the present teacher; run: leanrx energy"):
+        ship.publish(run, "teacher", "x", folder)
     counts = run.counts()
     counts[counts["receiver"] != "teacher"].to_parquet(run.ber_path)
-    with pytest.raises(UserError, match=r"no counts of teacher as it is; run: leanrx evaluate"):
-        ship.ship(run, "teacher", "x", folder)
+    with pytest.raises(UserError, match=r"no counts of the present teacher; run: leanrx evaluate"):
+        ship.publish(run, "teacher", "x", folder)
     run.ber_path.unlink()
     with pytest.raises(UserError, match="missing; run: leanrx evaluate"):
-        ship.ship(run, "teacher", "x", folder)
+        ship.publish(run, "teacher", "x", folder)
     with pytest.raises(UserError, match="no 'nobody'"):
-        ship.ship(run, "nobody", "x", folder)
+        ship.publish(run, "nobody", "x", folder)
     assert not folder.exists()
 
 
@@ -195,7 +193,7 @@ def test_the_command_ships_by_name_and_prints_the_size(
 def test_a_shipped_receiver_teaches_and_is_tested_on_another_grid(
     run: Run, ship: ModuleType, tmp_path: Path, small, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    ship.ship(run, "teacher", "small-hybrid-w4-d1", tmp_path / "zoo")
+    ship.publish(run, "teacher", "small-hybrid-w4-d1", tmp_path / "zoo")
     monkeypatch.setattr(zoo, "SHIPPED", tmp_path / "zoo")
     taught = open_run(config(small, pretrained={"hybrid-w4-d1": "small-hybrid-w4-d1"}), tmp_path / "other")
     import_pretrained(taught, taught.plan)

@@ -57,7 +57,7 @@ def test_combining_is_lmmse_without_its_bias() -> None:
 PILOTS = {
     "whole symbols": Grid(num_prb=1, pilot_patterns=((2,), (2, 11))),
     "type 1 at amplitude sqrt(2)": Grid(num_prb=2, dmrs=Dmrs(additional_positions=(0, 1, 3))),
-    "type 1 beside data": Grid(num_prb=2, dmrs=Dmrs(additional_positions=(1,), cdm_groups_without_data=1)),
+    "type 1 with data": Grid(num_prb=2, dmrs=Dmrs(additional_positions=(1,), cdm_groups_without_data=1)),
     "type 2 at amplitude sqrt(3), double": Grid(
         num_prb=2, dmrs=Dmrs(config_type=2, length=2, additional_positions=(0, 1), cdm_groups_without_data=3)
     ),
