@@ -32,8 +32,8 @@ class Perf:
     def __init__(self) -> None:
         if shutil.which("perf") is None:
             raise UserError("perf: not installed; install linux-tools for this kernel")
-        done = subprocess.run(_command("true"), capture_output=True, text=True)
-        parse(done.stderr)
+        result = subprocess.run(_command("true"), capture_output=True, text=True)
+        parse(result.stderr)
 
     def begin(self) -> None:
         """Attach to all threads."""
@@ -56,17 +56,17 @@ def parse(text: str) -> Cycles:
     Raises:
         UserError: if a counter is missing.
     """
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for line in text.splitlines():
         parts = line.split(",")
         if len(parts) > 2 and parts[0].isdigit():
             event = parts[2].split(":")[0].split("/")
             name = event[1] if len(event) > 1 else event[0]
-            found[name] = found.get(name, 0) + int(parts[0])
-    if not {"cycles", "instructions"} <= found.keys():
+            counts[name] = counts.get(name, 0) + int(parts[0])
+    if not {"cycles", "instructions"} <= counts.keys():
         reason = "not permitted" if "paranoid" in text or "permission" in text.lower() else "not supported here"
         raise UserError(
             f"perf: cycles are {reason}; virtual machines often hide them; "
             "else: sudo sysctl kernel.perf_event_paranoid=1"
         )
-    return Cycles(found["cycles"], found["instructions"])
+    return Cycles(counts["cycles"], counts["instructions"])

@@ -93,9 +93,9 @@ def workload_rows(workload: Workload, windows: Sequence[Window], device: Device)
         device: that computed.
     """
     own = [w for w in windows if w.name == workload.name]
-    seen = [{(m.instrument, m.component) for m in w.measurements} for w in own]
+    components = [{(m.instrument, m.component) for m in w.measurements} for w in own]
     summed = [{(m.instrument, SUM) for m in counted(w.measurements)} for w in own]
-    keys = [key for sets in (summed, seen) if sets for key in sorted(set.intersection(*sets))]
+    keys = [key for sets in (summed, components) if sets for key in sorted(set.intersection(*sets))]
     rows = [_metered_row(workload, windows, device, *key) for key in keys]
     if rows and workload.is_whole_receiver:
         first = rows[0]

@@ -312,7 +312,7 @@ def test_energy_of_another_version_is_refused(run: Path, tmp_path: Path, capsys)
     for command in ("energy", "ecal", "report"):
         leanrx(command, old, code=2)
         error = capsys.readouterr().err
-        assert "earlier version; delete it and run: leanrx energy" in error
+        assert "another version; delete it and run: leanrx energy" in error
         assert error.count("\n") == 1
 
 

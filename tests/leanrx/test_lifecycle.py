@@ -424,7 +424,7 @@ def test_the_provenance_is_that_of_the_weakest_joule(run: Run) -> None:
 def test_a_table_of_another_version_is_refused(run: Run) -> None:
     table = run.energy().rename(columns={"method": "source", "provenance": "kind"})
     write_atomic(run.energy_path, table.to_parquet())
-    with pytest.raises(UserError, match=r"energy\.parquet: .*earlier version; delete it and run: leanrx energy"):
+    with pytest.raises(UserError, match=r"energy\.parquet: .*another version; delete it and run: leanrx energy"):
         LifeCycleInventory(run)
 
 
