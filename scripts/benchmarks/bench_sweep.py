@@ -1,13 +1,15 @@
-"""Students trained together on one stream beside the same students trained one after the other.
+"""Eight students trained in one group, compared with the same students trained one after the other.
 
-Eight students of DeepRx (four sizes, two temperatures) at 26 PRB. Both ways run in processes of their own, in turns;
-all steps but the first, which warms up, are timed, and the peak of resident memory is read at the end. The weights
-must be equal byte for byte.
+The students are four networks at two temperatures, with full DeepRx as teacher, at 26 PRB. Both cases run in processes
+of their own, in turns. All steps are timed but the first, which is the warm-up. Peak resident memory is read at the
+end. The weights must be equal byte for byte.
 
-With d seconds for a block, t for the teacher's pass and s_i for a step of student i, the ratio is
-``sum(d + t + s_i) / (d + t + sum(s_i))``: printed beside what was timed.
+With d seconds for a block, t for the teacher's pass and s_i for a step of student i, the expected ratio is
+``sum(d + t + s_i) / (d + t + sum(s_i))``. It is printed with the timed ratio.
 
     python scripts/benchmarks/bench_sweep.py [--steps 6] [--repeats 3] [--quick]
+
+``--quick`` gives a rough result.
 """
 
 from __future__ import annotations
@@ -27,11 +29,8 @@ from rich.console import Console
 from rich.table import Table
 
 from channels import Grid, scenario
-from distillation import trainer
-from distillation.job import Job, Training
-from distillation.objective import Distillation
-from receivers.neural.registry import build
-from receivers.neural.weights import Card, NeuralReceiver
+from distillation import Distillation, Job, Training, train
+from receivers import Card, NeuralReceiver, build
 
 SIZES = ("hybrid-w5-d5", "hybrid-w13-d8", "deeprx-w0.0625-d5", "deeprx-w0.125-d5")
 TEACHER = "deeprx"
@@ -40,70 +39,69 @@ CONSOLE = Console(width=120)
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--steps", type=int, default=6)
-    arguments.add_argument("--repeats", type=int, default=3)
-    arguments.add_argument("--quick", action="store_true", help="three steps, once: rough")
-    arguments.add_argument("--worker", nargs="*", type=int, help=argparse.SUPPRESS)
-    given = arguments.parse_args()
-    if given.worker is not None:
-        print(json.dumps(_train(given.worker, given.steps)))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="three steps, one repeat: a rough result")
+    parser.add_argument("--worker", nargs="*", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker is not None:
+        print(json.dumps(_train(arguments.worker, arguments.steps)))
         return
-    steps, repeats = (3, 1) if given.quick else (given.steps, given.repeats)
-    everyone = list(range(len(SIZES) * len(TEMPERATURES)))
-    together, separate = [], []
+    steps, repeats = (3, 1) if arguments.quick else (arguments.steps, arguments.repeats)
+    students = list(range(len(SIZES) * len(TEMPERATURES)))
+    group_runs, separate_runs = [], []
     for _ in range(repeats):
-        together.append(_run(everyone, steps))
-        separate.append([_run([i], steps) for i in everyone])
-    for one in separate:
-        assert {k: v for part in one for k, v in part["digests"].items()} == together[0]["digests"], "weights differ"
-    joint_s = statistics.median(r["seconds"] for r in together)
-    apart_s = statistics.median(sum(r["seconds"] for r in one) for one in separate)
-    joint_mib = statistics.median(r["peak_mib"] for r in together)
-    apart_mib = statistics.median(max(r["peak_mib"] for r in one) for one in separate)
-    shown = Table(
-        "", "wall clock [s]", "peak memory [MiB]", title=f"{len(everyone)} students, 26 PRB, {steps - 1} steps"
+        group_runs.append(_run(students, steps))
+        separate_runs.append([_run([index], steps) for index in students])
+    for runs in separate_runs:
+        digests = {name: digest for run in runs for name, digest in run["digests"].items()}
+        assert digests == group_runs[0]["digests"], "weights differ"
+    group_s = statistics.median(run["seconds"] for run in group_runs)
+    separate_s = statistics.median(sum(run["seconds"] for run in runs) for runs in separate_runs)
+    group_mib = statistics.median(run["peak_mib"] for run in group_runs)
+    separate_mib = statistics.median(max(run["peak_mib"] for run in runs) for runs in separate_runs)
+    table = Table(
+        "", "wall clock [s]", "peak memory [MiB]", title=f"{len(students)} students, 26 PRB, {steps - 1} steps"
     )
-    shown.add_row("separately, one after the other", f"{apart_s:.1f}", f"{apart_mib:.0f}")
-    shown.add_row("together", f"{joint_s:.1f}", f"{joint_mib:.0f}")
-    CONSOLE.print(shown)
-    blocks_s, teacher_s = (statistics.median(r[k] for r in together) for k in ("blocks_s", "teacher_s"))
-    own_s = joint_s - blocks_s - teacher_s
-    bound = (len(everyone) * (blocks_s + teacher_s) + own_s) / joint_s
+    table.add_row("one after the other", f"{separate_s:.1f}", f"{separate_mib:.0f}")
+    table.add_row("in one group", f"{group_s:.1f}", f"{group_mib:.0f}")
+    CONSOLE.print(table)
+    blocks_s, teacher_s = (statistics.median(run[key] for run in group_runs) for key in ("blocks_s", "teacher_s"))
+    own_s = group_s - blocks_s - teacher_s
+    expected_ratio = (len(students) * (blocks_s + teacher_s) + own_s) / group_s
     CONSOLE.print(
-        f"of which blocks {blocks_s:.1f} s, teacher {teacher_s:.1f} s, learners' own steps {own_s:.1f} s, which "
-        f"nothing can share: {bound:.2f} times less in all"
+        f"shared: blocks {blocks_s:.1f} s, teacher {teacher_s:.1f} s; own steps of the students: {own_s:.1f} s; "
+        f"expected ratio {expected_ratio:.2f}"
     )
-    print(
-        json.dumps(
-            {
-                "bench": "sweep",
-                "peer": "the same trainings one after the other",
-                "ratio": apart_s / joint_s,
-                "runs": repeats,
-                "cases": {
-                    "together_s": joint_s,
-                    "separate_s": apart_s,
-                    "together_peak_mib": joint_mib,
-                    "separate_peak_mib": apart_mib,
-                    "blocks_s": blocks_s,
-                    "teacher_s": teacher_s,
-                    "own_steps_s": own_s,
-                    "ratio_of_parts": bound,
-                },
-            }
-        )
-    )
+    cases = {
+        "together_s": group_s,
+        "separate_s": separate_s,
+        "together_peak_mib": group_mib,
+        "separate_peak_mib": separate_mib,
+        "blocks_s": blocks_s,
+        "teacher_s": teacher_s,
+        "own_steps_s": own_s,
+        "ratio_of_parts": expected_ratio,
+    }
+    result = {
+        "bench": "sweep",
+        "peer": "the same trainings one after the other",
+        "ratio": separate_s / group_s,
+        "runs": repeats,
+        "cases": cases,
+    }
+    print(json.dumps(result))
 
 
-def _run(members: list[int], steps: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--steps", str(steps), "--worker", *map(str, members)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+def _run(indices: list[int], steps: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--steps", str(steps), "--worker", *map(str, indices)]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(process.stdout.splitlines()[-1])
 
 
-def _train(members: list[int], steps: int) -> dict[str, Any]:
-    wide = scenario("tdl-6prb").model_copy(update={"grid": Grid(num_prb=26, pilot_patterns=((2,),))})
+def _train(indices: list[int], steps: int) -> dict[str, Any]:
+    radio = scenario("tdl-6prb").model_copy(update={"grid": Grid(num_prb=26, pilot_patterns=((2,),))})
     training = Training(
         steps=steps, batch_slots=16, optimizer="adamw", learning_rate=1e-3, warmup_steps=0, checkpoint_steps=steps
     )
@@ -114,8 +112,8 @@ def _train(members: list[int], steps: int) -> dict[str, Any]:
         num_rx=2,
         num_bits=4,
         parameters=0,
-        scenario=wide.name,
-        channels=tuple(wide.channels.train),
+        scenario=radio.name,
+        channels=tuple(radio.channels.train),
         trained_sinr_db=(0, 0),
         seed=0,
         training={},
@@ -123,27 +121,27 @@ def _train(members: list[int], steps: int) -> dict[str, Any]:
     )
     teacher = NeuralReceiver(build(TEACHER), card)
     jobs = [
-        Job(f"{spec}-T{t:g}", "student", spec, wide, training, 1, Distillation(temperature=t), (teacher,))
+        Job(f"{spec}-T{t:g}", "student", spec, radio, training, 1, Distillation(temperature=t), (teacher,))
         for spec in SIZES
         for t in TEMPERATURES
     ]
-    chosen = [jobs[i] for i in members]
+    selection = [jobs[i] for i in indices]
     with tempfile.TemporaryDirectory() as folder:
-        ends: dict[int, float] = {}
-        receivers = trainer.train(
-            chosen, Path(folder), on_step=lambda job, state: ends.update({state.step: time.perf_counter()})
+        end_times: dict[int, float] = {}
+        receivers = train(
+            selection, Path(folder), on_step=lambda job, state: end_times.update({state.step: time.perf_counter()})
         )
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
-        "seconds": ends[steps] - ends[1],
+        "seconds": end_times[steps] - end_times[1],
         "peak_mib": peak_mib,
         "digests": {r.name: r.digest for r in receivers},
-        **(_parts(chosen[0], teacher, steps - 1) if len(chosen) > 1 else {}),
+        **(_parts(selection[0], teacher, steps - 1) if len(selection) > 1 else {}),
     }
 
 
 def _parts(job: Job, teacher: NeuralReceiver, steps: int) -> dict[str, float]:
-    """What the steps spend on what is shared."""
+    """Seconds of the shared parts: blocks of slots and the teacher's passes."""
     stream = job.stream("cpu")
     begin = time.perf_counter()
     blocks = [stream.block(i) for i in range(4)]

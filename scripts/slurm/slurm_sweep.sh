@@ -25,19 +25,19 @@ port=${RAY_PORT:-6379}
 cpus=${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}
 gpus=${SLURM_GPUS_ON_NODE:-0}
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
-# A task on one node, which it shares with the others of this job.
+# A step on one node, which it shares with the other steps of this job.
 step=(srun --overlap --nodes=1 --ntasks=1 --cpus-per-task="$cpus")
 head=$("${step[@]}" --nodelist="${nodes[0]}" hostname --ip-address | tr ' ' '\n' | grep -m 1 -v -e : -e '^127\.')
 
-started=()
-trap 'kill "${started[@]}" 2>/dev/null || true; wait' EXIT
+pids=()
+trap 'kill "${pids[@]}" 2>/dev/null || true; wait' EXIT
 
 "${step[@]}" --nodelist="${nodes[0]}" ray start --block --head --node-ip-address="$head" --port="$port" \
     --include-dashboard=false --num-cpus="$cpus" --num-gpus="$gpus" &
-started+=($!)
+pids+=($!)
 for node in "${nodes[@]:1}"; do
     "${step[@]}" --nodelist="$node" ray start --block --address="$head:$port" --num-cpus="$cpus" --num-gpus="$gpus" &
-    started+=($!)
+    pids+=($!)
 done
 
 for ((tries = 60; tries > 0; tries--)); do # the sweep also uses workers that join later
