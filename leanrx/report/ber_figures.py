@@ -41,7 +41,7 @@ def _ber_over_sinr(results: RunResults, interference_fraction: float) -> Figure:
     lowest = max(1e-7, 0.3 * float(buildable["ber"].min()))
     return Figure(
         name=f"ber-interference-{interference_fraction:g}",
-        caption=f"Uncoded BER over SINR; {interference_phrase(interference_fraction)}. All receivers have the same "
+        caption=f"Uncoded BER over SINR {interference_phrase(interference_fraction)}. All receivers have the same "
         f"{slots} slots per point. Bars are 95 % intervals over slots. An arrow is an upper bound for a point without "
         "errors. The axis ends below the best receiver that can be built."
         f"{seed_caption(results)}{setting_caption(results)}",

@@ -33,19 +33,18 @@ def emissions(
 
     Args:
         inventory: of the run. Its point is the SINR at which units are delivered.
-        energy: of inference, as :attr:`leanrx.report.results.RunResults.energy`.
+        energy: of inference, as :attr:`leanrx.report.results.RunResults.reference_energy`.
         basis: site and functional unit.
 
     Raises:
         UserError: if the unit is unknown, or the unit is a transport block and the run counts none.
     """
-    metered = energy[energy["method"] == inventory.reference_instrument].set_index("receiver")
     goodput = inventory.goodput
     at_fraction = goodput["interference_fraction"] == inventory.interference_fraction
     at_point = at_fraction & (goodput["sinr_db"] == inventory.sinr_db)
     by_receiver: dict[str, SoftwareCarbonIntensity | None] = {}
     for row in goodput[at_point].itertuples():
-        inference, units = metered.loc[row.receiver], _units_per_slot(row, basis.unit)
+        inference, units = energy.loc[row.receiver], _units_per_slot(row, basis.unit)
         per_slot = inference["energy_j_per_slot"], inference["duration_s_per_slot"]
         by_receiver[row.receiver] = (
             software_carbon_intensity(basis.site, *per_slot, units, basis.unit, inference["provenance"])

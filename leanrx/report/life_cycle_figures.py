@@ -182,8 +182,8 @@ def _energy_per_correct_bit(inventory: LifeCycleInventory, styles: StyleSheet) -
         curves.append(Curve(name, x, y, low, high, **styles.by_name[name]._asdict()))
     return Figure(
         name="ecal-correct-bits",
-        caption=f"Energy of inference per correctly received data bit over SINR ({method}); "
-        f"{interference_phrase(fraction)}. {_error_bar_caption(inventory)}{_unique_caption(inventory)}",
+        caption="Energy of inference per correctly received data bit over SINR, "
+        f"{interference_phrase(fraction)} ({method}). {_error_bar_caption(inventory)}{_unique_caption(inventory)}",
         x_title="SINR per receive antenna [dB]",
         y_title="J per correctly received bit",
         curves=curves,

@@ -56,7 +56,7 @@ def write_report(run: Run, basis: EmissionBasis | None = None) -> Path:
     charts = figures(results)
     tables, page_sections = csv_tables(results), sections(results, charts)
     if basis is not None:
-        by_receiver = emissions(results.life_cycles, results.energy, basis)
+        by_receiver = emissions(results.life_cycles, results.reference_energy, basis)
         tables["carbon.csv"] = emission_table(by_receiver, basis.unit)
         page_sections.insert(-1, _carbon_section(results, tables["carbon.csv"], basis))
     files: dict[str, bytes] = {"index.html": _html(results, page_sections).encode()}
@@ -211,7 +211,7 @@ def subtitle(results: RunResults) -> str:
     shortest_ns, longest_ns = (1e9 * s for s in scenario.delay_spread_s)
     return (
         f"Scenario {scenario.name}: {grid.num_prb} PRB x 14 symbols, {grid.num_rx} receive antennas, "
-        f"{', '.join(scenario.modulations)}, {pilot_phrase(grid)}, delay spread {shortest_ns:g} to {longest_ns:g} ns, "
+        f"{', '.join(scenario.modulations)}, pilots: {pilot_phrase(grid)}, delay spread {shortest_ns:g} to {longest_ns:g} ns, "
         f"Doppler up to {scenario.max_doppler_hz[1]:g} Hz. Receivers are trained on "
         f"{', '.join(scenario.channels.train)} and tested on {', '.join(scenario.channels.test)}."
     )
@@ -221,10 +221,10 @@ def pilot_phrase(grid: Grid) -> str:
     """The pilots of a grid.
 
     >>> pilot_phrase(Grid(pilot_patterns=((2,), (2, 11))))
-    'pilot symbols 2, 2+11'
+    'symbols 2 or 2+11'
     """
     if grid.dmrs is None:
-        return f"pilot symbols {', '.join('+'.join(map(str, pattern)) for pattern in grid.pilot_patterns)}"
+        return "symbols " + " or ".join("+".join(map(str, pattern)) for pattern in grid.pilot_patterns)
     dmrs = grid.dmrs
     length = "double-symbol" if dmrs.length == 2 else "single-symbol"
     positions = " or ".join(map(str, dmrs.additional_positions))

@@ -107,6 +107,11 @@ class RunResults:
         return style_sheet(self.plan)
 
     @property
+    def reference_energy(self) -> pd.DataFrame:
+        """The rows of ``energy`` by the reference instrument, indexed by receiver."""
+        return _reference_rows(self.energy, self.reference_instrument)
+
+    @property
     def students(self) -> pd.DataFrame:
         """The rows of ``comparisons.variants`` that are students."""
         table = self.comparisons.variants
@@ -127,7 +132,7 @@ def run_results(run: Run) -> RunResults:
     bits = data_bits_per_slot(run.config.scenario)
     energy_rows = run.energy()
     energy = _inference_energy(energy_rows, bits)
-    reference = energy[energy["method"] == life_cycles.reference_instrument].set_index("receiver")
+    reference = _reference_rows(energy, life_cycles.reference_instrument)
     counts = counts[counts["interference_fraction"] == point.interference_fraction]
     table = _receiver_table(run, receivers, counts, error_rates, reference, point)
     bers = target_bers(point.target_ber)
@@ -140,7 +145,7 @@ def run_results(run: Run) -> RunResults:
         receivers=table,
         energy=energy,
         training=trainer_rows(energy_rows),
-        estimates=_estimates(energy, reference),
+        estimates=_estimates(energy, life_cycles.reference_instrument),
         comparisons=compare(table, run.plan, counts, bers, point.highest_sinr_db),
         life_cycles=life_cycles,
         validation=_validation(run),
@@ -213,7 +218,11 @@ def _inference_energy(rows: pd.DataFrame, data_bits: float) -> pd.DataFrame:
     return rows
 
 
-def _estimates(energy: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
+def _reference_rows(energy: pd.DataFrame, instrument: str) -> pd.DataFrame:
+    return energy[energy["method"] == instrument].set_index("receiver")
+
+
+def _estimates(energy: pd.DataFrame, instrument: str) -> pd.DataFrame:
     """Estimated inference energy beside that of the reference instrument.
 
     Returns:
@@ -221,7 +230,7 @@ def _estimates(energy: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
         ``reference_j_per_slot, estimated_j_per_slot`` in joules, ``reference_s_per_slot, estimated_s_per_slot`` in
         seconds, and the ``ratio`` of the energies.
     """
-    rows = energy[energy["estimated"]]
+    reference, rows = _reference_rows(energy, instrument), energy[energy["estimated"]]
     reference_j = rows["receiver"].map(reference["energy_j_per_slot"])
     columns = {
         "receiver": rows["receiver"],

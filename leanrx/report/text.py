@@ -294,16 +294,14 @@ def interval_caption(table: pd.DataFrame) -> str:
 
 
 def interference_phrase(interference_fraction: float) -> str:
-    """The interference of a figure's slots.
+    """The interference of a figure's or table's slots.
 
     >>> interference_phrase(0.8), interference_phrase(0.0)
-    ('an interferer has 80% of the unwanted power', 'no interferer')
+    ('with an interferer (80% of the noise-plus-interference power)', 'without interference')
     """
-    return (
-        f"an interferer has {interference_fraction:.0%} of the unwanted power"
-        if interference_fraction
-        else "no interferer"
-    )
+    if not interference_fraction:
+        return "without interference"
+    return f"with an interferer ({interference_fraction:.0%} of the noise-plus-interference power)"
 
 
 def energy_text(results: RunResults) -> str:

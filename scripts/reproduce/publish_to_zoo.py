@@ -22,6 +22,7 @@ from channels import Scenario
 from energy.counting.counter import count
 from energy.metering.table import inference_rows, reference_instrument
 from leanrx.experiment.run import Run, load_run
+from leanrx.report.page import pilot_phrase
 from leanrx_core.errors import UserError
 from leanrx_core.files import TEMPORARY, write_atomic
 from receivers import zoo
@@ -151,12 +152,11 @@ def _scenario(entries: dict[str, tuple[Card, Results]]) -> str:
 
 def _conditions(scenario: Scenario, points: Sequence[Point]) -> str:
     grid = scenario.grid
-    pilots = " or ".join("+".join(map(str, pattern)) for pattern in grid.pilot_patterns)
     num_slots = [point.counts.slots for point in points]
     slots = " to ".join(dict.fromkeys(f"{n:,}" for n in (min(num_slots), max(num_slots))))
     return (
         f"The grid has {grid.num_prb} PRB at {grid.subcarrier_spacing_hz / 1e3:g} kHz and {grid.num_rx} receive "
-        f"antennas. Modulation: {', '.join(scenario.modulations)}. Pilots: symbols {pilots}. Doppler: "
+        f"antennas. Modulation: {', '.join(scenario.modulations)}. Pilots: {pilot_phrase(grid)}. Doppler: "
         f"{scenario.max_doppler_hz[0]:g} to {scenario.max_doppler_hz[1]:g} Hz. Test channels: "
         f"{', '.join(scenario.channels.test)}, {slots} slots per point."
     )

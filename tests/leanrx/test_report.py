@@ -63,9 +63,9 @@ def test_a_student_that_needs_less_sinr_than_its_scratch_baseline_has_a_gain() -
             "sinr_db": s,
             "block": b,
             "bits": 10**6,
-            "bit_errors": round(1e5 * 10 ** (-(s + better) / 10)),
+            "bit_errors": round(1e5 * 10 ** (-(s + advantage_db) / 10)),
         }
-        for name, better in (("teacher", 3.0), ("kd", 2.0), ("scratch", 0.0))
+        for name, advantage_db in (("teacher", 3.0), ("kd", 2.0), ("scratch", 0.0))
         for s in (0.0, 5.0, 10.0)
         for b in range(4)
     ]
@@ -88,18 +88,15 @@ def test_emissions_of_coded_slots_by_hand() -> None:
             "correct_bits_per_slot": [190.0, 100.0],
         }
     )
-    inventory = SimpleNamespace(
-        goodput=goodput, interference_fraction=0.0, sinr_db=10.0, reference_instrument="CodeCarbon"
-    )
+    inventory = SimpleNamespace(goodput=goodput, interference_fraction=0.0, sinr_db=10.0)
     energy = pd.DataFrame(
         {
             "receiver": ["good", "failing"],
-            "method": "CodeCarbon",
             "provenance": "modelled",
             "energy_j_per_slot": 3.6,
             "duration_s_per_slot": 0.1,
         }
-    )
+    ).set_index("receiver")
     site = Site(intensity=CarbonIntensity(name="half", place="x", year=2020, g_per_kwh=500, source="made up"), pue=2)
     for unit, per_slot in (("slot", 1.0), ("decoded bit", 80.0), ("correct transport block", 0.8)):
         by_receiver = emissions(inventory, energy, EmissionBasis(site, unit))  # type: ignore[arg-type]

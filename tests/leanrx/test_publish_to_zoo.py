@@ -1,4 +1,4 @@
-"""From a run into the zoo: weights as they are, counts and joules of the same artefact, and a page of nothing else."""
+"""Publishing in the zoo: weights byte for byte, counts and joules of the same receiver, and a page of these files."""
 
 import importlib.util
 import shutil
@@ -25,7 +25,7 @@ from receivers.neural.weights import Card, NeuralReceiver, save
 ROOT = Path(__file__).parents[2]
 
 
-def script(name: str) -> ModuleType:
+def load_script(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / "reproduce" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -35,8 +35,8 @@ def script(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def ship() -> ModuleType:
-    return script("publish_to_zoo")
+def publisher() -> ModuleType:
+    return load_script("publish_to_zoo")
 
 
 def config(small, **teacher: Any) -> SweepConfig:
@@ -61,8 +61,8 @@ def config(small, **teacher: Any) -> SweepConfig:
     )
 
 
-def put(run: Run, name: str) -> NeuralReceiver:
-    """An untrained receiver, which equals its front end."""
+def save_untrained(run: Run, name: str) -> NeuralReceiver:
+    """Save a receiver that was not trained. It equals its front end."""
     entry = run.plan[name]
     net = build(entry.spec)
     training = {**entry.training.model_dump(mode="json"), "teachers": dict.fromkeys(entry.teachers, "0")}
@@ -86,21 +86,21 @@ def evaluate(run: Run, learned: list[NeuralReceiver]) -> None:
     from leanrx.experiment.workflow import _test_stream
 
     evaluation = run.config.evaluation
-    everyone = [*classical_receivers(run.config.scenario), *learned]
-    list(count_errors(everyone, _test_stream(run, evaluation, "cpu"), evaluation, run.ber_path))
+    receivers = [*classical_receivers(run.config.scenario), *learned]
+    list(count_errors(receivers, _test_stream(run, evaluation, "cpu"), evaluation, run.ber_path))
 
 
-def joules(digest: str, name: str = "teacher") -> EnergyRow:
+def inference_row(digest: str, name: str = "teacher") -> EnergyRow:
     row = energy_row(name, digest, "inference", "CodeCarbon", 400, 5.0)
     return replace(row, machine="a machine", description="TDP", batch_slots=8, repeats=50, duration_s=2.0)
 
 
 @pytest.fixture(scope="module")
-def made(small, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def complete_run(small, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = open_run(config(small), tmp_path_factory.mktemp("runs"))
-    learned = [put(run, "teacher"), put(run, "hybrid-w2-d1-kd")]
+    learned = [save_untrained(run, "teacher"), save_untrained(run, "hybrid-w2-d1-kd")]
     evaluate(run, learned)
-    rows = [joules(r.digest, r.name) for r in learned]
+    rows = [inference_row(r.digest, r.name) for r in learned]
     rows += [replace(rows[0], method="FLOPs/clock", estimated=True, energy_j=9.0)]
     rows += [replace(rows[0], phase="training", runtime="trainer", energy_j=8.0)]
     pd.DataFrame([asdict(r) for r in rows]).to_parquet(run.energy_path)
@@ -108,44 +108,44 @@ def made(small, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture
-def run(made: Run, tmp_path: Path) -> Run:
-    """A run of two receivers, to be spoilt."""
-    shutil.copytree(made.folder, tmp_path / "run")
-    return Run(tmp_path / "run", made.config)
+def run(complete_run: Run, tmp_path: Path) -> Run:
+    """A copy of a run with two receivers, which a test may damage."""
+    shutil.copytree(complete_run.folder, tmp_path / "run")
+    return Run(tmp_path / "run", complete_run.config)
 
 
-def test_what_is_shipped_is_what_the_run_has_found(run: Run, ship: ModuleType, tmp_path: Path) -> None:
+def test_published_results_are_those_of_the_run(run: Run, publisher: ModuleType, tmp_path: Path) -> None:
     folder = tmp_path / "zoo"
     for _ in range(2):  # the second replaces the first
-        ship.publish(run, "teacher", "small-hybrid-w4-d1", folder)
+        publisher.publish(run, "teacher", "small-hybrid-w4-d1", folder)
     assert zoo.names(folder) == [p.name for p in folder.iterdir()] == ["small-hybrid-w4-d1"]
     weights = "weights.safetensors"
-    there, here = folder / "small-hybrid-w4-d1" / weights, run.receivers_folder / "teacher" / weights
-    assert there.read_bytes() == here.read_bytes()
-    found = zoo.results("small-hybrid-w4-d1", folder)
+    published, original = folder / "small-hybrid-w4-d1" / weights, run.receivers_folder / "teacher" / weights
+    assert published.read_bytes() == original.read_bytes()
+    results = zoo.results("small-hybrid-w4-d1", folder)
     table = rates(run.counts()).set_index(["receiver", "interference_fraction", "sinr_db"])
-    assert [(p.interference_fraction, p.sinr_db) for p in found.points] == [
-        (share, sinr_db) for share in (0.0, 0.5) for sinr_db in (0.0, 10.0, 90.0)
+    assert [(p.interference_fraction, p.sinr_db) for p in results.points] == [
+        (fraction, sinr_db) for fraction in (0.0, 0.5) for sinr_db in (0.0, 10.0, 90.0)
     ]
-    for point in found.points:
+    for point in results.points:
         for name, counts in {"teacher": point.counts, **point.classical}.items():
             row = table.loc[name, point.interference_fraction, point.sinr_db]
             assert (counts.slots, counts.bit_errors, counts.bits) == (8, row["bit_errors"], row["bits"])
             assert (counts.ber, *counts.ber_interval()) == pytest.approx((row["ber"], row["ber_low"], row["ber_high"]))
-    (energy,) = found.energy
+    (energy,) = results.energy
     assert energy.energy_j_per_slot == 5.0 / 400
     assert (energy.machine, energy.provenance, energy.instrument) == ("a machine", "modelled", "CodeCarbon TDP")
-    assert found.scenario == run.config.scenario
+    assert results.scenario == run.config.scenario
 
 
-def test_the_page_has_every_figure_from_the_files(run: Run, ship: ModuleType, tmp_path: Path) -> None:
+def test_the_page_has_every_number_from_the_files(run: Run, publisher: ModuleType, tmp_path: Path) -> None:
     folder = tmp_path / "zoo"
-    ship.publish(run, "teacher", "small-hybrid-w4-d1", folder)
-    ship.publish(run, "hybrid-w2-d1-kd", "small-hybrid-w2-d1-kd", folder)
-    page = ship.page(folder)
+    publisher.publish(run, "teacher", "small-hybrid-w4-d1", folder)
+    publisher.publish(run, "hybrid-w2-d1-kd", "small-hybrid-w2-d1-kd", folder)
+    page = publisher.page(folder)
     results = zoo.results("small-hybrid-w4-d1", folder)
     assert f"| `small-hybrid-w4-d1` | hybrid-w4-d1 | 123 | {results.macs:,} | 12.5 | modelled (1) |" in page
-    assert page.count("\n(1) CodeCarbon TDP, on a machine.\n") == 1
+    assert page.count("\n(1) CodeCarbon TDP, on a machine.\n") == 1, "one line for all receivers"
     assert page.count("\n## small\n") == 1
     low, high = results.points[0].counts.ber_interval()
     assert f"| `small-hybrid-w4-d1` | {results.points[0].counts.ber:.2e} ({low:.2e} to {high:.2e}) |" in page
@@ -156,61 +156,61 @@ def test_the_page_has_every_figure_from_the_files(run: Run, ship: ModuleType, tm
 
 
 def test_receivers_without_counts_or_energy_of_their_own_are_refused(
-    run: Run, ship: ModuleType, tmp_path: Path
+    run: Run, publisher: ModuleType, tmp_path: Path
 ) -> None:
     folder = tmp_path / "zoo"
-    pd.DataFrame([asdict(joules("of other weights"))]).to_parquet(run.energy_path)
+    pd.DataFrame([asdict(inference_row("of other weights"))]).to_parquet(run.energy_path)
     with pytest.raises(UserError, match=r"no energy of the present teacher; run: leanrx energy"):
-        ship.publish(run, "teacher", "x", folder)
+        publisher.publish(run, "teacher", "x", folder)
     counts = run.counts()
     counts[counts["receiver"] != "teacher"].to_parquet(run.ber_path)
     with pytest.raises(UserError, match=r"no counts of the present teacher; run: leanrx evaluate"):
-        ship.publish(run, "teacher", "x", folder)
+        publisher.publish(run, "teacher", "x", folder)
     run.ber_path.unlink()
     with pytest.raises(UserError, match="missing; run: leanrx evaluate"):
-        ship.publish(run, "teacher", "x", folder)
+        publisher.publish(run, "teacher", "x", folder)
     with pytest.raises(UserError, match="no 'nobody'"):
-        ship.publish(run, "nobody", "x", folder)
+        publisher.publish(run, "nobody", "x", folder)
     assert not folder.exists()
 
 
-def test_the_command_ships_by_name_and_prints_the_size(
-    run: Run, ship: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+def test_the_command_publishes_by_name_and_prints_the_size(
+    run: Run, publisher: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     folder, page = tmp_path / "zoo", tmp_path / "zoo.md"
-    command = ["ship", str(run.folder), "teacher", "hybrid-w2-d1-kd=tiny", "--as", "p", "--zoo", str(folder)]
+    command = ["publish_to_zoo", str(run.folder), "teacher", "hybrid-w2-d1-kd=tiny", "--as", "p", "--zoo", str(folder)]
     monkeypatch.setattr("sys.argv", [*command, "--page", str(page)])
-    ship.main()
+    publisher.main()
     assert zoo.names(folder) == ["p-hybrid-w4-d1", "p-tiny"]
-    assert page.read_text() == ship.page(folder)
+    assert page.read_text() == publisher.page(folder)
     size = sum(p.stat().st_size for p in folder.rglob("*.*"))
     assert capsys.readouterr().out.startswith(f"2 receivers, {size / 2**20:.2f} of 20 MiB")
-    monkeypatch.setattr("sys.argv", ["ship", str(tmp_path / "nowhere")])
+    monkeypatch.setattr("sys.argv", ["publish_to_zoo", str(tmp_path / "nowhere")])
     with pytest.raises(SystemExit, match=r"publish_to_zoo: .*nowhere: not a run folder"):
-        ship.main()
+        publisher.main()
 
 
-def test_a_shipped_receiver_teaches_and_is_tested_on_another_grid(
-    run: Run, ship: ModuleType, tmp_path: Path, small, monkeypatch: pytest.MonkeyPatch, capsys
+def test_a_published_receiver_is_a_teacher_and_is_tested_on_another_grid(
+    run: Run, publisher: ModuleType, tmp_path: Path, small, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    ship.publish(run, "teacher", "small-hybrid-w4-d1", tmp_path / "zoo")
+    publisher.publish(run, "teacher", "small-hybrid-w4-d1", tmp_path / "zoo")
     monkeypatch.setattr(zoo, "SHIPPED", tmp_path / "zoo")
-    taught = open_run(config(small, pretrained={"hybrid-w4-d1": "small-hybrid-w4-d1"}), tmp_path / "other")
-    import_pretrained(taught, taught.plan)
-    assert taught.receiver("teacher").digest == run.receiver("teacher").digest
+    reuse = open_run(config(small, pretrained={"hybrid-w4-d1": "small-hybrid-w4-d1"}), tmp_path / "other")
+    import_pretrained(reuse, reuse.plan)
+    assert reuse.receiver("teacher").digest == run.receiver("teacher").digest
     wrong = open_run(config(small, pretrained={"hybrid-w4-d1": "small-hybrid-w4"}), tmp_path / "wrong")
     with pytest.raises(UserError, match="did you mean small-hybrid-w4-d1"):
         import_pretrained(wrong, wrong.plan)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["evaluate_zoo", "--prb", "3", "--slots", "32", "--sinr-db", "10"])
-    script("evaluate_zoo").main()
+    load_script("evaluate_zoo").main()
     counted = pd.read_parquet("runs/zoo/small-3-prb.parquet")
     assert set(counted["receiver"]) >= {"LMMSE", "front end", "small-hybrid-w4-d1"}
     assert set(counted["bits"]) & set(range(32 * 3 * 12 * 12 * 4, 32 * 3 * 12 * 13 * 4 + 1))
-    shown = capsys.readouterr().out
-    assert f"{next(p for p in zoo.results('small-hybrid-w4-d1').points if p.sinr_db == 10).counts.ber:.2e}" in shown
+    output = capsys.readouterr().out
+    assert f"{next(p for p in zoo.results('small-hybrid-w4-d1').points if p.sinr_db == 10).counts.ber:.2e}" in output
 
 
-def test_the_page_in_the_docs_is_that_of_the_zoo(ship: ModuleType) -> None:
-    assert ship.PAGE.read_text() == ship.page()
+def test_the_page_in_the_docs_is_that_of_the_zoo(publisher: ModuleType) -> None:
+    assert publisher.PAGE.read_text() == publisher.page()

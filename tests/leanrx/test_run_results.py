@@ -356,7 +356,7 @@ def test_the_page_of_a_sweep(run: Run) -> None:
     for title in ("Distillation gain", "Energy model validation", "Instruments and assumptions"):
         assert f"<h2>{title}</h2>" in page
     assert "jackknife intervals" in page
-    assert "pilot symbols 2, 2+11" in page
+    assert "pilots: symbols 2 or 2+11" in page
 
 
 def test_a_sweep_of_one_student_has_no_more_figures(tmp_path: Path) -> None:
