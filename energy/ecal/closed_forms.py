@@ -112,18 +112,18 @@ def layers(shape: Sequence[int], network: Iterable[dict[str, Any]]) -> int:
     """
     for value in shape:
         integer("layers.shape", value, 1)
-    here, flops = tuple(shape), 0
+    size, flops = tuple(shape), 0
     for entry in network:
-        given = dict(entry)
-        kind = given.pop("kind", None)
-        needed, optional = _KEYS[choice("layers.kind", kind, _KEYS)]
-        for key in given:
-            choice(f"layers.{kind}", key, (*needed, *optional))
-        for key in needed:
-            if key not in given:
+        options = dict(entry)
+        kind = options.pop("kind", None)
+        required, optional = _KEYS[choice("layers.kind", kind, _KEYS)]
+        for key in options:
+            choice(f"layers.{kind}", key, (*required, *optional))
+        for key in required:
+            if key not in options:
                 raise UserError(f"layers.{kind}: {key} is missing; add it")
-        added, here = _layer(kind, here, given)
-        flops += added
+        layer_flops, size = _layer(kind, size, options)
+        flops += layer_flops
     return flops
 
 
@@ -137,10 +137,10 @@ _KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def _layer(kind: str, shape: tuple[int, ...], given: dict[str, Any]) -> tuple[int, tuple[int, ...]]:
+def _layer(kind: str, shape: tuple[int, ...], options: dict[str, Any]) -> tuple[int, tuple[int, ...]]:
     elements, positions = math.prod(shape), shape[1:]
     if kind == "linear":
-        out = integer("layers.linear.out", given["out"], 1)
+        out = integer("layers.linear.out", options["out"], 1)
         return 2 * elements * out, (*shape[:-1], out)
     if kind == "batch_norm":
         return 2 * elements, shape
@@ -151,21 +151,24 @@ def _layer(kind: str, shape: tuple[int, ...], given: dict[str, Any]) -> tuple[in
     if not positions:
         raise UserError(f"layers.{kind}: its input has no positions, only {shape[0]} features; put it before a mean")
     if kind == "pool":
-        size = _per_axis("layers.pool.size", given["size"], len(positions), 1)
+        size = _per_axis("layers.pool.size", options["size"], len(positions), 1)
         return elements, (shape[0], *(n // s for n, s in zip(positions, size, strict=True)))
-    out, groups = integer("layers.conv.out", given["out"], 1), integer("layers.conv.groups", given.get("groups", 1), 1)
+    out, groups = (
+        integer("layers.conv.out", options["out"], 1),
+        integer("layers.conv.groups", options.get("groups", 1), 1),
+    )
     if shape[0] % groups or out % groups:
         raise UserError(f"layers.conv.groups: {groups} must divide {shape[0]} channels in and {out} out")
-    kernel = _per_axis("layers.conv.kernel", given["kernel"], len(positions), 1)
-    padding = _per_axis("layers.conv.padding", given.get("padding", 0), len(positions), 0)
-    stride = _per_axis("layers.conv.stride", given.get("stride", 1), len(positions), 1)
-    dilation = _per_axis("layers.conv.dilation", given.get("dilation", 1), len(positions), 1)
+    kernel = _per_axis("layers.conv.kernel", options["kernel"], len(positions), 1)
+    padding = _per_axis("layers.conv.padding", options.get("padding", 0), len(positions), 0)
+    stride = _per_axis("layers.conv.stride", options.get("stride", 1), len(positions), 1)
+    dilation = _per_axis("layers.conv.dilation", options.get("dilation", 1), len(positions), 1)
     axes = zip(positions, kernel, padding, stride, dilation, strict=True)
     after = (out, *((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, p, s, d in axes))
     if min(after) < 1:
-        raise UserError(f"layers.conv.kernel: {given['kernel']} is larger than its padded input {list(positions)}")
+        raise UserError(f"layers.conv.kernel: {options['kernel']} is larger than its padded input {list(positions)}")
     outputs = math.prod(after)
-    return 2 * outputs * math.prod(kernel) * (shape[0] // groups) + bool(given.get("bias", True)) * outputs, after
+    return 2 * outputs * math.prod(kernel) * (shape[0] // groups) + bool(options.get("bias", True)) * outputs, after
 
 
 def _per_axis(name: str, value: int | Sequence[int], axes: int, least: int) -> tuple[int, ...]:

@@ -85,6 +85,10 @@ class Hop:
 
     Raises:
         UserError: if there are not seven layers, or the failure rate is outside 0..1 (1 excluded).
+
+    Example:
+        >>> f"{transport_energy_j(1e6, (hop('generic'),)):.3f} J for a million bits"
+        '0.643 J for a million bits'
     """
 
     layers: tuple[TransportProtocol, ...]

@@ -27,7 +27,12 @@ class Device(Record):
         caches_bytes: sizes from the smallest to the largest, whole device.
         matmul_flops_per_s: large matrix products as timed on the device; none for data-sheet records.
         copy_bytes_per_s: bytes read and written by large copies as timed on the device.
-        source: where the figures come from.
+        source: where the values come from.
+
+    Example:
+        >>> device = devices()["raspberry-pi-4"]
+        >>> f"{device.peak_flops_per_s / 1e9:.0f} GFLOP/s at {device.power_w:g} W"
+        '48 GFLOP/s at 6.4 W'
     """
 
     name: str

@@ -40,6 +40,12 @@ class Wattmeter:
         name: of the file.
         times_s: seconds since 1970, increasing.
         watts: at those times.
+
+    Example:
+        >>> log = Wattmeter("log.csv", np.arange(0.0, 20.0), np.full(20, 5.0))
+        >>> measurement = log.between(2.0, 12.0)
+        >>> measurement.energy_j, measurement.component, measurement.provenance
+        (50.0, 'whole', 'measured')
     """
 
     name: str
