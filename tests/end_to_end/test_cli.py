@@ -1,5 +1,7 @@
 """The command line as its users meet it: a whole small run, its answers, and their mistakes."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -9,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -64,38 +67,57 @@ def write(folder: Path, **changes: object) -> Path:
     return path
 
 
-def ways(**settings: object) -> dict[str, object]:
+def distillation(**settings: object) -> dict[str, object]:
     return {"students": {**SMALL["students"], "distillation": settings}}  # type: ignore[dict-item]
 
 
-def follow(student: str, teacher: str) -> list[dict[str, str]]:
+def transfer(student: str, teacher: str) -> list[dict[str, str]]:
     return [{"student": student, "teacher": teacher}]
+
+
+STUDENT = "deeprx-w0.03125-d3-kd"
+SCRATCH = "deeprx-w0.03125-d3-scratch"
 
 
 def leanrx(*arguments: object, code: int = 0) -> None:
     """Run the command in this process."""
     sessions.release_locks()
     argv, sys.argv = sys.argv, ["leanrx", *map(str, arguments)]
-    ended: object = 0
+    exit_code: object = 0
     try:
         main()
     except SystemExit as end:
-        ended = end.code or 0
+        exit_code = end.code or 0
     finally:
         sys.argv = argv
         sessions.release_locks()
-    assert ended == code
+    assert exit_code == code
+
+
+def leanrx_json(*arguments: object) -> dict[str, Any]:
+    """The answer of the command with ``--json``."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        leanrx(*arguments, "--json")
+    return dict(json.loads(output.getvalue()))
+
+
+def error_line(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The single line in which the command reports a mistake."""
+    leanrx(*arguments, code=2)
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A whole small run."""
+    """A complete small run."""
     root = tmp_path_factory.mktemp("runs")
     leanrx("sweep", write(root), "--runs", root)
     return root / "small"
 
 
-def test_a_sweep_leaves_a_whole_run(run: Path) -> None:
+def test_a_sweep_leaves_a_complete_run(run: Path) -> None:
     for name in ("teacher", "deeprx-w0.03125-d3-kd", "deeprx-w0.03125-d3-scratch"):
         assert {p.name for p in (run / "receivers" / name).iterdir()} == {"weights.safetensors", "card.json"}
         assert (run / "training" / f"{name}.jsonl").exists()
@@ -154,96 +176,135 @@ def test_a_second_sweep_changes_nothing(run: Path, capsys) -> None:
     assert capsys.readouterr().out.count("trained already") == 3
 
 
-def test_answers_in_json(run: Path, capsys) -> None:
-    leanrx("count", "deeprx", "--json")
-    counted = json.loads(capsys.readouterr().out)
-    assert list(counted)[:3] == ["parameters", "macs", "flops"]
-    assert (counted["parameters"], counted["macs"], counted["flops"]) == (1232516, 5313165312, 10626330624)
-    leanrx("ecal", run, "--json")
-    ecal = json.loads(capsys.readouterr().out)
+@pytest.fixture(scope="module")
+def exported(run: Path) -> dict[str, Any]:
+    """The answer of ``leanrx export`` for the smallest student, in float32 and int8."""
+    return leanrx_json("export", run, "smallest", "--int8")
+
+
+@pytest.fixture(scope="module")
+def metered(run: Path, exported: dict[str, Any]) -> dict[str, Any]:
+    """The answer of ``leanrx energy``, with the exported files among the runtimes."""
+    assert exported["equal"]
+    return leanrx_json("energy", run, "--rounds", 1)
+
+
+def test_count_answers_in_json() -> None:
+    profile = leanrx_json("count", "deeprx")
+    assert list(profile)[:3] == ["parameters", "macs", "flops"]
+    assert (profile["parameters"], profile["macs"], profile["flops"]) == (1232516, 5313165312, 10626330624)
+
+
+def test_count_estimates_a_classical_receiver_from_its_flops() -> None:
+    estimates = leanrx_json("count", "LS", "--device", "raspberry-pi-4")["estimates"]
+    assert [e["method"] for e in estimates] == ["FLOPs/W", "FLOPs/clock"]
+
+
+def test_count_gives_an_exported_file_the_macs_of_its_network(exported: dict[str, Any]) -> None:
+    path = Path(exported["folder"]) / f"{STUDENT}.onnx"
+    of_file = leanrx_json("count", path, "--prb", 1)
+    assert of_file["macs"] == leanrx_json("count", "deeprx-w0.03125-d3", "--prb", 1)["macs"]
+
+
+def test_ecal_answers_in_json(run: Path) -> None:
+    ecal = leanrx_json("ecal", run)
     reference = ecal["reference_instrument"]
-    metered = ecal["inference"]["teacher"][reference]
+    per_bit = ecal["inference"]["teacher"][reference]
     rows = pd.read_parquet(run / "energy.parquet")
     inference = inference_rows(rows)
     row = inference[(inference["receiver"] == "teacher") & (inference["method"] == reference)]
-    assert metered["ecal_j_per_bit"] == pytest.approx(
+    assert per_bit["ecal_j_per_bit"] == pytest.approx(
         float((row["energy_j"] / row["slots"]).iloc[0]) / (2 * 2 * 14 * 12 * 32)
     )
-    life_cycle = ecal["life_cycle"]["deeprx-w0.03125-d3-kd"][reference]
+    life_cycle = ecal["life_cycle"][STUDENT][reference]
     trainings = trainer_rows(rows)
     training_j = trainings[trainings["method"] == reference].set_index("receiver")["energy_j"]
-    parts = life_cycle["components_j"]
-    assert parts["teacher"] == training_j["teacher"]
-    assert parts["training"] + parts["distillation"] == pytest.approx(training_j["deeprx-w0.03125-d3-kd"])
-    assert sum(parts.values()) == pytest.approx(life_cycle["absolute_j"])
-    assert {r["against"] for r in ecal["break_even"]} >= {"running the teacher", "deeprx-w0.03125-d3-scratch", "LMMSE"}
-    leanrx("export", run, "smallest", "--int8", "--json")
-    exported = json.loads(capsys.readouterr().out)
+    components_j = life_cycle["components_j"]
+    assert components_j["teacher"] == training_j["teacher"]
+    assert components_j["training"] + components_j["distillation"] == pytest.approx(training_j[STUDENT])
+    assert sum(components_j.values()) == pytest.approx(life_cycle["absolute_j"])
+    assert {r["against"] for r in ecal["break_even"]} >= {"running the teacher", SCRATCH, "LMMSE"}
+
+
+def test_export_answers_in_json(run: Path, exported: dict[str, Any]) -> None:
     assert exported["equal"]
-    assert {r["receiver"].removeprefix("deeprx-w0.03125-d3-kd") for r in exported["int8"]} == {".onnx", "-int8.onnx"}
-    assert {r["slots"] for r in exported["int8"]} == {16}, "as many as every point has at least"
-    counted = rows[rows["receiver"] == "deeprx-w0.03125-d3-kd"]["flops"].iloc[0]
-    path = run / "exports" / "deeprx-w0.03125-d3-kd" / "deeprx-w0.03125-d3-kd.onnx"
-    assert forward_flops({"kind": "onnx", "path": str(path), "shape": [1, 10, 14, 12]}) == counted
-    assert (run / "exports" / "deeprx-w0.03125-d3-kd" / "deeprx-w0.03125-d3-kd.onnx").exists()
-    leanrx("count", path, "--prb", 1, "--json")
-    of_file = json.loads(capsys.readouterr().out)
-    leanrx("count", "deeprx-w0.03125-d3", "--prb", 1, "--json")
-    assert of_file["macs"] == json.loads(capsys.readouterr().out)["macs"]
-    leanrx("energy", run, "--rounds", 1, "--json")
-    answer = json.loads(capsys.readouterr().out)
-    rows, scored = answer["rows"], {(s["phase"], s["runtime"], s["estimator"]) for s in answer["scores"]}
-    assert {("inference", "onnx-fp32", "roofline"), ("inference", "eager", "roofline, fitted")} <= scored
-    assert ("training", "eager", "FLOPs/clock, fitted") in scored
-    assert {("inference", "onnx-int8", "roofline"), ("inference", "classical", "FLOPs/clock, fitted")} <= scored
-    assert ("inference", "classical", "roofline") not in scored, "bytes of classical receivers are not known"
-    calls = {(c["receiver"], c["runtime"], c["phase"], c["batch_slots"]): c for c in answer["flops_per_clock"]}
+    assert {r["receiver"].removeprefix(STUDENT) for r in exported["int8"]} == {".onnx", "-int8.onnx"}
+    assert {r["slots"] for r in exported["int8"]} == {16}, "the smallest number of slots of a point"
+    path = run / "exports" / STUDENT / f"{STUDENT}.onnx"
+    assert path.exists()
+    rows = pd.read_parquet(run / "energy.parquet")
+    flops = rows[rows["receiver"] == STUDENT]["flops"].iloc[0]
+    assert forward_flops({"kind": "onnx", "path": str(path), "shape": [1, 10, 14, 12]}) == flops
+
+
+def test_energy_answers_in_json(run: Path, metered: dict[str, Any]) -> None:
+    scores = {(s["phase"], s["runtime"], s["estimator"]) for s in metered["scores"]}
+    assert {("inference", "onnx-fp32", "roofline"), ("inference", "eager", "roofline, fitted")} <= scores
+    assert ("training", "eager", "FLOPs/clock, fitted") in scores
+    assert {("inference", "onnx-int8", "roofline"), ("inference", "classical", "FLOPs/clock, fitted")} <= scores
+    assert ("inference", "classical", "roofline") not in scores, "bytes of classical receivers are not known"
+    calls = {(c["receiver"], c["runtime"], c["phase"], c["batch_slots"]): c for c in metered["flops_per_clock"]}
     assert all(c["achieved_flops_per_clock"] > 0 < c["assumed_flops_per_clock"] for c in calls.values())
     assert ("LMMSE-IRC", "classical", "inference", 4) in calls
-    metered = {(i["receiver"], i["runtime"], i["phase"], i["batch_slots"]) for i in answer["instruments"]}
+    workloads = {(i["receiver"], i["runtime"], i["phase"], i["batch_slots"]) for i in metered["instruments"]}
     whole = {(name, "receiver", "inference", 4) for name in json.loads((run / "ecal.json").read_text())["life_cycle"]}
-    assert metered - whole == set(calls), "whole receivers are metered, and their networks scored"
-    assert len(answer["instruments"]) % len(metered) == 0, "every instrument saw every call"
+    assert workloads - whole == set(calls), "whole receivers are metered, and their networks scored"
+    assert len(metered["instruments"]) % len(workloads) == 0, "every instrument metered every call"
+    rows = metered["rows"]
+    assert [r["energy_j_per_slot"] for r in rows] == pytest.approx([r["energy_j"] / r["slots"] for r in rows])
+
+
+def test_a_log_that_does_not_cover_the_windows_is_refused(
+    run: Path, metered: dict[str, Any], tmp_path: Path, capsys
+) -> None:
+    assert metered["rows"]
     (path,) = (run / "metering").glob("windows-*.jsonl")
     windows = path.read_bytes()
-    log = run.parent / "log.csv"
+    log = tmp_path / "log.csv"
     log.write_text("time,power_w\n" + "".join(f"{i},5\n" for i in range(20)))
-    leanrx("energy", run, "--rounds", 1, "--utc-offset", 2, code=2)
-    assert "give its log with --wattmeter" in capsys.readouterr().err
-    leanrx("energy", run, "--rounds", 1, "--wattmeter", log, code=2)
-    assert "give the log of that time" in capsys.readouterr().err
+    without_log = error_line(capsys, "energy", run, "--rounds", 1, "--utc-offset", 2)
+    assert "give its log with --wattmeter" in without_log
+    too_short = error_line(capsys, "energy", run, "--rounds", 1, "--wattmeter", log)
+    assert "give the log of that time" in too_short
     assert path.read_bytes() == windows, "nothing was metered again"
+
+
+def test_the_report_states_the_validation(run: Path, metered: dict[str, Any]) -> None:
     leanrx("report", run)
-    capsys.readouterr()
     page = (run / "report" / "index.html").read_text()
+    reference, provenance = metered["reference_instrument"], metered["provenance"]
     assert "receivers that are not part of the fit" in page
-    assert f"Energy by {answer['reference_instrument']} is {answer['provenance']}." in page
-    assert ("The comparison is with a model, so it tests the time only." in page) == (
-        answer["provenance"] != "measured"
-    )
-    provenances = {r["provenance"] for r in answer["instruments"] if r["method"] == answer["reference_instrument"]}
-    assert answer["provenance"] == ("measured" if provenances == {"measured"} else "modelled")
+    assert f"Energy by {reference} is {provenance}." in page
+    assert ("The comparison is with a model, so it tests the time only." in page) == (provenance != "measured")
+    provenances = {r["provenance"] for r in metered["instruments"] if r["method"] == reference}
+    assert provenance == ("measured" if provenances == {"measured"} else "modelled")
     assert "FLOPs per clock, achieved" in page
     assert not (run / "report" / "carbon.csv").exists()
-    leanrx("report", run, "--intensity", "world-2023", "--pue", 1.5, "--json")
-    emitted = {r["receiver"]: r for r in json.loads(capsys.readouterr().out)["carbon"]}
-    spent = inference_rows(pd.DataFrame(rows)).query("receiver == 'LMMSE' and method == @reference")
-    spent_j = spent["energy_j_per_slot"].iloc[0]
-    assert emitted["LMMSE"]["g_per_unit"] == pytest.approx(spent_j / 3.6e6 * 1.5 * 481)
-    assert emitted["LMMSE"]["line"] in (run / "report" / "index.html").read_text()
+
+
+def test_the_report_states_emissions_per_slot(run: Path, metered: dict[str, Any]) -> None:
+    answer = leanrx_json("report", run, "--intensity", "world-2023", "--pue", 1.5)
+    emissions = {r["receiver"]: r for r in answer["carbon"]}
+    rows = inference_rows(pd.DataFrame(metered["rows"]))
+    rows = rows[(rows["receiver"] == "LMMSE") & (rows["method"] == metered["reference_instrument"])]
+    energy_j = rows["energy_j_per_slot"].iloc[0]
+    assert emissions["LMMSE"]["g_per_unit"] == pytest.approx(energy_j / 3.6e6 * 1.5 * 481)
+    assert emissions["LMMSE"]["line"] in (run / "report" / "index.html").read_text()
+
+
+def test_the_report_states_emissions_per_decoded_bit(run: Path, metered: dict[str, Any], capsys) -> None:
+    assert metered["rows"]
     leanrx("report", run, "--intensity", "world-2023", "--unit", "decoded bit")
     ber = pd.read_csv(run / "report" / "ber.csv").query("sinr_db == 10 and interference_fraction == 0")
     ber = ber.set_index("receiver")
-    decided = ber.loc["LMMSE", "bits"] / ber.loc["LMMSE", "slots"] * (1 - ber.loc["LMMSE", "ber"])
+    decoded_bits = ber.loc["LMMSE", "bits"] / ber.loc["LMMSE", "slots"] * (1 - ber.loc["LMMSE", "ber"])
     per_bit = pd.read_csv(run / "report" / "carbon.csv").set_index("receiver").loc["LMMSE"]
-    assert per_bit["units_per_slot"] == pytest.approx(decided)
+    assert per_bit["units_per_slot"] == pytest.approx(decoded_bits)
     assert per_bit["line"] in capsys.readouterr().out
-    assert [r["energy_j_per_slot"] for r in rows] == pytest.approx([r["energy_j"] / r["slots"] for r in rows])
-    leanrx("evaluate", run, "--json")
-    assert len(json.loads(capsys.readouterr().out)["rates"]) == 8 * 6
-    leanrx("count", "LS", "--device", "raspberry-pi-4", "--json")
-    estimates = json.loads(capsys.readouterr().out)["estimates"]
-    assert [e["method"] for e in estimates] == ["FLOPs/W", "FLOPs/clock"]
+
+
+def test_evaluate_answers_in_json(run: Path) -> None:
+    assert len(leanrx_json("evaluate", run)["rates"]) == 8 * 6
 
 
 def recorded_windows(run: Path) -> list[dict]:
@@ -316,16 +377,15 @@ def test_energy_of_another_version_is_refused(run: Path, tmp_path: Path, capsys)
         assert error.count("\n") == 1
 
 
-def test_a_life_cycle_by_hand(run: Path, tmp_path, capsys) -> None:
-    """A file that differs from a preset in what it says, the sweep, the figures, and a run's sweep."""
+def test_ecal_of_a_file(tmp_path: Path, capsys) -> None:
+    """A file that changes a preset, over a range of inferences, with figures."""
     path = tmp_path / "life.yaml"
     path.write_text(
-        "preset: published-kan\nname: ours\ninferences: 1e4\nhops: []\ninference_hops: []\n"
+        "preset: published-kan\nname: small KAN\ninferences: 1e4\nhops: []\ninference_hops: []\n"
         "devices: {training: generic_cpu}\ngoodput: {data_bits_per_inference: 100, ber: 0.1}\n"
     )
-    leanrx("ecal", path, "--json", "--sweep", "inferences=1e2..1e8", "--figures", tmp_path / "figures")
-    found = json.loads(capsys.readouterr().out)
-    assert list(found)[1:7] == [
+    result = leanrx_json("ecal", path, "--sweep", "inferences=1e2..1e8", "--figures", tmp_path / "figures")
+    assert list(result)[1:7] == [
         "ecal_j_per_bit",
         "absolute_j",
         "development_j",
@@ -334,24 +394,28 @@ def test_a_life_cycle_by_hand(run: Path, tmp_path, capsys) -> None:
         "bits",
     ]
     flops = 81_440
-    parts = found["components_j"]
-    assert parts["collection"] == parts["inference_collection"] == 0
-    assert parts["training"] == pytest.approx(3 * flops * 50 * 204.8 * 1e-10)
-    assert parts["inference"] == pytest.approx(10_000 * flops * 1.4e-8)
-    assert found["ecal_j_per_correct_bit"] == pytest.approx(found["absolute_j"] / (10_000 * 90))
-    assert any("no network" in note for note in found["notes"])
-    swept = [point["inferences"] for point in found["sweep"]]
-    assert (swept[0], swept[-1], len(swept)) == (100, 10**8, 19)
+    components_j = result["components_j"]
+    assert components_j["collection"] == components_j["inference_collection"] == 0
+    assert components_j["training"] == pytest.approx(3 * flops * 50 * 204.8 * 1e-10)
+    assert components_j["inference"] == pytest.approx(10_000 * flops * 1.4e-8)
+    assert result["ecal_j_per_correct_bit"] == pytest.approx(result["absolute_j"] / (10_000 * 90))
+    assert any("no network" in note for note in result["notes"])
+    inferences = [point["inferences"] for point in result["sweep"]]
+    assert (inferences[0], inferences[-1], len(inferences)) == (100, 10**8, 19)
     names = {p.name for p in (tmp_path / "figures").iterdir()}
     assert names == {"ecal.png", "ecal.pdf", "ecal-components.png", "ecal-components.pdf"}
+
+
+def test_ecal_of_a_preset(capsys) -> None:
     leanrx("ecal", "published-mlp")
     assert "eCAL 2.10644e-06 J/bit" in capsys.readouterr().out
-    leanrx(
-        "ecal", run, "--sweep", "inferences=1..1000", "--inferences", "1e5", "--teacher-allocation", "split", "--json"
-    )
-    told = json.loads(capsys.readouterr().out)
-    assert told["settings"]["teacher_allocation"] == "split"
-    points = told["sweep"]["teacher"]
+
+
+def test_ecal_of_a_run_over_a_range(run: Path, capsys) -> None:
+    arguments = ("--sweep", "inferences=1..1000", "--inferences", "1e5", "--teacher-allocation", "split")
+    answer = leanrx_json("ecal", run, *arguments)
+    assert answer["settings"]["teacher_allocation"] == "split"
+    points = answer["sweep"]["teacher"]
     assert points[0]["ecal_j_per_bit"] > points[-1]["ecal_j_per_bit"] > points[-1]["asymptotic_j_per_bit"]
     leanrx("ecal", run)
     assert "note: Uncertainty" in capsys.readouterr().out
@@ -364,15 +428,15 @@ def test_a_new_point_outside_the_trained_range_is_warned_about(run: Path, capsys
     assert 40 in set(pd.read_parquet(run / "ber.parquet")["sinr_db"])
 
 
-def test_recorded_test_slots_give_the_same_counts(run: Path, tmp_path, capsys) -> None:
-    made = yaml.safe_load((run / "config.yaml").read_text())
-    points = {key: made["evaluation"][key] for key in ("sinr_db", "interference_fractions")}
+def test_test_slots_of_a_dataset_give_the_same_counts(run: Path, tmp_path, capsys) -> None:
+    configuration = yaml.safe_load((run / "config.yaml").read_text())
+    points = {key: configuration["evaluation"][key] for key in ("sinr_db", "interference_fractions")}
     config = tmp_path / "data.yaml"
     config.write_text(
         yaml.safe_dump(
             {
                 "label": "slots",
-                "scenario": made["scenario"],
+                "scenario": configuration["scenario"],
                 "split": "test",
                 "block_slots": 8,
                 "num_blocks": 8,
@@ -385,11 +449,11 @@ def test_recorded_test_slots_give_the_same_counts(run: Path, tmp_path, capsys) -
     copy = tmp_path / "small"
     shutil.copytree(run, copy)
     (copy / "ber.parquet").unlink()
-    (copy / "config.yaml").write_text(yaml.safe_dump({**made, "dataset": {"test": str(tmp_path / "slots")}}))
+    (copy / "config.yaml").write_text(yaml.safe_dump({**configuration, "dataset": {"test": str(tmp_path / "slots")}}))
     leanrx("evaluate", copy, "--workers", 2)
-    made_counts = pd.read_parquet(run / "ber.parquet")
-    made_counts = made_counts[made_counts["sinr_db"].isin(points["sinr_db"])].reset_index(drop=True)
-    assert pd.read_parquet(copy / "ber.parquet").equals(made_counts)
+    simulated = pd.read_parquet(run / "ber.parquet")
+    simulated = simulated[simulated["sinr_db"].isin(points["sinr_db"])].reset_index(drop=True)
+    assert pd.read_parquet(copy / "ber.parquet").equals(simulated)
     damaged = next((tmp_path / "slots").rglob("block-000001.h5"))
     damaged.write_bytes(damaged.read_bytes()[:-7])
     (copy / "ber.parquet").unlink()
@@ -403,7 +467,7 @@ def test_recorded_test_slots_give_the_same_counts(run: Path, tmp_path, capsys) -
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"lable": "x"}, "lable: unknown key; did you mean 'label'?"),
         ({"seed": -1}, "seed"),
@@ -426,12 +490,24 @@ def test_recorded_test_slots_give_the_same_counts(run: Path, tmp_path, capsys) -
         ({"scenario": {**SMALL["scenario"], "snr_db": [float("nan")] * 2}}, "finite"),  # type: ignore[dict-item]
         ({"scenario": {**SMALL["scenario"], "channels": {"train": ["TDL-A"]}}}, "channels.test is empty"),  # type: ignore[dict-item]
         ({"scenario": {**SMALL["scenario"], "grid": {"pilot_patterns": [list(range(14))]}}}, "no room for data"),  # type: ignore[dict-item]
-        (ways(transfers=follow("blocs.0", "blocks.0")), "student has no module 'blocs.0'; near names: blocks.0"),
-        (ways(transfers=follow("blocks.0", "blocks.99")), "teacher 'teacher' has no module 'blocks.99'; near names"),
-        (ways(transfers=follow("conv_in", "conv_in"), teacher="perfect CSI"), "'perfect CSI' has no network to follow"),
-        (ways(transfers=follow("conv_in", "conv_in"), teacher="teacher+perfect CSI"), "'perfect CSI' has no network"),
-        (ways(teacher="teecher"), "no 'teecher' for deeprx-w0.03125-d3-kd; teachers: teacher"),
-        (ways(generations=[1, 2, 3]), "two settings differ in it only; write the larger"),
+        (
+            distillation(transfers=transfer("blocs.0", "blocks.0")),
+            "student has no module 'blocs.0'; near names: blocks.0",
+        ),
+        (
+            distillation(transfers=transfer("blocks.0", "blocks.99")),
+            "teacher 'teacher' has no module 'blocks.99'; near names",
+        ),
+        (
+            distillation(transfers=transfer("conv_in", "conv_in"), teacher="perfect CSI"),
+            "'perfect CSI' has no network to follow",
+        ),
+        (
+            distillation(transfers=transfer("conv_in", "conv_in"), teacher="teacher+perfect CSI"),
+            "'perfect CSI' has no network",
+        ),
+        (distillation(teacher="teecher"), "no 'teecher' for deeprx-w0.03125-d3-kd; teachers: teacher"),
+        (distillation(generations=[1, 2, 3]), "two settings differ in it only; write the larger"),
         (
             {"teacher": {**SMALL["teacher"], "pretrained": {SMALL["teacher"]["receiver"]: "/no/such/folder"}}},  # type: ignore[dict-item, index]
             "teacher.pretrained: /no/such/folder/card.json: missing",
@@ -440,16 +516,16 @@ def test_recorded_test_slots_give_the_same_counts(run: Path, tmp_path, capsys) -
         ({"dataset": {"test": "/no/such/folder"}}, "/no/such/folder"),
     ],
 )
-def test_wrong_configurations(tmp_path, capsys, changes: dict[str, object], words: str) -> None:
+def test_wrong_configurations(tmp_path, capsys, changes: dict[str, object], message: str) -> None:
     leanrx("sweep", write(tmp_path, **changes), "--runs", tmp_path / "runs", code=2)
     error = capsys.readouterr().err
-    assert words in error
+    assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
 
 def test_wrong_arguments(run: Path, tmp_path, capsys) -> None:
-    for arguments, words in (
+    for arguments, message in (
         (("sweep", tmp_path / "none.yaml"), "cannot be read"),
         (("report", tmp_path), "not a run folder"),
         (("export", run, "nobody"), "no 'nobody'"),
@@ -478,7 +554,7 @@ def test_wrong_arguments(run: Path, tmp_path, capsys) -> None:
     ):
         leanrx(*arguments, code=2)
         error = capsys.readouterr().err
-        assert words in error, error
+        assert message in error, error
         assert error.startswith("leanrx: ")
         assert error.count("\n") == 1
 
@@ -492,9 +568,9 @@ def test_the_reports_numbers_are_those_of_the_run(run: Path) -> None:
     counts, energy = pd.read_parquet(run / "ber.parquet"), pd.read_parquet(run / "energy.parquet")
     keys = ["receiver", "interference_fraction", "sinr_db"]
     sums = counts.groupby(keys)[["bit_errors", "bits"]].sum()
-    shown = pd.read_csv(run / "report" / "ber.csv").set_index(keys)
-    expected = (sums["bit_errors"] / sums["bits"]).reindex(shown.index)
-    pd.testing.assert_series_equal(shown["ber"], expected, check_names=False)
+    rates = pd.read_csv(run / "report" / "ber.csv").set_index(keys)
+    expected = (sums["bit_errors"] / sums["bits"]).reindex(rates.index)
+    pd.testing.assert_series_equal(rates["ber"], expected, check_names=False)
     metered = inference_rows(energy)
     metered = metered[metered["method"] == reference_instrument(energy)].set_index("receiver")
     energy_j = pd.read_csv(run / "report" / "receivers.csv").set_index("receiver")["energy_j_per_slot"].dropna()
@@ -505,7 +581,7 @@ def test_the_reports_numbers_are_those_of_the_run(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "damage", "command", "words"),
+    ("file", "damage", "command", "message"),
     [
         ("environment.json", b"{", "report", "missing or damaged"),
         ("environment.json", b"{}", "report", "missing or damaged"),
@@ -518,7 +594,7 @@ def test_the_reports_numbers_are_those_of_the_run(run: Path) -> None:
         ("validation/estimates.csv", b"receiver\nnet\n", "report", "of another version; run: leanrx energy"),
     ],
 )
-def test_damaged_files_are_named(run: Path, capsys, file: str, damage: bytes, command: str, words: str) -> None:
+def test_damaged_files_are_named(run: Path, capsys, file: str, damage: bytes, command: str, message: str) -> None:
     path = run / file
     before = path.read_bytes() if path.exists() else None
     path.parent.mkdir(exist_ok=True)
@@ -528,14 +604,15 @@ def test_damaged_files_are_named(run: Path, capsys, file: str, damage: bytes, co
     finally:
         path.unlink() if before is None else path.write_bytes(before)
     error = capsys.readouterr().err
-    assert words in error
+    assert message in error
     assert Path(file).name in error
     assert error.count("\n") == 1
 
 
-def test_a_run_is_held_by_one_process(run: Path, capsys) -> None:
+def test_a_run_is_locked_by_one_process(run: Path, capsys) -> None:
     code = (
-        "import sys, fcntl; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held'); sys.stdin.read()"
+        "import sys, fcntl; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('locked'); "
+        "sys.stdin.read()"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(run / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -550,7 +627,7 @@ def test_a_run_is_held_by_one_process(run: Path, capsys) -> None:
         holder.communicate(b"")
 
 
-def test_what_a_killed_process_left_is_cleared(run: Path) -> None:
+def test_temporary_files_of_a_killed_process_are_removed(run: Path) -> None:
     (run / "exports").mkdir(exist_ok=True)
     (run / "exports" / ".tmp-abc").mkdir()
     (run / ".tmp-def").write_text("half")
@@ -565,7 +642,7 @@ def test_ctrl_c_is_one_line_and_resumable(tmp_path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell would have it ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores SIGINT
     )
     wait_for(process, log, 7)
     process.send_signal(signal.SIGINT)
@@ -596,10 +673,10 @@ def wait_for(process: subprocess.Popen, path: Path, lines: int) -> None:
         if path.exists() and path.read_bytes().count(b"\n") >= lines:
             break
         time.sleep(0.002)
-    assert process.poll() is None, "ended before it could be stopped"
+    assert process.poll() is None, "the process ended before it could be stopped"
 
 
-def killed(arguments: list[str], when: Path, progress: int) -> None:
+def kill_during(arguments: list[str], when: Path, progress: int) -> None:
     """Start the command and kill -9 it as soon as ``when`` has ``progress`` lines."""
     process = subprocess.Popen([sys.executable, "-m", "leanrx", *arguments], stdout=subprocess.DEVNULL)
     wait_for(process, when, progress)
@@ -608,16 +685,16 @@ def killed(arguments: list[str], when: Path, progress: int) -> None:
 
 
 def test_kill_9_in_training_and_in_evaluation(run: Path, tmp_path) -> None:
-    """Killed twice, run on with the same command: the weights and counts of the undisturbed run."""
+    """Killed twice and resumed with the same command: the weights and counts of the uninterrupted run."""
     config, folder = write(tmp_path), tmp_path / "small"
-    killed(["train", str(config), "--runs", str(tmp_path)], folder / "training" / "teacher.jsonl", 12)
+    kill_during(["train", str(config), "--runs", str(tmp_path)], folder / "training" / "teacher.jsonl", 12)
     assert not (folder / "receivers" / "teacher").exists()
     assert (folder / "checkpoints" / "teacher.safetensors").exists()
     leanrx("train", config, "--runs", tmp_path)
     for name in ("teacher", "deeprx-w0.03125-d3-kd", "deeprx-w0.03125-d3-scratch"):
         weights = Path("receivers") / name / "weights.safetensors"
         assert (folder / weights).read_bytes() == (run / weights).read_bytes()
-    killed(["evaluate", str(folder)], folder / "ber.journal.jsonl", 20)
+    kill_during(["evaluate", str(folder)], folder / "ber.journal.jsonl", 20)
     assert not (folder / "ber.parquet").exists()
     leanrx("evaluate", folder)
     whole = pd.read_parquet(run / "ber.parquet")
@@ -628,24 +705,24 @@ def test_kill_9_in_training_and_in_evaluation(run: Path, tmp_path) -> None:
 def test_shards_from_two_machines_merge_to_the_same_counts(run: Path, tmp_path, capsys) -> None:
     whole = pd.read_parquet(run / "ber.parquet")
     whole = whole[whole["sinr_db"] != 40].reset_index(drop=True)
-    machines = [tmp_path / "here", tmp_path / "there"]
+    machines = [tmp_path / "first", tmp_path / "second"]
     for i, folder in enumerate(machines):
         shutil.copytree(run, folder, ignore=shutil.ignore_patterns("ber.parquet"))
         leanrx("evaluate", folder, "--shard", f"{i + 1}/2")
         assert "ber.parquet" in capsys.readouterr().out
         assert not (folder / "ber.parquet").exists()
-    here, there = machines
-    leanrx("merge", here)
+    first, second = machines
+    leanrx("merge", first)
     out = capsys.readouterr().out
     assert "blocks are missing" in out
-    assert f"leanrx evaluate {here}" in out
-    leanrx("merge", here, there / "shards" / "2-of-2", "--json")
+    assert f"leanrx evaluate {first}" in out
+    leanrx("merge", first, second / "shards" / "2-of-2", "--json")
     answer = json.loads(capsys.readouterr().out)
     assert answer["unfinished"] == []
     assert len(answer["rates"]) == len(whole.groupby(["receiver", "interference_fraction", "sinr_db"]))
-    pd.testing.assert_frame_equal(pd.read_parquet(here / "ber.parquet"), whole)
-    assert not (here / "ber.journal.jsonl").exists()
-    leanrx("merge", there, run / "ber.parquet", "--json")  # a whole table is a shard too
+    pd.testing.assert_frame_equal(pd.read_parquet(first / "ber.parquet"), whole)
+    assert not (first / "ber.journal.jsonl").exists()
+    leanrx("merge", second, run / "ber.parquet", "--json")  # a whole table is a shard too
     assert json.loads(capsys.readouterr().out)["rates"][0]["receiver"] == "LMMSE"
 
 
@@ -664,7 +741,7 @@ def test_wrong_shards(run: Path, tmp_path, capsys) -> None:
     shutil.copytree(run, other)
     config = other / "config.yaml"
     config.write_text(config.read_text().replace("seed: 1", "seed: 2", 1))
-    for arguments, words in (
+    for arguments, message in (
         (("evaluate", run, "--shard", "5/4"), "'5/4' is not a shard; write 1/4"),
         (("evaluate", run, "--workers", 0), "workers: 0 is too few"),
         (("merge", run), "run leanrx evaluate RUN --shard 1/N first"),
@@ -674,5 +751,5 @@ def test_wrong_shards(run: Path, tmp_path, capsys) -> None:
     ):
         leanrx(*arguments, code=2)
         error = capsys.readouterr().err
-        assert words in error, error
+        assert message in error, error
         assert error.count("\n") == 1
