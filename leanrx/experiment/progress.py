@@ -29,7 +29,7 @@ class ProgressCallback(Protocol):
         ...
 
     def on_metering(self, name: str, index: int, total: int) -> None:
-        """The metering of workload ``index`` of ``total`` begins, counted from 0."""
+        """Window ``index`` of ``total``, counted from 0, of workload ``name`` was metered."""
         ...
 
     def on_warning(self, text: str) -> None:

@@ -221,7 +221,7 @@ def test_metering_claims_a_whole_node(tmp_path: Path, nodes: Any) -> None:
     assert {line["node"] for line in lines} == {node.node_id}
     metered = sorted(line["metering"].split("/")[0] for line in lines)
     assert metered == sorted(2 * ["LS", "LMMSE", "LMMSE-IRC", "teacher"]), "two rounds"
-    assert len(answer["free_cores"]) == 4
+    assert len(answer["free_cores"]) == len(lines)
     assert set(answer["free_cores"][:-1]) == {0.0}  # the last window may have ended before the log is read
     assert answer["other_task_ended"] <= os.stat(run.folder / "cluster" / "metering.jsonl").st_ctime
     assert set(run.energy()["receiver"]) == {"LS", "LMMSE", "LMMSE-IRC", "teacher"}
