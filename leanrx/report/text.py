@@ -307,22 +307,27 @@ def interference_phrase(interference_fraction: float) -> str:
 def energy_text(results: RunResults) -> str:
     """What the energies of the receiver table are."""
     return (
-        f"Energy is that of CPU and GPU over a window of repeated calls, {results.provenance} by "
-        f"{results.reference_instrument}. A slot carries {results.data_bits_per_slot:g} data bits. Genie-aided "
-        "receivers cannot be built and have no energy."
+        "Energy is the gross energy of all metered components over windows of repeated calls, "
+        f"{results.provenance} by {results.reference_instrument}. A slot carries {results.data_bits_per_slot:g} data "
+        "bits. Genie-aided receivers cannot be built and have no energy."
     )
 
 
 def training_text(results: RunResults) -> str:
     """Energy of all trainings, and the teachers' part of it."""
-    rows = results.training[results.training["method"] == results.reference_instrument].set_index("receiver")
-    total_j = rows["energy_j"].sum()
-    roles = results.receivers.set_index("receiver")["role"]
-    teachers_j = rows["energy_j"][rows.index.map(roles) == "teacher"].sum()
+    life_cycles = results.life_cycles
+    trainings = [
+        life_cycles.result(name, results.reference_instrument)
+        for name, role in life_cycles.roles.items()
+        if role != "classical"
+    ]
+    total_j = sum(t.training_j for t in trainings)
+    teachers_j = sum(t.training_j for t in trainings if t.role == "teacher")
+    methods = ", ".join(dict.fromkeys(t.training_method for t in trainings))
     return (
-        f"Training took {total_j:.3g} J in total ({results.provenance}), {teachers_j / total_j:.0%} of it for "
-        "teachers. Receivers of one training group share the energy of their slots. Students of one teacher "
-        "share the energy of its forward passes."
+        f"Training took {total_j:.3g} J in total by {methods}, {teachers_j / total_j:.0%} of it for teachers. "
+        "Receivers of one training group share the energy of their slots. Students of one teacher share the energy of "
+        "its forward passes."
     )
 
 
@@ -339,9 +344,8 @@ def validation_text(results: RunResults) -> str:
 def reference_note(results: RunResults) -> str:
     """Whether estimates are compared with a measurement or with another model."""
     if results.provenance == "measured":
-        return f"{results.reference_instrument} reads hardware counters, so this compares estimates with measurements."
+        return f"Energy by {results.reference_instrument} is measured, so this compares estimates with measurements."
     return (
-        f"No hardware counter is readable on this machine. {results.reference_instrument} is a model: CPU power times "
-        "this process's part of the CPU time. The comparison tests the time only: counted FLOPs at an assumed rate "
-        "against the wall clock."
+        f"Energy by {results.reference_instrument} is modelled: CPU power times this process's part of the CPU time. The "
+        "comparison tests the time only: counted FLOPs at an assumed rate against the wall clock."
     )

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from energy_factories import energy_row
+from run_factories import DATA_BITS, block_count_row, save_receivers
 from scipy import stats
 
 from energy.ecal import Outcome, hop, transport_energy_j
@@ -25,9 +26,6 @@ from leanrx.report.life_cycle_json import life_cycle_json, write_life_cycle
 from leanrx.report.life_cycle_text import headline, notes, payback_phrase, sentences
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
-from receivers.evaluation.error_counts import BlockCount
-from receivers.neural.registry import build
-from receivers.neural.weights import Card, save
 
 CONFIG = SweepConfig.parse(
     {
@@ -68,7 +66,7 @@ BER = {
     f"{TINY}-kd": 0.3,
     f"{TINY}-scratch": 0.3,
 }
-TRAINED, TEST, BITS = 8000, 400, 624
+TRAINED, TEST, BITS = 8000, 400, DATA_BITS
 APPLICATION_BITS = 2 * 2 * 14 * 12 * 32
 METER, FORMULA = "RAPL", "FLOPs/W"
 
@@ -80,29 +78,14 @@ def energy(name: str, digest: str, phase: str, method: str, slots: int, energy_j
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """A complete run with made-up joules and errors; the formula says a tenth of the meter, twins exactly equal."""
-    return recorded(Run(tmp_path / "known", CONFIG), TRAINING_J, SLOT_J, BER)
+    """A complete run with known joules and errors. The formula gives a tenth of the meter, equal for equal networks."""
+    return run_with_results(Run(tmp_path / "known", CONFIG), TRAINING_J, SLOT_J, BER)
 
 
-def recorded(run: Run, training_j: dict[str, float], slot_j: dict[str, float], ber: dict[str, float]) -> Run:
+def run_with_results(run: Run, training_j: dict[str, float], slot_j: dict[str, float], ber: dict[str, float]) -> Run:
     write_atomic(run.folder / "config.yaml", run.config.to_yaml())
     digests = {"LS": "classical/ls/1"}
-    for plan in run.plan.neural:
-        net = build(plan.spec)
-        card = Card(
-            name=plan.name,
-            receiver=plan.spec,
-            role=plan.role,
-            num_rx=2,
-            num_bits=4,
-            parameters=1,
-            scenario="tiny",
-            channels=("TDL-B",),
-            trained_sinr_db=(0, 20),
-            seed=1,
-            training={"teacher_slots": dict.fromkeys(plan.teachers, TRAINED)},
-        )
-        digests[plan.name] = save(run.receivers_folder / plan.name, net, card).digest
+    digests |= {name: card.weights_sha256 for name, card in save_receivers(run, TRAINED).items()}
     rows, counts = [], []
     for name, digest in digests.items():
         equal = name.replace("-scratch", "-kd")
@@ -113,28 +96,7 @@ def recorded(run: Run, training_j: dict[str, float], slot_j: dict[str, float], b
             rows.append(energy(name, digest, "training", FORMULA, TRAINED, 0.1 * training_j[name]))
         for sinr_db in (0.0, 10.0):
             errors = round(ber[name] * BITS * TEST / 2) if sinr_db else BITS * TEST // 4
-            counts.append(
-                asdict(
-                    BlockCount(
-                        receiver=name,
-                        digest=digest,
-                        stream="s",
-                        device="cpu",
-                        code_rate=0.0,
-                        interference_fraction=0.0,
-                        sinr_db=sinr_db,
-                        block=0,
-                        slots=TEST // 2,
-                        bits=BITS * TEST // 2,
-                        bit_errors=errors,
-                        slot_errors=150,
-                        bit_errors_sq=errors**2 // 190,
-                        bit_errors_x_bits=errors * BITS,
-                        bits_sq=BITS**2 * TEST // 2,
-                        realised_sinr_db=sinr_db,
-                    )
-                )
-            )
+            counts.append(block_count_row(name, digest, sinr_db, TEST // 2, errors, 150))
     write_atomic(run.energy_path, pd.DataFrame(rows).to_parquet())
     write_atomic(run.ber_path, pd.DataFrame(counts).to_parquet())
     return run
@@ -196,7 +158,7 @@ def test_everyone_that_a_student_rests_on_is_on_its_bill_once(tmp_path: Path) ->
         f"{SMALL}-scratch": 200.0,
     }
     slot_j = {**dict.fromkeys(["LS", *training_j], 1e-3), "teacher-s1": 10e-3, "teacher-s2": 20e-3, assistant: 5e-3}
-    run = recorded(Run(tmp_path / "chain", config), training_j, slot_j, dict.fromkeys(slot_j, 0.1))
+    run = run_with_results(Run(tmp_path / "chain", config), training_j, slot_j, dict.fromkeys(slot_j, 0.1))
     inventory = LifeCycleInventory(run)
     charged = {name: inventory.result(name, METER, "full") for name in training_j}
     assert charged[ensemble].teachers_j == {"teacher-s1": 1000, "teacher-s2": 2000}

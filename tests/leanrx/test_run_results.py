@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from energy_factories import energy_row
+from run_factories import DATA_BITS, block_count_row, save_receivers
 from scipy import stats
 
 from energy.counting.counter import count
@@ -28,11 +29,9 @@ from leanrx.report.page_tables import gain_page_table
 from leanrx.report.results import RunResults, run_results
 from leanrx_core.files import write_atomic
 from receivers.classical import GENIE_AIDED, classical_receivers
-from receivers.evaluation.error_counts import BlockCount
 from receivers.neural.registry import FAMILIES, Family, build, register
-from receivers.neural.weights import Card, save
 
-BITS, SLOTS, BLOCKS = 624, 64, 5
+BITS, SLOTS, BLOCKS = DATA_BITS, 64, 5
 SINR_DB = (0.0, 6.0, 12.0, 18.0, 24.0, 30.0)
 
 
@@ -76,52 +75,16 @@ def synthetic_run(folder: Path, config: SweepConfig) -> Run:
     write_atomic(folder / "environment.json", json.dumps(environment))
     curves = {r.name: (r.digest, 0.0 if r.name == "LS" else 3.0, 0.0) for r in classical_receivers(config.scenario)}
     joules = {name: 1e-3 for name in curves if name not in GENIE_AIDED}
-    for entry in run.plan.neural:
-        net = build(entry.spec)
-        card = Card(
-            name=entry.name,
-            receiver=entry.spec,
-            role=entry.role,
-            num_rx=2,
-            num_bits=4,
-            parameters=sum(p.numel() for p in net.parameters()),
-            scenario="tiny",
-            channels=("TDL-B",),
-            trained_sinr_db=(0, 30),
-            seed=entry.seed,
-            training={"slots": 8000, "teacher_slots": dict.fromkeys(set(entry.teachers) - set(GENIE_AIDED), 8000)},
-        )
-        digest = save(run.receivers_folder / entry.name, net, card).digest
-        curves[entry.name] = digest, advantage_db(entry), 4e-4 if entry.role == "scratch" else 0.0
-        joules[entry.name] = 1e-6 * card.parameters * (1 + 0.01 * (entry.role == "scratch") + 0.02 * entry.seed)
+    for name, card in save_receivers(run, training_slots=8000).items():
+        record = run.plan[name]
+        curves[name] = card.weights_sha256, advantage_db(record), 4e-4 if record.role == "scratch" else 0.0
+        joules[name] = 1e-6 * card.parameters * (1 + 0.01 * (record.role == "scratch") + 0.02 * card.seed)
     counts, energy = [], []
     for name, (digest, gain_db, floor) in curves.items():
-        for sinr_db in SINR_DB:
-            for block in range(BLOCKS):
-                block_factor = 1 + 0.15 * (block - BLOCKS // 2)  # 1 on average
-                errors = round(BITS * SLOTS * block_factor * max(0.3 * 10 ** (-(sinr_db + gain_db) / 10), floor))
-                counts.append(
-                    asdict(
-                        BlockCount(
-                            receiver=name,
-                            digest=digest,
-                            stream="s",
-                            device="cpu",
-                            code_rate=0.0,
-                            interference_fraction=0.0,
-                            sinr_db=sinr_db,
-                            block=block,
-                            slots=SLOTS,
-                            bits=BITS * SLOTS,
-                            bit_errors=errors,
-                            slot_errors=min(SLOTS, errors),
-                            bit_errors_sq=errors**2 // 40,
-                            bit_errors_x_bits=errors * BITS,
-                            bits_sq=BITS**2 * SLOTS,
-                            realised_sinr_db=sinr_db,
-                        )
-                    )
-                )
+        for sinr_db, block in itertools.product(SINR_DB, range(BLOCKS)):
+            block_factor = 1 + 0.15 * (block - BLOCKS // 2)  # 1 on average
+            ber = block_factor * max(0.3 * 10 ** (-(sinr_db + gain_db) / 10), floor)
+            counts.append(block_count_row(name, digest, sinr_db, SLOTS, round(BITS * SLOTS * ber), 64, block))
     trained = {r.name for r in run.plan.neural}
     for name, slot_j in joules.items():
         windows = [("inference", 1000, 1000 * slot_j)] + [("training", 8000, 3e4 * slot_j)] * (name in trained)
@@ -340,6 +303,28 @@ def test_cost_and_saving_of_training(run: Run, results: RunResults) -> None:
     assert row["saved_j_per_slot"] == pytest.approx(teacher_j - student_j)
     assert row["break_even_slots"] == pytest.approx(row["development_j"] / (teacher_j - student_j))
     assert row["saved_j_per_slot_low"] < row["saved_j_per_slot"] < row["saved_j_per_slot_high"]
+
+
+def test_energy_is_that_of_the_reference_instrument(tmp_path: Path) -> None:
+    """A wattmeter of three times the power covers inference; trainings keep the energy of the other instrument."""
+    one = config(students={"receivers": [HYBRID], "seeds": [1]})
+    run = synthetic_run(tmp_path / "one", one)
+    before = run_results(run)
+    table = run.energy()
+    metered = table[(table["method"] == "CodeCarbon") & (table["phase"] == "inference")]
+    wattmeter = metered.assign(method="wattmeter", provenance="measured", energy_j=3 * metered["energy_j"])
+    write_atomic(run.energy_path, pd.concat([table, wattmeter]).to_parquet())
+    after = run_results(Run(run.folder, one))
+    assert (before.reference_instrument, before.provenance) == ("CodeCarbon", "modelled")
+    assert (after.reference_instrument, after.provenance) == ("wattmeter", "measured")
+    energies_j = [results.receivers["energy_j_per_slot"].dropna().tolist() for results in (before, after)]
+    assert energies_j[1] == pytest.approx([3 * energy_j for energy_j in energies_j[0]])
+    assert text.training_text(after) == text.training_text(before)
+    assert "by CodeCarbon, " in text.training_text(after)
+    assert "measured by wattmeter" in text.energy_text(after)
+    metering = one.metering.model_copy(update={"reference_instrument": "CodeCarbon"})
+    named = run_results(Run(run.folder, one.model_copy(update={"metering": metering})))
+    assert named.receivers["energy_j_per_slot"].dropna().tolist() == energies_j[0]
 
 
 def test_the_page_of_a_sweep(run: Run) -> None:
