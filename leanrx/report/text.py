@@ -346,6 +346,6 @@ def reference_note(results: RunResults) -> str:
     if results.provenance == "measured":
         return f"Energy by {results.reference_instrument} is measured, so this compares estimates with measurements."
     return (
-        f"Energy by {results.reference_instrument} is modelled: CPU power times this process's part of the CPU time. The "
-        "comparison tests the time only: counted FLOPs at an assumed rate against the wall clock."
+        f"Energy by {results.reference_instrument} is modelled: CPU power times this process's part of the CPU time. "
+        "The comparison tests the time only: counted FLOPs at an assumed rate against the wall clock."
     )
