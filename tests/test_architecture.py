@@ -21,14 +21,18 @@ BELOW = {
 """Packages, and those that each may import."""
 
 
-def imports(path: Path) -> set[str]:
-    found = set()
+APPLICATION = ["experiment", "life_cycle", "report", "cli"]
+"""Sub-packages of ``leanrx``, each of which may import those before it."""
+
+
+def imported_modules(path: Path) -> set[str]:
+    modules = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {a.name.split(".")[0] for a in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found.add(node.module.split(".")[0])
-    return found
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return modules
 
 
 @pytest.mark.parametrize("package", BELOW)
@@ -37,10 +41,19 @@ def test_packages_import_in_one_direction(package: str) -> None:
     files = sorted((ROOT / package).rglob("*.py"))
     assert files
     for path in files:
-        assert not imports(path) & above, path
+        assert not {module.split(".")[0] for module in imported_modules(path)} & above, path
 
 
-def test_receivers_know_no_training_and_help_is_light() -> None:
+@pytest.mark.parametrize("index", range(len(APPLICATION)))
+def test_parts_of_the_application_import_in_one_direction(index: int) -> None:
+    above = tuple(f"leanrx.{name}" for name in APPLICATION[index + 1 :])
+    files = sorted((ROOT / "leanrx" / APPLICATION[index]).rglob("*.py"))
+    assert files
+    for path in files:
+        assert not [module for module in imported_modules(path) if module.startswith(above)], path
+
+
+def test_help_is_light() -> None:
     code = (
         "import sys; sys.argv = ['leanrx', '--help']\n"
         "from leanrx.cli.main import main\n"

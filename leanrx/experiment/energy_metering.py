@@ -55,7 +55,6 @@ from energy.metering.workloads import (
 from leanrx.experiment.progress import ProgressCallback
 from leanrx.experiment.run import Run
 from leanrx.experiment.workflow import all_receivers, operation_profiles
-from leanrx.report.estimator_charts import estimator_charts
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
 from receivers.base import Receiver
@@ -129,7 +128,7 @@ def validate_all(
 
     Runtimes of a neural receiver are the whole receiver, its network in torch, compiled if asked for, and in ONNX
     Runtime for each exported file; one slot per call, and the run's batch. Classical receivers are counted by formula,
-    which gives no bytes, so they are scored with estimators from FLOPs alone. Tables, scores and figures are written to
+    which gives no bytes, so they are scored with estimators from FLOPs alone. Tables and scores are written to
     the run's ``validation`` folder.
 
     Args:
@@ -171,16 +170,9 @@ def validate_all(
 
 
 def _write_validation(run: Run, validation: Validation) -> None:
-    folder, rows = run.validation_folder, validation.rows
     scored = validation.scores.assign(instrument=validation.reference, provenance=validation.provenance)
-    for name, part in (("estimates", rows), ("scores", scored), ("instruments", validation.instruments)):
-        write_atomic(folder / f"{name}.csv", part.to_csv(index=False, lineterminator="\n"))
-    if not rows["flops_per_byte"].notna().any():  # classical receivers alone: they have no bytes
-        return
-    charted = [e for e in ("FLOPs/clock", "FLOPs/clock, fitted", "roofline, fitted") if e in set(rows["estimator"])]
-    for quantity, name in (("s", "time"), ("j", "energy")):
-        for kind, data in estimator_charts(rows, charted, quantity).items():
-            write_atomic(folder / f"estimates-{name}.{kind}", data)
+    for name, part in (("estimates", validation.rows), ("scores", scored), ("instruments", validation.instruments)):
+        write_atomic(run.validation_folder / f"{name}.csv", part.to_csv(index=False, lineterminator="\n"))
 
 
 def _receivers(run: Run) -> list[Receiver]:

@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+
+from leanrx_core.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import PathCollection
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
+
+
+CHARTED_ESTIMATORS = ("FLOPs/clock", "FLOPs/clock, fitted", "roofline, fitted")
+
+
+def write_estimator_charts(rows: pd.DataFrame, folder: Path) -> None:
+    """Write ``estimates-time`` and ``estimates-energy`` as PNG and PDF; nothing if only classical receivers are scored.
+
+    Args:
+        rows: as :func:`energy.estimation.validation.validation_table` makes it.
+        folder: of the files.
+    """
+    if not rows["flops_per_byte"].notna().any():  # operations of classical receivers have no byte counts
+        return
+    estimators = [e for e in CHARTED_ESTIMATORS if e in set(rows["estimator"])]
+    for quantity, name in (("s", "time"), ("j", "energy")):
+        for suffix, data in estimator_charts(rows, estimators, quantity).items():
+            write_atomic(folder / f"estimates-{name}.{suffix}", data)
 
 
 def estimator_charts(
