@@ -18,11 +18,7 @@ from distillation import Distillation, Job, Training, train
 from energy import count, measure
 from energy.estimation.estimators import FLOP_ESTIMATORS
 from energy.hardware.detect import host
-from receivers import NeuralReceiver
-from receivers.classical import classical_receivers
-from receivers.evaluation.monte_carlo import count_errors
-from receivers.evaluation.rates import rates
-from receivers.evaluation.stopping import Evaluation
+from receivers import Evaluation, NeuralReceiver, classical_receivers, count_errors, rates
 
 
 def main() -> None:
