@@ -56,7 +56,7 @@ def life_cycle_json(inventory: LifeCycleInventory) -> dict[str, Any]:
         "life_cycle": life_cycle,
         "inference": inference,
         "correct_bits": inventory.correct_bit_rows(),
-        "break_even_point": {"interference_fraction": inventory.interference_fraction, "sinr_db": inventory.sinr_db},
-        "meter_repeatability": asdict(inventory.repeatability),
-        "break_even": [asdict(p) for p in inventory.paybacks()],
+        "payback_point": {"interference_fraction": inventory.interference_fraction, "sinr_db": inventory.sinr_db},
+        "repeatability": asdict(inventory.repeatability),
+        "paybacks": [asdict(p) for p in inventory.paybacks()],
     }

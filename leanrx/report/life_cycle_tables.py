@@ -61,7 +61,7 @@ def savings_table(inventory: LifeCycleInventory) -> pd.DataFrame:
     Returns:
         one row per variant and method: ``variant, spec, method, provenance, seeds``; ``teachers_j``, the training
         energy of teachers; ``development_j``, the energy of development with these; ``saved_j_per_slot`` with
-        ``_low`` and ``_high`` by the repeatability of the instrument; and ``break_even_slots``, NaN without a saving.
+        ``_low`` and ``_high`` by the repeatability of the instrument; and ``payback_slots``, NaN without a saving.
     """
     rows = [
         row
@@ -76,7 +76,7 @@ def savings_table(inventory: LifeCycleInventory) -> pd.DataFrame:
     return table.assign(
         saved_j_per_slot_low=saved_j - half_width_j,
         saved_j_per_slot_high=saved_j + half_width_j,
-        break_even_slots=(table["development_j"] / saved_j).where(saved_j > 0),
+        payback_slots=(table["development_j"] / saved_j).where(saved_j > 0),
     )
 
 

@@ -223,7 +223,7 @@ def test_ecal_answers_in_json(run: Path) -> None:
     assert components_j["teacher"] == training_j["teacher"]
     assert components_j["training"] + components_j["distillation"] == pytest.approx(training_j[STUDENT])
     assert sum(components_j.values()) == pytest.approx(life_cycle["absolute_j"])
-    assert {r["against"] for r in ecal["break_even"]} >= {"running the teacher", SCRATCH, "LMMSE"}
+    assert {r["against"] for r in ecal["paybacks"]} >= {"running the teacher", SCRATCH, "LMMSE"}
 
 
 def test_export_answers_in_json(run: Path, exported: dict[str, Any]) -> None:
@@ -360,7 +360,7 @@ def _payback_slots(answer: dict) -> float | None:
     """Of the student against running the teacher, by the reference instrument."""
     key = (answer["reference_instrument"], "running the teacher", "slot", "full")
     (payback,) = [
-        p for p in answer["break_even"] if (p["method"], p["against"], p["per"], p["teacher_allocation"]) == key
+        p for p in answer["paybacks"] if (p["method"], p["against"], p["per"], p["teacher_allocation"]) == key
     ]
     return payback["slots"]
 

@@ -1,4 +1,4 @@
-"""Life cycles of a run whose every figure is known: results, sharing, goodput, break-evens, and runs without energy."""
+"""Life cycles of a run with known numbers: results, allocation, goodput, payback, and runs without energy."""
 
 import json
 import math
@@ -126,18 +126,18 @@ def test_the_split_of_a_student(run: Run) -> None:
     assert result.ecal.absolute_j == pytest.approx(1000 + 300 + TEST * 5e-3 + 50)
 
 
-def test_a_shared_teacher_costs_the_family_what_it_cost(run: Run) -> None:
+def test_split_teacher_energy_sums_to_the_teachers_training(run: Run) -> None:
     inventory = LifeCycleInventory(run, EcalConfig(teacher_allocation="split"))
     students = [inventory.result(n, METER).ecal for n in inventory.students]
     assert sum(e.components_j["teacher"] for e in students) == pytest.approx(1000)
     assert students[0].development_bits == (1.5 * TRAINED + TEST) * APPLICATION_BITS
 
 
-def test_everyone_that_a_student_rests_on_is_on_its_bill_once(tmp_path: Path) -> None:
-    """Two teachers heard as one, an assistant, its student, and a bound: joules that tell who is in a sum."""
+def test_all_upstream_receivers_are_counted_once(tmp_path: Path) -> None:
+    """An ensemble, an assistant and its student, and a genie-aided teacher; every joule is in the right sums."""
     kd = f"{SMALL}-kd"
     ensemble, assistant, privileged = f"{kd}-s1+s2", f"{kd}-s1", f"{kd}-perfect-CSI"
-    pupil = f"{kd}-{assistant}"
+    assisted = f"{kd}-{assistant}"
     ways = ["teacher-s1 + teacher-s2", "teacher-s1", assistant, "perfect CSI"]
     changes = {
         "teacher": {"receiver": "deeprx-w0.0625-d3", "seeds": [1, 2]},
@@ -152,39 +152,42 @@ def test_everyone_that_a_student_rests_on_is_on_its_bill_once(tmp_path: Path) ->
         "teacher-s2": 2000.0,
         ensemble: 510.0,
         assistant: 520.0,
-        pupil: 540.0,
-        f"{pupil}-g2": 550.0,
+        assisted: 540.0,
+        f"{assisted}-g2": 550.0,
         privileged: 580.0,
         f"{SMALL}-scratch": 200.0,
     }
     slot_j = {**dict.fromkeys(["LS", *training_j], 1e-3), "teacher-s1": 10e-3, "teacher-s2": 20e-3, assistant: 5e-3}
     run = run_with_results(Run(tmp_path / "chain", config), training_j, slot_j, dict.fromkeys(slot_j, 0.1))
     inventory = LifeCycleInventory(run)
-    charged = {name: inventory.result(name, METER, "full") for name in training_j}
-    assert charged[ensemble].teachers_j == {"teacher-s1": 1000, "teacher-s2": 2000}
-    assert charged[assistant].teachers_j == {"teacher-s1": 1000}
-    assert charged[pupil].teachers_j == {"teacher-s1": 1000, assistant: 520}
-    assert charged[f"{pupil}-g2"].teachers_j == {"teacher-s1": 1000, assistant: 520, pupil: 540}
-    assert charged[privileged].teachers_j == {}
-    assert charged[ensemble].ecal.components_j["distillation"] == pytest.approx(TRAINED * 30e-3)
-    assert charged[pupil].ecal.components_j["distillation"] == pytest.approx(
+    full = {name: inventory.result(name, METER, "full") for name in training_j}
+    assert full[ensemble].teachers_j == {"teacher-s1": 1000, "teacher-s2": 2000}
+    assert full[assistant].teachers_j == {"teacher-s1": 1000}
+    assert full[assisted].teachers_j == {"teacher-s1": 1000, assistant: 520}
+    assert full[f"{assisted}-g2"].teachers_j == {"teacher-s1": 1000, assistant: 520, assisted: 540}
+    assert full[privileged].teachers_j == {}
+    assert full[ensemble].ecal.components_j["distillation"] == pytest.approx(TRAINED * 30e-3)
+    assert full[assisted].ecal.components_j["distillation"] == pytest.approx(
         TRAINED * 5e-3
-    )  # hears the assistant alone
-    assert charged[privileged].ecal.components_j["distillation"] == 0
+    )  # its only teacher is the assistant
+    assert full[privileged].ecal.components_j["distillation"] == 0
     for name, energy_j in training_j.items():
-        parts = charged[name].ecal.components_j
-        told = sum(parts.get(part, 0.0) for part in ("teacher", "distillation", "training"))
-        assert told == pytest.approx(energy_j + sum(charged[name].teachers_j.values()))
+        parts = full[name].ecal.components_j
+        energies_j = sum(parts.get(part, 0.0) for part in ("teacher", "distillation", "training"))
+        assert energies_j == pytest.approx(energy_j + sum(full[name].teachers_j.values()))
 
-    shared = {name: inventory.result(name, METER, "split").teachers_j for name in training_j}
-    assert shared[pupil] == {"teacher-s1": pytest.approx(1000 / 4), assistant: 520}  # an assistant is no common teacher
+    split = {name: inventory.result(name, METER, "split").teachers_j for name in training_j}
+    assert split[assisted] == {
+        "teacher-s1": pytest.approx(1000 / 4),
+        assistant: 520,
+    }  # an assistant is no common teacher
     for teacher in ("teacher-s1", "teacher-s2"):
-        assert sum(result.get(teacher, 0.0) for result in shared.values()) == pytest.approx(training_j[teacher])
+        assert sum(result.get(teacher, 0.0) for result in split.values()) == pytest.approx(training_j[teacher])
     assert inventory.trained_teacher(privileged) is None
-    assert inventory.trained_teacher(pupil) == "teacher-s1"
+    assert inventory.trained_teacher(assisted) == "teacher-s1"
 
 
-def test_classical_receivers_and_twins_owe_the_teacher_nothing(run: Run) -> None:
+def test_classical_receivers_and_scratch_baselines_carry_no_teacher(run: Run) -> None:
     inventory = LifeCycleInventory(run)
     for name in ("LS", f"{SMALL}-scratch", "teacher"):
         assert not {"teacher", "distillation"} & set(inventory.result(name, METER).ecal.components_j)
@@ -192,7 +195,7 @@ def test_classical_receivers_and_twins_owe_the_teacher_nothing(run: Run) -> None
     assert inventory.roles["LS"] == "classical"
 
 
-def test_estimates_stand_beside_the_meter_with_their_own_mark(run: Run) -> None:
+def test_estimates_have_results_and_a_provenance_of_their_own(run: Run) -> None:
     inventory = LifeCycleInventory(run)
     assert inventory.methods == [METER, FORMULA]
     metered, modelled = (inventory.result("teacher", s) for s in inventory.methods)
@@ -210,57 +213,59 @@ def test_hops_and_virtualisation(run: Run) -> None:
     assert ecal.absolute_j == pytest.approx(1.1 * (ecal.development_j + 1000 * ecal.inference_j_per_inference))
 
 
-def found(
+def payback_of(
     inventory: LifeCycleInventory,
     student: str,
     against: str,
     per: str = "slot",
     method: str = METER,
     teacher: str = "full",
-):
+) -> Payback:
     key = (student, against, per, method, teacher)
-    (one,) = [r for r in inventory.paybacks() if (r.student, r.against, r.per, r.method, r.teacher_allocation) == key]
-    return one
+    (payback,) = [
+        p for p in inventory.paybacks() if (p.student, p.against, p.per, p.method, p.teacher_allocation) == key
+    ]
+    return payback
 
 
-def test_break_even_against_the_teacher(run: Run) -> None:
+def test_payback_against_the_teacher(run: Run) -> None:
     inventory, student = LifeCycleInventory(run), f"{SMALL}-kd"
-    running = found(inventory, student, RUN_TEACHER)
+    running = payback_of(inventory, student, RUN_TEACHER)
     assert running.slots == pytest.approx((1000 + 300 + TEST * 5e-3) / (10e-3 - 5e-3))
-    training = found(inventory, student, TRAIN_AND_RUN_TEACHER)
+    training = payback_of(inventory, student, TRAIN_AND_RUN_TEACHER)
     assert training.slots == pytest.approx((300 + TEST * (5e-3 - 10e-3)) / (10e-3 - 5e-3))
-    shared = found(inventory, student, RUN_TEACHER, teacher="split")
-    assert shared.slots == pytest.approx((500 + 300 + TEST * 5e-3) / (10e-3 - 5e-3))
+    split = payback_of(inventory, student, RUN_TEACHER, teacher="split")
+    assert split.slots == pytest.approx((500 + 300 + TEST * 5e-3) / (10e-3 - 5e-3))
     assert running.low < running.slots < running.high
-    exact = found(inventory, student, RUN_TEACHER, method=FORMULA)
+    exact = payback_of(inventory, student, RUN_TEACHER, method=FORMULA)
     assert exact.slots == pytest.approx(running.slots)
     assert exact.low == pytest.approx(exact.high)
 
 
-def test_break_even_for_equal_correct_bits(run: Run) -> None:
+def test_payback_for_equal_correct_bits(run: Run) -> None:
     """Work for B correct bits costs B / (1 - BER) bits' worth of slots on each side."""
     inventory, student = LifeCycleInventory(run), f"{SMALL}-kd"
     assert (inventory.interference_fraction, inventory.sinr_db) == (0, 10)
     per_bit = {n: SLOT_J[n] / (BITS * (1 - BER[n])) for n in (student, "teacher")}
     bits = (1000 + 300 + TEST * 5e-3) / (per_bit["teacher"] - per_bit[student])
-    got = found(inventory, student, RUN_TEACHER, "correct bit")
+    got = payback_of(inventory, student, RUN_TEACHER, "correct bit")
     assert got.slots == pytest.approx(bits / (BITS * (1 - BER[student])), rel=1e-4)  # errors are whole numbers
     (row,) = [r for r in inventory.correct_bit_rows() if (r["receiver"], r["sinr_db"]) == (student, 10)]
     assert row["methods"][METER]["inference_j_per_correct_bit"] == pytest.approx(per_bit[student], rel=1e-4)
     assert row["methods"][METER]["inference_j_per_bit_of_correct_slots"] == pytest.approx(SLOT_J[student] / (BITS / 4))
 
 
-def test_a_twin_is_repaid_by_fewer_errors_alone(run: Run) -> None:
+def test_payback_against_the_scratch_baseline_comes_from_fewer_errors_only(run: Run) -> None:
     inventory = LifeCycleInventory(run)
-    assert found(inventory, f"{SMALL}-kd", f"{SMALL}-scratch").outcome is Outcome.NEVER
-    better = found(inventory, f"{SMALL}-kd", f"{SMALL}-scratch", "correct bit")
+    assert payback_of(inventory, f"{SMALL}-kd", f"{SMALL}-scratch").outcome is Outcome.NEVER
+    better = payback_of(inventory, f"{SMALL}-kd", f"{SMALL}-scratch", "correct bit")
     saved = 5e-3 / (BITS * 0.86) - 5e-3 / (BITS * 0.88)
     extra = 1000 + 300 - 200 + TEST * (5e-3 - 5.1e-3)
     assert better.slots == pytest.approx(extra / saved / (BITS * 0.88), rel=1e-3)
-    assert found(inventory, f"{TINY}-kd", f"{TINY}-scratch", "correct bit").outcome is Outcome.NEVER
+    assert payback_of(inventory, f"{TINY}-kd", f"{TINY}-scratch", "correct bit").outcome is Outcome.NEVER
 
 
-def test_the_spread_is_that_of_equal_nets(run: Run) -> None:
+def test_repeatability_is_that_of_equal_networks(run: Run) -> None:
     inventory = LifeCycleInventory(run)
     differences = [math.log(5.0 / 5.1), math.log(3 / 2.9)]
     assert inventory.repeatability.degrees == 2
@@ -268,9 +273,9 @@ def test_the_spread_is_that_of_equal_nets(run: Run) -> None:
     assert inventory.repeatability.coverage == pytest.approx(stats.t.ppf(0.975, 2))
 
 
-def test_never_against_what_costs_less_per_slot(run: Run) -> None:
+def test_no_payback_against_less_energy_per_slot(run: Run) -> None:
     inventory = LifeCycleInventory(run)
-    never = found(inventory, f"{SMALL}-kd", "LS")
+    never = payback_of(inventory, f"{SMALL}-kd", "LS")
     assert (never.slots, never.low, never.high, never.outcome) == (None, None, None, Outcome.NEVER)
     text = headline(inventory)
     assert f"Against running the teacher, {TINY}-kd pays back" in text
@@ -320,7 +325,7 @@ def test_notes_tell_convention_network_allocation_and_uncertainty(run: Run) -> N
     assert "2 degrees of freedom" in text
 
 
-def test_the_file_says_all_of_it(run: Run) -> None:
+def test_the_file_has_all_life_cycles(run: Run) -> None:
     written = json.loads(json.dumps(life_cycle_json(write_life_cycle(run)), allow_nan=False))
     assert written == json.loads(run.ecal_path.read_text())
     result = written["life_cycle"][f"{SMALL}-kd"][METER]
@@ -357,17 +362,17 @@ def test_a_wattmeter_at_twice_the_power_doubles_inference_alone(run: Run) -> Non
 
 def test_the_payback_follows_the_reference(run: Run) -> None:
     student = f"{SMALL}-kd"
-    by_meter = found(LifeCycleInventory(run), student, RUN_TEACHER)
+    by_meter = payback_of(LifeCycleInventory(run), student, RUN_TEACHER)
     inventory = LifeCycleInventory(with_wattmeter(run, 3.0))
     assert inventory.methods == ["wattmeter", FORMULA]
-    by_wattmeter = found(inventory, student, RUN_TEACHER, method="wattmeter")
+    by_wattmeter = payback_of(inventory, student, RUN_TEACHER, method="wattmeter")
     saved_j = 3 * (10e-3 - 5e-3)
     assert by_wattmeter.slots == pytest.approx((1000 + 300 + TEST * 3 * 5e-3) / saved_j)
     assert by_wattmeter.slots < by_meter.slots
     configured = run.config.model_copy(
         update={"metering": run.config.metering.model_copy(update={"reference_instrument": METER})}
     )
-    assert found(LifeCycleInventory(Run(run.folder, configured)), student, RUN_TEACHER) == by_meter
+    assert payback_of(LifeCycleInventory(Run(run.folder, configured)), student, RUN_TEACHER) == by_meter
     assert LifeCycleInventory(run, reference=METER).methods == [METER, FORMULA]
     with pytest.raises(UserError, match="instruments: RAPL, wattmeter"):
         LifeCycleInventory(run, reference="NVML")

@@ -301,7 +301,7 @@ def test_cost_and_saving_of_training(run: Run, results: RunResults) -> None:
     assert row["teachers_j"] == pytest.approx(3e4 * teacher_j)
     assert row["development_j"] == pytest.approx(3e4 * teacher_j + 3e4 * student_j + test_slots * student_j)
     assert row["saved_j_per_slot"] == pytest.approx(teacher_j - student_j)
-    assert row["break_even_slots"] == pytest.approx(row["development_j"] / (teacher_j - student_j))
+    assert row["payback_slots"] == pytest.approx(row["development_j"] / (teacher_j - student_j))
     assert row["saved_j_per_slot_low"] < row["saved_j_per_slot"] < row["saved_j_per_slot_high"]
 
 
