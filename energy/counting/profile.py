@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-PHASES = ("forward", "backward", "optimiser")
 LAYER_KINDS = ("dense", "grouped", "elementwise")
 FORMULA = "formula"
 """Operator of the layer that stands for all operations counted by formula."""

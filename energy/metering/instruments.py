@@ -31,20 +31,21 @@ def available(device: str = "cpu", cpu_power_w: float | None = None, allow_model
     Args:
         device: that computes, in torch's notation. A GPU has NVML's counter, a CPU that of RAPL where there is one.
         cpu_power_w: for CodeCarbon's load model where there is no RAPL.
-        allow_model: do without RAPL where it exists and cannot be read.
+        allow_model: do without the device's own counter where it cannot be read.
 
     Raises:
-        UserError: if a counter exists and cannot be read; for RAPL, unless ``allow_model``.
+        UserError: if the counter of a GPU, or that of a CPU with RAPL, cannot be read; not with ``allow_model``.
     """
     instruments: list[Instrument] = [CodeCarbon(cpu_power_w, device)]
-    if device != "cpu":
-        return [*instruments, Nvml(gpu_uuid(torch.device(device).index or 0))]
-    if rapl.is_present():
-        try:
+    try:
+        if device != "cpu":
+            instruments.append(Nvml(gpu_uuid(torch.device(device).index or 0)))
+        elif rapl.is_present():
             instruments.append(Rapl())
-        except UserError as error:
-            if not allow_model:
-                raise UserError(f"{error}; or give --allow-model to use CodeCarbon's model of the CPU") from None
+    except UserError as error:
+        if not allow_model:
+            substitute = "CodeCarbon alone" if device != "cpu" else "CodeCarbon's model of the CPU"
+            raise UserError(f"{error}; or give --allow-model to use {substitute}") from None
     return instruments
 
 

@@ -27,6 +27,9 @@ WATTMETER = "wattmeter"
 
 _UNITS = {"w": 1.0, "watt": 1.0, "watts": 1.0, "power_w": 1.0, "mw": 1e-3, "power_mw": 1e-3, "kw": 1e3, "power_kw": 1e3}
 _TIMES = ("time", "timestamp", "time_s", "date", "datetime")
+MIN_SAMPLES = 5
+"""Samples that a window must have at least."""
+
 _LARGEST_GAP = 5  # usual intervals
 _LATEST_S = 1e11  # since 1970; milliseconds since then are more
 _MOST_W = 30e3  # of one machine; a laptop's milliwatts, taken for watts, are more
@@ -84,11 +87,17 @@ class Wattmeter:
             raise UserError(f"{path}: time does not increase at line {line}; sort the log, or mend the clock's change")
         return cls(path.name, times, watts)
 
-    def between(self, begin_s: float, end_s: float) -> Measurement:
+    @property
+    def interval_s(self) -> float:
+        """The usual time between samples, their median."""
+        return float(np.median(np.diff(self.times_s)))
+
+    def between(self, begin_s: float, end_s: float, min_samples: int = MIN_SAMPLES) -> Measurement:
         """Energy of a window.
 
         Args:
             begin_s, end_s: seconds since 1970.
+            min_samples: that the window must have.
 
         Raises:
             UserError: if the log does not cover the window, has a gap in it, or was sampled too rarely for it.
@@ -97,14 +106,14 @@ class Wattmeter:
             raise UserError(self._not_covered(begin_s, end_s))
         first = int(np.searchsorted(self.times_s, begin_s, side="right")) - 1
         last = int(np.searchsorted(self.times_s, end_s))
-        steps, usual = np.diff(self.times_s[first : last + 1]), float(np.median(np.diff(self.times_s)))
+        steps, usual = np.diff(self.times_s[first : last + 1]), self.interval_s
         if steps.max() > _LARGEST_GAP * usual:
             at = first + int(steps.argmax())
             raise UserError(
                 f"{self.name}: a gap of {steps.max():.3g} s after {_time(self.times_s[at])} lies in a window; "
                 f"samples come every {usual:.3g} s; meter that window again"
             )
-        if last - first < 5:
+        if last - first < min_samples:
             raise UserError(
                 f"{self.name}: {last - first} samples in a window of {end_s - begin_s:.3g} s; "
                 "sample faster or make the window longer (metering.min_duration_s)"

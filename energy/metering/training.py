@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from energy.metering.instruments import available, rank
 from energy.metering.measurement import Instrument, Measurement, counted, weakest
-from energy.metering.power_log import Wattmeter
+from energy.metering.power_log import MIN_SAMPLES, Wattmeter
 from energy.metering.session import synchronise
 from leanrx_core.errors import UserError
 
@@ -82,14 +82,18 @@ class TrainingEnergy:
         return TrainingEnergy(tuple(m * fraction for m in self.measurements), windows)
 
     def by_log(self, log: Wattmeter) -> Measurement | None:
-        """The energy by a wattmeter's log; none if the log does not cover all windows.
+        """The energy by a wattmeter's log; none if the log does not cover all windows or has few samples in them.
+
+        A window ends at a checkpoint and may be shorter than a few samples. The training as a whole may not.
 
         Raises:
-            UserError: if the log has a gap in a window, or too few samples.
+            UserError: if the log has a gap in a window.
         """
-        if not self.windows or not all(log.covers(w.begin_s, w.begin_s + w.duration_s) for w in self.windows):
+        duration_s = sum(w.duration_s for w in self.windows)
+        covered = all(log.covers(w.begin_s, w.begin_s + w.duration_s) for w in self.windows)
+        if not covered or duration_s < MIN_SAMPLES * log.interval_s:
             return None
-        parts = [log.between(w.begin_s, w.begin_s + w.duration_s) * w.fraction for w in self.windows]
+        parts = [log.between(w.begin_s, w.begin_s + w.duration_s, min_samples=1) * w.fraction for w in self.windows]
         total = parts[0]
         for part in parts[1:]:
             total = total + part

@@ -32,7 +32,7 @@ def energy(
         float | None, typer.Option(help="Offset of the log's times from UTC in hours, if they have none.")
     ] = None,
     allow_model: Annotated[
-        bool, typer.Option("--allow-model", help="Use CodeCarbon's model where the CPU's counter cannot be read.")
+        bool, typer.Option("--allow-model", help="Use CodeCarbon alone where the device's own counter cannot be read.")
     ] = False,
     reference: ReferenceOption = None,
     ray: RayOption = None,

@@ -137,7 +137,7 @@ def validate_all(
         rounds: windows per call; the run's own if not given.
         compiled: meter ``torch.compile``, too.
         log: of a wattmeter that metered the recorded windows. With a log nothing is metered again.
-        allow_model: use CodeCarbon's model where the CPU's counter exists and cannot be read.
+        allow_model: use CodeCarbon alone where the device's own counter cannot be read.
         reference: name of the reference instrument; the run's own if not given.
 
     Raises:
@@ -151,7 +151,7 @@ def validate_all(
     if log is None:
         _meter(run, workloads, progress, rounds or run.config.metering.rounds, allow_model)
     else:
-        workloads = _join_log(run, workloads, log)
+        workloads = _recorded(run, workloads)
     table = _write_table(run, receivers, workloads, log)
     instrument = reference_instrument(table, reference or run.config.metering.reference_instrument)
     machine = _machine(run)
@@ -204,20 +204,22 @@ def _meter(run: Run, workloads: Sequence[Workload], progress: ProgressCallback, 
             done += 1
 
 
-def _join_log(run: Run, workloads: Sequence[Workload], log: Wattmeter) -> list[Workload]:
-    """Join a log with the recorded windows; the workloads that these windows are of."""
-    windows = read_windows(_windows_path(run))
-    names = {w.name for w in windows}
-    recorded = [w for w in workloads if w.name in names]
-    write_windows(_windows_path(run), join_log(windows, log, frozenset(w.name for w in recorded)))
-    return recorded
+def _recorded(run: Run, workloads: Sequence[Workload]) -> list[Workload]:
+    """The workloads that have recorded windows."""
+    names = {w.name for w in read_windows(_windows_path(run))}
+    return [w for w in workloads if w.name in names]
 
 
 def _write_table(
     run: Run, receivers: Sequence[Receiver], workloads: Sequence[Workload], log: Wattmeter | None
 ) -> pd.DataFrame:
-    """Write ``energy.parquet``. Rows that an earlier session recorded of the same receivers stay."""
+    """Write ``energy.parquet``. Rows that an earlier session recorded of the same receivers stay.
+
+    A log is joined with the recorded windows. A log that is refused changes no file.
+    """
     windows, machine = read_windows(_windows_path(run)), _machine(run)
+    if log is not None:
+        windows = join_log(windows, log, frozenset(w.name for w in workloads))
     rows = [row for w in workloads for row in workload_rows(w, windows, machine)]
     profiles = operation_profiles(run, list(receivers))
     for receiver in receivers:
@@ -226,6 +228,8 @@ def _write_table(
     table = energy_table(rows)
     if run.energy_path.exists():
         table = pd.concat([table, _still_valid(run.energy(), table)], ignore_index=True)
+    if log is not None:
+        write_windows(_windows_path(run), windows)
     write_atomic(run.energy_path, table.to_parquet())
     return table
 

@@ -34,14 +34,14 @@ class Point(Record):
 
 
 class InferenceEnergy(Record):
-    """Energy of one metered window of inference.
+    """Energy of inference by the reference instrument of a run.
 
     Attributes:
         machine: name of the processor.
         provenance: whether the energy is measured, modelled or assumed.
         instrument: name of the instrument or model.
-        slots, batch_slots: slots in the window, and per call.
-        duration_s, energy_j: of the window; CPU and GPU.
+        slots, batch_slots: slots of all calls, and per call.
+        duration_s, energy_j: of all these slots, without what is assumed.
     """
 
     machine: str

@@ -45,7 +45,7 @@ def noisy(start: float, unit: float, share: float, name: str) -> Cost:
     return Cost(start, unit, {f"{name} start": (share * start, 0.0), f"{name} unit": (0.0, share * unit)})
 
 
-def test_a_saving_within_its_uncertainty_is_not_called_repaid() -> None:
+def test_a_saving_within_its_uncertainty_is_no_significant_payback() -> None:
     found = break_even(noisy(100, 1.0, 0.05, "a"), noisy(0, 1.05, 0.05, "b"), 2.0)
     assert found.units == pytest.approx(2000)
     assert found.low is not None

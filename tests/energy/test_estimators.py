@@ -149,7 +149,7 @@ def test_45_nm() -> None:
 
 
 def test_no_estimator_is_scored_on_what_it_was_fitted_to() -> None:
-    """A receiver that is a law of its own cannot be learnt from the others."""
+    """The time of a receiver with a law of its own cannot be estimated from the others."""
     law = Roofline(0.5, 0.1, 1.0, 1e-5)
     seen = [MeteredCall(w.name, "eager", w, law.estimate(w, MACHINE).duration_s) for w in family(8)]
     seen[3] = replace(seen[3], duration_s=10 * seen[3].duration_s)
@@ -168,8 +168,8 @@ def test_no_estimator_is_scored_on_what_it_was_fitted_to() -> None:
     }
 
 
-def test_twins_are_left_out_together() -> None:
-    """A student and its twin are one network twice: to learn from the one is to know the other."""
+def test_equal_networks_are_left_out_together() -> None:
+    """A student and its scratch baseline are one network: a fit to one of them determines the other."""
     law = Roofline(0.5, 0.1, 1.0, 1e-5)
     seen = [
         MeteredCall(w.name, "eager", replace(w, batch_slots=batch, layers=w.layers * batch), time)
@@ -179,12 +179,12 @@ def test_twins_are_left_out_together() -> None:
     ]
     odd = [replace(o, duration_s=10 * o.duration_s) for o in seen if o.receiver == "net 3"]
     alone = [o for o in seen if o.receiver != "net 3"] + odd
-    together = [*alone, *(replace(o, receiver="twin of net 3") for o in odd)]
-    without, beside = (
+    together = [*alone, *(replace(o, receiver="baseline of net 3") for o in odd)]
+    without, with_baseline = (
         validation_table(leave_one_out(s, MACHINE)).query("receiver == 'net 3'") for s in (alone, together)
     )
     pd.testing.assert_series_equal(
-        without["estimated_s"], beside["estimated_s"], check_index=False, obj="what the twin tells"
+        without["estimated_s"], with_baseline["estimated_s"], check_index=False, obj="estimate for net 3"
     )
 
 

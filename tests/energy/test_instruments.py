@@ -84,6 +84,19 @@ class TestRapl:
         monkeypatch.setattr(rapl, "is_present", lambda: False)
         assert instruments.available() == ["model"]
 
+    def test_a_gpu_without_a_counter_is_metered_by_codecarbon_only_if_allowed(self, monkeypatch) -> None:
+        """A virtual slice of a GPU has no energy counter. A training on it must not stop for that."""
+        monkeypatch.setattr(instruments, "CodeCarbon", lambda power_w, device: f"model of {device}")
+        monkeypatch.setattr(instruments, "gpu_uuid", lambda index: "GPU-0")
+
+        def virtual(gpu: str) -> None:
+            raise UserError("NVML: x has no energy counter that can be read; needs a whole GPU")
+
+        monkeypatch.setattr(instruments, "Nvml", virtual)
+        with pytest.raises(UserError, match="whole GPU; or give --allow-model to use CodeCarbon alone"):
+            instruments.available("cuda")
+        assert instruments.available("cuda", allow_model=True) == ["model of cuda"]
+
     def test_a_wrap(self, tmp_path: Path) -> None:
         path = domain(tmp_path, "intel-rapl:0", "package-0", 9_000_000, range_uj=10_000_000)
         rapl = Rapl(tmp_path)
@@ -362,7 +375,7 @@ def test_windows_too_short_for_a_counter_are_refused() -> None:
         next(meter_windows({"a": lambda: None}, [bench], QUICK))
 
 
-def test_a_wattmeter_is_read_beside_the_others(tmp_path: Path) -> None:
+def test_a_wattmeter_is_joined_with_other_instruments(tmp_path: Path) -> None:
     bench = Bench()
     begin = time.time()
     windows = list(meter_windows({"net": lambda: bench.work(1)}, [bench], QUICK))

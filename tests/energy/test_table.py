@@ -147,8 +147,24 @@ def test_training_has_rows_by_its_instruments_and_by_a_log_that_covers_it() -> N
     assert "wattmeter" not in {r.method for r in partly}
 
 
+def test_a_log_covers_trainings_with_windows_shorter_than_its_interval() -> None:
+    """A log of one sample per second, and a checkpoint every 0.4 s: 40 W over 4 s are 160 J."""
+    parts = tuple(TrainingWindow(1000.0 + 0.4 * i, 0.4) for i in range(10))
+    energy = TrainingEnergy(measurements(30.0), parts)
+    times_s = np.arange(990.0, 1020.0)
+    sampled = Wattmeter("log.csv", times_s, np.full(len(times_s), 40.0))
+    whole = energy.by_log(sampled)
+    assert whole is None, "4 s have fewer than five samples"
+    longer = TrainingEnergy(energy.measurements, (*parts, TrainingWindow(1004.0, 6.0, 0.5)))
+    whole = longer.by_log(sampled)
+    assert whole is not None
+    assert whole.energy_j == pytest.approx(160 + 120)
+    with pytest.raises(UserError, match="samples in a window"):
+        sampled.between(1000.0, 1000.4)
+
+
 class Counter:
-    """One joule per window; fails where it is told to."""
+    """One joule per window; raises an error if ``fails``."""
 
     shortest_s = 2.0
 

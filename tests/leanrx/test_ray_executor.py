@@ -150,7 +150,8 @@ def test_a_sweep_survives_the_loss_of_a_worker_and_of_a_node(tmp_path: Path, nod
         assert weights[0].read_bytes() == weights[1].read_bytes(), name
         logs = [r.folder / "training" / f"{name}.jsonl" for r in (cluster_run, local)]
         assert logs[0].read_text() == logs[1].read_text()
-        assert cluster_run.receiver(name).card.training["energy"]["measurements"]
+        measurements = cluster_run.receiver(name).card.training["energy"]["measurements"]
+        assert sum(m["energy_j"] for m in measurements if m["component"] == "cpu") > 0
     for name in KD:
         steps: dict[int, list[int]] = {}
         for line in progress_lines(run, name):
