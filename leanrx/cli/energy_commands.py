@@ -85,7 +85,8 @@ def _print_tables(run: Run, validation: Validation) -> None:
         print(validation.by_instrument().to_string())
     percent = {c: c.removesuffix("_percent") + " [%]" for c in scores if c.endswith("_percent")}
     print(f"\nestimates against metered values; fits leave the receiver itself out: {run.validation_folder}")
-    print(scores[scores["runtime"] == "all"].drop(columns="runtime").rename(columns=percent).to_string(index=False))
+    overall = scores[scores["runtime"] == "all"].drop(columns="runtime")  # empty if only classical receivers are scored
+    print((overall if len(overall) else scores).rename(columns=percent).to_string(index=False))
     print(f"reference instrument: {validation.reference}, {validation.provenance}")
     if validation.provenance != "measured":
         print(
