@@ -38,7 +38,11 @@ def life_cycle_json(inventory: LifeCycleInventory) -> dict[str, Any]:
     inference: dict[str, dict[str, Any]] = {}
     for result in inventory.results():
         ecal = result.ecal
-        life_cycle.setdefault(result.receiver, {})[result.method] = {**ecal.as_json(), "provenance": result.provenance}
+        life_cycle.setdefault(result.receiver, {})[result.method] = {
+            **ecal.as_json(),
+            "provenance": result.provenance,
+            "training_method": result.training_method,
+        }
         inference.setdefault(result.receiver, {})[result.method] = {
             "ecal_j_per_bit": ecal.asymptotic_j_per_bit,
             "bits": inventory.bits_per_slot,

@@ -15,11 +15,11 @@ def life_cycle_table(inventory: LifeCycleInventory) -> pd.DataFrame:
     """eCAL and its components.
 
     Returns:
-        one row per receiver and method: ``receiver, role, method, provenance``, the values of
+        one row per receiver and method: ``receiver, role, method, training_method, provenance``, the values of
         :meth:`energy.ecal.Ecal.as_json`, and ``<component>_j`` for each component, in joules.
     """
     rows = [
-        {"receiver": r.receiver, "role": r.role, "method": r.method, "provenance": r.provenance}
+        {c: getattr(r, c) for c in ("receiver", "role", "method", "training_method", "provenance")}
         | {k: v for k, v in r.ecal.as_json().items() if k != "components_j"}
         | {f"{k}_j": v for k, v in r.ecal.components_j.items()}
         for r in inventory.results()

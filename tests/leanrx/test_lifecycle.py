@@ -23,6 +23,7 @@ from leanrx.life_cycle.inventory import (
     slot_bits,
 )
 from leanrx.report.life_cycle_json import life_cycle_json, write_life_cycle
+from leanrx.report.life_cycle_tables import life_cycle_table
 from leanrx.report.life_cycle_text import headline, notes, payback_phrase, sentences
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
@@ -369,6 +370,11 @@ def test_the_payback_follows_the_reference(run: Run) -> None:
     saved_j = 3 * (10e-3 - 5e-3)
     assert by_wattmeter.slots == pytest.approx((1000 + 300 + TEST * 3 * 5e-3) / saved_j)
     assert by_wattmeter.slots < by_meter.slots
+    life_cycles = life_cycle_json(inventory)["life_cycle"]
+    assert life_cycles[student]["wattmeter"]["training_method"] == METER, "both instruments are named"
+    assert set(life_cycle_table(inventory).query("method == 'wattmeter' and role == 'student'")["training_method"]) == {
+        METER
+    }
     configured = run.config.model_copy(
         update={"metering": run.config.metering.model_copy(update={"reference_instrument": METER})}
     )
