@@ -45,8 +45,8 @@ class Schedule(Record):
 
     def value_at(self, progress: float) -> float:
         """The value after the part ``progress`` of the steps, 0 to 1."""
-        share = min(progress / self.until, 1.0)
-        return self.start * (1 - share) + self.end * share
+        fraction = min(progress / self.until, 1.0)
+        return self.start * (1 - fraction) + self.end * fraction
 
 
 def _schedule_or_number(value: object) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).parent.parent
-MAX_SHARE = 0.001
+MAX_FRACTION = 0.001
 BANNED = {
     *("told", "heard", "listens_to", "listener", "listeners", "learner", "learners", "learn", "taught", "learnt"),
     *("bill", "bills", "ledger", "footing", "crew", "hands", "diary", "diarist", "knock", "contest", "luck", "heirs"),
@@ -33,7 +33,7 @@ private_words = _script("private_words")
 
 def test_private_words_are_rare() -> None:
     places, total = private_words.private_names()
-    assert len(places) <= MAX_SHARE * total, places
+    assert len(places) <= MAX_FRACTION * total, places
 
 
 def test_banned_names_are_gone() -> None:

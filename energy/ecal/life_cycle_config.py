@@ -64,10 +64,12 @@ class ProcessorConfig(Record):
 
 
 class SplitConfig(Record):
-    """How samples are divided: ``hold-out`` with a ``train_share``, or ``k-fold`` with ``folds``."""
+    """How samples are divided: ``hold-out`` with a ``train_fraction``, or ``k-fold`` with ``folds``."""
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"train_share": "train_fraction"}
 
     kind: Literal["hold-out", "k-fold"]
-    train_share: float | None = None
+    train_fraction: float | None = None
     folds: int | None = None
 
     def split(self) -> HoldOut | KFold:
@@ -76,10 +78,12 @@ class SplitConfig(Record):
         Raises:
             UserError: if the kind's own value is missing, or the other kind's is there.
         """
-        required, foreign = ("train_share", "folds") if self.kind == "hold-out" else ("folds", "train_share")
+        required, foreign = ("train_fraction", "folds") if self.kind == "hold-out" else ("folds", "train_fraction")
         if getattr(self, required) is None or getattr(self, foreign) is not None:
             raise UserError(f"split: {self.kind} takes {required}, and not {foreign}")
-        return HoldOut(fraction("split.train_share", self.train_share)) if self.folds is None else KFold(self.folds)
+        if self.folds is not None:
+            return KFold(self.folds)
+        return HoldOut(fraction("split.train_fraction", self.train_fraction))
 
 
 class StorageConfig(Record):

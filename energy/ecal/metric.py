@@ -64,18 +64,18 @@ PROCESSORS = {
 
 @dataclass(frozen=True)
 class HoldOut:
-    """A share of the samples trains, the rest evaluates, once."""
+    """A fraction of the samples trains, the rest evaluates, once."""
 
-    train_share: float = 0.8
+    train_fraction: float = 0.8
 
     def __post_init__(self) -> None:
-        fraction("split.train_share", self.train_share)
+        fraction("split.train_fraction", self.train_fraction)
 
     def training_samples(self, samples: int) -> float:
-        return samples * self.train_share
+        return samples * self.train_fraction
 
     def evaluation_samples(self, samples: int) -> float:
-        return samples * (1 - self.train_share)
+        return samples * (1 - self.train_fraction)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Ecal:
         inference: joules by component, of all inferences.
         inferences: how many.
         development_bits, inference_bits: application bits of development and of all inferences.
-        virtualisation: overhead share gamma_v on everything.
+        virtualisation: overhead gamma_v as a fraction of all energy.
     """
 
     development: Mapping[str, float]
@@ -201,7 +201,7 @@ class LifeCycle:
         hops: that development data cross; none is no network.
         inference_hops: that the samples of an inference cross.
         storage: of all collected bits, or none.
-        virtualisation: overhead share gamma_v, 0 to 1.
+        virtualisation: overhead gamma_v as a fraction of all energy, 0 to 1.
         convention: of the sum over protocol layers.
 
     Raises:

@@ -39,7 +39,7 @@ def correct_bits(data_bits: float, error_rate: float) -> float:
 
 
 _REL_TOL = 1e-12
-"""Two marginal energies that differ by no more than this share are equal: they were computed in another order."""
+"""Two marginal energies that differ by no more than this fraction are equal: they were computed in another order."""
 
 
 class Outcome(StrEnum):

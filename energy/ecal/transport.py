@@ -3,7 +3,7 @@
 ::
 
     application   b1 = b0 + data overhead + control overhead       b0: payload
-    presentation  b2 = b1 + ...                                     each layer adds shares of the bits
+    presentation  b2 = b1 + ...                                     each layer adds fractions of the bits
       ...                                                           that it receives
     physical      b7                                                bits on air
 
@@ -30,7 +30,7 @@ class TransportProtocol:
     """One protocol of one layer.
 
     Attributes:
-        data_overhead, control_overhead: shares of the bits handed down that the layer adds.
+        data_overhead, control_overhead: bits that the layer adds, as fractions of the bits handed down.
         tx_j_per_bit, rx_j_per_bit: radio, sender and receiver.
         device_j_per_bit, gateway_j_per_bit: processing at the end device and at the gateway.
 

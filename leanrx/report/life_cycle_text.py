@@ -72,13 +72,13 @@ def _total(inventory: LifeCycleInventory, student: str) -> str:
     method, slots = inventory.methods[0], inventory.settings.inferences
     result, teacher = inventory.result(student, method), inventory.trained_teacher(student)
     energy_j = result.ecal.absolute_j
-    shares = {name: part_j / energy_j for name, part_j in result.ecal.components_j.items()}
+    fractions = {name: part_j / energy_j for name, part_j in result.ecal.components_j.items()}
     text = (
         f"{student}: {slots:,} slots ({duration(slots * inventory.slot_s)} of continuous traffic) cost "
         f"{energy_j:,.0f} J with all development ({result.provenance}). "
-        f"The teacher takes {shares['teacher']:.0%} of it, "
-        f"distillation {shares['distillation']:.0%}, the student's own training {shares['training']:.0%} and reception "
-        f"{shares['inference']:.0%}."
+        f"The teacher takes {fractions['teacher']:.0%} of it, "
+        f"distillation {fractions['distillation']:.0%}, the student's own training {fractions['training']:.0%} and "
+        f"reception {fractions['inference']:.0%}."
     )
     if teacher is not None:
         name = teacher if teacher != "teacher" else "the teacher"

@@ -1,4 +1,4 @@
-"""Print the share of assigned names in the packages that are private words: words that name no thing of the field.
+"""Print the fraction of assigned names in the packages that are private words: words that name no thing of the field.
 
 A name is counted where a program gives it a value: assignments, attributes, parameters, loop targets, ``with`` and
 ``except`` targets, and imports under another name.
@@ -50,7 +50,7 @@ def private_names() -> tuple[list[tuple[Path, int, str]], int]:
 
 
 def main() -> None:
-    """Print the places, the count of each word, and the share."""
+    """Print the places, the count of each word, and the fraction."""
     places, total = private_names()
     for path, line, name in places:
         print(f"{path}:{line}: {name}")
