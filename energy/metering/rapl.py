@@ -6,14 +6,15 @@
                         intel-rapl:0:0/        name: core         part of the package: not added
                         intel-rapl:0:1/        name: dram         added as RAM where there is one
 
-A counter counts microjoules and begins again at ``max_energy_range_uj``; one wrap within a window is taken into
-account. It advances about every millisecond, in steps of some tens of microjoules: at tens of watts, a millisecond's
-joules are the larger of the two, and what it resolves.
+A counter counts microjoules and begins again at ``max_energy_range_uj``. A thread reads it every :data:`POLL_S` while a
+window is open, so that a long window counts every wrap. The counter advances about every millisecond, in steps of some
+tens of microjoules. At tens of watts, the joules of a millisecond are larger than a step, and they are its resolution.
 """
 
 from __future__ import annotations
 
 import platform
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from energy.metering.measurement import Measurement, reading_uncertainty_j
 from leanrx_core.errors import UserError
 
 POWERCAP = Path("/sys/class/powercap")
+POLL_S = 60.0
+"""Time between readings of an open window. A counter of the usual range, 262 kJ, wraps after 262 s at 1 kW."""
 _STEP_J = 61e-6  # 2^-14 J, the usual energy status unit
 _UPDATE_S = 1e-3
 
@@ -61,18 +64,23 @@ class Rapl:
                 f"RAPL: no CPU energy counter under {root}; usual in virtual machines and on other CPUs; "
                 "run on bare metal with an Intel or AMD CPU, or read a wattmeter"
             )
-        self._before, self._begin_s = self._read(), time.perf_counter()
+        self._open()
 
     def begin(self) -> None:
-        """Read the counters."""
-        self._before, self._begin_s = self._read(), time.perf_counter()
+        """Read the counters, and keep reading them until :meth:`end`."""
+        self._open()
+        self._closed = threading.Event()
+        self._poller = threading.Thread(target=self._poll, args=(self._closed,), name="RAPL", daemon=True)
+        self._poller.start()
 
     def end(self) -> list[Measurement]:
         """Read them again."""
-        energies_j: dict[str, float] = {}
+        self._closed.set()
+        self._poller.join()
         duration_s = time.perf_counter() - self._begin_s
-        for domain, before, after in zip(self._domains, self._before, self._read(), strict=True):
-            spent_j = after - before + (domain.range_j if after < before else 0.0)
+        self._add_energy()
+        energies_j: dict[str, float] = {}
+        for domain, spent_j in zip(self._domains, self._spent_j, strict=True):
             energies_j[domain.component] = energies_j.get(domain.component, 0.0) + spent_j
         if energies_j["cpu"] == 0:
             raise UserError("RAPL: the CPU counter did not advance; make the window longer (metering.min_duration_s)")
@@ -89,6 +97,24 @@ class Rapl:
             )
             for component, energy_j in energies_j.items()
         ]
+
+    def _open(self) -> None:
+        self._before, self._begin_s = self._read(), time.perf_counter()
+        self._spent_j = [0.0] * len(self._domains)
+
+    def _poll(self, closed: threading.Event) -> None:
+        while not closed.wait(POLL_S):
+            try:
+                self._add_energy()
+            except UserError:  # the last reading raises it in the thread that measures
+                return
+
+    def _add_energy(self) -> None:
+        """Add what the counters advanced since the last reading, at most one wrap each."""
+        after = self._read()
+        for i, (domain, old_j, new_j) in enumerate(zip(self._domains, self._before, after, strict=True)):
+            self._spent_j[i] += new_j - old_j + (domain.range_j if new_j < old_j else 0.0)
+        self._before = after
 
     def _read(self) -> list[float]:
         return [d.read_j() for d in self._domains]

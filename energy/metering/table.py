@@ -256,7 +256,10 @@ def metered_calls(
     for workload in workloads:
         row = rows.get((workload.receiver, workload.runtime, workload.phase, workload.profile.batch_slots))
         if row is None:
-            raise UserError(f"{method}: saw no window of {workload.name}; meter it again with this instrument")
+            raise UserError(
+                f"{method}: saw no window of {workload.name}; meter it again with this instrument, or name another one "
+                "with --reference"
+            )
         duration_s = row.cpu_s / torch.get_num_threads() if cpu_time else row.duration_s
         calls.append(
             MeteredCall(
@@ -335,7 +338,7 @@ def reference_instrument(table: pd.DataFrame, name: str | None = None) -> str:
         if name not in complete:
             raise UserError(
                 f"metering.reference_instrument: no energy of every receiver by '{name}'; instruments: "
-                f"{', '.join(complete) or 'none'}"
+                f"{', '.join(complete) or 'none'}; a wattmeter is read by: leanrx energy RUN --wattmeter LOG"
             )
         return name
     if not complete:

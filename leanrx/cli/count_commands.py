@@ -57,7 +57,9 @@ def count(
         estimates = [e.estimate(profile, device_record(device)) for e in estimators]
     if as_json:
         rows = [
-            {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(e).items()} for e in estimates
+            {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(e).items()}
+            | {"provenance": "modelled"}
+            for e in estimates
         ]
         print(json.dumps({**profile.as_json(), **({"estimates": rows} if device else {})}))
         return

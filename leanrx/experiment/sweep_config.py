@@ -178,7 +178,7 @@ class MeteringConfig(Record):
     min_duration_s: float = Field(5.0, ge=1)
     rounds: int = Field(2, ge=1)
     cpu_power_w: float | None = Field(None, gt=0)
-    reference_instrument: str | None = None
+    reference_instrument: Literal["wattmeter", "RAPL", "NVML", "CodeCarbon"] | None = None
 
 
 class EcalConfig(Record):

@@ -17,6 +17,9 @@ from leanrx_core.errors import UserError
 from receivers.neural import deeprx, hybrid
 from receivers.neural.network import Network
 
+MARKERS = ("circle", "triangle-up", "triangle-down", "square", "diamond", "pentagon", "hexagon", "star", "cross")
+"""Plotly symbols that figures draw in print, too. Teachers are drawn as squares."""
+
 _FAMILY_NAME = r"[a-z][a-z0-9]*"
 _SPEC = re.compile(rf"(?P<family>{_FAMILY_NAME})(?:-w(?P<width>\d*\.?\d+))?(?:-d(?P<depth>\d+))?")
 
@@ -32,7 +35,7 @@ class Family:
         check_size: raises ``ValueError`` with a reason if a width and depth are not available.
         grammar: how its spec strings are written, for help and error messages.
         colour: of its points in figures, ``#rrggbb``.
-        marker: of its points in figures, a plotly symbol.
+        marker: of its points in figures, one of :data:`MARKERS`.
         dash: of its lines in figures that compare families, a plotly dash.
     """
 
@@ -69,12 +72,16 @@ def register(family: Family) -> Family:
     """Add a family to :data:`FAMILIES`.
 
     Raises:
-        ValueError: if its name is taken or cannot stand in a spec string.
+        ValueError: if its name is taken or cannot stand in a spec string, or its marker is unknown.
     """
     if not re.fullmatch(_FAMILY_NAME, family.name):
         raise ValueError(f"family '{family.name}': write a lower-case letter, then lower-case letters and digits")
     if family.name in FAMILIES:
         raise ValueError(f"family '{family.name}' is registered already")
+    if family.marker not in MARKERS:
+        raise ValueError(
+            f"family '{family.name}': marker '{family.marker}' is unknown; choose from {', '.join(MARKERS)}"
+        )
     FAMILIES[family.name] = family
     return family
 

@@ -55,6 +55,21 @@ class TestRapl:
         assert {j.provenance for j in found.values()} == {"measured"}
         assert all("powercap" in j.instrument_version for j in found.values())
 
+    def test_a_long_window_counts_every_wrap(self, tmp_path: Path, monkeypatch) -> None:
+        """A counter of 10 J advances by 4 J at a time, 24 J in all: it wraps twice."""
+        monkeypatch.setattr(rapl, "POLL_S", 0.005)
+        path = domain(tmp_path, "intel-rapl:0", "package-0", 0, range_uj=10_000_000)
+        instrument = Rapl(tmp_path)
+        instrument.begin()
+        for step in range(1, 7):
+            temporary = tmp_path / "energy_uj"
+            temporary.write_text(str(4_000_000 * step % 10_000_000))
+            temporary.replace(path)  # whole, as a counter is read
+            deadline = time.monotonic() + 10
+            while instrument._before != [pytest.approx(4.0 * step % 10)] and time.monotonic() < deadline:
+                time.sleep(0.001)
+        assert instrument.end()[0].energy_j == pytest.approx(24.0)
+
     def test_it_resolves_what_a_millisecond_costs(self, tmp_path: Path, monkeypatch) -> None:
         """200 W over 5 s, updated every millisecond: 0.2 J, thousands of the counter's steps."""
         clock = iter([0.0, 10.0, 15.0])

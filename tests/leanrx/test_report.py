@@ -7,10 +7,12 @@ import pytest
 from carbon import CarbonIntensity, Site
 from leanrx.experiment.plan import build_plan
 from leanrx.experiment.sweep_config import SweepConfig
+from leanrx.report import charts
 from leanrx.report.comparisons import pareto_front
 from leanrx.report.emissions import EmissionBasis, emission_table, emissions
 from leanrx.report.results import mape, shared_sinrs_db
 from receivers.evaluation.required_sinr import gap_db
+from receivers.neural.registry import MARKERS
 
 CONFIG = SweepConfig.parse(
     {
@@ -107,3 +109,7 @@ def test_emissions_of_coded_slots_by_hand() -> None:
     table = emission_table(by_receiver, "correct transport block").set_index("receiver")
     assert table.loc["failing", "line"] == "no correct transport block was delivered"
     assert table.loc["good", "line"].startswith("SCI 0.00125 gCO2e per correct transport block (modelled energy; half")
+
+
+def test_every_marker_of_a_family_is_drawn_in_print() -> None:
+    assert {f"{marker}{ending}" for marker in MARKERS for ending in ("", "-open")} <= charts._MATPLOTLIB_MARKER.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
@@ -85,3 +86,8 @@ def test_the_test_left_no_family_behind() -> None:
     assert set(FAMILIES) == {"deeprx", "hybrid"}
     with pytest.raises(ValueError, match="lower-case"):
         register(Family("Tiny-2", TinyNet, 4, 2, check_size, "", "", ""))
+
+
+def test_an_unknown_marker_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"family 'other': marker 'x' is unknown; choose from circle, "):
+        register(replace(TINY, name="other", marker="x"))
