@@ -230,6 +230,11 @@ class LifeCycleInventory:
         """The teacher that could be run in a student's place; none if its teachers are genie-aided."""
         return next((a for a in self._ancestors[student] if self.roles[a] == "teacher"), None)
 
+    def reaches_target(self, receiver: str) -> bool:
+        """Whether a receiver reaches the run's target BER at any SINR, at :attr:`interference_fraction`."""
+        rows = self.goodput[self.goodput["interference_fraction"] == self.interference_fraction]
+        return bool(rows.loc[rows["receiver"] == receiver, "ber"].min() <= self.run.config.report.target_ber)
+
     def _check_inference(self) -> None:
         """Every receiver has energy of inference as it is now."""
         for name, role in self.roles.items():

@@ -43,7 +43,7 @@ def _ber_over_sinr(results: RunResults, interference_fraction: float) -> Figure:
         name=f"ber-interference-{interference_fraction:g}",
         caption=f"Uncoded BER over SINR {interference_phrase(interference_fraction)}. All receivers have the same "
         f"{slots} slots per point. Bars are 95 % intervals over slots. An arrow is an upper bound for a point without "
-        "errors. The axis ends below the best receiver that can be built."
+        "errors. The vertical axis covers receivers that can be built; genie-aided curves may leave it."
         f"{seed_caption(results)}{setting_caption(results)}",
         x_title="SINR per receive antenna [dB]",
         y_title="BER",

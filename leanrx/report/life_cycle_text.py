@@ -60,10 +60,19 @@ def _headline(inventory: LifeCycleInventory, paybacks: Sequence[Payback]) -> str
         ]
     if not first.significant:
         parts.append("The saving is within the uncertainty of the meter.")
-    if never:
-        parts.append(f"It never pays back against {', '.join(never)}, because they use no more energy per slot.")
+    if scratch := [name for name in never if inventory.roles.get(name) == "scratch"]:
+        parts.append(
+            f"It never pays back against {', '.join(scratch)}: the same network uses the same energy per slot."
+        )
+    if others := [name for name in never if name not in scratch]:
+        parts.append(f"It never pays back against {', '.join(others)}: they use no more energy per slot.")
     ber, teacher_ber = (inventory.point_rows[n]["ber"] for n in (student, str(inventory.trained_teacher(student))))
     parts.append(f"At {inventory.sinr_db:g} dB its BER is {ber:.2g}, and the teacher's is {teacher_ber:.2g}.")
+    if not inventory.reaches_target(student):
+        parts.append(
+            f"It does not reach the target BER of {inventory.run.config.report.target_ber:g}, so this payback is of no "
+            "practical use."
+        )
     return " ".join(parts)
 
 
