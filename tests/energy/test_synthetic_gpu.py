@@ -3,7 +3,7 @@
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -121,6 +121,16 @@ def test_two_instruments_agree_within_their_uncertainties(monkeypatch) -> None:
     assert abs(fine.net_j - coarse.net_j) < 3 * coarse.uncertainty_j
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other would use the processor, too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_time_is_proportional_to_work() -> None:
     """In real time: four copies of a product take four times the processor."""
     a = torch.ones(128, 128)
