@@ -33,8 +33,8 @@ from leanrx_core.errors import UserError
 from leanrx_core.files import drop_unfinished_line, write_atomic
 from leanrx_core.records import Record, read_yaml
 
-VERSION: Literal[2] = 2
-"""Version of the format. Version 1 had other keys and folder names."""
+VERSION: Literal[3] = 3
+"""Version of the format. Version 1 had other keys and folder names, version 2 no ``subcarrier_spacing_hz``."""
 SUMS = "SHA256SUMS"
 _RECORD = "dataset.yaml"
 _DRAWN = "drawn"
@@ -46,6 +46,7 @@ _FIELDS: dict[str, tuple[str, str, str]] = {
     "is_data": ("BSF", "", "true where a resource element carries data"),
     "bits": ("BKSF", "", "transmitted bits, 0 where there are none"),
     "bits_per_symbol": ("B", "bit", "bits of the slot's modulation; the slot uses the first ones of axis bit"),
+    "subcarrier_spacing_hz": ("B", "Hz", "subcarrier spacing"),
     "h": ("BRSF", "", "true channel of the wanted signal"),
     "h_interference": ("BIRSF", "", "true channels of the interferers times their amplitudes"),
     "noise_var": ("B", "", "mean noise power per resource element and antenna; the mean wanted power is 1"),
@@ -88,7 +89,7 @@ class Dataset(Record):
     num_blocks: int = Field(ge=1, le=10**6)
     sinr_db: tuple[float, ...] = ()
     interference_fractions: tuple[float, ...] = Field((0.0,), min_length=1)
-    version: Literal[2] = VERSION
+    version: Literal[3] = VERSION
 
     @model_validator(mode="after")
     def _check_points(self) -> Self:

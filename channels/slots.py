@@ -23,6 +23,7 @@ class Slots:
         is_data: REs that carry data, bool ``(B, S, F)``.
         bits: transmitted bits, uint8 ``(B, K, S, F)``; 0 where there are none.
         bits_per_symbol: bits of each slot's modulation, int64 ``(B,)``. A slot uses the first ones of K.
+        subcarrier_spacing_hz: subcarrier spacing of each slot, int64 ``(B,)``.
         h: true channel of the wanted signal, complex64 ``(B, R, S, F)``.
         h_interference: true channels of the interferers times their amplitudes, complex64 ``(B, I, R, S, F)``. An
             absent interferer has the channel 0.
@@ -46,6 +47,7 @@ class Slots:
     is_data: torch.Tensor
     bits: torch.Tensor
     bits_per_symbol: torch.Tensor
+    subcarrier_spacing_hz: torch.Tensor
     h: torch.Tensor
     h_interference: torch.Tensor
     noise_var: torch.Tensor

@@ -166,6 +166,7 @@ class SlotStream:
             is_data=is_data,
             bits=data.bits(is_data),
             bits_per_symbol=data.bits_per_symbol,
+            subcarrier_spacing_hz=torch.full_like(data.bits_per_symbol, grid.subcarrier_spacing_hz),
             h=h,
             h_interference=_stack_interferers([response[:, :, -NUM_SYMBOLS:] for response in responses], like=h),
             noise_var=noise_var,

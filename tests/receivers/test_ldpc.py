@@ -41,6 +41,7 @@ def awgn_slots(orders: list[int], num_res: int, snr_db: float, seed: int = 1) ->
         is_data=is_data,
         bits=bits,
         bits_per_symbol=bits_per_symbol,
+        subcarrier_spacing_hz=torch.full_like(bits_per_symbol, 15000),
         h=torch.ones_like(y[:, None]),
         h_interference=y.new_zeros(batch, 0, 1, *shape[1:]),
         noise_var=torch.full((batch,), var),
