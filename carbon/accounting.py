@@ -22,6 +22,27 @@ FUNCTIONAL_UNITS: tuple[str, ...] = get_args(FunctionalUnit)
 """What emissions can be stated per: the R of the SCI."""
 
 
+class IntensityBasis(Record):
+    """What a carbon intensity counts. Intensities of different bases may not be added.
+
+    Attributes:
+        place: whether the electricity is that generated in the place, or that consumed there, imports included.
+        kind: ``average`` of all plants, or ``marginal``: the plants that follow the load.
+        boundary: ``direct`` emissions of the plants, or their ``life cycle`` with fuel and construction.
+
+    Example:
+        >>> str(IntensityBasis(place="production", kind="average", boundary="direct"))
+        'production, average, direct'
+    """
+
+    place: Literal["production", "consumption"]
+    kind: Literal["average", "marginal"]
+    boundary: Literal["direct", "life cycle"]
+
+    def __str__(self) -> str:
+        return f"{self.place}, {self.kind}, {self.boundary}"
+
+
 class CarbonIntensity(Record):
     """Carbon intensity of the electricity of one place in one year.
 
@@ -29,8 +50,9 @@ class CarbonIntensity(Record):
         name: place and year, for example ``DEU-2023``.
         place: country or region.
         year: year of generation.
-        g_per_kwh: yearly mean, gCO2e per kWh generated, over the life cycle of the plants.
+        g_per_kwh: yearly mean, gCO2e per kWh.
         source: who published the value, with the date of the release.
+        basis: what the value counts; not given where it is not known.
     """
 
     name: str
@@ -38,13 +60,15 @@ class CarbonIntensity(Record):
     year: int = Field(ge=1990)
     g_per_kwh: float = Field(ge=0)
     source: str
+    basis: IntensityBasis | None = None
 
 
 @cache
 def carbon_intensities() -> dict[str, CarbonIntensity]:
     """Read the carbon intensities that come with leanrx, by name."""
     path = resources.files("carbon") / "intensities.yaml"
-    records = [CarbonIntensity.parse(entry, path.name) for entry in read_yaml(str(path))]
+    basis = {"place": "production", "kind": "average", "boundary": "life cycle"}
+    records = [CarbonIntensity.parse({**entry, "basis": basis}, path.name) for entry in read_yaml(str(path))]
     return {record.name: record for record in records}
 
 
@@ -52,19 +76,28 @@ def carbon_intensity(name: str) -> CarbonIntensity:
     """Return one carbon intensity. There is no default: a value that is not listed is an error.
 
     Args:
-        name: place and year, for example ``"world-2023"``.
+        name: place and year, for example ``"world-2023"``, or an entry of a set in
+            :data:`carbon.intensity_sets.INTENSITY_SETS`, for example ``"US-VT-2023"``.
 
     Raises:
         UserError: if no carbon intensity has this name.
 
     Example:
-        >>> carbon_intensity("FRA-2023").g_per_kwh
-        56.0
+        >>> carbon_intensity("FRA-2023").g_per_kwh, carbon_intensity("US-VT-2023").basis.boundary
+        (56.0, 'direct')
     """
+    from carbon.intensity_sets import INTENSITY_SETS, intensity_set
+
     intensities = carbon_intensities()
-    if name not in intensities:
-        raise UserError(f"carbon: no carbon intensity '{name}'; choose from {', '.join(intensities)}")
-    return intensities[name]
+    if name in intensities:
+        return intensities[name]
+    for set_name in INTENSITY_SETS:
+        if name in intensity_set(set_name):
+            return intensity_set(set_name)[name]
+    raise UserError(
+        f"carbon: no carbon intensity '{name}'; choose from {', '.join(intensities)}, "
+        f"or an entry of {', '.join(INTENSITY_SETS)}, such as US-VT-2023"
+    )
 
 
 class Site(Record):
