@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection
 from typing import Any
 
 from leanrx_core.errors import UserError
+from leanrx_core.messages import echo
+
+MAX_NUMBER = 1e30
+"""Largest magnitude of a number in any input. Products of several such numbers stay finite."""
+
+MAX_COUNT = 10**15
+"""Largest count in any input. Fields with a smaller limit of their own say so."""
+
+MAX_NAME = 100
+"""Characters in a name that becomes a part of a path. File systems allow 255 bytes, and names are joined."""
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z"
+"""Names that become a part of a path: no separators, no leading dot or dash, no line break at the end."""
 
 
-def number(field: str, value: Any, low: float, high: float = math.inf, open_low: bool = False) -> float:
+def number(field: str, value: Any, low: float, high: float = MAX_NUMBER, open_low: bool = False) -> float:
     """Check that a value is a finite number in a range.
 
     Args:
@@ -33,11 +47,12 @@ def number(field: str, value: Any, low: float, high: float = math.inf, open_low:
         above_low = low < value if open_low else low <= value
         if above_low and value <= high and value < math.inf:
             return value
-    if high == math.inf:
+    is_too_large = isinstance(value, int | float) and MAX_NUMBER < value < math.inf
+    if high >= MAX_NUMBER and not is_too_large:
         allowed = f"above {low:g}" if open_low else f"of {low:g} or more"
     else:
         allowed = f"from {low:g}{' (excluded)' if open_low else ''} to {high:g}"
-    raise UserError(f"{field}: {value!r} is not allowed; give a number {allowed}")
+    raise UserError(f"{field}: {echo(value)} is not allowed; give a number {allowed}")
 
 
 def positive(field: str, value: Any) -> float:
@@ -58,8 +73,8 @@ def fraction(field: str, value: Any) -> float:
     return number(field, value, 0.0, 1.0)
 
 
-def integer(field: str, value: Any, low: int) -> int:
-    """Check that a value is a whole number of at least ``low``. A float such as ``3.0`` is accepted.
+def integer(field: str, value: Any, low: int, high: int = MAX_COUNT) -> int:
+    """Check that a value is a whole number from ``low`` to ``high``. A float such as ``3.0`` is accepted.
 
     Raises:
         UserError: if it is not.
@@ -70,8 +85,34 @@ def integer(field: str, value: Any, low: int) -> int:
     """
     checked = number(field, value, low)
     if checked != int(checked):
-        raise UserError(f"{field}: {value!r} is not a whole number; give {low} or more")
+        raise UserError(f"{field}: {echo(value)} is not a whole number; give {low} or more")
+    if checked > high:
+        raise UserError(f"{field}: {echo(value)} is not allowed; give a whole number from {low} to {high}")
     return int(checked)
+
+
+def path_component(field: str, value: Any) -> str:
+    """Check that a value can be the name of a file or a folder.
+
+    Raises:
+        UserError: if it is no text, is too long, or has characters that leave its folder.
+
+    Example:
+        >>> path_component("label", "family-2")
+        'family-2'
+        >>> path_component("label", "..")
+        Traceback (most recent call last):
+        leanrx_core.errors.UserError: label: '..' is not a name; use letters, digits, '.', '_' and '-', and begin with
+        a letter or a digit
+    """
+    if not isinstance(value, str) or re.match(NAME_PATTERN, value) is None:
+        raise UserError(
+            f"{field}: {echo(value)} is not a name; use letters, digits, '.', '_' and '-', and begin with a letter or "
+            "a digit"
+        )
+    if len(value) > MAX_NAME:
+        raise UserError(f"{field}: {echo(value)} has {len(value)} characters; use at most {MAX_NAME}")
+    return value
 
 
 def choice(field: str, value: Any, allowed: Collection[Any]) -> Any:
@@ -85,5 +126,5 @@ def choice(field: str, value: Any, allowed: Collection[Any]) -> Any:
         'wifi'
     """
     if not isinstance(value, str | int) or value not in allowed:
-        raise UserError(f"{field}: {value!r} is not known; choose from {', '.join(map(str, allowed))}")
+        raise UserError(f"{field}: {echo(value)} is not known; choose from {', '.join(map(str, allowed))}")
     return value

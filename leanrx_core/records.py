@@ -16,7 +16,14 @@ from typing import Annotated, Any, ClassVar, Self, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from leanrx_core.checks import MAX_COUNT, MAX_NUMBER, path_component
 from leanrx_core.errors import UserError
+from leanrx_core.messages import echo
+
+MAX_YAML_BYTES = 2**20
+MAX_VALUES = 100_000
+MAX_DEPTH = 20
+"""Limits of a YAML file: bytes, values (with repetitions by aliases), and levels of nesting."""
 
 
 class Record(BaseModel):
@@ -54,6 +61,7 @@ class Record(BaseModel):
         Raises:
             UserError: if a key is unknown or a value is not allowed.
         """
+        _check_values(data, source)
         try:
             return cls.model_validate(data)
         except ValidationError as error:
@@ -73,18 +81,45 @@ class Record(BaseModel):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=100, default_flow_style=None)
 
 
+def _check_values(data: Any, source: str) -> None:
+    """Refuse plain data with numbers, nesting or sizes beyond all limits, before anything computes with them."""
+    queue: list[tuple[Any, tuple[str, ...]]] = [(data, ())]
+    for _ in range(MAX_VALUES):
+        if not queue:
+            return
+        value, path = queue.pop()
+        field = f"{source}: {'.'.join(path)}: " if path else f"{source}: "
+        if len(path) > MAX_DEPTH:
+            raise UserError(f"{source}: {path[0]}: nested deeper than {MAX_DEPTH} levels; write it flatter")
+        if isinstance(value, dict):
+            queue += [(inner, (*path, _shortened(str(key)))) for key, inner in value.items()]
+        elif isinstance(value, list | tuple):
+            queue += [(inner, (*path, str(index))) for index, inner in enumerate(value)]
+        elif isinstance(value, int) and abs(value) > MAX_COUNT:
+            raise UserError(f"{field}{echo(value)} is beyond all limits; write at most {MAX_COUNT:.0e}")
+        elif isinstance(value, float) and MAX_NUMBER < abs(value) < float("inf"):
+            raise UserError(f"{field}{value!r} is beyond all limits; write at most {MAX_NUMBER:.0e}")
+    raise UserError(f"{source}: more than {MAX_VALUES:,} values; write fewer, or fewer aliases")
+
+
 class _Loader(yaml.SafeLoader):
-    """A safe loader that reads ``15e3`` as a number and refuses repeated keys."""
+    """A safe loader that reads ``15e3`` as a number, dates as text, and refuses repeated keys and keys of no text."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is not text", key.start_mark)
             if key.value in keys:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' appears twice", key.start_mark)
             keys.add(key.value)
         return super().construct_mapping(node, deep)
 
 
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)$"),
@@ -96,13 +131,22 @@ def read_yaml(path: str | Path) -> Any:
     """Read a YAML file as plain data: dictionaries, lists, text and numbers.
 
     Raises:
-        UserError: if the file is missing or is not YAML.
+        UserError: if the file is missing, is too large or is not YAML.
     """
     try:
-        return yaml.load(Path(path).read_text(), Loader=_Loader)  # a SafeLoader
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_YAML_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason}); give the path of a YAML file") from None
+    if len(data) > MAX_YAML_BYTES:
+        raise UserError(f"{path}: longer than {MAX_YAML_BYTES:,} bytes; give the path of a YAML file")
+    try:
+        return yaml.load(data.decode("utf-8-sig"), Loader=_Loader)  # a SafeLoader
+    except RecursionError:
+        raise UserError(f"{path}: nested deeper than {MAX_DEPTH} levels; write it flatter") from None
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError) as error:
+        # explicit tags, such as !!bool or !!timestamp, end in any of these errors if their text does not fit
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
         problem = f" ({error.problem})" if isinstance(error, yaml.MarkedYAMLError) and error.problem else ""
@@ -125,17 +169,21 @@ def _describe(model: type[BaseModel], error: ValidationError) -> str:
     """Describe the first mistake in one line. Unknown keys come first, because they often cause the other mistakes."""
     mistakes = error.errors()
     first = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
-    field = ".".join(str(part) for part in first["loc"]) or model.__name__
+    field = ".".join(_shortened(str(part)) for part in first["loc"]) or model.__name__
     if first["type"] == "extra_forbidden":
         text = f"{field}: {_unknown_key(_record_at(model, first['loc'][:-1]), str(first['loc'][-1]))}"
     elif first["type"] == "missing":
         text = f"{field}: missing; add it"
     elif first["type"] in _REMEDIES:
-        text = f"{field}: {_REMEDIES[first['type']]} (given: {first['input']!r})"
+        text = f"{field}: {_REMEDIES[first['type']]} (given: {echo(first['input'])})"
     else:
-        value = "" if isinstance(first["input"], dict | BaseModel) else f" (given: {first['input']!r})"
+        value = "" if isinstance(first["input"], dict | BaseModel) else f" (given: {echo(first['input'])})"
         text = f"{field}: {first['msg'].removeprefix('Value error, ')}{value}"
     return text + (f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else "")
+
+
+def _shortened(part: str, length: int = 40) -> str:
+    return part if len(part) <= length else part[: length - 3] + "..."
 
 
 def _unknown_key(record: type[BaseModel], key: str) -> str:
@@ -163,6 +211,16 @@ def _check_order(interval: tuple[float, float]) -> tuple[float, float]:
         raise ValueError("the range is empty: write the lower end first")
     return interval
 
+
+def _check_path_component(value: str) -> str:
+    try:
+        return path_component("name", value)
+    except UserError as error:
+        raise ValueError(str(error).removeprefix("name: ")) from None
+
+
+PathComponent = Annotated[str, AfterValidator(_check_path_component)]
+"""Text that becomes the name of a file or a folder, or a part of one."""
 
 Range = Annotated[tuple[float, float], AfterValidator(_check_order)]
 """A closed interval ``[low, high]`` from which values are drawn uniformly."""

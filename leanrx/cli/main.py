@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -19,6 +22,12 @@ from leanrx.cli.report_commands import report
 from leanrx.cli.train_commands import sweep, train, tune
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+_ASCII = {"±": "+-", "–": "-", "…": "...", "→": "->", "×": "x", "µ": "u"}
+
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "Storage size calculation overflowed")
+"""Parts of the messages with which torch refuses an allocation."""
+
 for command in (doctor, data, train, sweep, tune, evaluate, merge, count, energy, ecal, report, export):
     app.command()(command)
 
@@ -40,21 +49,74 @@ def _program(
 
 def main() -> None:
     """Entry point. A user's mistake is one line on standard error and exit code 2; Ctrl-C gives exit code 130."""
+    _replace_unprintable_characters()
     try:
-        app()
-    except SystemExit as end:
-        if end.code == 130:
-            print("interrupted; run the same command again to resume", file=sys.stderr)
-        raise
+        code = app(standalone_mode=not sys.argv[1:]) or 0  # without arguments, typer prints the help
+        _flush_output()
+    except BrokenPipeError:  # the reader of the output has ended, as 'head' does
+        _discard_output(sys.stdout)
+        code = 1
     except Exception as error:
-        from leanrx_core.errors import UserError
-
-        if isinstance(error, OSError) and error.filename is not None:
-            error = UserError(f"{error.filename}: {error.strerror}; give a path that can be written")
-        if not isinstance(error, UserError):
+        line = _error_line(error)
+        if line is None:
             raise
-        print(f"leanrx: {error}", file=sys.stderr)
-        sys.exit(2)
+        _discard_output(sys.stdout)
+        print(f"leanrx: {line}", file=sys.stderr)
+        code = 2
+    if code == 130:
+        print("interrupted; run the same command again to resume", file=sys.stderr)
+    sys.exit(code)
+
+
+def _replace_unprintable_characters() -> None:
+    """Print plus-minus signs and the like in ASCII where a terminal has no other characters."""
+    codecs.register_error("leanrx", _to_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="leanrx")
+
+
+def _to_ascii(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    plain = "".join(_ASCII.get(c) or c.encode("ascii", "backslashreplace").decode() for c in text)
+    return plain, error.end
+
+
+def _error_line(error: Exception) -> str | None:
+    """The message for a user's mistake or a failure of the system; none for a defect of the program."""
+    from leanrx_core.errors import UserError, system_error
+
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        return str(system_error(error))
+    if isinstance(error, MemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY):
+        return "memory: too little for this command; lower batch_slots or block_slots, or the number of workers"
+    format_message = getattr(error, "format_message", None)  # of typer's own errors, whose class is private
+    if format_message is None:
+        return None
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "leanrx"
+    return str(UserError(f"{format_message().rstrip('.')}; see: {command} --help"))
+
+
+def _flush_output() -> None:
+    """Show a full disk now, and not while the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from None  # EPIPE: BrokenPipeError
+
+
+def _discard_output(stream: TextIO) -> None:
+    """Send what a stream still holds nowhere, so that the interpreter does not fail on it when it ends."""
+    try:
+        stream.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 if __name__ == "__main__":

@@ -209,7 +209,8 @@ def _load_config(folder: Path) -> SweepConfig:
         config = SweepConfig.load(folder / "config.yaml")
     except UserError as error:
         if "renamed to" in str(error):
-            raise UserError(f"{folder}: a run of an earlier version of leanrx ({error}); {remedy}") from None
+            reason = str(error).removeprefix(f"{folder}/")
+            raise UserError(f"{folder}: a run of an earlier version of leanrx ({reason}); {remedy}") from None
         raise
     old = next((folder / "receivers").glob(OLD_RECEIVERS), None)
     if old is not None:

@@ -77,7 +77,7 @@ def test_a_run_of_an_earlier_version_is_refused_and_not_touched(
 ) -> None:
     before = contents(old_run)
     line = error_line(capsys, monkeypatch, command, old_run, *(["teacher"] if command == "export" else []))
-    assert line.startswith(f"leanrx: {old_run}: a run of an earlier version of leanrx ({old_run / 'config.yaml'}: ")
+    assert line.startswith(f"leanrx: {old_run}: a run of an earlier version of leanrx (config.yaml: ")
     assert "teacher.training.decay_from: renamed to 'decay_start' (and 7 more)" in line
     assert "run leanrx sweep with another 'label'" in line
     assert contents(old_run) == before
