@@ -109,7 +109,7 @@ class LmmseReceiver(ClassicalReceiver):
     label = "LMMSE"
 
     def __init__(self, scenario: Scenario, device: str = "cpu", demapper: Demapper = "app") -> None:
-        super().__init__(f"lmmse/3/{_fingerprint(scenario)}", demapper)
+        super().__init__(f"lmmse/4/{_fingerprint(scenario)}", demapper)
         self._scenario, self._device = scenario, device
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
@@ -134,14 +134,14 @@ class LmmseIrcReceiver(ClassicalReceiver):
     label = "LMMSE-IRC"
 
     def __init__(self, scenario: Scenario, device: str = "cpu", demapper: Demapper = "app") -> None:
-        super().__init__(f"lmmse-irc/3/{_fingerprint(scenario)}", demapper)
+        super().__init__(f"lmmse-irc/4/{_fingerprint(scenario)}", demapper)
         self._scenario, self._device = scenario, device
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
         estimator = _test_covariance(self._scenario, self._device)
         h, error = estimator.estimate(slots)
         errors = estimator.error_decomposition(slots, error)
-        covariance = debias_covariance(residual_covariance(slots, h), errors)
+        covariance = debias_covariance(residual_covariance(slots, h), errors, slots.noise_var + slots.interference_var)
         scale = (1 + errors.gain)[..., None]  # the covariance at a data RE is (1 + gain) C + estimation_error_var I
         z, error_var = mmse_irc_combine(slots.y, h, covariance, errors.estimation_error_var[..., None] / scale)
         return z, error_var * scale

@@ -112,18 +112,18 @@ class LmmseEstimator:
         """
         h = torch.empty_like(slots.y)
         error = torch.empty(len(slots), 1, h.shape[2], 1, device=h.device)
-        prior = (self.time.diagonal() * self.frequency.diagonal().mean()).real.float()
+        prior = (self.time.diagonal() * self.frequency.diagonal().mean()).real
         for group in pilot_groups(slots):
             raw, power = group.raw_estimates(slots)
             var = (slots.noise_var + slots.interference_var)[group.indices] / power
             values_t, vectors_t, out_t, gain_t = self._time.restricted_to(group.symbols)
             values_f, vectors_f, out_f, gain_f = self._frequency.restricted_to(group.subcarriers)
             pilots = torch.einsum("brtf,tu->bruf", raw, vectors_t.conj()) @ vectors_f.conj()
-            inverse = 1 / (values_t[:, None] * values_f + var[:, None, None])
-            over_subcarriers = (pilots * inverse[:, None]) @ out_f.T
+            inverse = 1 / (values_t[:, None] * values_f + var.double()[:, None, None])
+            over_subcarriers = (pilots * inverse.float()[:, None]) @ out_f.T
             h[group.indices] = torch.einsum("st,brtf->brsf", out_t, over_subcarriers)
-            explained = torch.einsum("st,btf->bsf", gain_t, inverse) @ gain_f.mean(0)
-            error[group.indices] = (prior - explained)[:, None, :, None].clamp_min(0)
+            explained = inverse @ gain_f.mean(0) @ gain_t.T  # double precision, for the small difference to the prior
+            error[group.indices] = (prior - explained).clamp_min(0).float()[:, None, :, None]
         return h, error
 
     def error_decomposition(self, slots: Slots, error: torch.Tensor) -> ErrorDecomposition:
@@ -138,17 +138,17 @@ class LmmseEstimator:
         residual_gain, residual_error = torch.empty(2, len(slots), device=slots.y.device)
         for group in pilot_groups(slots):
             _, power = group.raw_estimates(slots)
-            var = (slots.noise_var + slots.interference_var)[group.indices]
+            var = (slots.noise_var + slots.interference_var)[group.indices].double()
             values_t, _, _, gain_t = self._time.restricted_to(group.symbols)
             values_f, _, _, gain_f = self._frequency.restricted_to(group.subcarriers)
             values = values_t[:, None] * values_f
             inverse = 1 / (values + (var / power)[:, None, None])
-            passed = torch.einsum("st,btf->bsf", gain_t, inverse.square()) @ gain_f.mean(0) / power[:, None]
-            gain[group.indices] = passed
-            estimation_error[group.indices] = error[group.indices, 0, :, 0] - passed * var[:, None]
+            passed = inverse.square() @ gain_f.mean(0) @ gain_t.T / power[:, None]
+            gain[group.indices] = passed.float()
+            estimation_error[group.indices] = (error[group.indices, 0, :, 0] - passed * var[:, None]).float()
             residual = (inverse * (var / power)[:, None, None]).square()
-            residual_gain[group.indices] = residual.mean((1, 2))
-            residual_error[group.indices] = (residual * values).mean((1, 2)) * power
+            residual_gain[group.indices] = residual.mean((1, 2)).float()
+            residual_error[group.indices] = ((residual * values).mean((1, 2)) * power).float()
         return ErrorDecomposition(gain, estimation_error.clamp_min(0), residual_gain, residual_error)
 
 
@@ -231,7 +231,7 @@ class _Axis:
         values, vectors = torch.linalg.eigh(_toeplitz(lags))
         values = values.clamp_min(0)
         self.covariance = (vectors * values) @ vectors.mH
-        self._cache = {tuple(range(len(lags))): _in_single_precision(values, vectors, vectors * values)}
+        self._cache = {tuple(range(len(lags))): _basis(values, vectors, vectors * values)}
 
     def restricted_to(self, pilots: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Eigenbasis of the covariance at P pilots.
@@ -241,18 +241,18 @@ class _Axis:
 
         Returns:
             Eigenvalues ``(P,)`` and eigenvectors ``(P, P)`` of ``R(pilots, pilots)``, then ``R(:, pilots)`` times the
-            eigenvectors and its squared magnitude, both ``(N, P)``.
+            eigenvectors and its squared magnitude, both ``(N, P)``. Powers are float64, the others complex64.
         """
         key = tuple(pilots.tolist())
         if key not in self._cache:
             cross = self.covariance[:, pilots]
             values, vectors = torch.linalg.eigh(cross[pilots])
-            self._cache[key] = _in_single_precision(values.clamp_min(0), vectors, cross @ vectors)
+            self._cache[key] = _basis(values.clamp_min(0), vectors, cross @ vectors)
         return self._cache[key]
 
 
-def _in_single_precision(values: torch.Tensor, vectors: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    return values.float(), vectors.to(torch.complex64), out.to(torch.complex64), out.abs().square().float()
+def _basis(values: torch.Tensor, vectors: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return values, vectors.to(torch.complex64), out.to(torch.complex64), out.abs().square()
 
 
 def _lags(h: torch.Tensor) -> torch.Tensor:

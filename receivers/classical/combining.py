@@ -12,6 +12,9 @@ from receivers.classical.slot_sizes import SlotSizes
 SUBCARRIERS_PER_ESTIMATE = 12
 """One covariance per physical resource block."""
 
+_TINY = 1e-30
+"""Power below which a quotient of powers has no meaning. It only prevents a division by 0."""
+
 
 def residual_covariance(slots: Slots, h: torch.Tensor) -> torch.Tensor:
     """Covariance of noise and interference across antennas, from the residuals of the channel estimate at the pilots.
@@ -40,28 +43,33 @@ def residual_covariance(slots: Slots, h: torch.Tensor) -> torch.Tensor:
         sample[group.indices] = torch.einsum("brspk,bqspk->bprq", blocks, blocks.conj()) / n
         count[group.indices] = n
     trace = sample.diagonal(dim1=-2, dim2=-1).sum(-1).real
-    trace_of_square = sample.abs().square().sum((-2, -1))
-    spread = (trace_of_square - trace**2 / antennas).clamp_min(1e-20)
-    shrinkage = (trace**2 - trace_of_square / antennas) / (count * spread)
-    shrinkage = shrinkage.clamp(0, 1)[..., None, None]
+    squared_trace = trace.double().square()  # of a power of 1e-20, so double precision
+    trace_of_square = sample.abs().double().square().sum((-2, -1))
+    spread = trace_of_square - squared_trace / antennas
+    spread = torch.maximum(spread, torch.finfo(torch.float32).eps * squared_trace).clamp_min(_TINY)
+    shrinkage = (squared_trace - trace_of_square / antennas) / (count * spread)
+    shrinkage = shrinkage.clamp(0, 1).float()[..., None, None]
     white = torch.eye(antennas, device=h.device) * (trace / antennas)[..., None, None]
     return (1 - shrinkage) * sample + shrinkage * white
 
 
-def debias_covariance(sample: torch.Tensor, errors: ErrorDecomposition) -> torch.Tensor:
+def debias_covariance(sample: torch.Tensor, errors: ErrorDecomposition, var: torch.Tensor) -> torch.Tensor:
     """Covariance of noise and interference from the covariance of the residuals.
 
     The channel estimate fits part of the noise, so the residuals have less power. Each eigenvalue is corrected by
-    ``residual_gain`` and ``residual_error_var``, and never made smaller.
+    ``residual_gain`` and ``residual_error_var``, and never made smaller. At a very high SINR, a channel estimate from
+    few pilots fits all of the noise. Where the residuals have more estimation error than noise, they say nothing about
+    the noise. There the covariance is white, with the given power.
 
     Args:
         sample: covariance of the residuals, complex64 ``(B, num_prb, R, R)``.
         errors: error of the channel estimate.
+        var: mean noise-plus-interference power, float32 ``(B,)``.
 
     Returns:
         complex64 ``(B, num_prb, R, R)``.
     """
-    values, vectors = _debiased_eigenvalues(sample, errors)
+    values, vectors = _debiased_eigenvalues(sample, errors, var)
     return _assemble(values, vectors)
 
 
@@ -69,14 +77,14 @@ def whitening_matrix(sample: torch.Tensor, errors: ErrorDecomposition, var: torc
     """``sqrt(var) C^-1/2`` with the C of :func:`debias_covariance`: makes noise and interference white, of power var.
 
     Args:
-        sample, errors: as for :func:`debias_covariance`.
-        var: noise power after whitening, float32 ``(B,)``.
+        sample, errors, var: as for :func:`debias_covariance`.
 
     Returns:
-        complex64 ``(B, num_prb, R, R)``.
+        complex64 ``(B, num_prb, R, R)``. No direction is amplified by more than 60 dB.
     """
-    values, vectors = _debiased_eigenvalues(sample, errors)
-    return _assemble((var[:, None, None] / values.clamp_min(1e-6)).sqrt(), vectors)
+    values, vectors = _debiased_eigenvalues(sample, errors, var)
+    ratio = values / var[:, None, None].clamp_min(_TINY)
+    return _assemble(ratio.clamp_min(1e-6).rsqrt(), vectors)
 
 
 def apply_per_prb(weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -93,10 +101,13 @@ def apply_per_prb(weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return torch.einsum("bprq,bqspk->brspk", weights, blocks).flatten(-2)
 
 
-def _debiased_eigenvalues(sample: torch.Tensor, errors: ErrorDecomposition) -> tuple[torch.Tensor, torch.Tensor]:
+def _debiased_eigenvalues(
+    sample: torch.Tensor, errors: ErrorDecomposition, var: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     values, vectors = torch.linalg.eigh(sample)
-    error_var, gain = errors.residual_error_var[:, None, None], errors.residual_gain[:, None, None]
-    return torch.maximum((values - error_var) / gain, values), vectors
+    error_var, gain, var = (x[:, None, None] for x in (errors.residual_error_var, errors.residual_gain, var))
+    debiased = torch.maximum((values - error_var) / gain.clamp_min(_TINY), values)
+    return torch.where(gain * var > error_var, debiased, var), vectors
 
 
 def _assemble(values: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
@@ -118,11 +129,12 @@ def mmse_irc_combine(
     """
     identity = torch.eye(h.shape[1], device=h.device)
     loaded = covariance[:, None] + extra_var[..., None, None] * identity  # (B, S, num_prb, R, R)
-    inverse = torch.linalg.inv(loaded)
+    power = loaded.diagonal(dim1=-2, dim2=-1).real.mean((-2, -1)).clamp_min(_TINY)[..., None]  # (B, S, 1)
+    inverse = torch.linalg.inv((loaded / power[..., None, None]).to(torch.complex128)).to(torch.complex64)
     y, h = (x.unflatten(-1, (-1, SUBCARRIERS_PER_ESTIMATE)) for x in (y, h))  # (B, R, S, num_prb, 12)
     weights = torch.einsum("bqspk,bspqr->brspk", h.conj(), inverse)
     gain = (weights * h).sum(1).real.clamp_min(1e-12)
-    return ((weights * y).sum(1) / gain).flatten(-2), (1 / gain).flatten(-2)
+    return ((weights * y).sum(1) / gain).flatten(-2), (1 / gain).flatten(-2) * power
 
 
 def whiten_with_genie_csi(slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:

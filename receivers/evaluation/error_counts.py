@@ -133,7 +133,9 @@ def count_block(receiver: Receiver, slots: Slots, transport: TransportBlocks | N
     """
     llrs, mask = receiver(slots), slots.bit_mask
     if not torch.isfinite(llrs).logical_or(~mask).all():
-        raise UserError(f"{receiver.name}: LLRs are not finite; its weights are damaged or the slots outside its range")
+        raise UserError(
+            f"{receiver.name}: LLRs are not finite; the slots are outside its range of SINR, or its weights are damaged"
+        )
     wrong = ((llrs > 0) != slots.bits.bool()) & mask
     errors, bits = wrong.sum((1, 2, 3)), mask.sum((1, 2, 3))
     failed = transport.errors(slots, llrs) if transport is not None else torch.zeros(0)

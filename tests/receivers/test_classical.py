@@ -361,3 +361,22 @@ def test_error_power_of_irc_is_what_its_symbols_have(num_rx: int) -> None:
         x = torch.where(slots.is_data, modulate(slots.bits), slots.pilots)
         ratio = float(((z - x).abs().square() / error_var)[slots.is_data].mean())
         assert 0.75 < ratio < 1.25
+
+
+@pytest.mark.parametrize("sinr_db", [95.0, 100.0])
+@pytest.mark.parametrize("num_rx", [4, 16])
+def test_irc_without_interference_has_no_errors_at_a_very_high_sinr(sinr_db: float, num_rx: int) -> None:
+    """Four pilots of one resource block fit all of the noise, which leaves none in the residuals."""
+    grid = Grid(num_prb=1, num_rx=num_rx, dmrs=Dmrs(config_type=2))
+    conditions = Scenario(
+        name="x", grid=grid, channels=Channels(test=("CDL-E",)), delay_spread_s=(1e-8, 1e-7), max_doppler_hz=(0, 0)
+    )
+    slots = SlotStream(conditions, 1, 32, "test").at_sinr(sinr_db).block(0)
+    receiver = LmmseIrcReceiver(conditions)
+    assert count_block(receiver, slots)["bit_errors"] == 0
+    z, error_var = receiver.symbols(slots)
+    x = torch.where(slots.is_data, modulate(slots.bits), slots.pilots)
+    ratio = float(((z - x).abs().square() / error_var)[slots.is_data].mean())
+    assert 0.7 < ratio < 1.4
+    estimate, predicted = Covariance(conditions).estimate(slots)
+    assert float((estimate - slots.h).abs().square().mean()) == pytest.approx(float(predicted.mean()), rel=0.2)

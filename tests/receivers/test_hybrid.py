@@ -39,8 +39,9 @@ def whitening(slots: Slots) -> torch.Tensor:
     """Whitening matrices of a hybrid's front end, ``(B, F, R, R)``."""
     estimator = robust_estimator(slots.y.shape[-1])
     h, error_var = estimator.estimate(slots)
-    covariance = debias_covariance(residual_covariance(slots, h), estimator.error_decomposition(slots, error_var))
-    noise_plus_interference_var = (slots.noise_var + slots.interference_var)[:, None, None, None]
+    errors, var = estimator.error_decomposition(slots, error_var), slots.noise_var + slots.interference_var
+    covariance = debias_covariance(residual_covariance(slots, h), errors, var)
+    noise_plus_interference_var = var[:, None, None, None]
     values, vectors = torch.linalg.eigh(covariance.to(torch.complex128) / noise_plus_interference_var)
     w = (vectors * values[..., None, :] ** -0.5) @ vectors.mH
     return w.to(torch.complex64).repeat_interleave(12, 1)
