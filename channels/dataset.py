@@ -26,12 +26,12 @@ import h5py
 import torch
 from pydantic import Field, model_validator
 
-from channels.scenarios import NamedScenario, Scenario, Split
+from channels.scenarios import MAX_BLOCK_SLOTS, NamedScenario, Scenario, Split
 from channels.slots import Slots
 from channels.stream import SlotStream
 from leanrx_core.errors import UserError
 from leanrx_core.files import drop_unfinished_line, write_atomic
-from leanrx_core.records import Record, read_yaml
+from leanrx_core.records import PathComponent, Record, read_yaml
 
 VERSION: Literal[3] = 3
 """Version of the format. Version 1 had other keys and folder names, version 2 no ``subcarrier_spacing_hz``."""
@@ -80,12 +80,12 @@ class Dataset(Record):
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"interference_shares": "interference_fractions"}
 
-    label: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    label: PathComponent
     scenario: NamedScenario
     split: Split
     seed: int = Field(1, ge=0, lt=2**32)
     purpose: str = ""
-    block_slots: int = Field(64, ge=1, le=2**16)
+    block_slots: int = Field(64, ge=1, le=MAX_BLOCK_SLOTS)
     num_blocks: int = Field(ge=1, le=10**6)
     sinr_db: tuple[float, ...] = ()
     interference_fractions: tuple[float, ...] = Field((0.0,), min_length=1)

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from channels.grid import BITS_PER_SYMBOL, Grid, Modulation
 from leanrx_core.errors import UserError
-from leanrx_core.records import Range, Record, read_yaml
+from leanrx_core.records import PathComponent, Range, Record, read_yaml
 
 Split = Literal["train", "test"]
 """Which of a scenario's channel models a stream draws from."""
@@ -41,6 +41,9 @@ ChannelModel = Literal[
 _FIXED_DELAY_SPREAD_S = {"TDLA30": 30e-9, "TDLB100": 100e-9, "TDLC300": 300e-9}
 _FLAT = ("AWGN", "Rayleigh")
 SYSTEM_LEVEL_MODELS = ("UMi", "UMa", "RMa")
+
+MAX_BLOCK_SLOTS = 2**16
+"""Slots that are simulated, trained on or metered in one block."""
 
 _RENAMED_PRESETS = {"desk": "tdl-6prb"}
 
@@ -177,7 +180,7 @@ class Scenario(Record):
         (10.0, 10.0)
     """
 
-    name: str = Field(min_length=1)
+    name: PathComponent
     grid: Grid = Grid()
     modulations: tuple[Modulation, ...] = Field(("16-QAM",), min_length=1)
     channels: Channels

@@ -9,12 +9,16 @@ from pydantic import Field
 
 from channels import Scenario, SlotStream, Stream
 from channels.dataset import DatasetStream
+from channels.scenarios import MAX_BLOCK_SLOTS
 from distillation.objective import Distillation
 from leanrx_core.errors import UserError
 from leanrx_core.records import Record
 from receivers.base import Receiver
 from receivers.evaluation.block_counter import device_name
 from receivers.neural.weights import NeuralReceiver
+
+MAX_STEPS = 10**8
+"""Steps of a training; years on any machine."""
 
 
 class Training(Record):
@@ -42,18 +46,18 @@ class Training(Record):
 
     renamed_keys: ClassVar = {"early_weight": "deep_supervision_weight", "decay_from": "decay_start"}
 
-    steps: int = Field(30000, ge=1)
-    batch_slots: int = Field(80, ge=1)
+    steps: int = Field(30000, ge=1, le=MAX_STEPS)
+    batch_slots: int = Field(80, ge=1, le=MAX_BLOCK_SLOTS)
     optimizer: Literal["lamb", "adamw"] = "lamb"
     learning_rate: float = Field(1e-2, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
-    warmup_steps: int = Field(800, ge=0)
+    warmup_steps: int = Field(800, ge=0, le=MAX_STEPS)
     decay_start: float = Field(0.3, ge=0, le=1)
     max_gradient_norm: float | None = Field(None, gt=0)
     deep_supervision_weight: float = Field(0.0, ge=0)
     precision: Literal["auto", "float32"] = "auto"
     compiled: bool = False
-    checkpoint_steps: int = Field(200, ge=1)
+    checkpoint_steps: int = Field(200, ge=1, le=MAX_STEPS)
 
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""

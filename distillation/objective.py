@@ -89,7 +89,7 @@ class Distillation(Record):
     clip: float = Field(8.0, gt=0)
     weighting: Literal["none", "confidence", "sinr"] = "none"
     transfers: tuple[FeatureTransfer, ...] = ()
-    generations: int = Field(1, ge=1)
+    generations: int = Field(1, ge=1, le=100)
 
     @field_validator("teacher")
     @classmethod

@@ -19,8 +19,8 @@ MAX_COUNT = 10**15
 MAX_NAME = 100
 """Characters in a name that becomes a part of a path. File systems allow 255 bytes, and names are joined."""
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z"
-"""Names that become a part of a path: no separators, no leading dot or dash, no line break at the end."""
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""Names that become a part of a path: no separators, and no leading dot or dash."""
 
 
 def number(field: str, value: Any, low: float, high: float = MAX_NUMBER, open_low: bool = False) -> float:
@@ -105,7 +105,7 @@ def path_component(field: str, value: Any) -> str:
         leanrx_core.errors.UserError: label: '..' is not a name; use letters, digits, '.', '_' and '-', and begin with
         a letter or a digit
     """
-    if not isinstance(value, str) or re.match(NAME_PATTERN, value) is None:
+    if not isinstance(value, str) or re.fullmatch(NAME_PATTERN.rstrip("$"), value) is None:
         raise UserError(
             f"{field}: {echo(value)} is not a name; use letters, digits, '.', '_' and '-', and begin with a letter or "
             "a digit"

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from leanrx_core.checks import MAX_COUNT, MAX_NUMBER, path_component
+from leanrx_core.checks import MAX_COUNT, MAX_NAME, MAX_NUMBER, NAME_PATTERN
 from leanrx_core.errors import UserError
 from leanrx_core.messages import echo
 
@@ -212,14 +212,7 @@ def _check_order(interval: tuple[float, float]) -> tuple[float, float]:
     return interval
 
 
-def _check_path_component(value: str) -> str:
-    try:
-        return path_component("name", value)
-    except UserError as error:
-        raise ValueError(str(error).removeprefix("name: ")) from None
-
-
-PathComponent = Annotated[str, AfterValidator(_check_path_component)]
+PathComponent = Annotated[str, Field(pattern=NAME_PATTERN, max_length=MAX_NAME)]
 """Text that becomes the name of a file or a folder, or a part of one."""
 
 Range = Annotated[tuple[float, float], AfterValidator(_check_order)]

@@ -53,11 +53,11 @@ class MeteringProtocol(Record):
         seed: of the order.
     """
 
-    min_duration_s: float = Field(5.0, gt=0)
-    idle_s: float = Field(5.0, ge=0)
-    cool_down_s: float = Field(1.0, ge=0)
-    rounds: int = Field(3, ge=1)
-    seed: int = Field(1, ge=0)
+    min_duration_s: float = Field(5.0, gt=0, le=86_400)
+    idle_s: float = Field(5.0, ge=0, le=86_400)
+    cool_down_s: float = Field(1.0, ge=0, le=86_400)
+    rounds: int = Field(3, ge=1, le=1000)
+    seed: int = Field(1, ge=0, lt=2**32)
 
 
 @dataclass(frozen=True)

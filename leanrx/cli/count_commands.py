@@ -22,7 +22,7 @@ def count(
     prb: Annotated[int, typer.Option(help="Physical resource blocks.")] = 26,
     rx: Annotated[int, typer.Option(help="Receive antennas.")] = 2,
     bits: Annotated[int, typer.Option(help="Bits per QAM symbol.")] = 4,
-    batch: Annotated[int, typer.Option(min=1, help="Slots per call, for bytes.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, max=2**16, help="Slots per call, for bytes.")] = 1,
     precision: Annotated[
         str, typer.Option(help="Precision of weights and activations: fp32, bf16, fp16 or int8.")
     ] = "fp32",

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def energy(
     run: RunArgument,
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="Metering windows per call, in random order; the run's own by default.")
+        int | None,
+        typer.Option(min=1, max=1000, help="Metering windows per call, in random order; the run's own by default."),
     ] = None,
     compiled: Annotated[bool, typer.Option("--compiled", help="Also meter networks under torch.compile.")] = False,
     wattmeter: Annotated[

@@ -12,11 +12,15 @@ ConfigArgument = Annotated[
     Path, typer.Argument(help="A YAML file as in configs/.", metavar="CONFIG", show_default=False)
 ]
 RootOption = Annotated[Path, typer.Option("--runs", help="Folder that contains the runs.")]
-WorkersOption = Annotated[int, typer.Option(help="Number of processes that count errors, one thread each.")]
+WorkersOption = Annotated[
+    int, typer.Option(min=1, max=1024, help="Number of processes that count errors, one thread each.")
+]
 RayOption = Annotated[
     str | None, typer.Option("--ray", metavar="HOST:PORT", help="Train and meter on the Ray cluster with this head.")
 ]
-CoresOption = Annotated[int | None, typer.Option(help="With --ray: CPU cores per task. The default is 1.")]
+CoresOption = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="With --ray: CPU cores per task. The default is 1.")
+]
 ReferenceOption = Annotated[
     str | None,
     typer.Option(help="Reference instrument: wattmeter, RAPL, NVML or CodeCarbon. The default is the run's own."),

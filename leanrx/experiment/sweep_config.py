@@ -14,12 +14,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import torch
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from channels.scenarios import NamedScenario
-from distillation.job import Training
+from channels.scenarios import MAX_BLOCK_SLOTS, NamedScenario
+from distillation.job import MAX_STEPS, Training
 from distillation.objective import Distillation
 from energy.ecal.life_cycle_config import ConventionConfig
+from leanrx_core.checks import MAX_COUNT
 from leanrx_core.errors import UserError
-from leanrx_core.records import Range, Record, read_yaml
+from leanrx_core.records import PathComponent, Range, Record, read_yaml
 from receivers.evaluation.stopping import Evaluation
 from receivers.neural.registry import parse_spec
 
@@ -137,11 +138,11 @@ class SearchConfig(Record):
     """
 
     ranges: dict[str, Range] = Field(min_length=1)
-    trials: int = Field(20, ge=1)
+    trials: int = Field(20, ge=1, le=10**4)
     receiver: str | None = None
-    steps: int | None = Field(None, ge=1)
+    steps: int | None = Field(None, ge=1, le=MAX_STEPS)
     sinr_db: tuple[float, ...] | None = Field(None, min_length=1)
-    slots: int = Field(512, ge=1, multiple_of=32)
+    slots: int = Field(512, ge=1, le=10**9, multiple_of=32)
 
     @model_validator(mode="after")
     def _check_search_ranges(self) -> Self:
@@ -174,10 +175,10 @@ class MeteringConfig(Record):
             ``CodeCarbon``. The default is the best one that measures, else CodeCarbon's model.
     """
 
-    batch_slots: int = Field(32, ge=1)
-    min_duration_s: float = Field(5.0, ge=1)
-    rounds: int = Field(2, ge=1)
-    cpu_power_w: float | None = Field(None, gt=0)
+    batch_slots: int = Field(32, ge=1, le=MAX_BLOCK_SLOTS)
+    min_duration_s: float = Field(5.0, ge=1, le=86_400)
+    rounds: int = Field(2, ge=1, le=1000)
+    cpu_power_w: float | None = Field(None, gt=0, le=1e5)
     reference_instrument: Literal["wattmeter", "RAPL", "NVML", "CodeCarbon"] | None = None
 
 
@@ -201,11 +202,11 @@ class EcalConfig(Record):
         "radio": "convention.radio",
     }
 
-    inferences: int = Field(1_000_000, ge=1)
-    hops: int = Field(0, ge=0)
-    development_hops: int = Field(0, ge=0)
+    inferences: int = Field(1_000_000, ge=1, le=MAX_COUNT)
+    hops: int = Field(0, ge=0, le=100)
+    development_hops: int = Field(0, ge=0, le=100)
     virtualisation: float = Field(0.0, ge=0, le=1)
-    bits_per_value: int = Field(32, ge=1)
+    bits_per_value: int = Field(32, ge=1, le=64)
     convention: ConventionConfig = ConventionConfig()
     teacher_allocation: Literal["full", "split"] = "full"
 
@@ -249,7 +250,7 @@ class SweepConfig(Record):
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"recorded": "dataset"}
 
-    label: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    label: PathComponent
     scenario: NamedScenario
     seed: Seed = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -7,8 +7,12 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from channels.scenarios import MAX_BLOCK_SLOTS
 from leanrx_core.records import Record
 from receivers.evaluation.error_counts import Counts
+
+MAX_SLOTS = 10**9
+"""Slots of a test point."""
 
 
 class Evaluation(Record):
@@ -37,12 +41,12 @@ class Evaluation(Record):
 
     sinr_db: tuple[float, ...] = Field(min_length=1)
     interference_fractions: tuple[float, ...] = Field((0.0,), min_length=1)
-    block_slots: int = Field(64, ge=1)
-    min_slots: int = Field(256, ge=1)
-    max_slots: int = Field(1024, ge=1)
-    target_slot_errors: int | None = Field(200, ge=1)
+    block_slots: int = Field(64, ge=1, le=MAX_BLOCK_SLOTS)
+    min_slots: int = Field(256, ge=1, le=MAX_SLOTS)
+    max_slots: int = Field(1024, ge=1, le=MAX_SLOTS)
+    target_slot_errors: int | None = Field(200, ge=1, le=MAX_SLOTS)
     target_relative_half_width: float | None = Field(None, gt=0, lt=1)
-    target_block_errors: int | None = Field(None, ge=1)
+    target_block_errors: int | None = Field(None, ge=1, le=MAX_SLOTS)
     code_rate: float | None = Field(None, gt=0, lt=1)
 
     @model_validator(mode="after")

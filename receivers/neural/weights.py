@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import safetensors.torch
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from channels import Slots
 from leanrx_core.errors import UserError
@@ -40,12 +40,12 @@ class Card(Record):
         weights_sha256: SHA-256 of the weights file.
     """
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]*$", max_length=200)
     receiver: str
     role: Role
-    num_rx: int
-    num_bits: int
-    parameters: int
+    num_rx: int = Field(ge=1, le=16)
+    num_bits: int = Field(ge=1, le=8)
+    parameters: int = Field(ge=0)
     scenario: str
     channels: tuple[str, ...]
     trained_sinr_db: tuple[float, float]
