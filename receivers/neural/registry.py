@@ -21,7 +21,7 @@ MARKERS = ("circle", "triangle-up", "triangle-down", "square", "diamond", "penta
 """Plotly symbols that figures draw in print, too. Teachers are drawn as squares."""
 
 _FAMILY_NAME = r"[a-z][a-z0-9]*"
-_SPEC = re.compile(rf"(?P<family>{_FAMILY_NAME})(?:-w(?P<width>\d{0, 6}\.?\d{1, 12}))?(?:-d(?P<depth>\d{1, 6}))?")
+_SPEC = re.compile(rf"(?P<family>{_FAMILY_NAME})" + r"(?:-w(?P<width>\d{0,6}\.?\d{1,12}))?(?:-d(?P<depth>\d{1,6}))?")
 
 
 @dataclass(frozen=True)
