@@ -30,9 +30,10 @@ def count(
 ) -> OperationProfile:
     """Count the operations of one call of a receiver.
 
-    The MACs of a network come from torch's formulas, operator by operator, and are compared with fvcore's. A network's
-    front end and other complex-valued operations are counted by formula, forward only, see
-    :meth:`receivers.neural.network.Network.formula_count`. So are classical receivers.
+    The MACs of a network come from the shapes of the operators that it executes, and are compared with fvcore's, see
+    :func:`energy.counting.torch_net.count_module`. A network's front end and its products in elementwise operators are
+    counted by formula, forward only, see :meth:`receivers.neural.network.Network.formula_count`. So are classical
+    receivers.
 
     Args:
         receiver: a network, a receiver, a spec string such as ``"deeprx-w0.25"``, or the name of a classical receiver.
@@ -48,7 +49,7 @@ def count(
         the profile of the whole call.
 
     Raises:
-        UserError: if the receiver or the precision is not known.
+        UserError: if the receiver, the precision or an operator is not known.
 
     Example:
         >>> profile = count("deeprx-w0.25", Grid())

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
+from leanrx_core.errors import UserError
+
+Agreement = Literal["whole", "part", "none", "contradiction"]
+"""Of two counts: in all modules; in all whose operators the second counter knows; not compared; or not equal."""
 LAYER_KINDS = ("dense", "grouped", "elementwise")
 FORMULA = "formula"
 """Operator of the layer that stands for all operations counted by formula."""
@@ -65,6 +69,8 @@ class OperationProfile:
         batch_norm_elements: elements that batch-norm writes in the forward phase; it folds away at inference.
         other_elements: elements written in the forward phase by each operator that counts no MAC.
         cross_check_flops: FLOPs of the forward phase without the formula part, by a second counter; none without one.
+        agreement: of both counters; ``part`` where the second one does not know all operators.
+        cross_check_gaps: what the second counter does not know.
         disagreements: sentences on where two counters differ.
         uncounted: operators whose sizes are not known, so that their bytes are missing.
 
@@ -81,6 +87,8 @@ class OperationProfile:
     batch_norm_elements: int = 0
     other_elements: Mapping[str, int] = field(default_factory=dict)
     cross_check_flops: int | None = None
+    agreement: Agreement = "none"
+    cross_check_gaps: tuple[str, ...] = ()
     disagreements: tuple[str, ...] = ()
     uncounted: tuple[str, ...] = ()
 
@@ -157,8 +165,19 @@ class OperationProfile:
 
     @property
     def counters_agree(self) -> bool:
-        """Whether the second counter gives the same FLOPs; true without one."""
-        return self.cross_check_flops in (None, self.phase("forward").flops - 2 * self.formula_macs)
+        """Whether the second counter contradicts in no operator that it knows; true without one."""
+        return self.agreement != "contradiction"
+
+    def check_agreement(self) -> None:
+        """Check that the second counter contradicts nowhere.
+
+        Raises:
+            UserError: if it does.
+        """
+        if not self.counters_agree:
+            raise UserError(
+                f"{self.name}: two counts contradict each other ({self.disagreements[0]}); see leanrx count"
+            )
 
     def phase(self, *phases: str) -> OperationProfile:
         """The part of the profile that belongs to some phases."""
@@ -179,6 +198,8 @@ class OperationProfile:
             "formula_macs": self.formula_macs,
             "cross_check_flops": self.cross_check_flops,
             "counters_agree": self.counters_agree,
+            "agreement": self.agreement,
+            "cross_check_gaps": list(self.cross_check_gaps),
             "batch_norm_elements": self.batch_norm_elements,
             "other_elements": dict(self.other_elements),
             "disagreements": list(self.disagreements),

@@ -1,20 +1,19 @@
 """The operations of a torch network, read off the operators that it executes.
 
 The network runs once on shapes alone (torch's ``meta`` device), so that counting a large batch or a training step
-costs neither memory nor time. Only convolutions and matrix products count as MACs. MACs of a forward pass come from
-torch's own formulas, operator by operator, and are compared with fvcore's, module by module; fvcore runs one slot for
-it (its "flop" is a MAC). Batch-norm and every other operator are listed with the elements that they write, so that
-nothing is left out unseen.
+costs neither memory nor time. MACs are those of convolutions and of products of matrices and vectors, in whatever
+operator they are done, see :mod:`energy.counting.torch_operators`. An operator that is not known there stops the count.
+fvcore counts the forward pass again, see :mod:`energy.counting.fvcore_check`. Batch-norm and every other operator are
+listed with the elements that they write, so that nothing is left out unseen.
 
-A convolution's backward pass is counted here: as many MACs as the forward pass for the gradient of its input, and as
-many for that of its weights. torch's FlopCounterMode overstates the latter for grouped convolutions, and that is shown
-as a disagreement.
+A convolution's backward pass has as many MACs as the forward pass for the gradient of its input, and as many for that
+of its weights. torch's FlopCounterMode overstates the latter for grouped convolutions, and that is shown as a
+disagreement.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,13 +25,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from torch.utils.module_tracker import ModuleTracker
 
+from energy.counting.fvcore_check import cross_check
 from energy.counting.profile import Layer, OperationProfile, layer_kind, macs_by_module
+from energy.counting.torch_operators import is_complex, macs, moves_nothing, qualified_name
 from leanrx_core.errors import UserError
 
 BYTES_PER_VALUE = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
-_FVCORE_MAC_OPERATORS = ("conv", "linear", "addmm", "matmul", "bmm", "einsum")
-_WITHOUT_ELEMENTS = ("convolution", "addmm", "mm", "bmm", "empty")  # counted as MACs, or writing nothing
-_MOVING_NOTHING = ("empty", "empty_like", "detach", "lift_fresh", "_local_scalar_dense")
 
 
 def count_module(
@@ -57,36 +55,29 @@ def count_module(
         the profile of the call.
 
     Raises:
-        UserError: if the precision is unknown.
+        UserError: if the precision or an operator is unknown, or the network does not run on shapes alone.
 
     Example:
         >>> count_module(nn.Conv2d(6, 8, 3, padding=1), torch.zeros(1, 6, 14, 12)).macs == 14 * 12 * 8 * 6 * 9
         True
     """
-    if precision not in BYTES_PER_VALUE:
-        raise UserError(f"precision: '{precision}' is not known; precisions: {', '.join(BYTES_PER_VALUE)}")
-    meta_net = copy.deepcopy(net).to("meta").train(training)
+    _check_precision(precision)
+    meta_net = _on_meta(net).train(training)
     meta_inputs = tuple(torch.empty_like(i, device="meta") for i in inputs)
     recorder = _OperatorRecorder(meta_net, BYTES_PER_VALUE[precision])
-    if training:
-        step = optimizer(meta_net.parameters())
-        for group in step.param_groups:
-            group["foreach"] = False  # one operator per tensor: what moves, however it is launched
-        _loss(meta_net(*meta_inputs)).backward()
-        step.step()
-        step.zero_grad()
-        with recorder:
-            loss = _loss(meta_net(*meta_inputs))
-            recorder.phase = "backward"
-            loss.backward()
-            recorder.phase = "optimiser"
-            step.step()
-    else:
-        with torch.no_grad(), recorder:
-            meta_net(*meta_inputs)
+    try:
+        with torch.device("meta"):
+            _run(meta_net, meta_inputs, recorder, optimizer if training else None)
+    except RuntimeError as error:
+        first_line = str(error).partition("\n")[0][:120]
+        raise UserError(
+            f"{name or type(net).__name__}: cannot be counted on shapes alone ({type(error).__name__}: {first_line}); "
+            "its operations must not depend on values, and its tensors must be on the device of its input"
+        ) from None
+    recorder.check_operators(name or type(net).__name__)
     forward = macs_by_module(x for x in recorder.layers if x.phase == "forward")
-    fvcore = _fvcore(net, inputs)
-    batch = len(inputs[0])
+    batch, fvcore = len(inputs[0]), cross_check(net, inputs)
+    comparison = fvcore.compare(forward, batch, recorder.complex_modules)
     elements = dict(recorder.elements)
     return OperationProfile(
         name,
@@ -95,9 +86,50 @@ def count_module(
         tuple(recorder.layers),
         batch_norm_elements=elements.pop("batch_norm", 0),
         other_elements={operator: number for operator, number in elements.items() if number},
-        cross_check_flops=2 * batch * fvcore[""],
-        disagreements=tuple(_disagreements(batch, forward, fvcore, recorder.torch_backward)),
+        cross_check_flops=2 * batch * fvcore.macs[""] if fvcore.macs else None,
+        agreement=comparison.agreement,
+        cross_check_gaps=comparison.gaps,
+        disagreements=(*comparison.contradictions, *recorder.backward_disagreements()),
     )
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in BYTES_PER_VALUE:
+        raise UserError(f"precision: '{precision}' is not known; precisions: {', '.join(BYTES_PER_VALUE)}")
+
+
+def _on_meta(net: nn.Module) -> nn.Module:
+    """A copy on shapes alone. Tensors that modules share stay shared, and so do those that are no parameters."""
+    plain = [v for m in net.modules() for v in vars(m).values() if isinstance(v, torch.Tensor)]
+    copies: dict[int, Any] = {id(t): t.detach().to("meta") for t in [*net.buffers(), *plain]}
+    for parameter in net.parameters():
+        copies[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+    return copy.deepcopy(net, copies)
+
+
+def _run(
+    net: nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    recorder: _OperatorRecorder,
+    optimizer: Callable[..., torch.optim.Optimizer] | None,
+) -> None:
+    """A forward pass, or with an optimiser the second of two training steps."""
+    if optimizer is None:
+        with torch.no_grad(), recorder:
+            net(*inputs)
+        return
+    step = optimizer(net.parameters())
+    for group in step.param_groups:
+        group["foreach"] = False  # one operator per tensor: what moves, however it is launched
+    _loss(net(*inputs)).backward()
+    step.step()
+    step.zero_grad()
+    with recorder:
+        loss = _loss(net(*inputs))
+        recorder.phase = "backward"
+        loss.backward()
+        recorder.phase = "optimiser"
+        step.step()
 
 
 def _loss(llrs: torch.Tensor) -> torch.Tensor:
@@ -111,7 +143,7 @@ class _OperatorRecorder(TorchDispatchMode):
         phase: of the operators that are executed now.
         layers: in the order of execution.
         elements: written in the forward phase, by operators that count no MAC.
-        torch_backward: by module, MACs of our count and of torch's for convolutions' backward passes.
+        complex_modules: with products of complex numbers in the forward phase.
     """
 
     def __init__(self, net: nn.Module, bytes_per_value: int) -> None:
@@ -121,10 +153,12 @@ class _OperatorRecorder(TorchDispatchMode):
         self._sizes = {_storage(p): p.numel() for p in net.parameters()}
         self._root = type(net).__name__
         self._modules = ModuleTracker()
+        self._unknown: dict[str, str] = {}
+        self._torch_backward: dict[str, tuple[int, int]] = {}
         self.phase = "forward"
         self.layers: list[Layer] = []
         self.elements: Counter[str] = Counter()
-        self.torch_backward: dict[str, tuple[int, int]] = {}
+        self.complex_modules: set[str] = set()
 
     def __enter__(self) -> Any:
         self._modules.__enter__()
@@ -137,44 +171,61 @@ class _OperatorRecorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        operator = func.overloadpacket.__name__
         written = [t for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
-        if written and not func.is_view and operator not in _MOVING_NOTHING:
-            self._record(func, operator, args, kwargs, out, written)
-        counts_elements = self.phase == "forward" and not any(part in operator for part in _WITHOUT_ELEMENTS)
-        if written and not func.is_view and counts_elements:
+        if not written or moves_nothing(func):
+            return out
+        operator_macs = macs(func, args, out)
+        if operator_macs is None:
+            self._unknown.setdefault(qualified_name(func), self._module())
+        self._record(func, args, kwargs, operator_macs or 0, written)
+        operator = func.overloadpacket.__name__
+        if self.phase == "forward" and not operator_macs:
             self.elements["batch_norm" if "batch_norm" in operator else operator] += written[0].numel()
+        if operator_macs and self.phase == "forward" and is_complex(args):
+            self.complex_modules.add(self._module())
+        if operator == "convolution_backward":
+            torch_macs = flop_registry[func.overloadpacket](*args, **kwargs, out_val=out) // 2
+            self._torch_backward[self._module()] = (operator_macs or 0, torch_macs)
         return out
 
-    def _record(self, func: Any, operator: str, args: Any, kwargs: Any, out: Any, written: list[torch.Tensor]) -> None:
-        name = self._module()
+    def _record(self, func: Any, args: Any, kwargs: Any, operator_macs: int, written: list[torch.Tensor]) -> None:
+        operator = func.overloadpacket.__name__
+        groups = args[9 if "backward" in operator else 8] if "convolution" in operator else 1
         read = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
-        macs, groups = 0, 1
-        if operator == "convolution_backward":
-            grad, _, weight = args[:3]
-            sides, groups = sum(args[10][:2]), args[9]
-            values = args[1].numel() if args[7] else grad.numel()
-            macs = sides * values * math.prod(weight.shape[1:])
-            torch_macs = flop_registry[func.overloadpacket](*args, **kwargs, out_val=out) // 2
-            self.torch_backward[name] = (macs, torch_macs)
-        elif func.overloadpacket in flop_registry:
-            macs = flop_registry[func.overloadpacket](*args, **kwargs, out_val=out) // 2
-            groups = args[8] if operator == "convolution" else 1
         constants = {s: t for t in read if (s := _storage(t)) in self._constants}
         forward = self.phase == "forward"
         self.layers.append(
             Layer(
-                name=name,
+                name=self._module(),
                 operator=operator,
-                kind=layer_kind(macs, groups),
+                kind=layer_kind(operator_macs, groups),
                 phase=self.phase,
-                parameters=sum(self._sizes.get(s, 0) for s in constants) if forward else 0,
-                macs=macs,
+                parameters=sum(self._sizes.pop(s, 0) for s in constants) if forward else 0,
+                macs=operator_macs,
                 weight_bytes=sum(map(self._bytes, constants.values())),
                 read_bytes=sum(self._bytes(t) for t in read if _storage(t) not in self._constants),
                 written_bytes=sum(map(self._bytes, written)),
             )
         )
+
+    def check_operators(self, name: str) -> None:
+        """Check that every operator is known.
+
+        Raises:
+            UserError: if one is not.
+        """
+        if self._unknown:
+            operators = ", ".join(f"{o}{f' in {module}' if module else ''}" for o, module in self._unknown.items())
+            raise UserError(
+                f"{name}: the arithmetic of {operators} is not known; add its MACs to "
+                "energy.counting.torch_operators.MAC_FORMULAS"
+            )
+
+    def backward_disagreements(self) -> Iterator[str]:
+        """Modules for which torch's own counter gives other MACs of the backward pass."""
+        for module, (counted, torch_macs) in self._torch_backward.items():
+            if counted != torch_macs:
+                yield f"{module}: {counted} MACs backward by formula, torch counts {torch_macs}"
 
     def _module(self) -> str:
         """The innermost module that runs, without the network's own name; the optimiser and the loss have none."""
@@ -182,41 +233,10 @@ class _OperatorRecorder(TorchDispatchMode):
         return inner.removeprefix(self._root).removeprefix(".")
 
     def _bytes(self, tensor: torch.Tensor) -> int:
-        each = self._bytes_per_value if tensor.is_floating_point() else tensor.element_size()
+        real = tensor.is_floating_point() or tensor.is_complex()
+        each = self._bytes_per_value if real else tensor.element_size()
         return tensor.numel() * each * (2 if tensor.is_complex() else 1)
 
 
 def _storage(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata
-
-
-def _disagreements(
-    batch: int, forward: dict[str, int], fvcore: dict[str, int], backward: dict[str, tuple[int, int]]
-) -> Iterator[str]:
-    """Modules for which fvcore (forward, traced on one slot) or torch (backward) gives other MACs."""
-    for module, macs_of_slot in fvcore.items():
-        macs = sum(v for k, v in forward.items() if not module or k == module or k.startswith(f"{module}."))
-        if (module in forward or not module) and batch * macs_of_slot != macs:
-            yield f"{module or 'whole network'}: torch counts {macs} MACs forward, fvcore {batch * macs_of_slot}"
-    for module, (macs, torch_macs) in backward.items():
-        if macs != torch_macs:
-            yield f"{module}: {macs} MACs backward by formula, torch counts {torch_macs}"
-
-
-def _fvcore(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> dict[str, int]:
-    """fvcore's MACs of one slot by module, submodules included; it cannot trace on shapes alone."""
-    from fvcore.nn import FlopCountAnalysis
-
-    device = next(net.parameters()).device
-    slot = tuple(torch.zeros(1, *i.shape[1:], dtype=i.dtype, device=device) for i in inputs)
-    modes = {m: m.training for m in net.modules()}
-    net.eval()
-    try:
-        with torch.no_grad():
-            analysis = FlopCountAnalysis(net, slot)
-            analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-            by_module = analysis.by_module_and_operator()
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-    return {module: sum(int(operators[op]) for op in _FVCORE_MAC_OPERATORS) for module, operators in by_module.items()}

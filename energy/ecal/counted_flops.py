@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from energy.counting.onnx_file import count_onnx
 from leanrx_core.checks import choice
-from leanrx_core.errors import UserError
 
 
 def receiver_flops(receiver: str, num_prb: int = 26, num_rx: int = 2, num_bits: int = 4) -> int:
@@ -18,7 +17,7 @@ def receiver_flops(receiver: str, num_prb: int = 26, num_rx: int = 2, num_bits: 
         num_bits: bits per QAM symbol: 2, 4, 6 or 8.
 
     Raises:
-        UserError: if the receiver is not known, or the two counters disagree.
+        UserError: if the receiver is not known, or two counts of it contradict each other.
     """
     from channels import Grid
     from energy.counting.counter import count
@@ -26,10 +25,7 @@ def receiver_flops(receiver: str, num_prb: int = 26, num_rx: int = 2, num_bits: 
     grid = Grid.parse({"num_prb": num_prb, "num_rx": num_rx}, "model.receiver")
     choice("model.receiver.num_bits", num_bits, (2, 4, 6, 8))
     profile = count(receiver, grid, num_bits=num_bits)
-    if not profile.counters_agree:
-        raise UserError(
-            f"{receiver}: torch counts {profile.flops} FLOPs, fvcore {profile.cross_check_flops}; see leanrx count"
-        )
+    profile.check_agreement()
     return profile.flops
 
 

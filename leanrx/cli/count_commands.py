@@ -70,6 +70,12 @@ def count(
         print(f"{e.method:<20} {time_ms:>16} {energy_mj} (modelled: {e.assumption})")
 
 
+def _verdict(profile: OperationProfile) -> str:
+    if profile.agreement == "part":
+        return f"does not know {', '.join(profile.cross_check_gaps)}"
+    return "agrees" if profile.counters_agree else "DISAGREES"
+
+
 def _print_profile(profile: OperationProfile, layers: bool) -> None:
     slots = "1 slot" if profile.batch_slots == 1 else f"{profile.batch_slots} slots"
     print(f"{profile.name}: {slots} in {profile.precision}, counted by {profile.method}")
@@ -79,8 +85,7 @@ def _print_profile(profile: OperationProfile, layers: bool) -> None:
         print(f"  by formula         {profile.formula_macs:>16,}")
     print(f"FLOPs (2 per MAC)    {profile.flops:>16,}")
     if profile.cross_check_flops is not None:
-        verdict = "agrees" if profile.counters_agree else "DISAGREES"
-        print(f"FLOPs by fvcore      {profile.cross_check_flops:>16,}  {verdict}, forward, without formula")
+        print(f"FLOPs by fvcore      {profile.cross_check_flops:>16,}  {_verdict(profile)}, forward, without formula")
         print(f"batch-norm elements  {profile.batch_norm_elements:>16,}  fold into convolutions at inference")
     for name, elements in profile.other_elements.items():
         print(f"{name + ' elements':<20} {elements:>16,}  counted as no MAC")

@@ -282,13 +282,10 @@ def operation_profiles(run: Run, receivers: list[Receiver]) -> dict[str, Operati
     """Operations on one slot, by receiver name.
 
     Raises:
-        UserError: if the two counters disagree on a network.
+        UserError: if an operator of a network is not known, or two counts of it contradict each other.
     """
     grid, bits = run.config.scenario.grid, run.config.scenario.bits_per_symbol
     profiles = {r.name: count(r, grid, num_bits=bits) for r in receivers}
-    for name, profile in profiles.items():
-        if not profile.counters_agree:
-            raise UserError(
-                f"{name}: torch counts {profile.flops} FLOPs, fvcore {profile.cross_check_flops}; see leanrx count"
-            )
+    for profile in profiles.values():
+        profile.check_agreement()
     return profiles

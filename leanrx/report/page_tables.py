@@ -221,7 +221,7 @@ def instrument_page_table(results: RunResults) -> PageTable:
         ["energy: RAM", "assumed", "a constant in CodeCarbon, not part of any energy here"],
         ["time", "measured", "wall clock of the metering window"],
         ["BER", "measured", "errors counted on simulated slots"],
-        ["MACs", "counted", "torch's operators, checked with fvcore; classical receivers by formula"],
+        ["MACs", "counted", "executed operators, checked with fvcore; classical receivers by formula"],
         ["machine", "", f"metered on {machines}; run started on {environment['platform']}; {packages}"],
     ]
     for check in environment["instruments"]:
