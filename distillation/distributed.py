@@ -64,18 +64,23 @@ class ProcessGroup:
         return values / self.size
 
     def sum_energy(self, energy: TrainingEnergy) -> TrainingEnergy:
-        """Energy of all ranks. Joules of a whole machine (RAM, a CPU's counter) count once per machine."""
+        """Energy of all ranks, by the instruments that metered every rank.
+
+        Joules of a whole machine (RAM, a CPU's counter) count once per machine.
+        """
         if self.size == 1:
             return energy
         energies: list[tuple[int, TrainingEnergy]] = [(0, energy)] * self.size
         distributed.all_gather_object(energies, (self.local_rank, energy))
-        total = TrainingEnergy(tuple(m * 0.0 for m in energy.measurements), energy.windows)
+        keys = [{(m.instrument, m.component) for m in part.measurements} for _, part in energies]
+        of_all_ranks = set.intersection(*keys)
+        total = TrainingEnergy(())
         for local_rank, part in energies:
-            own = tuple(m if local_rank == 0 or not _of_whole_machine(m) else m * 0.0 for m in part.measurements)
-            total = TrainingEnergy((total + TrainingEnergy(own)).measurements, energy.windows)
+            own = (m for m in part.measurements if (m.instrument, m.component) in of_all_ranks)
+            total += TrainingEnergy(tuple(m if local_rank == 0 or not _of_whole_machine(m) else m * 0.0 for m in own))
         duration_s = {(m.instrument, m.component): m.duration_s for m in energy.measurements}
         summed = (replace(m, duration_s=duration_s[m.instrument, m.component]) for m in total.measurements)
-        return replace(total, measurements=tuple(summed))
+        return TrainingEnergy(tuple(summed), energy.windows)
 
     def barrier(self) -> None:
         """Wait until all ranks have called this."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from energy.hardware.detect import cpu_power, nvml_index
-from energy.metering.measurement import Measurement, Provenance, reading_uncertainty_j
+from energy.metering.measurement import Measurement, Provenance, check_power, reading_uncertainty_j
 from leanrx_core.units import JOULES_PER_KWH
 
 SAMPLING_S = 1.0
@@ -70,6 +70,8 @@ class CodeCarbon:
             "gpu": data.gpu_energy * JOULES_PER_KWH,
             "ram": data.ram_energy * JOULES_PER_KWH,
         }
+        for component, energy_j in energies_j.items():
+            check_power(f"CodeCarbon: {component} took {energy_j:g} J", energy_j, data.duration, delay_s=SAMPLING_S)
         return [
             Measurement(
                 component,

@@ -9,8 +9,13 @@ from typing import Any, Literal, Protocol, Self
 
 from pydantic import TypeAdapter
 
+from leanrx_core.errors import UserError
+
 Provenance = Literal["measured", "modelled", "assumed"]
 """How a joule is known: read from a counter or meter, computed from a model, or taken as a constant."""
+
+MOST_W = 4000.0
+"""No processor, memory of one socket or GPU draws more. A counter that says so was reset or read wrongly."""
 
 _WEAKEST_FIRST: tuple[Provenance, ...] = ("assumed", "modelled", "measured")
 
@@ -121,6 +126,23 @@ def weakest(provenances: Iterable[str]) -> Provenance:
 def counted(measurements: Iterable[Measurement]) -> list[Measurement]:
     """The measurements that energies consist of: all that are not assumed."""
     return [m for m in measurements if m.provenance != "assumed"]
+
+
+def check_power(what: str, energy_j: float, duration_s: float, delay_s: float) -> None:
+    """Refuse an energy that no component draws in this time.
+
+    Args:
+        what: the counter and what it showed, for the message.
+        energy_j: that the counter advanced.
+        duration_s: in this time.
+        delay_s: by which its updates may be late.
+
+    Raises:
+        UserError: if that is negative or more than :data:`MOST_W`.
+    """
+    if not 0 <= energy_j <= MOST_W * (duration_s + delay_s):
+        power_w = energy_j / max(duration_s, 1e-9)
+        raise UserError(f"{what}; a component draws 0 to {MOST_W:g} W, and this is {power_w:.3g} W; meter again")
 
 
 def reading_uncertainty_j(resolution_j: float) -> float:

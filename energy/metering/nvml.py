@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from energy.metering.measurement import Measurement, reading_uncertainty_j
+from energy.metering.measurement import Measurement, check_power, reading_uncertainty_j
 from leanrx_core.errors import UserError
 
 UPDATE_S = 0.1
@@ -51,6 +51,8 @@ class Nvml:
                 f"NVML: the energy counter of {self._gpu_name} did not advance in {duration_s:.2g} s; "
                 "make the window longer (metering.min_duration_s)"
             )
+        what = f"NVML: the energy counter of {self._gpu_name} advanced by {spent_j:g} J"
+        check_power(what, spent_j, duration_s, delay_s=UPDATE_S)
         resolution_j = max(1e-3, spent_j / duration_s * UPDATE_S)
         version, uncertainty_j = f"{self._gpu_name}, driver {self._driver}", reading_uncertainty_j(resolution_j)
         return [Measurement("gpu", spent_j, "measured", self.name, version, uncertainty_j, duration_s)]

@@ -12,8 +12,9 @@
 Counters are read right outside the calls, after a warm-up and a synchronisation with the GPU. Nothing is read in
 between, so metering costs a few reads per window; ``perf``, where there is one, counts cycles around them. N is as many
 calls as fill the window. Idle windows before the first round, between rounds and after the last one give the power of
-the machine without the workload: net energy is that of the window less idle power times its duration. The order of
-workloads is sampled anew in every round, so that a machine that warms up does not always disturb the same workload.
+the machine without the workload: net energy is that of the window less the median idle power times its duration. The
+order of workloads is sampled anew in every round, so that a machine that warms up does not always disturb the same
+workload.
 
 The uncertainty of an energy per call combines the scatter between rounds, the readings of the counter at both ends, and
 the drift of idle power over the session.
@@ -193,8 +194,9 @@ class CallStatistics:
         provenance: the weakest of the components.
         calls, windows: how many.
         duration_s, duration_sd_s: of a call, the median over windows, and the standard deviation between them.
-        gross_j, net_j: of a call, the median over windows, so that one disturbed window has little effect; net is NaN
-            where idle power was not metered.
+        gross_j: of a call, the median over windows, so that one disturbed window has little effect.
+        net_j: gross less the idle power, the median over idle windows, times the duration; NaN where idle power was
+            not metered.
         uncertainty_j: standard uncertainty of both.
         cpu_s: of a call, all threads, the median over windows.
         cycles: of a call, all threads, the median over windows; none where ``perf`` missed one.
@@ -261,7 +263,7 @@ def call_statistics(
         duration_s=duration_s,
         duration_sd_s=statistics.stdev(durations) if len(durations) > 1 else 0.0,
         gross_j=gross_j,
-        net_j=gross_j - statistics.fmean(idle_w) * duration_s if idle_w else math.nan,
+        net_j=gross_j - statistics.median(idle_w) * duration_s if idle_w else math.nan,
         uncertainty_j=math.hypot(scatter, reading, drift),
         cpu_s=statistics.median(w.cpu_s / w.calls for w, _ in own),
         cycles=statistics.median(cycles) if len(cycles) == len(own) else None,
@@ -273,21 +275,23 @@ def _energy_j(measurements: Iterable[Measurement]) -> float:
 
 
 def join_log(windows: Sequence[Window], log: Wattmeter, required: frozenset[str]) -> list[Window]:
-    """The windows with the energy of a wattmeter's log in place of that of an earlier log.
+    """The windows with the energy of a wattmeter's log. It replaces that of an earlier log where it covers a window.
 
     Args:
         windows: of one or more sessions.
         log: of the wattmeter.
-        required: names of workloads whose windows the log must cover; others may lie outside.
+        required: names of workloads whose windows the log must cover, unless an earlier log did; others may lie
+            outside.
 
     Raises:
-        UserError: if the log does not cover a required window, see
+        UserError: if no log covers a required window, see
             :meth:`energy.metering.power_log.Wattmeter.between`.
     """
     joined = []
     for w in windows:
         end_s = w.begin_s + w.duration_s
-        if w.name in required or log.covers(w.begin_s, end_s):
+        has_earlier = any(m.instrument == WATTMETER for m in w.measurements)
+        if log.covers(w.begin_s, end_s) or (w.name in required and not has_earlier):
             others = tuple(m for m in w.measurements if m.instrument != WATTMETER)
             measurement = replace(log.between(w.begin_s, end_s), repeats=w.calls)
             w = replace(w, measurements=(*others, measurement))

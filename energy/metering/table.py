@@ -176,10 +176,8 @@ def training_rows(
         batch_slots: slots of a step.
         flops: of training on one slot, a teacher's forward pass included.
         device: that computed.
-        log: of a wattmeter; it gives a row where it covers the whole training.
-
-    Raises:
-        UserError: if the log covers the training and has a gap in it.
+        log: of a wattmeter; it gives a row where it covers the training, see
+            :meth:`energy.metering.training.TrainingEnergy.by_log`.
     """
     parts = [energy.by(name) for name in energy.instruments]
     if log is not None and (whole := energy.by_log(log)) is not None:
@@ -275,6 +273,25 @@ def metered_calls(
             )
         )
     return calls
+
+
+def instruments_of(workloads: Sequence[Workload], table: pd.DataFrame) -> list[str]:
+    """The instruments that metered every one of the workloads, best first.
+
+    Args:
+        workloads: of the run.
+        table: the energy of the run.
+    """
+    rows = table[(table["component"] == SUM) & ~table["estimated"]]
+    keys = {(w.receiver, w.runtime, w.phase, w.profile.batch_slots) for w in workloads}
+    columns = ["receiver", "runtime", "phase", "batch_slots"]
+    complete = [
+        str(method)
+        for method, part in rows.groupby("method", sort=False)
+        if keys <= set(part[columns].itertuples(index=False, name=None))
+    ]
+    modelled = {m for m in complete if (rows.loc[rows["method"] == m, "provenance"] != "measured").any()}
+    return sorted(complete, key=lambda m: (m in modelled, rank(m)))
 
 
 def compare_instruments(table: pd.DataFrame) -> pd.DataFrame:

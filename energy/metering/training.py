@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import operator
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +17,11 @@ from energy.metering.measurement import Instrument, Measurement, counted, weakes
 from energy.metering.power_log import MIN_SAMPLES, Wattmeter
 from energy.metering.session import synchronise
 from leanrx_core.errors import UserError
+
+MIN_COVERAGE = 0.95
+"""Part of a training's time that an instrument must have metered. The rest is taken at the same mean power."""
+
+_ROUNDING = 1e-6  # of sums of durations
 
 
 @dataclass(frozen=True)
@@ -52,9 +60,17 @@ class TrainingEnergy:
     windows: tuple[TrainingWindow, ...] = ()
 
     @property
+    def duration_s(self) -> float:
+        """Time of the training; that of the longest measurement if its windows are not known."""
+        if not self.windows:
+            return max((m.duration_s for m in self.measurements), default=0.0)
+        return sum(w.fraction * w.duration_s for w in self.windows)
+
+    @property
     def instruments(self) -> list[str]:
-        """Names of the instruments that gave energy which is not assumed."""
-        return list(dict.fromkeys(m.instrument for m in counted(self.measurements)))
+        """Names of the instruments that gave energy which is not assumed, over :data:`MIN_COVERAGE` of the time."""
+        names = dict.fromkeys(m.instrument for m in counted(self.measurements))
+        return [n for n in names if all(self._coverage(m) >= MIN_COVERAGE for m in self._own(n))]
 
     @property
     def best_instrument(self) -> str | None:
@@ -63,41 +79,73 @@ class TrainingEnergy:
         return min(self.instruments, key=lambda n: (n in modelled, rank(n)), default=None)
 
     def by(self, instrument: str) -> list[Measurement]:
-        """Measurements of an instrument that are not assumed."""
-        return [m for m in counted(self.measurements) if m.instrument == instrument]
+        """Measurements of an instrument that are not assumed, each of the whole training.
+
+        Where the instrument missed windows, their energy is that of the same mean power. The version says so, and the
+        uncertainty includes it.
+        """
+        return [self._of_whole(m) for m in self._own(instrument)]
 
     def energy_j(self, instrument: str) -> float:
         """Energy by an instrument, without what is assumed."""
         return sum(m.energy_j for m in self.by(instrument))
 
+    def _own(self, instrument: str) -> list[Measurement]:
+        return [m for m in counted(self.measurements) if m.instrument == instrument]
+
+    def _coverage(self, measurement: Measurement) -> float:
+        """Part of the training's time that a measurement covers."""
+        coverage = measurement.duration_s / self.duration_s if self.duration_s else 1.0
+        return 1.0 if coverage > 1 - _ROUNDING else coverage
+
+    def _of_whole(self, measurement: Measurement) -> Measurement:
+        """A measurement with the energy of the time that it does not cover, at its mean power.
+
+        The missing energy is uniform between none and twice that of the mean power.
+        """
+        coverage = self._coverage(measurement)
+        if coverage in (0.0, 1.0):
+            return measurement
+        whole = measurement * (1 / coverage)
+        missing_j = (1 - coverage) * whole.energy_j
+        return replace(
+            whole,
+            uncertainty_j=math.hypot(whole.uncertainty_j, missing_j / math.sqrt(3)),
+            instrument_version=f"{measurement.instrument_version}; metered {coverage:.1%} of the time, "
+            "the rest at the same mean power",
+        )
+
     def __add__(self, other: TrainingEnergy) -> TrainingEnergy:
-        """This part of a training and the next one, by the instruments that metered both."""
-        later = {(m.instrument, m.component): m for m in other.measurements}
-        pairs = [(m, later.get((m.instrument, m.component))) for m in self.measurements]
-        return TrainingEnergy(tuple(a + b for a, b in pairs if b is not None), (*self.windows, *other.windows))
+        """This part of a training and the next one. An instrument that missed one of them covers the other alone."""
+        own, later = ({(m.instrument, m.component): m for m in e.measurements} for e in (self, other))
+        both = [m + later[key] if key in later else m for key, m in own.items()]
+        only_later = [m for key, m in later.items() if key not in own]
+        return TrainingEnergy((*both, *only_later), (*self.windows, *other.windows))
 
     def __mul__(self, fraction: float) -> TrainingEnergy:
         """The part that belongs to one receiver."""
         windows = tuple(replace(w, fraction=fraction * w.fraction) for w in self.windows)
         return TrainingEnergy(tuple(m * fraction for m in self.measurements), windows)
 
+    def log_coverage(self, log: Wattmeter) -> float:
+        """Part of the training's time that a wattmeter's log covers, without its gaps."""
+        return self._coverage(self._logged(log)) if self.windows else 0.0
+
     def by_log(self, log: Wattmeter) -> Measurement | None:
-        """The energy by a wattmeter's log; none if the log does not cover all windows or has few samples in them.
+        """The energy by a wattmeter's log; none if it covers less than :data:`MIN_COVERAGE`, or has few samples.
 
-        A window ends at a checkpoint and may be shorter than a few samples. The training as a whole may not.
-
-        Raises:
-            UserError: if the log has a gap in a window.
+        A window ends at a checkpoint and may be shorter than a few samples. The training as a whole may not. Gaps of
+        the log are not covered, and count as windows that an instrument missed, see :meth:`by`.
         """
-        duration_s = sum(w.duration_s for w in self.windows)
-        covered = all(log.covers(w.begin_s, w.begin_s + w.duration_s) for w in self.windows)
-        if not covered or duration_s < MIN_SAMPLES * log.interval_s:
+        few_samples = sum(w.duration_s for w in self.windows) < MIN_SAMPLES * log.interval_s
+        if few_samples or self.log_coverage(log) < MIN_COVERAGE:
             return None
-        parts = [log.between(w.begin_s, w.begin_s + w.duration_s, min_samples=1) * w.fraction for w in self.windows]
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
-        return total
+        return self._of_whole(self._logged(log))
+
+    def _logged(self, log: Wattmeter) -> Measurement:
+        """What a log says about the parts of the windows that it covers."""
+        parts = (log.covered_part(w.begin_s, w.begin_s + w.duration_s) * w.fraction for w in self.windows)
+        return functools.reduce(operator.add, parts)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -150,23 +198,21 @@ class TrainingMeter:
         self._begin_s, self._begin = time.time(), time.perf_counter()
 
     def close(self) -> TrainingEnergy:
-        """Close the window and read it. An instrument for which the window was too short may be missing.
+        """Close the window and read it.
 
-        Raises:
-            UserError: if a counter cannot be read.
+        An instrument is missing that cannot be read, for example because the window was too short for it. It covers
+        the other windows, and the training goes on.
         """
         synchronise()
         self.running = False  # first, so that an interrupted close is not closed again
         duration_s = time.perf_counter() - self._begin
-        measurements = [m for instrument in reversed(self._instruments) for m in _read(instrument, duration_s)]
+        measurements = [m for instrument in reversed(self._instruments) for m in _read(instrument)]
         window = TrainingWindow(self._begin_s, duration_s)
         return TrainingEnergy(tuple(replace(m, duration_s=duration_s) for m in measurements), (window,))
 
 
-def _read(instrument: Instrument, duration_s: float) -> list[Measurement]:
+def _read(instrument: Instrument) -> list[Measurement]:
     try:
         return instrument.end()
     except UserError:
-        if duration_s >= instrument.shortest_s:
-            raise
         return []

@@ -28,13 +28,14 @@ from energy.estimation.validation import leave_one_out, scores, validation_table
 from energy.hardware.detect import gpu, host
 from energy.hardware.devices import Device
 from energy.metering.instruments import available, cycle_counter
-from energy.metering.power_log import Wattmeter
+from energy.metering.power_log import WATTMETER, Wattmeter
 from energy.metering.session import IDLE, MeteringProtocol, join_log
 from energy.metering.table import (
     EnergyRow,
     compare_instruments,
     energy_table,
     inference_rows,
+    instruments_of,
     metered_calls,
     reference_instrument,
     training_rows,
@@ -138,7 +139,8 @@ def validate_all(
         compiled: meter ``torch.compile``, too.
         log: of a wattmeter that metered the recorded windows. With a log nothing is metered again.
         allow_model: use CodeCarbon alone where the device's own counter cannot be read.
-        reference: name of the reference instrument; the run's own if not given.
+        reference: name of the reference instrument; the run's own if not given. Where neither names one, and the best
+            instrument did not meter all workloads, the best one that did is the reference of the scores.
 
     Raises:
         UserError: if nothing was trained yet, a counter cannot be read, the log does not cover the windows, or
@@ -153,9 +155,11 @@ def validate_all(
     else:
         workloads = _recorded(run, workloads)
     table = _write_table(run, receivers, workloads, log)
-    instrument = reference_instrument(table, reference or run.config.metering.reference_instrument)
+    if log is not None:
+        _warn_of_part_of_log(run, receivers, log, progress)
     machine = _machine(run)
     scored = [w for w in workloads if not (w.is_whole_receiver and w.runtime != CLASSICAL_RUNTIME)]
+    instrument = _score_reference(table, scored, reference or run.config.metering.reference_instrument, progress)
     classical = [w for w in scored if w.runtime == CLASSICAL_RUNTIME]
     neural = [w for w in scored if w.runtime != CLASSICAL_RUNTIME]
     rows = validation_table(
@@ -167,6 +171,44 @@ def validate_all(
     validation = Validation(rows, scores(rows), compare_instruments(table), instrument)
     _write_validation(run, validation)
     return validation
+
+
+def _score_reference(
+    table: pd.DataFrame, scored: Sequence[Workload], name: str | None, progress: ProgressCallback
+) -> str:
+    """The instrument that estimates are scored against.
+
+    Args:
+        table: the energy of the run.
+        scored: workloads with an estimate.
+        name: of the instrument that the run or the user names; none for the best one that metered all workloads.
+        progress: is warned if that is not the reference instrument of the run.
+
+    Raises:
+        UserError: if there is no energy of inference by the named instrument.
+    """
+    instrument, complete = reference_instrument(table, name), instruments_of(scored, table)
+    if name is not None or instrument in complete or not complete:
+        return instrument
+    remedy = " Give a log of the new windows with --wattmeter." if instrument == WATTMETER else ""
+    progress.on_warning(
+        f"{instrument} is the run's reference instrument, but did not meter all workloads. The estimates are scored "
+        f"against {complete[0]}.{remedy}"
+    )
+    return complete[0]
+
+
+def _warn_of_part_of_log(run: Run, receivers: Sequence[Receiver], log: Wattmeter, progress: ProgressCallback) -> None:
+    """Name the trainings of which a log covers a part."""
+    for receiver in receivers:
+        energy = _training_energy(run, receiver) if isinstance(receiver, NeuralReceiver) else None
+        coverage = energy.log_coverage(log) if energy is not None else 0.0
+        if energy is None or not 0 < coverage < 1:
+            continue
+        use = (
+            "the rest is taken at the same mean power" if energy.by_log(log) else "too little, so it is not used there"
+        )
+        progress.on_warning(f"{log.name} covers {coverage:.1%} of the training of {receiver.name}: {use}")
 
 
 def _write_validation(run: Run, validation: Validation) -> None:
@@ -285,16 +327,21 @@ def _training_rows(
     machine: Device,
     log: Wattmeter | None,
 ) -> list[EnergyRow]:
-    training = receiver.card.training
-    if training.get("energy") is None:
+    training, energy = receiver.card.training, _training_energy(run, receiver)
+    if energy is None:
         return []
     flops = TRAINING_FACTOR * profiles[receiver.name].flops
     for teacher, slots in training.get("teacher_slots", {}).items():
         if teacher in profiles:  # genie-aided teachers have no operations
             flops += round(profiles[teacher].flops * slots / training["slots"])
-    energy = TrainingEnergy.from_json(training["energy"], str(run.receivers_folder / receiver.name))
     steps, batch_slots = training["steps"], training["batch_slots"]
     return training_rows(receiver.name, receiver.digest, energy, steps, batch_slots, flops, machine, log)
+
+
+def _training_energy(run: Run, receiver: NeuralReceiver) -> TrainingEnergy | None:
+    """Energy of the training that made a receiver, from its card; none if it was not metered."""
+    energy = receiver.card.training.get("energy")
+    return None if energy is None else TrainingEnergy.from_json(energy, str(run.receivers_folder / receiver.name))
 
 
 def _windows_path(run: Run) -> Path:

@@ -1,7 +1,6 @@
 """Instruments against recorded counters: no test needs a counter or root."""
 
 import math
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +68,59 @@ class TestRapl:
             while instrument._before != [pytest.approx(4.0 * step % 10)] and time.monotonic() < deadline:
                 time.sleep(0.001)
         assert instrument.end()[0].energy_j == pytest.approx(24.0)
+
+    @pytest.mark.parametrize(("seconds_j", "cpu_j", "ram_j"), [((68.0, 68.0), 68.0, 9.0), ((68.0, 50.0), 118.0, 9.0)])
+    def test_dies_that_show_one_counter_are_counted_once(
+        self, tmp_path: Path, monkeypatch, seconds_j: tuple[float, float], cpu_j: float, ram_j: float
+    ) -> None:
+        """68 J of a package whose two dies mirror its counter; 68 J and 50 J of dies with counters of their own."""
+        clock = iter([0.0, 10.0, 15.0])
+        monkeypatch.setattr("energy.metering.rapl.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+        begin_uj = 5_000_000_000
+        dies = [domain(tmp_path, f"intel-rapl:{die}", f"package-0-die-{die}", begin_uj) for die in (0, 1)]
+        drams = [domain(tmp_path, f"intel-rapl:{die}:0", "dram", begin_uj) for die in (0, 1)]
+        rapl = Rapl(tmp_path)
+        rapl.begin()
+        for path, energy_j in zip([*dies, *drams], [*seconds_j, 9.0, 9.0], strict=True):
+            path.write_text(str(begin_uj + round(1e6 * energy_j)))
+        assert {m.component: m.energy_j for m in rapl.end()} == pytest.approx({"cpu": cpu_j, "ram": ram_j})
+
+    def test_dies_of_two_packages_and_counters_that_differ_are_added(self, tmp_path: Path) -> None:
+        names = [(0, "package-0-die-0"), (1, "package-0-die-1"), (2, "package-1-die-0"), (3, "package-1")]
+        begin_uj = (1_000_000, 900_000_000, 1_000_000, 1_000_000)
+        paths = [domain(tmp_path, f"intel-rapl:{i}", name, begin_uj[i]) for i, name in names]
+        rapl = Rapl(tmp_path)
+        rapl.begin()
+        for path, uj in zip(paths, begin_uj, strict=True):
+            path.write_text(str(uj + 2_000_000))
+        assert rapl.end()[0].energy_j == pytest.approx(4 * 2.0)
+
+    @pytest.mark.parametrize(
+        ("range_uj", "begin_uj", "end_uj", "words"),
+        [
+            (
+                65_532_610_987,
+                5_000_000_000,
+                1_000_000,
+                r"from 5000 J to 1 J in 0.3 s: the counter was reset.*meter again",
+            ),
+            (0, 5_000_000_000, 1_000_000, "from 5000 J to 1 J in 0.3 s, beyond its range of 0 J"),
+            (65_532_610_987, 1_000_000, 99_000_000_000, "beyond its range of 65532.6 J"),
+            (262_143_328_850, 1_000_000, 3_001_000_000, "this is 1e"),
+        ],
+        ids=["reset", "no range", "above its range", "10 kW"],
+    )
+    def test_an_advance_that_no_processor_draws_is_refused(
+        self, tmp_path: Path, monkeypatch, range_uj: int, begin_uj: int, end_uj: int, words: str
+    ) -> None:
+        clock = iter([0.0, 10.0, 10.3])
+        monkeypatch.setattr("energy.metering.rapl.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+        path = domain(tmp_path, "intel-rapl:0", "package-0", begin_uj, range_uj)
+        rapl = Rapl(tmp_path)
+        rapl.begin()
+        path.write_text(str(end_uj))
+        with pytest.raises(UserError, match=words):
+            rapl.end()
 
     def test_it_resolves_what_a_millisecond_costs(self, tmp_path: Path, monkeypatch) -> None:
         """200 W over 5 s, updated every millisecond: 0.2 J, thousands of the counter's steps."""
@@ -413,6 +465,16 @@ def test_idle_that_an_instrument_did_not_see_is_not_taken_for_none() -> None:
     assert call_statistics(windows, "net", "late").net_j == pytest.approx((28 - 2 * 4) / 2)
 
 
+def test_one_disturbed_idle_window_has_little_effect() -> None:
+    """Idle windows of 10 W, and one of 100 W: ten calls of 100 J in 5 s are 50 J net."""
+    idle = [
+        Window(IDLE, i, 0, 0.0, 5.0, 0.0, (joules("x", "1", "cpu", "measured", energy_j, 0.0),))
+        for i, energy_j in enumerate([50.0, 500.0, 50.0, 50.0])
+    ]
+    busy = Window("net", 0, 10, 0.0, 5.0, 5.0, (joules("x", "1", "cpu", "measured", 100.0, 0.0),))
+    assert call_statistics([*idle, busy], "net", "x").net_j == pytest.approx((100 - 50) / 10)
+
+
 def test_windows_survive_a_file() -> None:
     window = Window("net", 1, 3, 1e9, 5.0, 4.5, (joules("x", "1", "cpu", "measured", 2.0, 0.1),))
     assert Window.from_json(window.as_json()) == window
@@ -423,9 +485,9 @@ def test_metering_itself_costs_little(tmp_path: Path) -> None:
     domain(tmp_path, "intel-rapl:0", "package-0", 1)
     rapl, bench = Rapl(tmp_path), Bench()
     begin = time.perf_counter()
-    for _ in range(20):
+    for window in range(1, 21):
         rapl.begin()
-        (tmp_path / "intel-rapl:0" / "energy_uj").write_text(str(os.getpid() + time.perf_counter_ns()))
+        (tmp_path / "intel-rapl:0" / "energy_uj").write_text(str(1000 * window))
         rapl.end()
         bench.begin()
         bench.end()

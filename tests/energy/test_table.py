@@ -1,6 +1,7 @@
 """The table of energy: rows of every instrument, estimates, the reference, and a wattmeter's log."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from energy.metering.table import (
     SUM,
     energy_table,
     inference_rows,
+    instruments_of,
     reference_instrument,
     trainer_rows,
     training_rows,
@@ -180,7 +182,7 @@ class Counter:
         return [Measurement("cpu", 1.0, "measured", self.name, "1", 0.0, 1.0)]
 
 
-def test_an_instrument_that_missed_a_window_of_a_training_is_left_out() -> None:
+def test_an_instrument_that_missed_half_of_a_training_is_left_out() -> None:
     """A window may be too short for a counter; a part of a training's energy is no energy of the training."""
     energies = []
     for fails in (False, True):
@@ -188,8 +190,70 @@ def test_an_instrument_that_missed_a_window_of_a_training_is_left_out() -> None:
         meter.open()
         assert meter.running
         energies.append(meter.close())
-    total = energies[0] + energies[1]
+    halves = [replace(e, windows=(TrainingWindow(0.0, 5.0),)) for e in energies]
+    halves = [replace(e, measurements=tuple(replace(m, duration_s=5.0) for m in e.measurements)) for e in halves]
+    total = halves[0] + halves[1]
     assert (total.instruments, total.energy_j("fine"), len(total.windows)) == (["fine"], 2.0, 2)
+
+
+@pytest.mark.parametrize("first_is_short", [True, False])
+def test_one_short_window_does_not_drop_an_instrument(first_is_short: bool) -> None:
+    """95 J in 95 s by RAPL, which missed 5 s: 100 J for the whole, and 5/sqrt(3) J of uncertainty."""
+    rapl = Measurement("cpu", 95.0, "measured", "RAPL", "powercap", 0.0, 95.0)
+    model = Measurement("cpu", 50.0, "modelled", "CodeCarbon", "TDP", 0.0, 95.0)
+    long = TrainingEnergy((rapl, model), (TrainingWindow(0.0, 95.0),))
+    short = TrainingEnergy((replace(model, energy_j=2.0, duration_s=5.0),), (TrainingWindow(95.0, 5.0),))
+    total = short + long if first_is_short else long + short
+    assert (total.best_instrument, total.energy_j("CodeCarbon")) == ("RAPL", 52.0)
+    (whole,) = total.by("RAPL")
+    assert (whole.energy_j, whole.duration_s, whole.uncertainty_j) == pytest.approx((100.0, 100.0, 5 / math.sqrt(3)))
+    assert whole.instrument_version == "powercap; metered 95.0% of the time, the rest at the same mean power"
+    row = trainer_rows(energy_table(training_rows("net", "abc", total * 0.5, 1, 1, 1, DEVICE))).set_index("method")
+    assert row.loc["RAPL", "energy_j"] == pytest.approx(50.0)
+    assert "95.0%" in row.loc["RAPL", "description"]
+    less = long + replace(short, windows=(TrainingWindow(95.0, 6.0),))
+    assert less.best_instrument == "CodeCarbon", "RAPL saw 94 % of the training"
+
+
+def test_a_gap_of_a_log_in_a_training_is_no_reason_to_leave_it_out() -> None:
+    """40 W over 100 s in four windows; the log lacks 4 s across two windows, and later 40 s."""
+    parts = tuple(TrainingWindow(1000.0 + 25 * i, 25.0) for i in range(4))
+    energy = TrainingEnergy(measurements(30.0), parts)
+    times_s = np.arange(990.0, 1110.0, 0.5)
+
+    def log_without(begin_s: float, end_s: float) -> Wattmeter:
+        sampled_s = times_s[(times_s <= begin_s) | (times_s >= end_s)]
+        return Wattmeter("log.csv", sampled_s, np.full(len(sampled_s), 40.0))
+
+    whole = energy.by_log(log_without(1023.0, 1027.0))
+    assert whole is not None
+    assert (whole.energy_j, whole.duration_s) == pytest.approx((4000.0, 100.0))
+    assert "metered 96.0% of the time" in whole.instrument_version
+    assert whole.uncertainty_j == pytest.approx(0.04 * 4000 / math.sqrt(3), rel=0.05)
+    assert energy.log_coverage(log_without(1040.0, 1080.0)) == pytest.approx(0.6)
+    assert energy.by_log(log_without(1040.0, 1080.0)) is None
+    assert energy.log_coverage(constant_log(40.0, begin_s=2000.0)) == 0
+
+
+def test_a_new_log_need_not_cover_what_an_earlier_one_did() -> None:
+    """New workloads are metered on another day, with a log of that day."""
+    joined = join_log(windows(), constant_log(40.0), frozenset({WORKLOAD.name}))
+    later = [replace(w, begin_s=w.begin_s + 1e5) for w in windows()]
+    both = join_log([*joined, *later], constant_log(80.0, begin_s=990.0 + 1e5), frozenset({WORKLOAD.name}))
+    energies_j = [w.by("wattmeter")[0].energy_j for w in both if w.name == WORKLOAD.name]
+    assert energies_j == pytest.approx([200.0, 200.0, 400.0, 400.0])
+
+
+def test_instruments_of_workloads_saw_all_of_them() -> None:
+    """A wattmeter whose log does not cover a new workload is not among them."""
+    new = Workload("net", "compiled", "inference", NET, lambda: None, "abc")
+    joined = join_log(windows(), constant_log(40.0), frozenset({WORKLOAD.name}))
+    later = [replace(w, name=new.name, begin_s=1e6) for w in windows() if w.name != IDLE]
+    rows = [row for w in (WORKLOAD, new) for row in workload_rows(w, [*joined, *later], DEVICE)]
+    table = energy_table(rows)
+    assert instruments_of([WORKLOAD], table) == ["wattmeter", "CodeCarbon"]
+    assert instruments_of([WORKLOAD, new], table) == ["CodeCarbon"]
+    assert reference_instrument(table) == "wattmeter"
 
 
 def test_energy_of_earlier_versions_is_refused() -> None:
