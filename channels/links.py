@@ -73,20 +73,26 @@ class WantedLink:
         paths: the channel with the timing offset, at the 14 symbols, or at the instants of :mod:`channels.time_domain`.
         phasor: of the oscillator in the FFT windows, complex64 ``(B, 14, fft_size)``, or ``None`` if it is ideal.
         amplifier: the power amplifier, or ``None`` if it is linear.
-        adjacent_symbols: data of the symbols before and after the slot. ``None`` in the frequency domain.
+        adjacent_symbols: data of the symbols before the slot, in order of time, and last of those after it. ``None``
+            in the frequency domain.
     """
 
     grid: Grid
     paths: Paths
     phasor: torch.Tensor | None
     amplifier: PowerAmplifier | None
-    adjacent_symbols: tuple[DataSymbols, DataSymbols] | None
+    adjacent_symbols: tuple[DataSymbols, ...] | None
 
     def per_symbol(self, part: slice = slice(None)) -> Paths:
-        """Return the paths of some slots at their 14 symbols, with the mean rotation of the oscillator per symbol."""
+        """Return the paths of some slots at their 14 symbols, with the mean rotation of the oscillator per symbol.
+
+        In the time domain, a path counts with its :func:`channels.time_domain.useful_fraction`.
+        """
         paths = Paths(self.paths.gains[part], self.paths.delays_s[part])
         if self.adjacent_symbols is not None:
             paths = time_domain.sample_at_symbols(paths, self.grid)
+            fraction = time_domain.useful_fraction(paths.delays_s, self.grid)
+            paths = Paths(paths.gains * fraction[:, None, None], paths.delays_s)
         if self.phasor is not None:
             paths = Paths(paths.gains * self.phasor[part].mean(-1)[:, None, :, None], paths.delays_s)
         return paths
@@ -105,8 +111,8 @@ class WantedLink:
         frequency_response(self.per_symbol(part), self.grid, out)
         amplified = x if self.amplifier is None else amplify(x, self.amplifier, self.grid)
         if self.adjacent_symbols is not None:
-            before, after = self.adjacent_symbols
-            symbols = torch.cat([before.symbols(part), amplified, after.symbols(part)], dim=1)
+            *before, after = (data.symbols(part) for data in self.adjacent_symbols)
+            symbols = torch.cat([*before, amplified, after], dim=1)
             paths = Paths(self.paths.gains[part], self.paths.delays_s[part])
             windows = time_domain.apply_time_channel(symbols, paths, self.grid)
         elif self.phasor is not None or self.amplifier is not None:
@@ -126,6 +132,7 @@ class InterferingLink:
     Attributes:
         grid: resource grid.
         data: of the symbol before the slot and the slot's 14, or of all symbols of :mod:`channels.time_domain`.
+        earlier_data: of symbols before those, for late paths in the time domain; empty if there are none.
         paths: the channel with the interferer's amplitude and delay.
         band: amplitude of the subcarriers of a narrow interferer, float32 ``(B, F)``, or ``None`` for the whole grid.
         delay_samples: delay, float32 ``(B,)``.
@@ -135,6 +142,7 @@ class InterferingLink:
 
     grid: Grid
     data: DataSymbols
+    earlier_data: tuple[DataSymbols, ...]
     paths: Paths
     band: torch.Tensor | None
     delay_samples: torch.Tensor
@@ -157,7 +165,7 @@ class InterferingLink:
             received subcarriers, complex64 ``(b, R, S, F)``.
         """
         paths = Paths(self.paths.gains[part], self.paths.delays_s[part])
-        symbols = self.data.symbols(part)
+        symbols = torch.cat([data.symbols(part) for data in (*self.earlier_data, self.data)], dim=1)
         if self.band is not None:
             symbols *= self.band[part, None]
         if self.uses_time_domain:

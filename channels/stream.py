@@ -214,6 +214,13 @@ class SlotStream:
             gains, delays_s = fading.draw(delay_spread_s, rng, num_symbols, grid.symbol_duration_s)
         return Paths(gains, delays_s + delay_s[:, None])
 
+    def _draw_earlier_data(
+        self, rng: torch.Generator, modulations: tuple[Modulation, ...], paths: Paths
+    ) -> tuple[DataSymbols, ...]:
+        """Draw the data that paths bring in whose delay exceeds the usual symbols before the slot, if there are any."""
+        count = time_domain.num_lead_symbols(paths.delays_s, self.scenario.grid) - time_domain.LEAD_SYMBOLS
+        return (self._draw_data(rng, modulations, count),) if count else ()
+
     def _draw_wanted(self, rng: torch.Generator) -> WantedLink:
         grid, impairments = self.scenario.grid, self.scenario.impairments
         delay_s = self._uniform(rng, *impairments.timing_offset_s)
@@ -223,7 +230,8 @@ class SlotStream:
         if self.scenario.domain == "time":
             modulations = self.scenario.modulations
             before = self._draw_data(rng, modulations, time_domain.LEAD_SYMBOLS)
-            adjacent_symbols = before, self._draw_data(rng, modulations, time_domain.TAIL_SYMBOLS)
+            after = self._draw_data(rng, modulations, time_domain.TAIL_SYMBOLS)
+            adjacent_symbols = *self._draw_earlier_data(rng, modulations, paths), before, after
         return WantedLink(grid, paths, phasor, impairments.amplifier, adjacent_symbols)
 
     def _draw_interferers(self, rngs: list[torch.Generator]) -> tuple[list[InterferingLink], torch.Tensor]:
@@ -248,10 +256,12 @@ class SlotStream:
             phasor = frequency_shift(self._uniform(rng, *interferer.frequency_offset_hz), NUM_SYMBOLS, grid)
         band = None if interferer.bandwidth_fraction == (1, 1) else self._draw_band(interferer, rng)
         num_symbols = time_domain.STREAM_SYMBOLS if uses_time_domain else NUM_SYMBOLS + 1
-        data = self._draw_data(rng, interferer.modulations or self.scenario.modulations, num_symbols)
+        modulations = interferer.modulations or self.scenario.modulations
+        data = self._draw_data(rng, modulations, num_symbols)
         gains, delays_s = self._draw_paths(fading, rng, num_symbols, delay_samples / grid.sample_rate_hz)
         paths = Paths(gains * power.sqrt()[:, None, None, None], delays_s)
-        return InterferingLink(grid, data, paths, band, delay_samples, phasor, uses_time_domain), power
+        earlier_data = self._draw_earlier_data(rng, modulations, paths) if uses_time_domain else ()
+        return InterferingLink(grid, data, earlier_data, paths, band, delay_samples, phasor, uses_time_domain), power
 
     def _draw_band(self, interferer: Interferer, rng: torch.Generator) -> torch.Tensor:
         """Draw the band of a narrow interferer: the amplitude of its subcarriers, float32 ``(B, F)``.
