@@ -121,6 +121,21 @@ class Grid(Record):
         return 12 * self.num_prb
 
     @property
+    def data_res(self) -> tuple[int, ...]:
+        """Numbers of data REs that slots can have, increasing: one for each number of pilot symbols.
+
+        Example:
+            >>> Grid(num_prb=6, pilot_patterns=((2,), (2, 11))).data_res
+            (864, 936)
+        """
+        symbols = {len(pattern) for pattern in self.pilot_patterns}
+        data_per_prb = 0  # in a symbol with pilots
+        if self.dmrs is not None:
+            symbols = {self.dmrs.length * (1 + additional) for additional in self.dmrs.additional_positions}
+            data_per_prb = 12 - {1: 6, 2: 4}[self.dmrs.config_type] * self.dmrs.cdm_groups_without_data
+        return tuple(sorted(self.num_prb * (12 * (NUM_SYMBOLS - n) + n * data_per_prb) for n in symbols))
+
+    @property
     def symbol_duration_s(self) -> float:
         """Mean duration of one OFDM symbol with its cyclic prefix, s."""
         return 1e-3 * 15000 / self.subcarrier_spacing_hz / NUM_SYMBOLS

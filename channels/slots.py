@@ -66,6 +66,19 @@ class Slots:
         return self.is_data[:, None] & (order < self.bits_per_symbol[:, None])[:, :, None, None]
 
     @property
+    def wanted_power(self) -> torch.Tensor:
+        """Mean power of each slot's wanted samples per RE and antenna, float32 ``(B,)``.
+
+        It is the realised SNR times ``noise_var``: the noise power of a slot is close to its mean.
+        """
+        return self.noise_var * 10 ** (self.snr_db / 10)
+
+    @property
+    def unwanted_power(self) -> torch.Tensor:
+        """Mean power of each slot's noise and interference per RE and antenna, float32 ``(B,)``."""
+        return self.wanted_power / 10 ** (self.sinr_db / 10)
+
+    @property
     def pilot_symbols(self) -> torch.Tensor:
         """Mask of the symbols that carry pilots, bool ``(B, S)``."""
         return (self.pilots != 0).any(-1)

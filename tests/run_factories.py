@@ -64,6 +64,7 @@ def block_count_row(
         bit_errors_sq=bit_errors**2 // slots_in_error,
         bit_errors_x_bits=bit_errors * DATA_BITS,
         bits_sq=DATA_BITS**2 * slots,
-        realised_sinr_db=sinr_db,
+        wanted_power=float(slots),
+        unwanted_power=slots * 10 ** (-sinr_db / 10),
     )
     return asdict(count)

@@ -44,7 +44,7 @@ def export_quantised(run: Run, name: str, path: Path) -> Int8Comparison:
     """
     config = run.config
     evaluation = config.evaluation.model_copy(
-        update={"max_slots": config.evaluation.min_slots, "code_rate": None, "target_block_errors": None}
+        update={"max_slots": config.evaluation.min_slots, "code_rate": None, "mcs": None, "target_block_errors": None}
     )
     slots = SlotStream(config.scenario, config.seed, CALIBRATION_SLOTS, "train", purpose="calibration").block(0)
     stream = SlotStream(config.scenario, config.seed, evaluation.block_slots, "test", purpose="export")

@@ -290,6 +290,15 @@ class SweepConfig(Record):
         return self
 
     @model_validator(mode="after")
+    def _check_code(self) -> Self:
+        """Refuse a code that the scenario's slots cannot carry."""
+        try:
+            self.evaluation.transport_formats(self.scenario)
+        except UserError as error:
+            raise ValueError(f"evaluation.{error}") from None
+        return self
+
+    @model_validator(mode="after")
     def _check_search_receiver(self) -> Self:
         if self.search and self.search.receiver not in (None, *self.students.receivers):
             raise ValueError(

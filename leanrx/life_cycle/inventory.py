@@ -299,11 +299,10 @@ class LifeCycleInventory:
         table = rates(current)
         bits = table["bits"] / table["slots"]
         table["correct_bits_per_slot"] = [correct_bits(b, e) for b, e in zip(bits, table["ber"], strict=True)]
-        # Coded slots carry information bits, and are lost with their transport block; uncoded ones with any bit.
-        coded = table["transport_blocks"] > 0
-        carried = bits.where(~coded, bits * current["code_rate"].max())
-        lost = table["slot_error_rate"].where(~coded, table["bler"])
-        table["bits_of_correct_slots_per_slot"] = [correct_bits(b, e) for b, e in zip(carried, lost, strict=True)]
+        # A transport block is lost as a whole; an uncoded slot is lost with any bit.
+        decoded_bits = table["decoded_bits"] / table["transport_blocks"]
+        bits_of_correct_slots = bits * (1 - table["slot_error_rate"])
+        table["bits_of_correct_slots_per_slot"] = decoded_bits.fillna(bits_of_correct_slots)
         return {str(k): int(v) for k, v in current.groupby("receiver")["slots"].sum().items()}, table
 
     def result(

@@ -54,7 +54,6 @@ class BlockCounter:
             self._transport = TransportBlocks(self._code_rate, device=self._stream.device)
         with _one_thread():
             slots = self._stream.at_sinr(sinr_db, interference_fraction).block(number)
-            realised = float(slots.sinr_db.mean())
             return [
                 BlockCount(
                     receiver=name,
@@ -62,7 +61,6 @@ class BlockCounter:
                     interference_fraction=interference_fraction,
                     sinr_db=sinr_db,
                     block=number,
-                    realised_sinr_db=realised,
                     **self._origin,
                     **count_block(self._receivers[name], slots, self._transport),
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -25,6 +26,8 @@ class Counts:
         bit_errors: wrong hard decisions.
         slot_errors: slots with at least one bit error.
         transport_blocks, block_errors: decoded transport blocks, and wrong ones; 0 where uncoded.
+        transport_block_bits, decoded_bits: information bits of all transport blocks, and of the correct ones.
+        wanted_power, unwanted_power: sums over slots of the mean powers per RE and antenna.
         bit_errors_sq, bit_errors_x_bits, bits_sq, bit_errors_cu, bit_errors_sq_x_bits, bit_errors_x_bits_sq, bits_cu:
             sums over slots of products of a slot's bit errors and bits, for the BER's interval.
 
@@ -41,6 +44,10 @@ class Counts:
     slot_errors: int = 0
     transport_blocks: int = 0
     block_errors: int = 0
+    transport_block_bits: int = 0
+    decoded_bits: int = 0
+    wanted_power: float = 0.0
+    unwanted_power: float = 0.0
     bit_errors_sq: int = 0
     bit_errors_x_bits: int = 0
     bits_sq: int = 0
@@ -51,6 +58,11 @@ class Counts:
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(getattr(self, name) + getattr(other, name) for name in COUNTED))
+
+    @property
+    def realised_sinr_db(self) -> float:
+        """Mean wanted power over mean unwanted power of the slots, in dB."""
+        return 10 * math.log10(self.wanted_power / self.unwanted_power) if self.unwanted_power else math.nan
 
     @property
     def ber(self) -> float:
@@ -76,7 +88,7 @@ class Counts:
     def bler_interval(self, level: float = 0.95) -> Interval:
         """Wilson interval of the BLER; NaN where uncoded."""
         if not self.transport_blocks:
-            return float("nan"), float("nan")
+            return math.nan, math.nan
         return wilson(self.block_errors, self.transport_blocks, level)
 
 
@@ -98,7 +110,6 @@ class BlockCount(Counts):
         code_rate: of the transport blocks; 0 where uncoded.
         interference_fraction, sinr_db: the test point.
         block: number of the block.
-        realised_sinr_db: mean SINR over the slots of the block.
     """
 
     receiver: str
@@ -109,7 +120,6 @@ class BlockCount(Counts):
     interference_fraction: float
     sinr_db: float
     block: int
-    realised_sinr_db: float
 
     @property
     def key(self) -> tuple[str, float, float, int]:
@@ -138,7 +148,9 @@ def count_block(receiver: Receiver, slots: Slots, transport: TransportBlocks | N
         )
     wrong = ((llrs > 0) != slots.bits.bool()) & mask
     errors, bits = wrong.sum((1, 2, 3)), mask.sum((1, 2, 3))
-    failed = transport.errors(slots, llrs) if transport is not None else torch.zeros(0)
+    failed = sizes_bits = torch.zeros(0, dtype=torch.int64)
+    if transport is not None:
+        failed, sizes_bits = transport.errors(slots, llrs), transport.sizes_bits(slots)
     counts = Counts(
         slots=len(slots),
         bits=int(bits.sum()),
@@ -146,6 +158,10 @@ def count_block(receiver: Receiver, slots: Slots, transport: TransportBlocks | N
         slot_errors=int((errors > 0).sum()),
         transport_blocks=len(failed),
         block_errors=int(failed.sum()),
+        transport_block_bits=int(sizes_bits.sum()),
+        decoded_bits=int((sizes_bits * ~failed.bool()).sum()),
+        wanted_power=float(slots.wanted_power.double().sum()),
+        unwanted_power=float(slots.unwanted_power.double().sum()),
         bit_errors_sq=int((errors * errors).sum()),
         bit_errors_x_bits=int((errors * bits).sum()),
         bits_sq=int((bits * bits).sum()),

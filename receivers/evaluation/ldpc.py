@@ -1,24 +1,20 @@
 """Coded transport blocks: decoding a receiver's LLRs with the 5G LDPC code.
 
-One transport block fills the data REs of a slot. CRC, segmentation, LDPC coding and rate matching follow TS 38.212 and
-use Sionna.
+One transport block fills the data REs of a slot. Its format is that of :mod:`receivers.evaluation.transport_block`. CRC
+and LDPC code are Sionna's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import torch
 
 from channels import Slots
 from leanrx_core.errors import UserError
-
-if TYPE_CHECKING:
-    from sionna.phy.nr import TBDecoder
-
-MAX_CODE_RATE = 948 / 1024
-"""Highest code rate (TS 38.212, 5.4.2.1)."""
+from receivers.evaluation.mcs import MAX_CODE_RATE
+from receivers.evaluation.transport_block import TransportFormat, transport_format
 
 _MESSAGE_SEED = 38212
 _MAX_CODED_BITS = 2**17
@@ -36,12 +32,11 @@ class TransportBlocks:
     and LLRs give equal errors.
 
     The bits of a code word fill the slot's data REs over subcarriers first, then over symbols, all bits of an RE
-    together (TS 38.211, 6.3.1.6). The block size follows TS 38.214, 5.1.3.2 from the number of coded bits and the
-    rate. Decoding is sum-product with flooding. It stops after a third of the iterations where the CRC holds.
+    together (TS 38.211, 6.3.1.6). Decoding is sum-product with flooding. It stops after a third of the iterations where
+    the CRC holds.
 
     Args:
-        code_rate: target of information bits per coded bit, above 0 and at most 948/1024. Rates below 1/3 exist for
-            small blocks only.
+        code_rate: target of information bits per coded bit, above 0 and at most 948/1024.
         num_iterations: maximum number of decoder iterations.
         device: torch device that decodes.
 
@@ -58,6 +53,17 @@ class TransportBlocks:
         target = torch.device(device)
         self.device = target.type if target.type == "cpu" else f"{target.type}:{target.index or 0}"  # Sionna's names
 
+    def sizes_bits(self, slots: Slots) -> torch.Tensor:
+        """Information bits of each slot's transport block, int64 ``(B,)``.
+
+        Raises:
+            UserError: as :meth:`errors`.
+        """
+        sizes = torch.empty(len(slots), dtype=torch.int64, device=slots.bits.device)
+        for block, indices in self._formats(slots):
+            sizes[indices] = block.size_bits
+        return sizes
+
     @torch.no_grad()
     def errors(self, slots: Slots, llrs: torch.Tensor) -> torch.Tensor:
         """Decode the transport blocks and find the wrong ones.
@@ -70,60 +76,138 @@ class TransportBlocks:
             Whether each block is wrong, bool ``(B,)``.
 
         Raises:
-            UserError: if there is no 5G code of this rate for the slots' number of coded bits.
+            UserError: if a transport block of this rate does not fit into a slot.
         """
         wrong = torch.empty(len(slots), dtype=torch.bool, device=slots.bits.device)
-        sizes = torch.stack([slots.bits_per_symbol, slots.is_data.sum((1, 2))], 1)
-        for order, num_res in sizes.unique(dim=0).tolist():
-            indices = torch.nonzero((sizes == sizes.new_tensor([order, num_res])).all(1))[:, 0]
-            code = _code(self.code_rate, order, order * num_res, self.num_iterations, self.device)
-            for part in indices.split(max(1, _MAX_CODED_BITS // (order * num_res))):
+        for block, indices in self._formats(slots):
+            code = _code(block, self.num_iterations, self.device)
+            for part in indices.split(max(1, _MAX_CODED_BITS // block.coded_bits)):
                 is_data = slots.is_data[part]
                 bits, coded_llrs = (
-                    x[part, :order].permute(0, 2, 3, 1)[is_data].view(len(part), -1).to(self.device)
+                    x[part, : block.bits_per_symbol].permute(0, 2, 3, 1)[is_data].view(len(part), -1).to(self.device)
                     for x in (slots.bits, llrs)
                 )
                 wrong[part] = code.errors(bits, coded_llrs).to(wrong.device)
         return wrong
 
+    def _formats(self, slots: Slots) -> Iterator[tuple[TransportFormat, torch.Tensor]]:
+        """The transport formats of a batch, each with the indices of its slots."""
+        num_prb = slots.is_data.shape[-1] / 12
+        kinds = torch.stack([slots.bits_per_symbol, slots.is_data.sum((1, 2))], 1)
+        for order, num_res in kinds.unique(dim=0).tolist():
+            indices = torch.nonzero((kinds == kinds.new_tensor([order, num_res])).all(1))[:, 0]
+            yield transport_format(self.code_rate, order, num_res, num_prb), indices
+
 
 class _Code:
-    """The code of one block size, with one of its code words."""
+    """The code of one transport format, with one of its code words."""
 
-    def __init__(self, message: torch.Tensor, word: torch.Tensor, decoders: list[TBDecoder]) -> None:
-        self._message, self._word, self._decoders = message, word, decoders
+    def __init__(self, block: TransportFormat, num_iterations: int, device: str) -> None:
+        from sionna.phy.fec.crc import CRCDecoder, CRCEncoder  # takes seconds
+
+        options = {"precision": "single", "device": device}
+        self._num_blocks = block.code_blocks
+        self._ldpc = _LdpcCode(block, num_iterations, device)
+        crc_encoder = CRCEncoder("CRC24A" if block.crc_bits == 24 else "CRC16", **options)
+        own_crc_encoder = CRCEncoder("CRC24B", **options) if block.code_blocks > 1 else None
+        generator = torch.Generator().manual_seed(_MESSAGE_SEED)
+        self.message = torch.randint(2, (1, block.size_bits), generator=generator).float().to(device)
+        segments = crc_encoder(self.message).view(block.code_blocks, -1)
+        if own_crc_encoder is not None:
+            segments = own_crc_encoder(segments)
+        self._crc_decoder = CRCDecoder(crc_encoder, **options)
+        self._own_crc_decoder = None if own_crc_encoder is None else CRCDecoder(own_crc_encoder, **options)
+        self.word = self._ldpc.encode(segments)
 
     def errors(self, bits: torch.Tensor, llrs: torch.Tensor) -> torch.Tensor:
         """Whether blocks are decoded wrongly, bool ``(b,)``, from transmitted bits and LLRs, both ``(b, n)``."""
-        scrambling = bits ^ self._word
-        llrs = llrs * (1 - 2 * scrambling.float())
+        scrambling = bits ^ self.word
+        llrs = self._ldpc.combine(llrs * (1 - 2 * scrambling.float()))
         wrong = torch.ones(len(bits), dtype=torch.bool, device=bits.device)
         undecoded = torch.arange(len(bits), device=bits.device)
-        for decoder in self._decoders:
-            message, crc_holds = decoder(llrs[undecoded])
-            wrong[undecoded] = (message != self._message).any(1)
+        for decode in self._ldpc.decoders:
+            message, crc_holds = self._desegment(decode(llrs[undecoded].flatten(0, 1)))
+            wrong[undecoded] = (message != self.message).any(1)
             undecoded = undecoded[~crc_holds]
             if not len(undecoded):
                 break
         return wrong
 
+    def _desegment(self, segments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Messages ``(b, A)``, and whether the CRC of the transport block holds, ``(b,)``."""
+        if self._own_crc_decoder is not None:
+            segments, _ = self._own_crc_decoder(segments)
+        message, crc_holds = self._crc_decoder(segments.reshape(len(segments) // self._num_blocks, -1))
+        return message, crc_holds[:, 0].bool()
+
+
+class _LdpcCode:
+    """LDPC coding and rate matching of all code blocks of a transport block (TS 38.212, 5.3.2 and 5.4.2).
+
+    Where a block needs more bits than Sionna's encoder gives, this class takes the whole circular buffer: redundancy
+    version 0 has its first bits, version 2 the rest. Beyond the buffer, bits are repeated, and their LLRs are added.
+    """
+
+    def __init__(self, block: TransportFormat, num_iterations: int, device: str) -> None:
+        from sionna.phy.fec.ldpc import LDPC5GEncoder
+
+        num_bits, lengths = block.code_block_bits, block.rate_matched_bits
+        options = {"bg": f"bg{block.base_graph}", "precision": "single", "device": device}
+        mother_rate = {1: 1 / 3, 2: 1 / 5}[block.base_graph]
+        self._versions: list[int] | None = None
+        if num_bits / max(lengths) < mother_rate:  # Sionna refuses
+            encoder = LDPC5GEncoder(num_bits, int(2.5 * num_bits), **options)  # of any length, for its buffer
+            self._size, self._versions = encoder.n_cb_comp, [0, 2]
+            self._start = encoder.get_start_positions_comp(self._versions)[1]
+            self._encoder = LDPC5GEncoder(num_bits, self._size - self._start, **options)
+        else:
+            self._size, self._start = max(lengths), 0
+            self._encoder = LDPC5GEncoder(num_bits, self._size, **options)
+        self._source = torch.cat(
+            [i * self._size + _interleaver(n, block.bits_per_symbol) % self._size for i, n in enumerate(lengths)]
+        ).to(device)
+        self._num_blocks = len(lengths)
+        self.decoders = [self._decoder(n, device) for n in sorted({-(-num_iterations // 3), num_iterations})]
+
+    def encode(self, segments: torch.Tensor) -> torch.Tensor:
+        """Code word of all code blocks, uint8 ``(n,)``, from their bits, ``(C, K')``."""
+        if self._versions is None:
+            buffer = self._encoder(segments)
+        else:
+            parts = self._encoder(segments, rv=self._versions)
+            buffer = torch.cat([parts[:, 0, : self._start], parts[:, 1]], 1)
+        return buffer.flatten()[self._source].to(torch.uint8)
+
+    def combine(self, llrs: torch.Tensor) -> torch.Tensor:
+        """LLRs of the bits of each code block before rate matching, ``(b, C, bits)``, from those of the code word."""
+        buffer = llrs.new_zeros(len(llrs), self._num_blocks * self._size).index_add_(1, self._source, llrs)
+        return buffer.view(len(llrs), self._num_blocks, self._size)
+
+    def _decoder(self, num_iterations: int, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        from sionna.phy.fec.ldpc import LDPC5GDecoder
+
+        decoder = LDPC5GDecoder(
+            self._encoder,
+            num_iter=num_iterations,
+            harq_mode=self._versions is not None,
+            precision="single",
+            device=device,
+        )
+        if self._versions is None:
+            return decoder
+
+        def decode(buffer: torch.Tensor) -> torch.Tensor:
+            first = torch.nn.functional.pad(buffer[:, : self._start], (0, self._encoder.n - self._start))
+            return decoder(torch.stack([first, buffer[:, self._start :]], 1), rv=self._versions)
+
+        return decode
+
+
+def _interleaver(length: int, bits_per_symbol: int) -> torch.Tensor:
+    """Positions before bit interleaving (TS 38.212, 5.4.2.2), int64 ``(length,)``."""
+    return torch.arange(length).view(bits_per_symbol, -1).T.flatten()
+
 
 @lru_cache(maxsize=32)
-def _code(code_rate: float, order: int, num_bits: int, num_iterations: int, device: str) -> _Code:
-    from sionna.phy.nr import TBDecoder, TBEncoder  # takes seconds
-    from sionna.phy.nr.utils import calculate_tb_size
-
-    size = int(calculate_tb_size(order, code_rate, num_coded_bits=num_bits, return_cw_length=False, device=device)[0])
-    try:
-        encoder = TBEncoder(size, num_bits, code_rate, order, use_scrambler=False, precision="single", device=device)
-    except ValueError as error:
-        raise UserError(
-            f"code_rate: {code_rate:g} gives no 5G code for {num_bits} coded bits in a slot "
-            f"({str(error).rstrip('.')}); choose one nearer to 1/2, or a larger grid"
-        ) from None
-    message = torch.randint(2, (1, size), generator=torch.Generator().manual_seed(_MESSAGE_SEED)).float().to(device)
-    decoders = [
-        TBDecoder(encoder, num_bp_iter=n, precision="single", device=device)
-        for n in sorted({-(-num_iterations // 3), num_iterations})
-    ]
-    return _Code(message, encoder(message).to(torch.uint8), decoders)
+def _code(block: TransportFormat, num_iterations: int, device: str) -> _Code:
+    return _Code(block, num_iterations, device)

@@ -55,7 +55,8 @@ def count_errors(
         The state of a point after each of its blocks.
 
     Raises:
-        UserError: if two receivers share a name, the table cannot be read, or a worker process ends.
+        UserError: if two receivers share a name, the code does not fit into the slots, the table cannot be read, or a
+            worker process ends.
 
     Example:
         >>> import tempfile, pandas as pd
@@ -78,6 +79,7 @@ def count_errors(
         raise UserError(f"receivers: names must differ, given {', '.join(names)}")
     if workers < 1:
         raise UserError(f"workers: {workers} is too few; give 1 or more")
+    evaluation.transport_formats(stream.scenario)  # refuses a code that does not fit
     counter = BlockCounter(receivers, stream, evaluation.code_rate)
     points = build_points(names, evaluation, stream.block_slots, shard)
     store = CountStore(path, counter.matches)

@@ -7,9 +7,12 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from channels.scenarios import MAX_BLOCK_SLOTS
+from channels.scenarios import MAX_BLOCK_SLOTS, Scenario
+from leanrx_core.errors import UserError
 from leanrx_core.records import Record
 from receivers.evaluation.error_counts import Counts
+from receivers.evaluation.mcs import CodeRate, Mcs
+from receivers.evaluation.transport_block import TransportFormat, scenario_formats
 
 MAX_SLOTS = 10**9
 """Slots of a test point."""
@@ -29,7 +32,9 @@ class Evaluation(Record):
         target_slot_errors: slots with errors; ``null`` for no such target.
         target_relative_half_width: half width of the BER's 95 % interval over the BER; 0.1 is plus or minus 10 %.
         target_block_errors: wrong transport blocks.
-        code_rate: code rate of the LDPC code; without it, no transport blocks are counted.
+        code_rate: target code rate of the LDPC code, as a number or a fraction such as ``308/1024``; without it, no
+            transport blocks are counted.
+        mcs: modulation and coding scheme; it sets the code rate.
 
     Example:
         >>> evaluation = Evaluation(sinr_db=(0, 10), block_slots=8, min_slots=16, max_slots=64, target_slot_errors=16)
@@ -47,7 +52,19 @@ class Evaluation(Record):
     target_slot_errors: int | None = Field(200, ge=1, le=MAX_SLOTS)
     target_relative_half_width: float | None = Field(None, gt=0, lt=1)
     target_block_errors: int | None = Field(None, ge=1, le=MAX_SLOTS)
-    code_rate: float | None = Field(None, gt=0, lt=1)
+    code_rate: CodeRate | None = None
+    mcs: Mcs | None = None
+
+    @model_validator(mode="after")
+    def _set_code_rate_of_mcs(self) -> Self:
+        if self.mcs is None:
+            return self
+        if self.code_rate not in (None, self.mcs.code_rate):
+            raise ValueError(
+                f"mcs: code_rate {self.code_rate:g} and the scheme's {self.mcs.code_rate:.5f} differ; write one of them"
+            )
+        object.__setattr__(self, "code_rate", self.mcs.code_rate)  # the record is frozen
+        return self
 
     @model_validator(mode="after")
     def _check_points(self) -> Self:
@@ -68,6 +85,20 @@ class Evaluation(Record):
         if self.target_block_errors is not None and self.code_rate is None:
             raise ValueError("target_block_errors needs code_rate: without a code there are no blocks to decode")
         return self
+
+    def transport_formats(self, scenario: Scenario) -> list[TransportFormat]:
+        """Transport blocks of the scenario's slots, by modulation and number of data REs; empty where uncoded.
+
+        Raises:
+            UserError: if the code does not fit into the slots, or the scheme has another modulation than the scenario.
+        """
+        if self.mcs is not None and set(scenario.modulations) != {self.mcs.modulation}:
+            raise UserError(
+                f"mcs: index {self.mcs.index} of table {self.mcs.table} has {self.mcs.modulation}, the scenario "
+                f"{', '.join(scenario.modulations)}; write 'modulations: [{self.mcs.modulation}]', or code_rate in "
+                "place of mcs"
+            )
+        return [] if self.code_rate is None else scenario_formats(scenario, self.code_rate)
 
     def targets_met(self, counts: Collection[Counts]) -> bool:
         """Whether a point meets all targets with these counts, one of each receiver."""

@@ -21,14 +21,12 @@ class Point(Record):
     Attributes:
         interference_fraction: part of interference in the interference-plus-noise power.
         sinr_db: mean powers, per receive antenna.
-        realised_sinr_db: mean over the counted slots.
         counts: error counts of the receiver; rates and intervals follow from them.
         classical: error counts of classical receivers on the same slots, by name.
     """
 
     interference_fraction: float
     sinr_db: float
-    realised_sinr_db: float
     counts: Counts
     classical: dict[str, Counts]
 

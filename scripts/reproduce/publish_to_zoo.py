@@ -98,7 +98,6 @@ def _points(counts: pd.DataFrame, receiver_rows: pd.DataFrame, classical: Sequen
             Point(
                 interference_fraction=fraction,
                 sinr_db=sinr_db,
-                realised_sinr_db=rows["realised_sinr_db"].mean(),
                 counts=_sum(rows),
                 classical={name: _sum(at_point[at_point["receiver"] == name]) for name in classical},
             )

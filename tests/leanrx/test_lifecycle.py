@@ -256,6 +256,18 @@ def test_payback_for_equal_correct_bits(run: Run) -> None:
     assert row["methods"][METER]["inference_j_per_bit_of_correct_slots"] == pytest.approx(SLOT_J[student] / (BITS / 4))
 
 
+def test_a_coded_slot_delivers_the_size_of_its_block(run: Run) -> None:
+    """Blocks of two sizes, of which the larger ones fail: 150 blocks of 100 bits are 75 bits per slot."""
+    counts = run.counts()
+    counts["code_rate"], counts["transport_blocks"], counts["block_errors"] = 0.5, 200, 50
+    counts["transport_block_bits"], counts["decoded_bits"] = 150 * 100 + 50 * 300, 150 * 100
+    write_atomic(run.ber_path, counts.to_parquet())
+    inventory, student = LifeCycleInventory(run), f"{SMALL}-kd"
+    assert inventory.point_rows[student]["bits_of_correct_slots_per_slot"] == 75
+    (row,) = [r for r in inventory.correct_bit_rows() if (r["receiver"], r["sinr_db"]) == (student, 10)]
+    assert row["methods"][METER]["inference_j_per_bit_of_correct_slots"] == pytest.approx(SLOT_J[student] / 75)
+
+
 def test_payback_against_the_scratch_baseline_comes_from_fewer_errors_only(run: Run) -> None:
     inventory = LifeCycleInventory(run)
     assert payback_of(inventory, f"{SMALL}-kd", f"{SMALL}-scratch").outcome is Outcome.NEVER

@@ -63,3 +63,51 @@ def test_old_keys_are_refused_with_their_new_names(section: dict[str, Any], mess
 def test_mistakes_of_students_are_named(students: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         SweepConfig.parse(configuration(**students), "x.yaml")
+
+
+def coded(scenario: dict[str, Any] | str, **evaluation: Any) -> dict[str, Any]:
+    return {**configuration(), "scenario": scenario, "evaluation": {"sinr_db": [0], **evaluation}}
+
+
+ONE_PRB: dict[str, Any] = {
+    "name": "x",
+    "grid": {"num_prb": 1, "pilot_patterns": [[2]]},
+    "modulations": ["QPSK"],
+    "channels": {"train": ["TDL-A"], "test": ["TDL-B"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            coded("tdl-6prb", code_rate=0.95),
+            r"x: evaluation\.code_rate: 0\.95 is not a code rate of 5G; write a number",
+        ),
+        (coded("tdl-6prb", code_rate="3/2"), r"x: evaluation\.code_rate: 1\.5 is not a code rate of 5G"),
+        (coded(ONE_PRB, code_rate=948 / 1024), r"evaluation\.code_rate: 0\.9258 needs 288 bits .* write \d+/1024"),
+        (
+            coded("tdl-6prb", mcs={"index": 4}),
+            r"evaluation\.mcs: index 4 of table 1 has QPSK, the scenario 16-QAM; write 'modulations: \[QPSK\]'",
+        ),
+        (
+            coded({**ONE_PRB, "modulations": ["QPSK", "16-QAM"]}, mcs={"index": 4}),
+            r"evaluation\.mcs: index 4 of table 1 has QPSK, the scenario QPSK, 16-QAM",
+        ),
+        (coded("tdl-6prb", mcs={"index": 29}), r"x: evaluation\.mcs: index: 29 has no code rate in table 1"),
+        (coded("tdl-6prb", mcs={"index": 4, "table": 4}), r"x: evaluation\.mcs\.table"),
+    ],
+)
+def test_codes_that_the_slots_cannot_carry_are_refused_when_read(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        SweepConfig.parse(data, "x")
+
+
+def test_a_low_rate_on_a_wide_grid_is_accepted() -> None:
+    """0.3008 with 50 PRB of QPSK repeats bits of base graph 1."""
+    wide = {**ONE_PRB, "grid": {"num_prb": 50, "pilot_patterns": [[2]]}}
+    for evaluation in ({"code_rate": 0.3008}, {"code_rate": "308/1024"}, {"mcs": {"index": 4}}):
+        (block,) = (config := SweepConfig.parse(coded(wide, **evaluation), "x")).evaluation.transport_formats(
+            config.scenario
+        )
+        assert (block.size_bits, block.coded_bits, block.base_graph) == (4608, 15600, 1)

@@ -15,7 +15,8 @@ from channels.grid import modulate, pam_levels
 from leanrx_core.errors import UserError
 from receivers.classical import PerfectCsiReceiver, demap
 from receivers.evaluation.intervals import wilson
-from receivers.evaluation.ldpc import TransportBlocks
+from receivers.evaluation.ldpc import TransportBlocks, _Code
+from receivers.evaluation.transport_block import TransportFormat, transport_format
 
 
 def awgn_slots(orders: list[int], num_res: int, snr_db: float, seed: int = 1) -> tuple[Slots, torch.Tensor]:
@@ -228,5 +229,49 @@ def test_refuses_a_rate_that_5g_does_not_have(code_rate: float) -> None:
 def test_refuses_sizes_without_a_code() -> None:
     with pytest.raises(UserError, match="num_iterations"):
         TransportBlocks(0.5, 0)
-    with pytest.raises(UserError, match=r"code_rate: 0\.1 gives no 5G code for 624 coded bits"):
-        TransportBlocks(0.1).errors(*awgn_slots([4], 156, 20.0))
+    with pytest.raises(UserError, match=r"code_rate: 0\.9 needs 40 bits and 16 CRC bits in the 48 coded bits"):
+        TransportBlocks(0.9).errors(*awgn_slots([4], 12, 20.0))
+
+
+@pytest.mark.parametrize(
+    ("code_rate", "order", "num_res", "snr_db"),
+    [
+        (30 / 1024, 2, 156, 0.0),  # 24 bits, each coded bit three times
+        (0.1, 4, 936, 2.0),  # 384 bits, beyond five times
+        (308 / 1024, 2, 50 * 156, 2.0),  # base graph 1 below 1/3: parity bits that Sionna's encoder does not give
+        (193 / 1024, 2, 120 * 156, 2.0),  # two code blocks of base graph 2, of different lengths
+    ],
+)
+def test_low_rates_repeat_coded_bits(code_rate: float, order: int, num_res: int, snr_db: float) -> None:
+    """Blocks of low rate are decoded although most of the LLRs are useless; a part beyond the code is too little."""
+    slots, llrs = awgn_slots([order] * 4, num_res, snr_db)
+    blocks = TransportBlocks(code_rate)
+    assert not blocks.errors(slots, llrs).any()
+    assert blocks.errors(slots, -llrs).all()
+    weak = llrs * (torch.rand(llrs.shape, generator=torch.Generator().manual_seed(2)) < 0.75)
+    assert not blocks.errors(slots, weak).any()
+
+
+def test_code_words_equal_sionnas() -> None:
+    """Where Sionna offers a code, all bits of the word are the same; the base graph is that of the standard."""
+    from sionna.phy.nr import TBEncoder
+
+    for code_rate, order, num_prb in ((0.3, 2, 6), (0.5, 4, 6), (682.5 / 1024, 8, 40), (0.85, 6, 30), (0.22, 4, 90)):
+        block = transport_format(code_rate, order, 156 * num_prb, num_prb)
+        code = _Code(block, 20, "cpu")
+        encoder = TBEncoder(
+            block.size_bits, block.coded_bits, code_rate, order, use_scrambler=False, precision="single", device="cpu"
+        )
+        assert torch.equal(encoder(code.message)[0].to(torch.uint8), code.word)
+
+
+def test_low_rate_words_continue_and_repeat_the_words_of_higher_rate() -> None:
+    """TS 38.212, 5.4.2.1: a longer word of the same message begins with the shorter one, then wraps around."""
+    short, whole, twice = (
+        _Code(TransportFormat(2, num_bits, 3824, 2, 1), 20, "cpu") for num_bits in (3840 * 5, 3840 * 5 + 2, 40_000)
+    )
+    buffers = [code.word.view(-1, 2).T.flatten() for code in (short, whole, twice)]
+    assert torch.equal(buffers[1][: len(buffers[0])], buffers[0])
+    size = 3840 + 40 * 384  # lifting size 384
+    assert torch.equal(buffers[2][size:], buffers[2][: 40_000 - size])
+    assert torch.equal(buffers[2][: len(buffers[1])], buffers[1])

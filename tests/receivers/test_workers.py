@@ -223,6 +223,9 @@ class EveryThird:
         assert llrs.shape == slots.bits.shape
         return torch.arange(len(slots)) % 3 == 0
 
+    def sizes_bits(self, slots: Slots) -> torch.Tensor:
+        return torch.full((len(slots),), 100)
+
 
 @pytest.fixture
 def decoder(monkeypatch) -> None:
@@ -237,6 +240,8 @@ def test_block_errors_are_counted_where_coded(tmp_path, stream: SlotStream, deco
     coded = Evaluation.parse({**EVALUATION.model_dump(), "code_rate": 0.5, "target_block_errors": 15}, "x")
     table = count(stream, path, coded)  # rows without a code are counted again
     assert (table["block_errors"] == 3).all()
+    assert (table["transport_block_bits"] == 800).all()
+    assert (table["decoded_bits"] == 500).all()
     coded_rates = rates(table)
     assert (coded_rates["transport_blocks"] == coded_rates["slots"]).all()
     assert (coded_rates["bler"] == 3 / 8).all()
