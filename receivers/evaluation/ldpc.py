@@ -6,6 +6,7 @@ and LDPC code are Sionna's.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
@@ -162,7 +163,9 @@ class _LdpcCode:
             self._encoder = LDPC5GEncoder(num_bits, self._size - self._start, **options)
         else:
             self._size, self._start = max(lengths), 0
-            self._encoder = LDPC5GEncoder(num_bits, self._size, **options)
+            with warnings.catch_warnings():  # about rates from 948/1024 to 0.95, which rounding of the size gives
+                warnings.simplefilter("ignore", UserWarning)
+                self._encoder = LDPC5GEncoder(num_bits, self._size, **options)
         self._source = torch.cat(
             [i * self._size + _interleaver(n, block.bits_per_symbol) % self._size for i, n in enumerate(lengths)]
         ).to(device)

@@ -252,6 +252,12 @@ def test_low_rates_repeat_coded_bits(code_rate: float, order: int, num_res: int,
     assert not blocks.errors(slots, weak).any()
 
 
+def test_a_block_at_the_limit_of_the_rate_is_decoded() -> None:
+    """888 bits and their CRC take 0.941 of the coded bits."""
+    slots, llrs = awgn_slots([2] * 2, 480, 20.0)
+    assert not TransportBlocks(948 / 1024).errors(slots, llrs).any()
+
+
 def test_code_words_equal_sionnas() -> None:
     """Where Sionna offers a code, all bits of the word are the same; the base graph is that of the standard."""
     from sionna.phy.nr import TBEncoder
