@@ -211,13 +211,25 @@ class TestNvml:
     def test_millijoules(self, monkeypatch) -> None:
         values = iter([0, 1_000_000, 1_450_000])
         FakeNvml(monkeypatch, lambda handle: next(values))
+        clock = iter([0.0, 10.0, 10.05])
+        monkeypatch.setattr("energy.metering.nvml.time", SimpleNamespace(perf_counter=lambda: next(clock)))
         nvml = Nvml()
         nvml.begin()
-        time.sleep(0.05)
         (reading,) = nvml.end()
         assert (reading.energy_j, reading.component, reading.provenance) == (450.0, "gpu", "measured")
-        assert reading.uncertainty_j == pytest.approx(450 / 0.05 * 0.1 / math.sqrt(6), rel=0.3)
+        assert reading.uncertainty_j == pytest.approx(450 / 0.05 * 0.1 / math.sqrt(6))
         assert "GPU of a test" in reading.instrument_version
+
+    def test_a_counter_that_jumps_is_refused(self, monkeypatch) -> None:
+        """0.5 MJ in 5 s are 100 kW."""
+        values = iter([0, 1_000_000, 501_000_000])
+        FakeNvml(monkeypatch, lambda handle: next(values))
+        clock = iter([0.0, 10.0, 15.0])
+        monkeypatch.setattr("energy.metering.nvml.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+        nvml = Nvml()
+        nvml.begin()
+        with pytest.raises(UserError, match=r"advanced by 500000 J; .* this is 1e\+05 W; meter again"):
+            nvml.end()
 
     def test_a_gpu_is_found_by_the_name_that_torch_knows(self, monkeypatch) -> None:
         """Under CUDA_VISIBLE_DEVICES=1, torch's first GPU is NVML's second."""
