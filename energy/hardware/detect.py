@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
-from dataclasses import dataclass
+import statistics
 from pathlib import Path
 from typing import Any
 
 from energy.hardware.calibration import calibrate
 from energy.hardware.devices import Device, devices
+from energy.hardware.instruction_sets import InstructionSet, instruction_set
+from energy.hardware.processor_power import processor_power
+from energy.hardware.topology import Topology
 from leanrx_core.errors import UserError
 
 
@@ -58,15 +60,23 @@ def nvml_index(index: int = 0) -> int:
 
 
 def gpu(index: int = 0) -> Device:
-    """A CUDA device as its driver describes it: highest clock and power limit from NVML.
+    """A CUDA device as its driver describes it: highest clock, power limit and memory bandwidth from NVML.
+
+    Caches and other precisions are those of the record that names this GPU and has as many multiprocessors. A GPU that
+    no record names has none: its estimates in other precisions are those of fp32.
 
     Raises:
-        UserError: if NVML cannot read them.
+        UserError: if NVML cannot read them, or the device is a slice of a GPU.
     """
     import pynvml
     import torch
 
     properties = torch.cuda.get_device_properties(index)
+    if " MIG " in properties.name:
+        raise UserError(
+            f"device: {properties.name} is a slice of a GPU, and NVML knows the power of the whole GPU alone; "
+            "estimates need a whole GPU"
+        )
     try:
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByUUID(gpu_uuid(index))
@@ -78,10 +88,13 @@ def gpu(index: int = 0) -> Device:
         ) from None
     newer_8 = properties.major == 8 and properties.minor > 0
     flops = _FLOPS_PER_CLOCK_OF_SM_8X if newer_8 else _FLOPS_PER_CLOCK_OF_SM.get(properties.major, 256)
-    plain_name = properties.name.lower().replace(" ", "")
-    sheet = next((d for d in devices().values() if d.name.split("-")[0] in plain_name), None)
-    sheet_data = sheet.model_dump(include={"peaks_flops_per_s", "memory_bytes_per_s", "caches_bytes"}) if sheet else {}
-    data_sheet = f"; memory, caches and other precisions of {sheet.name}" if sheet else ""
+    sheet = gpu_record(properties.name, properties.multi_processor_count)
+    if sheet is not None:
+        sheet_data = sheet.model_dump(include={"peaks_flops_per_s", "memory_bytes_per_s", "caches_bytes"})
+        data_sheet = f"memory, caches and other precisions of {sheet.name}"
+    else:
+        sheet_data = {"memory_bytes_per_s": _memory_bytes_per_s(handle)}
+        data_sheet = "memory by its clock and bus; no record names this GPU, so other precisions are taken as fp32"
     data = {
         "name": properties.name,
         "cores": properties.multi_processor_count,
@@ -89,86 +102,97 @@ def gpu(index: int = 0) -> Device:
         "flops_per_clock": flops,
         "power_w": power_w,
         "source": f"driver: {flops} FP32 FLOP per clock and SM by compute capability, highest SM clock, "
-        f"power limit{data_sheet}",
+        f"power limit; {data_sheet}",
     }
     return Device.parse({**data, **sheet_data}, f"NVML: {properties.name}")
 
 
-@dataclass(frozen=True)
-class InstructionSet:
-    """What one core computes per clock.
+def gpu_record(name: str, multiprocessors: int) -> Device | None:
+    """The record of a GPU by the exact name that its driver gives, if it has as many multiprocessors.
 
-    Attributes:
-        fp32, int8: FLOPs, or integer operations, per clock; two per multiply-accumulate.
-        assumption: about its units.
+    >>> gpu_record("NVIDIA GeForce RTX 4090", 128).name
+    'rtx4090'
+    >>> gpu_record("NVIDIA GeForce RTX 4090 D", 114) is None
+    True
     """
-
-    name: str
-    fp32: int
-    int8: int
-    assumption: str
+    records = devices().values()
+    return next((d for d in records if name in d.driver_names and d.cores == multiprocessors), None)
 
 
-def instruction_set(info: dict[str, Any]) -> InstructionSet:
-    """Of the CPU that ``cpuinfo`` describes.
+def _memory_bytes_per_s(handle: Any) -> float | None:
+    """Two transfers per memory clock over the whole bus; none if NVML does not say."""
+    import pynvml
 
-    Intel's AVX-512 server cores have two 512-bit FMA units; AMD's execute AVX-512 on 256-bit units up to Zen 4 (family
-    25) and on 512-bit units from Zen 5 (family 26). A VNNI or dot-product instruction does four 8-bit
-    multiply-accumulates per 32-bit lane; without it, 8-bit products run at most at twice the rate of fp32.
-    """
-    flags, vendor = set(info.get("flags") or ()), info.get("vendor_id_raw")
-    if "avx512f" in flags:
-        narrow = vendor == "AuthenticAMD" and int(info.get("family") or 0) < 26
-        fp32, assumption = (32, "two 256-bit FMA units") if narrow else (64, "two 512-bit FMA units assumed")
-        dot = {"avx512_vnni", "avx512vnni"} & flags
-        return InstructionSet("AVX-512 VNNI" if dot else "AVX-512", fp32, fp32 * (4 if dot else 2), assumption)
-    if {"avx2", "fma"} <= flags:
-        dot = {"avx_vnni"} & flags
-        return InstructionSet("AVX2 VNNI" if dot else "AVX2", 32, 128 if dot else 64, "two 256-bit FMA units assumed")
-    if {"asimd", "neon"} & flags or vendor == "ARM":
-        dot = {"asimddp"} & flags
-        return InstructionSet("NEON", 16, 64 if dot else 32, "two 128-bit FMA units assumed")
-    return InstructionSet("no FMA", 8, 8, "no FMA found, two 128-bit units assumed")
+    try:
+        clock_hz = 1e6 * pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_MEM)
+        return 2 * clock_hz * pynvml.nvmlDeviceGetMemoryBusWidth(handle) / 8 or None
+    except pynvml.NVMLError:
+        return None
 
 
 def host(power_w: float | None = None, recalibrate: bool = False) -> Device:
     """The cores that torch computes on; their rates of matrix products and copies are timed once and kept in a file.
 
     Args:
-        power_w: of the whole CPU, see :func:`cpu_power`.
+        power_w: of all CPUs of the machine, see :func:`energy.hardware.processor_power.processor_power`.
         recalibrate: time again although there is a record; a busy machine gives a bad record.
 
     Raises:
         UserError: if the record is damaged.
     """
-    import cpuinfo
     import torch
 
-    info = cpuinfo.get_cpu_info()
+    info, topology, threads = _cpu_info(), Topology.read(), torch.get_num_threads()
     name = info.get("brand_raw", platform.processor() or "unknown CPU")
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = torch.get_num_threads()
-    cores = min(available, threads)
+    cores = topology.num_used(threads)
     nominal_hz = float((info.get("hz_advertised") or info.get("hz_actual") or (0,))[0])
-    clock_hz, units = nominal_hz or 3e9, instruction_set(info)
+    clock_hz = nominal_hz or 3e9
     clock = f"{clock_hz / 1e9:.2f} GHz {'nominal' if nominal_hz else 'assumed'}"
-    watts, power_source = cpu_power(power_w)
-    if cores < available:
-        power_source += f", {cores} of {available} cores used"
+    units = _units(info, topology)
+    watts, power_source = processor_power(power_w, topology, info)
+    if topology.used_fraction(threads) < 1:
+        power_source += f", {_used_part(topology, threads)}"
     rates = calibrate(f"{name}, {cores} cores, {threads} threads, torch {torch.__version__}", recalibrate)
     return Device(
         name=name,
         cores=cores,
         clock_hz=clock_hz,
-        flops_per_clock=units.fp32,
-        peaks_flops_per_s={"int8": cores * clock_hz * units.int8},
-        power_w=watts * cores / available,
+        flops_per_clock=statistics.fmean(u.fp32 for u in units),
+        peaks_flops_per_s={"int8": cores * clock_hz * statistics.fmean(u.int8 for u in units)},
+        power_w=watts * topology.used_fraction(threads),
         caches_bytes=_caches(),
         matmul_flops_per_s=rates.matmul_flops_per_s,
         copy_bytes_per_s=rates.copy_bytes_per_s,
-        source=f"{units.name}, {units.assumption}, {clock}; {power_source}; "
+        source=f"{' and '.join(dict.fromkeys(f'{u.name}, {u.assumption}' for u in units))}, {clock}; {power_source}; "
         f"rates timed {rates.date} on {threads} threads",
     )
+
+
+def host_power(power_w: float | None = None) -> tuple[float, str]:
+    """Power of all CPUs of this machine and its source, see :mod:`energy.hardware.processor_power`."""
+    return processor_power(power_w, Topology.read(), _cpu_info())
+
+
+def _cpu_info() -> dict[str, Any]:
+    import cpuinfo
+
+    return dict(cpuinfo.get_cpu_info())
+
+
+def _units(info: dict[str, Any], topology: Topology) -> list[InstructionSet]:
+    """What each core that this process may use computes per clock."""
+    parts = dict(topology.parts)
+    return [
+        instruction_set(info, parts.get(min(core)), efficiency=bool(core & topology.efficiency))
+        for core in topology.usable_cores
+    ]
+
+
+def _used_part(topology: Topology, threads: int) -> str:
+    used = f"{topology.num_used(threads)} of {len(topology.cores)} cores used"
+    if topology.quota_cpus < min(threads, len(topology.usable_cores)):
+        used += f" by a quota of {topology.quota_cpus:g} CPUs"
+    return used
 
 
 def _caches() -> tuple[int, ...]:
@@ -181,25 +205,3 @@ def _caches() -> tuple[int, ...]:
                 size = (index / "size").read_text().strip()
                 sizes.add(int(size.rstrip("KMG")) * units.get(size[-1], 1))
     return tuple(sorted(sizes))
-
-
-def cpu_power(power_w: float | None) -> tuple[float, str]:
-    """Power of the CPU under full load, and a description of its source.
-
-    Args:
-        power_w: as configured; CodeCarbon's table, or its default for a CPU that is not in it, if not given.
-    """
-    if power_w is not None:
-        return power_w, f"{power_w:g} W as configured"
-    os.environ.setdefault("CODECARBON_LOG_LEVEL", "error")
-    from codecarbon.core.cpu import DEFAULT_POWER_PER_CORE, TDP
-    from codecarbon.external.logger import set_logger_level
-
-    set_logger_level("error")
-    table_w, default_w = TDP().tdp, float(DEFAULT_POWER_PER_CORE * (os.cpu_count() or 1))
-    if table_w and table_w != default_w:
-        return float(table_w), f"{table_w:g} W TDP of the whole CPU by CodeCarbon's table"
-    return (
-        default_w,
-        f"{default_w:g} W assumed by CodeCarbon for a CPU it does not know ({DEFAULT_POWER_PER_CORE} W a core)",
-    )

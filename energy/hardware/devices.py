@@ -27,6 +27,7 @@ class Device(Record):
         caches_bytes: sizes from the smallest to the largest, whole device.
         matmul_flops_per_s: large matrix products as timed on the device; none for data-sheet records.
         copy_bytes_per_s: bytes read and written by large copies as timed on the device.
+        driver_names: names that its driver gives to a GPU, exactly.
         source: where the values come from.
 
     Example:
@@ -47,6 +48,7 @@ class Device(Record):
     caches_bytes: tuple[Annotated[int, Field(gt=0)], ...] = ()
     matmul_flops_per_s: float | None = Field(None, gt=0)
     copy_bytes_per_s: float | None = Field(None, gt=0)
+    driver_names: tuple[str, ...] = ()
     source: str
 
     @property

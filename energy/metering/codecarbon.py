@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from energy.hardware.detect import cpu_power, nvml_index
+from energy.hardware.detect import host_power, nvml_index
 from energy.metering.measurement import Measurement, Provenance, check_power, reading_uncertainty_j
 from leanrx_core.units import JOULES_PER_KWH
 
@@ -26,8 +26,8 @@ class CodeCarbon:
     """CPU, GPU and RAM as CodeCarbon sees them, each with its own provenance.
 
     Args:
-        cpu_power_w: power of the CPU share at full load for the load model, where no counter can be read; CodeCarbon's
-            table if not given.
+        cpu_power_w: power of all CPUs at full load for the load model, where no counter can be read; that of
+            :func:`energy.hardware.processor_power.processor_power` if not given.
         device: that computes, in torch's notation; of several GPUs only this one is counted.
         country: ISO 3166-1 alpha-3 code. CodeCarbon wants one; energies do not depend on it.
     """
@@ -39,8 +39,9 @@ class CodeCarbon:
         from codecarbon import OfflineEmissionsTracker
         from codecarbon.core.cpu import is_rapl_available
 
-        # with a configured power, CodeCarbon would use its model although there is a counter
-        self._cpu_power_w = None if is_rapl_available() else cpu_power_w
+        power_w, self._power_source = host_power(cpu_power_w)
+        # with a given power, CodeCarbon would use its model although there is a counter
+        given_w = None if is_rapl_available() else power_w
         self._gpus = [] if device == "cpu" else [nvml_index(torch.device(device).index or 0)]
         self._tracker: Any = OfflineEmissionsTracker(
             country_iso_code=country,
@@ -48,7 +49,7 @@ class CodeCarbon:
             log_level="error",
             tracking_mode="process",
             allow_multiple_runs=True,
-            force_cpu_power=self._cpu_power_w,
+            force_cpu_power=given_w,
             gpu_ids=self._gpus,
         )
         self._window = 0
@@ -94,11 +95,10 @@ class CodeCarbon:
             name = type(part).__name__
             if name == "CPU":
                 provenances["cpu"] = "measured" if part._mode in _COUNTERS else "modelled"
-                tdp = cpu_power(self._cpu_power_w)[1]
                 descriptions = {
                     "intel_rapl": "CPU: RAPL counter",
-                    "constant": f"{tdp} at a constant share",
-                    "cpu_load": f"{tdp} x process CPU share",
+                    "constant": f"{self._power_source} at a constant share",
+                    "cpu_load": f"{self._power_source} x process CPU share",
                 }
                 modes.append(descriptions.get(part._mode, f"CPU: {part._mode}"))
             elif name == "GPU" and self._gpus:

@@ -170,7 +170,7 @@ class MeteringConfig(Record):
         batch_slots: slots per call.
         min_duration_s: shortest metering window.
         rounds: metering windows per receiver.
-        cpu_power_w: power of the CPU cores under full load, for models. The default is CodeCarbon's table.
+        cpu_power_w: power of all CPUs under full load, for models. The default is CodeCarbon's table.
         reference_instrument: instrument whose energy eCAL, carbon and report use: ``wattmeter``, ``RAPL``, ``NVML`` or
             ``CodeCarbon``. The default is the best one that measures, else CodeCarbon's model.
     """

@@ -7,8 +7,9 @@ import yaml
 from energy.counting.profile import OperationProfile
 from energy.estimation.flops import FlopsPerClock, FlopsPerWatt
 from energy.hardware.calibration import calibration_path
-from energy.hardware.detect import device, gpu, host, instruction_set, nvml_index
+from energy.hardware.detect import device, gpu, host, nvml_index
 from energy.hardware.devices import Device, devices
+from energy.hardware.instruction_sets import instruction_set
 from leanrx_core.errors import UserError
 
 PAPER_CPU = Device(name="x", cores=4, clock_hz=2e9, flops_per_clock=16, power_w=10, source="made up")
@@ -48,16 +49,83 @@ def test_a_gpu_is_what_its_driver_says(monkeypatch, major, minor, sms, clock_mhz
     assert found.power_w == limit_mw / 1000
 
 
-def a_gpu(monkeypatch: pytest.MonkeyPatch, major: int, minor: int, sms: int, clock_mhz: int, limit_mw: int) -> Device:
+def a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+    major: int,
+    minor: int,
+    sms: int,
+    clock_mhz: int,
+    limit_mw: int,
+    name: str = "x",
+    memory_mhz: int = 1000,
+    bus_bits: int = 256,
+) -> Device:
     import pynvml
 
-    properties = SimpleNamespace(name="x", major=major, minor=minor, multi_processor_count=sms, uuid="1")
+    properties = SimpleNamespace(name=name, major=major, minor=minor, multi_processor_count=sms, uuid="1")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: uuid)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetMaxClockInfo", lambda handle, kind: clock_mhz)
+    clocks_mhz = {pynvml.NVML_CLOCK_SM: clock_mhz, pynvml.NVML_CLOCK_MEM: memory_mhz}
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMaxClockInfo", lambda handle, kind: clocks_mhz[kind])
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryBusWidth", lambda handle: bus_bits)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerManagementLimit", lambda handle: limit_mw)
     return gpu()
+
+
+@pytest.mark.parametrize(
+    ("name", "sms", "record", "memory_gb_per_s", "int8_tops"),
+    [
+        ("NVIDIA GeForce RTX 4090", 128, "rtx4090", 1008, (660, 661)),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", 76, "rtx4090-laptop", 576, (264, 304)),
+        ("NVIDIA A100-SXM4-80GB", 108, "a100-sxm-80gb", 2039, (624, 624)),
+        ("NVIDIA A100-SXM4-40GB", 108, "a100-sxm-40gb", 1555, (624, 624)),
+        ("NVIDIA A100 80GB PCIe", 108, "a100-pcie-80gb", 1935, (624, 624)),
+        ("NVIDIA H100 80GB HBM3", 132, "h100-sxm", 3350, (1979, 1979)),
+        ("NVIDIA H100 PCIe", 114, "h100-pcie", 2000, (1513, 1513)),
+        ("NVIDIA H100 NVL", 132, "h100-nvl", 3900, (1670, 1671)),
+        ("NVIDIA H200", 132, "h200-sxm", 4800, (1979, 1979)),
+    ],
+)
+def test_every_variant_of_a_gpu_has_its_own_sheet(
+    monkeypatch, name: str, sms: int, record: str, memory_gb_per_s: float, int8_tops: tuple[float, float]
+) -> None:
+    found = a_gpu(monkeypatch, 8, 9, sms, 2000, 100_000, name)
+    assert found.memory_bytes_per_s == pytest.approx(memory_gb_per_s * 1e9)
+    assert int8_tops[0] <= found.peak("int8") / 1e12 <= int8_tops[1]
+    assert f"other precisions of {record}" in found.source
+    assert found.power_w == 100, "of the driver, as its limit can be set"
+
+
+@pytest.mark.parametrize(
+    ("name", "sms", "memory_mhz", "bus_bits", "memory_gb_per_s"),
+    [
+        ("NVIDIA GeForce RTX 4090 D", 114, 10_501, 384, 1008),
+        ("NVIDIA GeForce RTX 4080 Laptop GPU", 58, 9_001, 192, 432),
+        ("NVIDIA A100-SXM-64GB", 124, 1_593, 4096, 1631),
+        ("NVIDIA H100 80GB HBM3", 114, 2_619, 5120, 3352),
+        ("GRID A100-40C", 108, 1_593, 5120, 2039),
+        ("generic", 10, 1_000, 64, 16),
+    ],
+)
+def test_a_gpu_that_no_record_names_is_unknown(
+    monkeypatch, name: str, sms: int, memory_mhz: int, bus_bits: int, memory_gb_per_s: float
+) -> None:
+    """Its memory is what the driver says, with two transfers per clock; nothing is taken from a similar name."""
+    found = a_gpu(monkeypatch, 8, 9, sms, 2000, 100_000, name, memory_mhz, bus_bits)
+    assert found.memory_bytes_per_s == pytest.approx(memory_gb_per_s * 1e9, rel=1e-3)
+    assert (found.peaks_flops_per_s, found.caches_bytes) == ({}, ())
+    assert "no record names this GPU" in found.source
+
+
+def test_a_slice_of_a_gpu_is_refused(monkeypatch) -> None:
+    with pytest.raises(UserError, match=r"is a slice of a GPU, .* estimates need a whole GPU"):
+        a_gpu(monkeypatch, 8, 0, 14, 1410, 400_000, "NVIDIA A100-SXM4-80GB MIG 1g.10gb")
+
+
+def test_names_of_drivers_are_of_one_record() -> None:
+    names = [name for record in devices().values() for name in record.driver_names]
+    assert len(names) == len(set(names)) > 10
 
 
 def test_a_gpu_without_a_clock_is_refused(monkeypatch) -> None:
@@ -130,6 +198,69 @@ def test_the_host_is_timed_once(monkeypatch, tmp_path) -> None:
 def test_instruction_sets(info: dict, name: str, fp32: int, int8: int) -> None:
     found = instruction_set(info)
     assert (found.name, found.fp32, found.int8) == (name, fp32, int8)
+
+
+@pytest.mark.parametrize(
+    ("record", "info", "part"),
+    [
+        (
+            "laptop-i7-1185g7",
+            {
+                "flags": ["avx2", "fma", "avx512f", "avx512_vnni"],
+                "vendor_id_raw": "GenuineIntel",
+                "brand_raw": "11th Gen Intel(R) Core(TM) i7-1185G7 @ 3.00GHz",
+                "family": 6,
+                "model": 140,
+            },
+            None,
+        ),
+        (
+            "server-xeon-8380",
+            {
+                "flags": ["avx2", "fma", "avx512f", "avx512_vnni"],
+                "vendor_id_raw": "GenuineIntel",
+                "brand_raw": "Intel(R) Xeon(R) Platinum 8380 CPU @ 2.30GHz",
+                "family": 6,
+                "model": 106,
+            },
+            None,
+        ),
+        (
+            "server-epyc-7763",
+            {"flags": ["avx2", "fma"], "vendor_id_raw": "AuthenticAMD", "family": 25, "model": 1},
+            None,
+        ),
+        (
+            "laptop-ryzen-7840u",
+            {"flags": ["avx512f", "avx512_vnni"], "vendor_id_raw": "AuthenticAMD", "family": 25, "model": 116},
+            None,
+        ),
+        ("raspberry-pi-4", {"flags": ["fp", "asimd"], "vendor_id_raw": "ARM"}, (0x41, 0xD08)),
+        ("raspberry-pi-5", {"flags": ["fp", "asimd", "asimddp"], "vendor_id_raw": "ARM"}, (0x41, 0xD0B)),
+    ],
+)
+def test_detection_agrees_with_the_record(record: str, info: dict, part: tuple[int, int] | None) -> None:
+    sheet, found = device(record), instruction_set(info, part)
+    assert found.fp32 == sheet.flops_per_clock
+    assert sheet.peak("int8") == pytest.approx(sheet.cores * sheet.clock_hz * found.int8)
+
+
+@pytest.mark.parametrize(
+    ("info", "fp32"),
+    [
+        ({"flags": ["avx512f"], "brand_raw": "Intel(R) Xeon(R) Silver 4210 CPU @ 2.20GHz", "model": 85}, 32),
+        ({"flags": ["avx512f"], "brand_raw": "Intel(R) Xeon(R) Gold 6248 CPU @ 2.50GHz", "model": 85}, 64),
+        ({"flags": ["avx512f"], "brand_raw": "Intel(R) Core(TM) i9-7900X CPU @ 3.30GHz", "model": 85}, 64),
+        ({"flags": ["avx512f"], "brand_raw": "11th Gen Intel(R) Core(TM) i9-11900K @ 3.50GHz", "model": 167}, 32),
+        ({"flags": ["avx2", "fma"], "vendor_id_raw": "AuthenticAMD", "family": 23, "model": 1}, 16),
+        ({"flags": ["avx2", "fma"], "vendor_id_raw": "AuthenticAMD", "family": 23, "model": 113}, 32),
+        ({"flags": ["avx2", "fma"], "vendor_id_raw": "GenuineIntel", "family": 6, "model": 0xBE}, 16),
+        ({"flags": ["avx512f"], "vendor_id_raw": "AuthenticAMD", "family": 26, "model": 0x24}, 32),
+    ],
+    ids=["Cascade Lake Silver", "Cascade Lake Gold", "Skylake-X", "Rocket Lake", "Zen", "Zen 2", "N100", "Strix Point"],
+)
+def test_halves_of_instruction_sets(info: dict, fp32: int) -> None:
+    assert instruction_set(info).fp32 == fp32
 
 
 @pytest.mark.parametrize(
