@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from channels import Slots
+from receivers.neural.depthwise_conv import DepthwiseConv2d
 from receivers.neural.network import Network
 
 # Widths by depth: 11 blocks are table I; the shallower networks keep its symmetric rise and fall.
@@ -33,7 +34,7 @@ _MIDDLE_DILATION = (3, 6)
 def _separable(channels_in: int, channels_out: int, dilation: tuple[int, int]) -> nn.Sequential:
     """Depthwise 3x3 with depth multiplier 2, then pointwise 1x1, without activation between them."""
     return nn.Sequential(
-        nn.Conv2d(channels_in, 2 * channels_in, 3, padding=dilation, dilation=dilation, groups=channels_in),
+        DepthwiseConv2d(channels_in, 2 * channels_in, 3, padding=dilation, dilation=dilation, groups=channels_in),
         nn.Conv2d(2 * channels_in, channels_out, 1),
     )
 

@@ -14,7 +14,7 @@ The last layers start at zero. So the untrained network computes the LLRs of its
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -26,10 +26,10 @@ from receivers.base import FormulaCount
 from receivers.classical import formula_count, robust_estimator
 from receivers.classical.combining import apply_per_prb, residual_covariance, residual_covariance_macs, whitening_matrix
 from receivers.classical.slot_sizes import SlotSizes
+from receivers.neural.depthwise_conv import DepthwiseConv2d
+from receivers.neural.detection import MIN_GAIN, Detection, Observation, detect, em_features, num_em_features
+from receivers.neural.hybrid_training import SUBCARRIERS_PER_STATE, training_llrs
 from receivers.neural.network import Network
-
-SUBCARRIERS_PER_STATE = 6
-"""Neighbouring subcarriers of a symbol that share one hidden state of the network."""
 
 EXPANSION = 3
 """Channels inside a block per channel of the hidden state (inverted bottleneck, arXiv 1801.04381)."""
@@ -38,11 +38,7 @@ _DILATIONS = ((1, 1), (2, 1), (3, 2), (1, 1))
 """Dilations over symbols and states; block i uses entry i modulo 4."""
 
 _MIN_ERROR_VAR = 1e-5
-_MIN_GAIN = 1e-4
-_MIN_VAR = 1e-4
-_MIN_EXCESS = 1e-3
-"""Lower limits of powers, so that logarithms and quotients stay finite. ``_MIN_EXCESS`` takes effect above 30 dB SINR,
-and only in the features of the network."""
+"""Lower limit of the power of the channel estimate's error, so that its logarithm stays finite."""
 
 
 class Hybrid(Network):
@@ -75,6 +71,7 @@ class Hybrid(Network):
         "channel estimate in its own direction; noise-plus-interference power; bits per symbol of the slot"
     )
     levels: torch.Tensor
+    level_indices: torch.Tensor
     memory_format: ClassVar[torch.memory_format] = torch.contiguous_format  # most of its time goes to single planes
     has_intermediate_llrs: ClassVar[bool] = True
 
@@ -87,10 +84,12 @@ class Hybrid(Network):
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
         self.register_buffer("levels", _levels_by_order(num_bits), persistent=False)
-        self._level_indices = [
-            (torch.nonzero(bit == 1)[:, 0].tolist(), torch.nonzero(bit == 0)[:, 0].tolist())
+        by_bit = [
+            torch.stack([(bit == 1).nonzero()[:, 0], (bit == 0).nonzero()[:, 0]])
             for bit in pam_levels(num_bits // 2)[1].T
-        ]  # by bit: indices of the levels where it is 1, and where it is 0
+        ]
+        self.register_buffer("level_indices", torch.stack(by_bit), persistent=False)
+        self._level_indices = [(ones.tolist(), zeros.tolist()) for ones, zeros in by_bit]
 
     @staticmethod
     def features(slots: Slots) -> torch.Tensor:
@@ -126,6 +125,9 @@ class Hybrid(Network):
 
     def forward(self, x: torch.Tensor, intermediate: bool = False) -> torch.Tensor | tuple[torch.Tensor, ...]:
         observation, channel, log_error = self._split_features(x)
+        if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            llrs = training_llrs(self, observation, channel, log_error, intermediate)
+            return llrs if intermediate else llrs[0]
         hidden = x.new_zeros(x.shape[0], self.width, x.shape[2], x.shape[3] // SUBCARRIERS_PER_STATE)
         detection = detect(observation, channel, log_error)
         detections = []
@@ -213,7 +215,7 @@ def front_end(slots: Slots) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     errors = estimator.error_decomposition(slots, error_var)
     weights = whitening_matrix(residual_covariance(slots, channel), errors, noise_plus_interference_var)
     channel = apply_per_prb(weights, channel)
-    gain = channel.abs().square().sum(1).clamp_min(_MIN_GAIN)
+    gain = channel.abs().square().sum(1).clamp_min(MIN_GAIN)
     white_gain = apply_per_prb(weights, channel).abs().square().sum(1) / gain  # by which weights scale white noise
     passed_noise = (errors.gain * noise_plus_interference_var[:, None])[..., None]
     error_var = passed_noise + errors.estimation_error_var[..., None] * white_gain
@@ -229,7 +231,7 @@ class _HybridBlock(nn.Module):
         inner = EXPANSION * width
         padding = (2 * dilation[0], dilation[1])
         self.expand = nn.Conv2d(width + num_em_features(num_rx), inner, 1)
-        self.depthwise = nn.Conv2d(inner, inner, (5, 3), padding=padding, dilation=dilation, groups=inner)
+        self.depthwise = DepthwiseConv2d(inner, inner, (5, 3), padding=padding, dilation=dilation, groups=inner)
         self.project = nn.Conv2d(inner, sum(self.sizes), 1)
         with torch.no_grad():  # the untrained block leaves the front end's channel estimate as it is
             self.project.weight[width:] = 0
@@ -238,102 +240,6 @@ class _HybridBlock(nn.Module):
     def forward(self, hidden: torch.Tensor, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x = torch.relu(self.expand(torch.cat([hidden, features], 1)))
         return self.project(torch.relu(self.depthwise(x))).split(self.sizes, 1)
-
-
-class Observation(NamedTuple):
-    """Inputs of the detector that are the same for all blocks, in real numbers.
-
-    Attributes:
-        y: received grid, real parts of the R antennas, then imaginary parts, float32 ``(B, 2 R, S, F)``.
-        noise_plus_interference_var: noise-plus-interference power, float32 ``(B, 1, S, F)``.
-        pilots: known symbols, real and imaginary part, 0 on data, float32 ``(B, 2, S, F)``.
-        is_data: 1 on data, else 0, float32 ``(B, 1, S, F)``.
-        has_symbol: 1 where a symbol was sent, else 0, float32 ``(B, 1, S, F)``.
-        levels: each slot's PAM levels in the order of their labels, float32 ``(B, L, 1, 1)``.
-        square_distance: squared distance of neighbouring levels, float32 ``(B, 1, 1, 1)``.
-    """
-
-    y: torch.Tensor
-    noise_plus_interference_var: torch.Tensor
-    pilots: torch.Tensor
-    is_data: torch.Tensor
-    has_symbol: torch.Tensor
-    levels: torch.Tensor
-    square_distance: torch.Tensor
-
-
-class Detection(NamedTuple):
-    """Symbol estimates of one channel estimate.
-
-    Attributes:
-        var: error power of the symbol estimate, float32 ``(B, 1, S, F)``.
-        metrics: log-probabilities of the levels of both axes, up to a constant each, float32 ``(B, L, S, F)``.
-    """
-
-    var: torch.Tensor
-    metrics: tuple[torch.Tensor, torch.Tensor]
-
-
-def detect(observation: Observation, channel: torch.Tensor, log_error: torch.Tensor) -> Detection:
-    """:func:`receivers.classical.mrc` in real numbers, and the distances to the levels.
-
-    Args:
-        observation: received grid and side information.
-        channel: estimate h, laid out as ``observation.y``.
-        log_error: logarithm of the estimate's error power, float32 ``(B, 1, S, F)``.
-    """
-    (y_re, y_im), (h_re, h_im) = observation.y.chunk(2, 1), channel.chunk(2, 1)
-    gain = (h_re.square() + h_im.square()).sum(1, keepdim=True).clamp_min(_MIN_GAIN)
-    z_re = (h_re * y_re + h_im * y_im).sum(1, keepdim=True) / gain
-    z_im = (h_re * y_im - h_im * y_re).sum(1, keepdim=True) / gain
-    var = ((observation.noise_plus_interference_var + log_error.clamp(-12, 3).exp()) / gain).clamp_min(_MIN_VAR)
-    return Detection(var, (-(z_re - observation.levels).square() / var, -(z_im - observation.levels).square() / var))
-
-
-def num_em_features(num_rx: int) -> int:
-    """Channels of :func:`em_features` for ``num_rx`` receive antennas."""
-    return 4 * num_rx + 6
-
-
-def em_features(
-    observation: Observation, channel: torch.Tensor, log_error: torch.Tensor, detection: Detection
-) -> torch.Tensor:
-    """Features of the EM update of the channel, from symbols detected with the channel estimate h.
-
-    Each symbol has posterior mean x and variance v given ``y`` and h (the known symbol and 0 off data). Each antenna
-    has the error ``e_r = y_r - h_r x``.
-
-    Args:
-        observation: received grid and side information.
-        channel, log_error: as for :func:`detect`.
-        detection: detected with this channel.
-
-    Returns:
-        float32 ``(B, 4 R + 6, S, F)``:
-
-        * ``e_r x* - h_r v``, the direction in which expectation maximisation moves h, real parts, then imaginary parts;
-        * the same times the reliability;
-        * the reliability: 1 for a symbol that is certain, less with larger v over the squared distance of neighbouring
-          symbols, 0 for an RE without a symbol;
-        * ``v`` and ``|x|^2``;
-        * logarithms of three error powers: of the symbol estimate, of ``y`` relative to the given power, and of the
-          channel.
-    """
-    levels = observation.levels
-    posteriors = [torch.softmax(metric, 1) for metric in detection.metrics]
-    mean = torch.cat([(p * levels).sum(1, keepdim=True) for p in posteriors], 1)
-    square = ((posteriors[0] + posteriors[1]) * levels.square()).sum(1, keepdim=True)
-    x = observation.is_data * mean + observation.pilots
-    v = observation.is_data * (square - mean.square().sum(1, keepdim=True))
-    (y_re, y_im), (h_re, h_im), (x_re, x_im) = observation.y.chunk(2, 1), channel.chunk(2, 1), x.chunk(2, 1)
-    e_re = y_re - h_re * x_re + h_im * x_im
-    e_im = y_im - h_re * x_im - h_im * x_re
-    direction = torch.cat([e_re * x_re + e_im * x_im - h_re * v, e_im * x_re - e_re * x_im - h_im * v], 1)
-    reliability = observation.has_symbol * torch.exp(-8 * v / observation.square_distance)
-    error = (e_re.square() + e_im.square()).sum(1, keepdim=True)
-    excess = (error + _MIN_EXCESS) / observation.noise_plus_interference_var.clamp_min(_MIN_EXCESS)
-    logs = 0.3 * torch.cat([detection.var.log(), excess.log(), log_error], 1)
-    return torch.cat([direction, direction * reliability, reliability, v, x.square().sum(1, keepdim=True), logs], 1)
 
 
 def _interpolate_states(states: torch.Tensor) -> torch.Tensor:

@@ -209,7 +209,7 @@ def test_intermediate_llrs_are_those_of_a_shorter_network(small: Scenario) -> No
     assert torch.equal(llrs, net(x))
     assert len(intermediate) == 2
     for depth, llrs in enumerate(intermediate, 1):
-        shorter = build(f"hybrid-w4-d{depth}")
+        shorter = build(f"hybrid-w4-d{depth}").eval()
         state = shorter.state_dict()
         shorter.load_state_dict({k: v if k.startswith("conv_out") else net.state_dict()[k] for k, v in state.items()})
         torch.testing.assert_close(llrs, shorter(x))
