@@ -126,8 +126,8 @@ class Hybrid(Network):
     def forward(self, x: torch.Tensor, intermediate: bool = False) -> torch.Tensor | tuple[torch.Tensor, ...]:
         observation, channel, log_error = self._split_features(x)
         if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            llrs = training_llrs(self, observation, channel, log_error, intermediate)
-            return llrs if intermediate else llrs[0]
+            outputs = training_llrs(self, observation, channel, log_error, intermediate)
+            return outputs if intermediate else outputs[0]
         hidden = x.new_zeros(x.shape[0], self.width, x.shape[2], x.shape[3] // SUBCARRIERS_PER_STATE)
         detection = detect(observation, channel, log_error)
         detections = []

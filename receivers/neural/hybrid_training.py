@@ -115,14 +115,17 @@ class _Inputs(NamedTuple):
         )
         first = 2 * torch.arange(num_bits, device=y.device)[:, None]
         return cls(
-            torch.stack([y, torch.cat([im, -re], 1)], 1),
-            y.square().sum(1, keepdim=True),
-            *(_split_states(x) for x in observation[1:5]),
-            observation.levels[:, None, :, :, :, None],
-            observation.square_distance[..., None],
-            level_indices.flatten(),
-            (first + ~is_one).flatten(),
-            (2.0 * is_one - 1)[:, :, None, None, None],
+            y=torch.stack([y, torch.cat([im, -re], 1)], 1),
+            y_power=y.square().sum(1, keepdim=True),
+            noise_plus_interference_var=_split_states(observation.noise_plus_interference_var),
+            pilots=_split_states(observation.pilots),
+            is_data=_split_states(observation.is_data),
+            has_symbol=_split_states(observation.has_symbol),
+            levels=observation.levels[:, None, :, :, :, None],
+            square_distance=observation.square_distance[..., None],
+            sets=level_indices.flatten(),
+            set_of_level=(first + ~is_one).flatten(),
+            signs=(2.0 * is_one - 1)[:, :, None, None, None],
         )
 
 
