@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
 import torch
 
 from channels import NUM_SYMBOLS, Grid
+from energy.counting.onnx_file import OnnxInterface, count_onnx, read_interface
 from energy.counting.profile import OperationProfile
 from energy.counting.torch_net import count_module
 from leanrx_core.errors import UserError
-from receivers.base import Receiver
+from receivers.base import FormulaCount, Receiver
 from receivers.classical import GENIE_AIDED, formula_count
 from receivers.neural.network import Network
 from receivers.neural.registry import build
@@ -16,6 +21,8 @@ from receivers.neural.weights import NeuralReceiver
 
 CLASSICAL = ("LS", "LMMSE", "LMMSE-IRC", *GENIE_AIDED)
 """Receivers that are counted by formula alone; ``" max-log"`` may follow the name."""
+
+_MAX_RX = 16
 
 
 def count(
@@ -42,7 +49,7 @@ def count(
         num_bits: bits per QAM symbol, where ``receiver`` is a string or a classical receiver.
         name: in tables; the receiver's own if not given.
         batch_slots: slots of the call.
-        precision: of floating-point values, for bytes.
+        precision: of a network's floating-point values, for bytes; classical receivers compute in fp32.
         training: a training step in place of a forward pass.
 
     Returns:
@@ -62,15 +69,69 @@ def count(
         shape = (batch_slots, net.num_features, NUM_SYMBOLS, grid.num_subcarriers)
         inputs = torch.empty(shape, device="meta")
         profile = count_module(net, inputs, name=label, precision=precision, training=training)
-        formula = net.formula_count(grid)
-    elif training:
+        return _with_formula(profile, net.formula_count(grid))
+    if training:
         raise UserError(f"training: {label} is a classical receiver and has no training step; leave it out")
-    else:
-        classical = receiver if isinstance(receiver, str) else getattr(receiver, "name", "")
-        profile = OperationProfile(label, batch_slots=batch_slots)
-        formula = formula_count(classical, grid, num_bits)
-    elements = {operator: batch_slots * number for operator, number in formula.elements.items()}
-    return profile.with_formula(batch_slots * formula.macs, elements)
+    if precision != "fp32":
+        raise UserError(f"precision: {label} is a classical receiver and computes in fp32; leave it out")
+    classical = receiver if isinstance(receiver, str) else getattr(receiver, "name", "")
+    return _with_formula(OperationProfile(label, batch_slots=batch_slots), formula_count(classical, grid, num_bits))
+
+
+def count_exported(
+    path: str | Path, shape: Sequence[int] | None = None, pilot_patterns: Sequence[Sequence[int]] | None = None
+) -> OperationProfile:
+    """Count one run of an ONNX file, with the operations of its receiver that are counted by formula.
+
+    The graph of an exported receiver starts at its features. Its front end is not in the file, and neither do products
+    in elementwise operators count there. Both are added by the formula of the receiver that the file names, so that the
+    file counts as much as the receiver. A file of another origin is counted as it is.
+
+    Args:
+        path: of the file.
+        shape: as for :func:`energy.counting.onnx_file.count_onnx`.
+        pilot_patterns: OFDM symbols with pilots, as in :class:`channels.Grid`; the default is the default grid's.
+
+    Raises:
+        UserError: as :func:`energy.counting.onnx_file.count_onnx`; if the receiver is not known, or pilots are given
+            and have no effect.
+    """
+    profile, interface = count_onnx(path, shape), read_interface(path)
+    net = _exported_network(interface, path) if interface.receiver else None
+    if pilot_patterns is not None and (net is None or not depends_on_pilots(net)):
+        raise UserError(f"pilots: they have no effect on the operations of {path}; leave them out")
+    if net is None:
+        return profile
+    sizes = shape or interface.input_sizes
+    settings = {"num_prb": sizes[3] // 12, "num_rx": _num_rx(interface, path)}
+    grid = Grid.parse(settings | ({"pilot_patterns": pilot_patterns} if pilot_patterns else {}), str(path))
+    return _with_formula(replace(profile, omitted=""), net.formula_count(grid))
+
+
+def depends_on_pilots(receiver: Network | str) -> bool:
+    """Whether the operations of a receiver depend on the pilots of the slot: those of a formula do."""
+    if isinstance(receiver, str):
+        return receiver.removesuffix(" max-log") in CLASSICAL or depends_on_pilots(build(receiver))
+    return type(receiver).formula_count is not Network.formula_count
+
+
+def _with_formula(profile: OperationProfile, formula: FormulaCount) -> OperationProfile:
+    """The profile with operations that are counted by formula, on each of its slots."""
+    elements = {operator: profile.batch_slots * number for operator, number in formula.elements.items()}
+    return profile.with_formula(profile.batch_slots * formula.macs, elements)
+
+
+def _exported_network(interface: OnnxInterface, path: str | Path) -> Network:
+    return build(interface.receiver, _num_rx(interface, path), interface.num_bits or 4)
+
+
+def _num_rx(interface: OnnxInterface, path: str | Path) -> int:
+    """Receive antennas of an exported receiver, by the number of its features."""
+    features = interface.input_sizes[1] if len(interface.input_sizes) == 4 else 0
+    for num_rx in range(1, _MAX_RX + 1):
+        if build(interface.receiver, num_rx, interface.num_bits or 4).num_features == features:
+            return num_rx
+    raise UserError(f"{path}: {features} features are not those of {interface.receiver}; export it again")
 
 
 def _network(receiver: Network | Receiver | str, grid: Grid, num_bits: int) -> Network | None:

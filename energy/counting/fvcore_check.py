@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from energy.counting.onnx_operators import contraction_macs
 from energy.counting.profile import Agreement
 from energy.counting.torch_operators import is_without_macs
 
@@ -133,15 +134,8 @@ def _matmul(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
 
 
 def _einsum(inputs: Sequence[Any], outputs: Sequence[Any]) -> Counter[str]:
-    """MACs of a contraction of two operands; labels of one operand alone are summed before it."""
-    terms, _, result = inputs[0].toIValue().replace(" ", "").partition("->")
-    labels = terms.split(",")
-    if len(labels) > 2 or "." in terms or any(len(set(term)) < len(term) for term in labels):
+    try:
+        macs = contraction_macs(inputs[0].toIValue(), [_shape(v) for v in inputs[1].node().inputs()])
+    except ValueError:
         return Counter({_LONG_EINSUM: 1})
-    operands = [
-        dict(zip(term, _shape(v), strict=True)) for term, v in zip(labels, inputs[1].node().inputs(), strict=True)
-    ]
-    sizes = {label: size for operand in operands for label, size in operand.items()}
-    shared = set(operands[0]).intersection(*operands[1:]) if len(operands) == 2 else set()
-    present = [label for label in sizes if label in shared or label in result]
-    return Counter({"einsum": math.prod(sizes[label] for label in present) if shared - set(result) else 0})
+    return Counter({"einsum": macs})

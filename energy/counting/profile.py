@@ -73,6 +73,7 @@ class OperationProfile:
         cross_check_gaps: what the second counter does not know.
         disagreements: sentences on where two counters differ.
         uncounted: operators whose sizes are not known, so that their bytes are missing.
+        omitted: what a receiver computes beside this call, in words; empty if nothing is known to be missing.
 
     Example:
         >>> profile = OperationProfile("net", layers=(Layer("conv", "Conv", "dense", "forward", 90, 500, 360, 40, 40),))
@@ -91,6 +92,7 @@ class OperationProfile:
     cross_check_gaps: tuple[str, ...] = ()
     disagreements: tuple[str, ...] = ()
     uncounted: tuple[str, ...] = ()
+    omitted: str = ""
 
     @classmethod
     def from_formula(
@@ -204,6 +206,7 @@ class OperationProfile:
             "other_elements": dict(self.other_elements),
             "disagreements": list(self.disagreements),
             "uncounted": list(self.uncounted),
+            "omitted": self.omitted,
             "layers": [{f.name: getattr(x, f.name) for f in fields(Layer)} | {"bytes": x.bytes} for x in self.layers],
         }
 

@@ -78,7 +78,12 @@ class FlopsPerWatt:
         return "FLOPs/W" + (", fitted" if self.utilisation else "")
 
     def estimate(self, profile: OperationProfile, device: Device) -> Estimate:
-        """Time and energy at the device's FLOP/s per watt, over the utilisation."""
+        """Time and energy at the device's FLOP/s per watt, over the utilisation.
+
+        Raises:
+            UserError: if the device does not compute in the profile's precision.
+        """
+        device.peak(profile.precision)
         energy_j = profile.flops / device.flops_per_w
         rate = "timed on matrix products" if device.matmul_flops_per_s else "at the peak of the data sheet"
         assumption = f"{device.flops_per_w / 1e9:.3g} GFLOP/s per W, {rate}"

@@ -60,9 +60,13 @@ def test_convolutions_and_products(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_counted_is_refused(tmp_path: Path) -> None:
-    node = helper.make_node("Einsum", ["x", "w"], ["y"], equation="bi,ij->bj")
-    path = save(tmp_path, [node], {"x": [1, 4]}, {"w": [4, 2]}, {"y": [1, 2]})
-    with pytest.raises(UserError, match="Einsum is not counted"):
+    node = helper.make_node("Det", ["x"], ["y"])
+    path = save(tmp_path, [node], {"x": [1, 4, 4]}, {}, {"y": [1]})
+    with pytest.raises(UserError, match="not counted: Det"):
+        onnx_flops(path)
+    node = helper.make_node("Einsum", ["x", "w", "w"], ["y"], equation="bi,ij,kj->bk")
+    path = save(tmp_path, [node], {"x": [1, 4]}, {"w": [4, 2]}, {"y": [1, 4]})
+    with pytest.raises(UserError, match="Einsum with several contractions is not counted"):
         onnx_flops(path)
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(b"nonsense")
