@@ -5,6 +5,7 @@ from .accounting import Site as Site
 from .accounting import SoftwareCarbonIntensity as SoftwareCarbonIntensity
 from .accounting import carbon_intensities as carbon_intensities
 from .accounting import carbon_intensity as carbon_intensity
+from .accounting import parse_intensity as parse_intensity
 from .accounting import software_carbon_intensity as software_carbon_intensity
 from .embodied import EmbodiedCarbon as EmbodiedCarbon
 from .embodied import embodied_carbon as embodied_carbon
@@ -29,5 +30,6 @@ __all__ = [
     "carbon_intensity",
     "embodied_carbon",
     "intensity_set",
+    "parse_intensity",
     "software_carbon_intensity",
 ]

@@ -7,6 +7,7 @@ unit: here a slot, a decoded bit or a correct transport block.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import resources
 from typing import Literal, get_args
@@ -15,7 +16,7 @@ from pydantic import Field
 
 from leanrx_core.errors import UserError
 from leanrx_core.records import Record, read_yaml
-from leanrx_core.units import JOULES_PER_KWH
+from leanrx_core.units import JOULES_PER_KWH, SECONDS_PER_YEAR
 
 FunctionalUnit = Literal["slot", "decoded bit", "correct transport block"]
 FUNCTIONAL_UNITS: tuple[str, ...] = get_args(FunctionalUnit)
@@ -49,7 +50,7 @@ class CarbonIntensity(Record):
     Attributes:
         name: place and year, for example ``DEU-2023``.
         place: country or region.
-        year: year of generation.
+        year: year of generation; none for a value that a user gives.
         g_per_kwh: yearly mean, gCO2e per kWh.
         source: who published the value, with the date of the release.
         basis: what the value counts; not given where it is not known.
@@ -57,7 +58,7 @@ class CarbonIntensity(Record):
 
     name: str
     place: str
-    year: int = Field(ge=1990)
+    year: int | None = Field(None, ge=1990)
     g_per_kwh: float = Field(ge=0)
     source: str
     basis: IntensityBasis | None = None
@@ -100,6 +101,33 @@ def carbon_intensity(name: str) -> CarbonIntensity:
     )
 
 
+_GIVEN_G_PER_KWH = (1.0, 3000.0)
+"""Plausible values: hydropower has more, and the worst coal plant less. Kilograms per kWh are below."""
+
+
+def parse_intensity(text: str) -> CarbonIntensity:
+    """The carbon intensity of a name, or one that a user gives in gCO2e per kWh.
+
+    Args:
+        text: a name as for :func:`carbon_intensity`, or a number.
+
+    Raises:
+        UserError: if it is no name, or not a plausible number.
+
+    Example:
+        >>> parse_intensity("230").g_per_kwh, parse_intensity("FRA-2023").g_per_kwh
+        (230.0, 56.0)
+    """
+    if not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", text.strip(), re.IGNORECASE):
+        return carbon_intensity(text)
+    lowest, highest = _GIVEN_G_PER_KWH
+    if not lowest <= float(text) <= highest:
+        raise UserError(
+            f"carbon: an intensity of {text[:20]} is not plausible; give grams per kWh, {lowest:g} to {highest:g}"
+        )
+    return CarbonIntensity(name="given", place="a site", g_per_kwh=float(text), source="given by the user")
+
+
 class Site(Record):
     """The place where software runs: its electricity, its building and its hardware.
 
@@ -120,7 +148,7 @@ class Site(Record):
     intensity: CarbonIntensity
     pue: float = Field(1.0, ge=1)
     embodied_kg: float = Field(0.0, ge=0)
-    lifetime_s: float = Field(4 * 365.25 * 86400, gt=0)
+    lifetime_s: float = Field(4 * SECONDS_PER_YEAR, gt=0)
     resource_share: float = Field(1.0, gt=0, le=1)
 
     def operational_g(self, energy_j: float) -> float:
@@ -187,7 +215,10 @@ def software_carbon_intensity(
         raise UserError(f"carbon: functional unit '{unit}' is not known; choose from {', '.join(FUNCTIONAL_UNITS)}")
     if not units > 0:
         raise UserError(f"carbon: {units:g} {unit}s were delivered; emissions per {unit} need at least one")
-    embodied = f"{site.embodied_kg:g} kg embodied" if site.embodied_kg else "embodied emissions left out"
+    embodied = "embodied emissions left out"
+    if site.embodied_kg:
+        embodied = f"{site.embodied_kg:g} kg embodied over {site.lifetime_s / SECONDS_PER_YEAR:.3g} years"
+        embodied += f", {site.resource_share:.0%} of it" if site.resource_share < 1 else ""
     return SoftwareCarbonIntensity.model_validate(
         {
             "operational_g": site.operational_g(energy_j),

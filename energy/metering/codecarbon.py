@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from energy.hardware.detect import host_power, nvml_index
+from energy.hardware.topology import Topology
 from energy.metering.measurement import Measurement, Provenance, check_power, reading_uncertainty_j
 from leanrx_core.units import JOULES_PER_KWH
 
@@ -38,10 +39,12 @@ class CodeCarbon:
         os.environ.setdefault("CODECARBON_LOG_LEVEL", "error")
         from codecarbon import OfflineEmissionsTracker
         from codecarbon.core.cpu import is_rapl_available
+        from codecarbon.core.util import count_cpus
 
         power_w, self._power_source = host_power(cpu_power_w)
-        # with a given power, CodeCarbon would use its model although there is a counter
-        given_w = None if is_rapl_available() else power_w
+        # with a given power, CodeCarbon would use its model although there is a counter. In a Slurm job, it takes the
+        # share of a process in the CPUs of the job, so it gets the power of these alone
+        given_w = None if is_rapl_available() else power_w * count_cpus() / Topology.read().num_cpus
         self._gpus = [] if device == "cpu" else [nvml_index(torch.device(device).index or 0)]
         self._tracker: Any = OfflineEmissionsTracker(
             country_iso_code=country,

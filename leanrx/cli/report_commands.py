@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from leanrx.cli.options import JsonOption, RunArgument
 from leanrx.cli.sessions import json_rows, load_locked_run
 
+if TYPE_CHECKING:
+    from carbon import Site
+
 
 def report(
     run: RunArgument,
     intensity: Annotated[
-        str | None, typer.Option(help="Add emissions for a named carbon intensity, such as world-2023.")
+        str | None,
+        typer.Option(
+            metavar="NAME|G_PER_KWH",
+            help="Add emissions for a named carbon intensity, such as world-2023, or for your own in gCO2e per kWh.",
+        ),
     ] = None,
     pue: Annotated[float, typer.Option(help="Power usage effectiveness of the site, for emissions.")] = 1.0,
+    embodied_kg: Annotated[
+        float, typer.Option(help="Emissions of making the hardware in kgCO2e. With 0 they are left out.")
+    ] = 0.0,
+    lifetime_years: Annotated[float, typer.Option(help="Lifespan of the hardware, for its emissions.")] = 4.0,
+    resource_share: Annotated[
+        float, typer.Option(help="Part of the hardware that is reserved for the receiver, above 0 and up to 1.")
+    ] = 1.0,
     unit: Annotated[
         str, typer.Option(help="Emissions per 'slot', 'decoded bit' or 'correct transport block'.")
     ] = "slot",
@@ -25,15 +39,11 @@ def report(
     """Write the report on BER and energy: one HTML page, figures and tables."""
     import pandas as pd
 
-    from carbon import Site, carbon_intensity
     from leanrx.report.emissions import EmissionBasis
     from leanrx.report.page import write_report
-    from leanrx_core.errors import UserError
 
+    site = _site(intensity, pue, embodied_kg, lifetime_years, resource_share, unit)
     loaded, _ = load_locked_run(run, quiet=as_json)
-    if intensity is None and (pue, unit) != (1.0, "slot"):
-        raise UserError("report: --pue and --unit apply to emissions only; give --intensity, such as world-2023")
-    site = Site.parse({"intensity": carbon_intensity(intensity), "pue": pue}, "report") if intensity else None
     page = write_report(loaded, EmissionBasis(site, unit) if site else None)
     emissions = pd.read_csv(page.parent / "carbon.csv") if site else pd.DataFrame(columns=["receiver", "line"])
     if as_json:
@@ -42,3 +52,41 @@ def report(
     for row in emissions.itertuples():
         print(f"{row.receiver:<28} {row.line}")
     print(f"report: {page}")
+
+
+def _site(
+    intensity: str | None, pue: float, embodied_kg: float, lifetime_years: float, resource_share: float, unit: str
+) -> Site | None:
+    """The site of the emissions; none without an intensity.
+
+    Raises:
+        UserError: if an option has no effect without another one, or a value is not allowed.
+    """
+    from carbon import Site, parse_intensity
+    from leanrx_core.errors import UserError
+    from leanrx_core.units import SECONDS_PER_YEAR
+
+    given = {
+        "--pue": (pue, 1.0),
+        "--embodied-kg": (embodied_kg, 0.0),
+        "--lifetime-years": (lifetime_years, 4.0),
+        "--resource-share": (resource_share, 1.0),
+        "--unit": (unit, "slot"),
+    }
+    changed = [option for option, (value, default) in given.items() if value != default]
+    if intensity is None and changed:
+        raise UserError(
+            f"report: {', '.join(changed)} applies to emissions only; give --intensity, such as world-2023 or 230"
+        )
+    if not embodied_kg and {"--lifetime-years", "--resource-share"} & set(changed):
+        raise UserError("report: --lifetime-years and --resource-share apply to embodied emissions; give --embodied-kg")
+    if intensity is None:
+        return None
+    values = {
+        "intensity": parse_intensity(intensity),
+        "pue": pue,
+        "embodied_kg": embodied_kg,
+        "lifetime_s": lifetime_years * SECONDS_PER_YEAR,
+        "resource_share": resource_share,
+    }
+    return Site.parse(values, "report")

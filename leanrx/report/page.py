@@ -170,10 +170,11 @@ def sections(results: RunResults, charts: Sequence[Figure | HeatMap]) -> list[Se
 
 def _carbon_section(results: RunResults, table: pd.DataFrame, basis: EmissionBasis) -> Section:
     intensity, life_cycles = basis.site.intensity, results.life_cycles
+    place = f"{intensity.place} in {intensity.year}" if intensity.year else intensity.place
     text = (
         "Software Carbon Intensity by ISO/IEC 21031: ((E x I) + M) per R. E is the energy of inference by "
-        f"{results.reference_instrument}. I is the carbon intensity of {intensity.place} in {intensity.year} "
-        f"({intensity.source}). R is one {basis.unit}, received at {life_cycles.sinr_db:g} dB SINR and interference "
+        f"{results.reference_instrument}. I is the carbon intensity of {place} ({intensity.source}). "
+        f"R is one {basis.unit}, received at {life_cycles.sinr_db:g} dB SINR and interference "
         f"fraction {life_cycles.interference_fraction:g}."
     )
     return Section("Carbon", [text], tables=[page_tables.carbon_page_table(table)])

@@ -168,7 +168,7 @@ def _gain_sentence(row: Mapping[str, Any]) -> str:
 def _gain_interval(row: Mapping[str, Any]) -> str:
     low, high = row["gain_db_low"], row["gain_db_high"]
     if math.isnan(low):
-        return "no interval: too few blocks, or some resamples do not reach this BER"
+        return "no interval: too few blocks, or without one of them a receiver does not reach this BER"
     verdict = "" if low > 0 else ", a loss" if high < 0 else ", not significant"
     return f"95 % interval over {row['interval_over']}: {low:+.2f} to {high:+.2f} dB{verdict}"
 

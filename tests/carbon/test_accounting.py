@@ -13,6 +13,7 @@ from carbon import (
     Site,
     carbon_intensities,
     carbon_intensity,
+    parse_intensity,
     software_carbon_intensity,
 )
 from leanrx_core.errors import UserError
@@ -56,6 +57,28 @@ def test_carbon_intensities_have_a_year_and_a_source() -> None:
         assert 0 < record.g_per_kwh < 1100
     france, germany, poland = (carbon_intensity(f"{country}-2023").g_per_kwh for country in ("FRA", "DEU", "POL"))
     assert france < germany < poland
+
+
+def test_own_values_by_hand() -> None:
+    """1 kWh at 230 g and PUE 1.5 is 345 g; a third of 1,000 kg over 5 years for a day is 182.5 g."""
+    intensity = parse_intensity("230")
+    site = Site(intensity=intensity, pue=1.5, embodied_kg=1000, lifetime_s=5 * 365.25 * 86400, resource_share=1 / 3)
+    sci = software_carbon_intensity(site, 3.6e6, 86400, 1)
+    assert (sci.operational_g, sci.embodied_g) == pytest.approx((345, 1e6 / 3 / (5 * 365.25)))
+    assert "given 230 g/kWh, PUE 1.5, 1000 kg embodied over 5 years, 33% of it" in sci.summary()
+    assert parse_intensity("world-2023") == carbon_intensity("world-2023")
+
+
+@pytest.mark.parametrize("text", ["0.23", "-5", "0", "4000", "1e9", "1e400"])
+def test_own_values_that_are_no_grams_per_kwh_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"is not plausible; give grams per kWh, 1 to 3000"):
+        parse_intensity(text)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "", "230g", "2,3", "1_0"])
+def test_own_values_that_are_no_numbers_are_names(text: str) -> None:
+    with pytest.raises(UserError, match="no carbon intensity"):
+        parse_intensity(text)
 
 
 def test_unknown_names_and_impossible_values_are_refused() -> None:

@@ -292,6 +292,19 @@ def test_the_report_states_emissions_per_slot(run: Path, metered: dict[str, Any]
     assert emissions["LMMSE"]["line"] in (run / "report" / "index.html").read_text()
 
 
+def test_the_report_takes_an_own_intensity_and_embodied_emissions(run: Path, metered: dict[str, Any]) -> None:
+    """230 g/kWh, and 100 kg over five years."""
+    options = ("--intensity", 230, "--embodied-kg", 100, "--lifetime-years", 5)
+    (line,) = [r for r in leanrx_json("report", run, *options)["carbon"] if r["receiver"] == "LMMSE"]
+    rows = inference_rows(pd.DataFrame(metered["rows"]))
+    rows = rows[(rows["receiver"] == "LMMSE") & (rows["method"] == metered["reference_instrument"])]
+    row = rows.iloc[0]
+    embodied_g = 1e5 * row["duration_s"] / row["slots"] / (5 * 365.25 * 86400)
+    assert line["g_per_unit"] == pytest.approx(row["energy_j_per_slot"] / 3.6e6 * 230 + embodied_g)
+    assert "given 230 g/kWh" in line["line"]
+    assert "carbon intensity of a site (given by the user)" in (run / "report" / "index.html").read_text()
+
+
 def test_the_report_states_emissions_per_decoded_bit(run: Path, metered: dict[str, Any], capsys) -> None:
     assert metered["rows"]
     leanrx("report", run, "--intensity", "world-2023", "--unit", "decoded bit")
@@ -551,6 +564,12 @@ def test_wrong_arguments(run: Path, tmp_path, capsys) -> None:
         (("report", run, "--intensity", "world-2023", "--unit", "frame"), "units: slot, decoded bit"),
         (("report", run, "--intensity", "world-2023", "--unit", "correct transport block"), "set evaluation.code_rate"),
         (("report", run, "--pue", 1.2), "give --intensity"),
+        (("report", run, "--embodied-kg", 300), "--embodied-kg applies to emissions only; give --intensity"),
+        (("report", run, "--intensity", 0.23), "give grams per kWh, 1 to 3000"),
+        (("report", run, "--intensity", 230, "--embodied-kg", -1), "embodied_kg"),
+        (("report", run, "--intensity", 230, "--lifetime-years", 3), "give --embodied-kg"),
+        (("report", run, "--intensity", 230, "--embodied-kg", 1, "--lifetime-years", 0), "lifetime_s"),
+        (("report", run, "--intensity", 230, "--embodied-kg", 1, "--resource-share", 2), "resource_share"),
     ):
         leanrx(*arguments, code=2)
         error = capsys.readouterr().err

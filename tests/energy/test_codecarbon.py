@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from energy.hardware.topology import Topology
 from energy.metering.codecarbon import CodeCarbon
 from energy.metering.measurement import Measurement, counted, weakest
 from energy.metering.session import MeteringProtocol, measure, meter_windows
@@ -107,6 +108,22 @@ def test_of_many_gpus_the_one_that_computes_is_counted(monkeypatch) -> None:
         provenances = {m.component: m.provenance for m in instrument.end()}
         assert provenances.get("gpu") == provenance
         assert Gpus.from_utils(options[-1]["gpu_ids"]).measure_power_and_energy(1.0)[1].kWh == pytest.approx(kwh)
+
+
+def test_a_slurm_job_has_the_power_of_its_cpus(monkeypatch) -> None:
+    """CodeCarbon divides by the CPUs of the job: 2 of 128 of a processor of 280 W at full load draw 4.4 W."""
+    cores = tuple(frozenset({core, core + 64}) for core in range(64))
+    topology = Topology(cores, 1, frozenset({0, 64}))
+    monkeypatch.setattr(Topology, "read", lambda: topology)
+    monkeypatch.setattr("codecarbon.core.util.count_cpus", lambda: 2)
+    monkeypatch.setattr("codecarbon.core.cpu.is_rapl_available", lambda: False)
+    options: list[dict] = []
+    monkeypatch.setattr(
+        "codecarbon.OfflineEmissionsTracker",
+        lambda **kwargs: options.append(kwargs) or RecordedTracker([CPU("cpu_load")]),
+    )
+    CodeCarbon(cpu_power_w=280.0)
+    assert options[0]["force_cpu_power"] == pytest.approx(4.375)
 
 
 def test_codecarbon_here_counts_time_and_work() -> None:

@@ -3,7 +3,14 @@
 import pandas as pd
 import pytest
 
-from leanrx.experiment.energy_metering import Validation
+from energy.counting.profile import OperationProfile
+from energy.hardware.devices import Device
+from energy.metering.measurement import Measurement
+from energy.metering.session import Window
+from energy.metering.table import energy_table, metered_calls, workload_rows
+from energy.metering.workloads import Workload
+from leanrx.experiment.energy_metering import Validation, _score_reference
+from leanrx_core.errors import UserError
 
 
 def test_instruments_are_compared_per_slot() -> None:
@@ -36,3 +43,41 @@ def test_instruments_are_compared_per_slot() -> None:
     assert seen == pytest.approx(500.0)
     assert len(found.clocks) == 1, "one row per call, not per estimator"
     assert found.clocks.loc[0, ["achieved_flops_per_clock", "assumed_flops_per_clock"]].tolist() == [3.0, 32.0]
+
+
+class Warnings:
+    """A progress callback that stores warnings."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def on_warning(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def test_new_workloads_without_a_log_do_not_block_the_scores() -> None:
+    """The wattmeter metered the receiver, and not yet a runtime that was added afterwards."""
+    profile = OperationProfile.from_formula("net", macs=2000, batch_slots=4)
+    receiver, added = (
+        Workload("net", runtime, "inference", profile, lambda: None, "abc") for runtime in ("receiver", "compiled")
+    )
+    device = Device(name="x", cores=1, clock_hz=1e9, flops_per_clock=1, power_w=2, source="example")
+    rapl, meter = (
+        Measurement(component, energy_j, "measured", name, "1", 0.0, 5.0)
+        for component, energy_j, name in (("cpu", 50.0, "RAPL"), ("whole", 90.0, "wattmeter"))
+    )
+    windows = [
+        Window(receiver.name, 0, 10, 0.0, 5.0, 4.0, (rapl, meter)),
+        Window(added.name, 0, 10, 10.0, 5.0, 4.0, (rapl,)),
+    ]
+    table = energy_table(row for w in (receiver, added) for row in workload_rows(w, windows, device))
+    progress = Warnings()
+    assert _score_reference(table, [receiver], None, progress) == "wattmeter"  # type: ignore[arg-type]
+    assert progress.texts == []
+    assert _score_reference(table, [receiver, added], None, progress) == "RAPL"  # type: ignore[arg-type]
+    (warning,) = progress.texts
+    assert warning.startswith("wattmeter is the run's reference instrument, but did not meter all workloads.")
+    assert "scored against RAPL. Give a log of the new windows with --wattmeter." in warning
+    assert _score_reference(table, [receiver, added], "wattmeter", progress) == "wattmeter", "as named"  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="name another one with --reference"):
+        metered_calls([added], table, "wattmeter")
