@@ -24,7 +24,6 @@ import torch
 from torch import distributed, nn
 
 from channels import Slots
-from energy.metering.measurement import Measurement
 from energy.metering.training import TrainingEnergy
 from leanrx_core.errors import UserError
 
@@ -77,7 +76,7 @@ class ProcessGroup:
         total = TrainingEnergy(())
         for local_rank, part in energies:
             own = (m for m in part.measurements if (m.instrument, m.component) in of_all_ranks)
-            total += TrainingEnergy(tuple(m if local_rank == 0 or not _of_whole_machine(m) else m * 0.0 for m in own))
+            total += TrainingEnergy(tuple(m if local_rank == 0 or not m.of_whole_machine else m * 0.0 for m in own))
         duration_s = {(m.instrument, m.component): m.duration_s for m in energy.measurements}
         summed = (replace(m, duration_s=duration_s[m.instrument, m.component]) for m in total.measurements)
         return TrainingEnergy(tuple(summed), energy.windows)
@@ -86,12 +85,6 @@ class ProcessGroup:
         """Wait until all ranks have called this."""
         if self.size > 1:
             distributed.barrier()
-
-
-def _of_whole_machine(measurement: Measurement) -> bool:
-    """Whether each rank of a machine measures the same energy; a GPU and a share of CPU time are a rank's own."""
-    modelled_cpu = measurement.component == "cpu" and measurement.provenance != "measured"
-    return measurement.component != "gpu" and not modelled_cpu
 
 
 SINGLE_PROCESS = ProcessGroup()

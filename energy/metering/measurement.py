@@ -55,6 +55,12 @@ class Measurement:
         """Energy of one call."""
         return self.energy_j / self.repeats
 
+    @property
+    def of_whole_machine(self) -> bool:
+        """Whether all processes of a machine measure the same energy; a GPU and a share of CPU time are their own."""
+        modelled_cpu = self.component == "cpu" and self.provenance != "measured"
+        return self.component != "gpu" and not modelled_cpu
+
     def __add__(self, other: Measurement) -> Measurement:
         """The same component by the same instrument, over this time and another one."""
         return replace(

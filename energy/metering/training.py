@@ -6,7 +6,7 @@ import functools
 import math
 import operator
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -175,24 +175,29 @@ class TrainingMeter:
 
     Args:
         instruments: read at both ends of every window.
+        num_trainings: number of trainings on this machine at the time of the call. They bear equal parts of what an
+            instrument reads of the whole machine.
 
     Attributes:
         running: whether a window is open.
     """
 
-    def __init__(self, instruments: Sequence[Instrument]) -> None:
-        self._instruments, self.running = instruments, False
+    def __init__(self, instruments: Sequence[Instrument], num_trainings: Callable[[], int] = lambda: 1) -> None:
+        self._instruments, self._num_trainings, self.running = instruments, num_trainings, False
+        self._trainings_at_begin = 1
         self._begin_s = self._begin = 0.0
 
     @classmethod
-    def of_device(cls, device: str = "cpu", cpu_power_w: float | None = None) -> Self:
+    def of_device(
+        cls, device: str = "cpu", cpu_power_w: float | None = None, num_trainings: Callable[[], int] = lambda: 1
+    ) -> Self:
         """A meter with the instruments of a device, see :func:`energy.metering.instruments.available`."""
-        return cls(available(device, cpu_power_w, allow_model=True))
+        return cls(available(device, cpu_power_w, allow_model=True), num_trainings)
 
     def open(self) -> None:
         """Open a window."""
         synchronise()
-        self.running = True
+        self.running, self._trainings_at_begin = True, self._num_trainings()
         for instrument in self._instruments:
             instrument.begin()
         self._begin_s, self._begin = time.time(), time.perf_counter()
@@ -207,8 +212,10 @@ class TrainingMeter:
         self.running = False  # first, so that an interrupted close is not closed again
         duration_s = time.perf_counter() - self._begin
         measurements = [m for instrument in reversed(self._instruments) for m in _read(instrument)]
-        window = TrainingWindow(self._begin_s, duration_s)
-        return TrainingEnergy(tuple(replace(m, duration_s=duration_s) for m in measurements), (window,))
+        fraction = 2 / (self._trainings_at_begin + self._num_trainings())
+        window = TrainingWindow(self._begin_s, duration_s, fraction)
+        measurements = [replace(m, duration_s=duration_s) for m in measurements]
+        return TrainingEnergy(tuple(m * fraction if m.of_whole_machine else m for m in measurements), (window,))
 
 
 def _read(instrument: Instrument) -> list[Measurement]:

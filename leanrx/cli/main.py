@@ -50,6 +50,7 @@ def _program(
 def main() -> None:
     """Entry point. A user's mistake is one line on standard error and exit code 2; Ctrl-C gives exit code 130."""
     _replace_unprintable_characters()
+    _let_idle_threads_sleep()
     try:
         code = app(standalone_mode=not sys.argv[1:]) or 0  # without arguments, typer prints the help
         _flush_output()
@@ -66,6 +67,12 @@ def main() -> None:
     if code == 130:
         print("interrupted; run the same command again to resume", file=sys.stderr)
     sys.exit(code)
+
+
+def _let_idle_threads_sleep() -> None:
+    """Threads of OpenMP wait asleep, not in a loop that takes the core from other programs. torch is not loaded yet."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")  # of LLVM's and Intel's OpenMP
 
 
 def _replace_unprintable_characters() -> None:

@@ -19,7 +19,11 @@ RayOption = Annotated[
     str | None, typer.Option("--ray", metavar="HOST:PORT", help="Train and meter on the Ray cluster with this head.")
 ]
 CoresOption = Annotated[
-    int | None, typer.Option(min=1, max=1024, help="With --ray: CPU cores per task. The default is 1.")
+    int | None,
+    typer.Option(min=1, max=1024, help="CPU cores for training. The default is all; with --ray, 1 per task."),
+]
+ThreadsOption = Annotated[
+    int, typer.Option(min=1, max=1024, help="Threads of each training. 2 or more suit one large network alone.")
 ]
 ReferenceOption = Annotated[
     str | None,

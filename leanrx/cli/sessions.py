@@ -62,19 +62,20 @@ def release_locks() -> None:
         _locks.pop().close()
 
 
-def make_executor(ray: str | None, cores: int | None = None) -> Executor:
-    """The executor that trains and meters: this process, or a Ray cluster.
+def make_executor(ray: str | None, cores: int | None = None, threads: int = 1) -> Executor:
+    """The executor that trains and meters: this machine, or a Ray cluster.
 
     Raises:
-        UserError: if there are cores without a cluster, or the cluster cannot be used.
+        UserError: if there are not so many cores or threads, or the cluster cannot be used.
     """
     if ray is None:
         from leanrx.experiment.executors import LocalExecutor
+
+        return LocalExecutor(cores, threads)
+    if threads != 1:
         from leanrx_core.errors import UserError
 
-        if cores is not None:
-            raise UserError("cores: requires --ray HOST:PORT; without it, set OMP_NUM_THREADS to the number of threads")
-        return LocalExecutor()
+        raise UserError("threads: a task on a cluster has one thread per core; give --cores instead")
     from leanrx.experiment.executors.ray_executor import RayExecutor
 
     return RayExecutor(ray, cores if cores is not None else 1)

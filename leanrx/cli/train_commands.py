@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leanrx.cli.options import ConfigArgument, CoresOption, JsonOption, RayOption, RootOption, WorkersOption
+from leanrx.cli.options import (
+    ConfigArgument,
+    CoresOption,
+    JsonOption,
+    RayOption,
+    RootOption,
+    ThreadsOption,
+    WorkersOption,
+)
 from leanrx.cli.sessions import make_executor, open_runs
 
 if TYPE_CHECKING:
@@ -22,12 +30,13 @@ def train(
     runs: RootOption = Path("runs"),
     ray: RayOption = None,
     cores: CoresOption = None,
+    threads: ThreadsOption = 1,
 ) -> None:
     """Train teachers, students and scratch baselines. It resumes after an interruption; torchrun uses several GPUs."""
     from distillation.distributed import init
 
     group = init()
-    executor = make_executor(ray, cores)
+    executor = make_executor(ray, cores, threads)
     for run, progress in open_runs(config, runs):
         executor.train_all(run, progress, receiver)
         if group.rank == 0:
@@ -40,13 +49,14 @@ def sweep(
     workers: WorkersOption = 1,
     ray: RayOption = None,
     cores: CoresOption = None,
+    threads: ThreadsOption = 1,
 ) -> None:
     """Run all steps: train, evaluate, meter, eCAL, report. The command resumes after an interruption."""
     from leanrx.experiment.workflow import evaluate_all
     from leanrx.report.life_cycle_json import write_life_cycle
     from leanrx.report.page import write_report
 
-    executor = make_executor(ray, cores)
+    executor = make_executor(ray, cores, threads)
     for run, progress in open_runs(config, runs):
         executor.train_all(run, progress)
         evaluate_all(run, progress, workers=workers)

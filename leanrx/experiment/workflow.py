@@ -93,6 +93,15 @@ def train_all(run: Run, progress: ProgressCallback, only: str | None = None) -> 
             f"torchrun: trains teachers and scratch baselines only, and {student} is a student; run 'train CONFIG "
             "teacher' with torchrun, and the rest without it"
         )
+    train_groups(run, groups, progress)
+
+
+def train_groups(run: Run, groups: Sequence[TrainingGroup], progress: ProgressCallback) -> None:
+    """Train groups one after the other in this process.
+
+    Raises:
+        UserError: if a training fails because of its settings.
+    """
     meter = training_meter(run.config) if groups else None
     for group in groups:
         train_group(run, group, progress.on_training, meter)
@@ -115,9 +124,9 @@ def pending_groups(run: Run, progress: ProgressCallback, only: str | None = None
     return [group for group in groups if group]
 
 
-def training_meter(config: SweepConfig) -> TrainingMeter:
-    """The instruments that meter the trainings of a run."""
-    return TrainingMeter.of_device(config.torch_device(), config.metering.cpu_power_w)
+def training_meter(config: SweepConfig, num_trainings: Callable[[], int] = lambda: 1) -> TrainingMeter:
+    """The instruments that meter the trainings of a run; ``num_trainings`` share the machine."""
+    return TrainingMeter.of_device(config.torch_device(), config.metering.cpu_power_w, num_trainings)
 
 
 def train_group(

@@ -196,6 +196,21 @@ def test_an_instrument_that_missed_half_of_a_training_is_left_out() -> None:
     assert (total.instruments, total.energy_j("fine"), len(total.windows)) == (["fine"], 2.0, 2)
 
 
+def test_trainings_at_the_same_time_share_what_is_read_of_the_machine() -> None:
+    """Three trainings at the begin of a window and one at its end; a model of the own CPU time is not shared."""
+    numbers = iter([3, 1])
+
+    class Model(Counter):
+        def end(self) -> list[Measurement]:
+            return [replace(m, provenance="modelled") for m in super().end()]
+
+    meter = TrainingMeter([Counter("counter"), Model("model")], lambda: next(numbers))
+    meter.open()
+    energy = meter.close()
+    assert (energy.energy_j("counter"), energy.energy_j("model")) == (0.5, 1.0)
+    assert [w.fraction for w in energy.windows] == [0.5]
+
+
 @pytest.mark.parametrize("first_is_short", [True, False])
 def test_one_short_window_does_not_drop_an_instrument(first_is_short: bool) -> None:
     """95 J in 95 s by RAPL, which missed 5 s: 100 J for the whole, and 5/sqrt(3) J of uncertainty."""

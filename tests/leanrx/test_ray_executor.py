@@ -321,5 +321,5 @@ def test_ray_is_not_installed(tmp_path: Path, capsys, monkeypatch) -> None:
     assert line == "leanrx: ray: not installed; run: pip install 'leanrx[cluster]'"
 
 
-def test_cores_without_a_cluster(tmp_path: Path, capsys, monkeypatch) -> None:
-    assert "cores: requires --ray" in error_line(capsys, monkeypatch, "train", write(tmp_path), "--cores", 2)
+def test_more_cores_than_this_machine_has(tmp_path: Path, capsys, monkeypatch) -> None:
+    assert "cores: 1024 is outside 1.." in error_line(capsys, monkeypatch, "train", write(tmp_path), "--cores", 1024)
