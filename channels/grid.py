@@ -16,6 +16,9 @@ from leanrx_core.records import Record
 NUM_SYMBOLS = 14
 """OFDM symbols in a slot with normal cyclic prefix (TS 38.211, table 4.3.2-1)."""
 
+SUBCARRIERS_PER_PRB = 12
+"""Subcarriers in a physical resource block (PRB), TS 38.211, 4.4.4.1."""
+
 Modulation = Literal["QPSK", "16-QAM", "64-QAM", "256-QAM"]
 """Names of the modulations of TS 38.211, 5.1."""
 
@@ -118,7 +121,7 @@ class Grid(Record):
     @property
     def num_subcarriers(self) -> int:
         """Number of subcarriers F."""
-        return 12 * self.num_prb
+        return SUBCARRIERS_PER_PRB * self.num_prb
 
     @property
     def data_res(self) -> tuple[int, ...]:

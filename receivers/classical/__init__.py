@@ -14,9 +14,10 @@ from receivers.classical.baselines import (
     classical_receivers,
     formula_count,
 )
-from receivers.classical.channel_estimation import Covariance, LmmseEstimator, ls_estimate, robust_estimator
+from receivers.classical.channel_estimation import Covariance, LmmseEstimator, ls_estimate
 from receivers.classical.combining import mmse_irc_combine, mrc, residual_covariance, whiten_with_genie_csi
 from receivers.classical.demapping import Demapper, demap
+from receivers.classical.robust_estimation import robust_lmmse_estimate
 
 __all__ = [
     "GENIE_AIDED",
@@ -35,6 +36,6 @@ __all__ = [
     "mmse_irc_combine",
     "mrc",
     "residual_covariance",
-    "robust_estimator",
+    "robust_lmmse_estimate",
     "whiten_with_genie_csi",
 ]

@@ -142,8 +142,8 @@ class LmmseIrcReceiver(ClassicalReceiver):
         h, error = estimator.estimate(slots)
         errors = estimator.error_decomposition(slots, error)
         covariance = debias_covariance(residual_covariance(slots, h), errors, slots.noise_var + slots.interference_var)
-        scale = (1 + errors.gain)[..., None]  # the covariance at a data RE is (1 + gain) C + estimation_error_var I
-        z, error_var = mmse_irc_combine(slots.y, h, covariance, errors.estimation_error_var[..., None] / scale)
+        scale = 1 + errors.gain  # the covariance at a data RE is (1 + gain) C + estimation_error_var I
+        z, error_var = mmse_irc_combine(slots.y, h, covariance, errors.estimation_error_var / scale)
         return z, error_var * scale
 
     @staticmethod

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from scipy.special import j0
 
-from channels import NUM_SYMBOLS, Scenario, Slots, SlotStream
+from channels import Scenario, Slots, SlotStream
 from channels.scenarios import Split
 from receivers.classical.pilot_groups import pilot_groups
 from receivers.classical.slot_sizes import SlotSizes
@@ -133,9 +130,8 @@ class LmmseEstimator:
             slots: received slots.
             error: the estimate's mean error power, second return value of :meth:`estimate`.
         """
-        shape = (len(slots), slots.y.shape[2])
-        gain, estimation_error = torch.empty(2, *shape, device=slots.y.device)
-        residual_gain, residual_error = torch.empty(2, len(slots), device=slots.y.device)
+        gain, estimation_error = torch.empty(2, len(slots), slots.y.shape[2], 1, device=slots.y.device)
+        residual_gain, residual_error = torch.empty(2, len(slots), 1, device=slots.y.device)
         for group in pilot_groups(slots):
             _, power = group.raw_estimates(slots)
             var = (slots.noise_var + slots.interference_var)[group.indices].double()
@@ -144,11 +140,11 @@ class LmmseEstimator:
             values = values_t[:, None] * values_f
             inverse = 1 / (values + (var / power)[:, None, None])
             passed = inverse.square() @ gain_f.mean(0) @ gain_t.T / power[:, None]
-            gain[group.indices] = passed.float()
-            estimation_error[group.indices] = (error[group.indices, 0, :, 0] - passed * var[:, None]).float()
+            gain[group.indices] = passed.float()[..., None]
+            estimation_error[group.indices] = (error[group.indices, 0] - (passed * var[:, None])[..., None]).float()
             residual = (inverse * (var / power)[:, None, None]).square()
-            residual_gain[group.indices] = residual.mean((1, 2)).float()
-            residual_error[group.indices] = ((residual * values).mean((1, 2)) * power).float()
+            residual_gain[group.indices] = residual.mean((1, 2)).float()[:, None]
+            residual_error[group.indices] = ((residual * values).mean((1, 2)) * power).float()[:, None]
         return ErrorDecomposition(gain, estimation_error.clamp_min(0), residual_gain, residual_error)
 
 
@@ -157,18 +153,23 @@ class ErrorDecomposition(NamedTuple):
 
     C is the covariance of noise and interference across antennas. The error at symbol s has covariance
     ``gain[s] C + estimation_error_var[s] I``. The residual ``y - h pilot`` has covariance
-    ``residual_gain C + residual_error_var I``.
+    ``residual_gain C + residual_error_var I``. The error is a mean over N parts of the bandwidth: all of it (N = 1),
+    or each resource block.
 
     Attributes:
-        gain: factor of the noise that the estimator passes, float32 ``(B, S)``.
-        estimation_error_var: error power without noise, float32 ``(B, S)``.
-        residual_gain, residual_error_var: the same of the residual, float32 ``(B,)``.
+        gain: factor of the noise that the estimator passes, float32 ``(B, S, N)``.
+        estimation_error_var: error power without noise, float32 ``(B, S, N)``.
+        residual_gain, residual_error_var: the same of the residual, float32 ``(B, N)``.
     """
 
     gain: torch.Tensor
     estimation_error_var: torch.Tensor
     residual_gain: torch.Tensor
     residual_error_var: torch.Tensor
+
+    def total_var(self, var: torch.Tensor) -> torch.Tensor:
+        """Error power in white noise of power ``var``, float32 ``(B,)``; returns float32 ``(B, S, N)``."""
+        return self.gain * var[:, None, None] + self.estimation_error_var
 
 
 class Covariance(LmmseEstimator):
@@ -196,27 +197,6 @@ class Covariance(LmmseEstimator):
             lags_f = lags_f + torch.einsum("bp,bpf->f", power.to(torch.complex128), torch.polar(turns * 0 + 1, turns))
             lags_t = lags_t + _lags(gains.to(torch.complex128).transpose(2, 3)) * gains.shape[3] / num_blocks
         super().__init__(torch.as_tensor(lags_t), torch.as_tensor(lags_f))
-
-
-@lru_cache(maxsize=32)
-def robust_estimator(num_subcarriers: int, device: str = "cpu") -> LmmseEstimator:
-    """The LMMSE estimator of a receiver that knows only the range of conditions it is designed for.
-
-    Its covariance is fixed: an exponential delay profile (autocorrelation ``1 / (1 + 2 pi i f tau)``) and Jakes'
-    Doppler spectrum (``J_0(2 pi f_d t)``), averaged over delay spreads of 10..300 ns and maximum Dopplers of 0..500 Hz
-    at 15 kHz subcarrier spacing. The estimator does not know the spacing of the slots. At 30 kHz the same covariance
-    stands for half the delays and twice the Dopplers.
-
-    Args:
-        num_subcarriers: F.
-        device: torch device.
-    """
-    fraction = (np.arange(256) + 0.5) / 256
-    delay_spread_s, max_doppler_hz = 10e-9 + 290e-9 * fraction, 500 * fraction
-    symbol_s, spacing_hz = 1e-3 / NUM_SYMBOLS, 15e3
-    lags_t = j0(2 * np.pi * symbol_s * np.outer(np.arange(NUM_SYMBOLS), max_doppler_hz)).mean(1)
-    lags_f = (1 / (1 + 2j * np.pi * spacing_hz * np.outer(np.arange(num_subcarriers), delay_spread_s))).mean(1)
-    return LmmseEstimator(*(torch.as_tensor(lags, dtype=torch.complex128, device=device) for lags in (lags_t, lags_f)))
 
 
 class _Axis:

@@ -56,10 +56,11 @@ def residual_covariance(slots: Slots, h: torch.Tensor) -> torch.Tensor:
 def debias_covariance(sample: torch.Tensor, errors: ErrorDecomposition, var: torch.Tensor) -> torch.Tensor:
     """Covariance of noise and interference from the covariance of the residuals.
 
-    The channel estimate fits part of the noise, so the residuals have less power. Each eigenvalue is corrected by
-    ``residual_gain`` and ``residual_error_var``, and never made smaller. At a very high SINR, a channel estimate from
-    few pilots fits all of the noise. Where the residuals have more estimation error than noise, they say nothing about
-    the noise. There the covariance is white, with the given power.
+    The channel estimate fits part of the noise, so the residuals have less power. Mean power p of the residuals stands
+    for the power ``(p - residual_error_var) / residual_gain`` of noise and interference. The covariance is scaled by
+    the ratio of the two, and never made smaller. At a very high SINR, a channel estimate from few pilots fits all of
+    the noise. Where the residuals have more estimation error than noise, they say nothing about the noise. There the
+    covariance is white, with the given power.
 
     Args:
         sample: covariance of the residuals, complex64 ``(B, num_prb, R, R)``.
@@ -69,22 +70,28 @@ def debias_covariance(sample: torch.Tensor, errors: ErrorDecomposition, var: tor
     Returns:
         complex64 ``(B, num_prb, R, R)``.
     """
-    values, vectors = _debiased_eigenvalues(sample, errors, var)
-    return _assemble(values, vectors)
+    var = var[:, None]
+    power = sample.diagonal(dim1=-2, dim2=-1).real.mean(-1).clamp_min(_TINY)
+    scale = ((power - errors.residual_error_var) / errors.residual_gain.clamp_min(_TINY) / power).clamp_min(1)
+    informative = errors.residual_gain * var > errors.residual_error_var
+    white = var[..., None, None] * torch.eye(sample.shape[-1], device=sample.device)
+    return torch.where(informative[..., None, None], sample * scale[..., None, None], white)
 
 
-def whitening_matrix(sample: torch.Tensor, errors: ErrorDecomposition, var: torch.Tensor) -> torch.Tensor:
-    """``sqrt(var) C^-1/2`` with the C of :func:`debias_covariance`: makes noise and interference white, of power var.
+def whitening_matrix(covariance: torch.Tensor, var: torch.Tensor) -> torch.Tensor:
+    """``sqrt(var) L^-1`` with the Cholesky factor L of a covariance: makes noise and interference white, of power var.
 
     Args:
-        sample, errors, var: as for :func:`debias_covariance`.
+        covariance: of noise and interference, complex64 ``(B, num_prb, R, R)``. One millionth of var is added to its
+            diagonal, so that the factor exists.
+        var: noise power after whitening, float32 ``(B,)``.
 
     Returns:
-        complex64 ``(B, num_prb, R, R)``. No direction is amplified by more than 60 dB.
+        Lower triangular matrices, complex64 ``(B, num_prb, R, R)``.
     """
-    values, vectors = _debiased_eigenvalues(sample, errors, var)
-    ratio = values / var[:, None, None].clamp_min(_TINY)
-    return _assemble(ratio.clamp_min(1e-6).rsqrt(), vectors)
+    identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
+    factor, _ = torch.linalg.cholesky_ex(covariance + 1e-6 * var[:, None, None, None] * identity)
+    return torch.linalg.solve_triangular(factor, var.sqrt()[:, None, None, None] * identity, upper=False)
 
 
 def apply_per_prb(weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -101,17 +108,9 @@ def apply_per_prb(weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return torch.einsum("bprq,bqspk->brspk", weights, blocks).flatten(-2)
 
 
-def _debiased_eigenvalues(
-    sample: torch.Tensor, errors: ErrorDecomposition, var: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    values, vectors = torch.linalg.eigh(sample)
-    error_var, gain, var = (x[:, None, None] for x in (errors.residual_error_var, errors.residual_gain, var))
-    debiased = torch.maximum((values - error_var) / gain.clamp_min(_TINY), values)
-    return torch.where(gain * var > error_var, debiased, var), vectors
-
-
-def _assemble(values: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-    return (vectors * values[..., None, :].to(vectors.dtype)) @ vectors.mH
+def per_subcarrier(values: torch.Tensor) -> torch.Tensor:
+    """Repeat a value per resource block, ``(..., num_prb)``, for its subcarriers, ``(..., F)``."""
+    return values.repeat_interleave(SUBCARRIERS_PER_ESTIMATE, -1)
 
 
 def mmse_irc_combine(

@@ -16,16 +16,18 @@ from channels import Slots
 
 @dataclass(frozen=True)
 class PilotGroup:
-    """Slots whose pilots lie on the same symbols and subcarriers.
+    """Slots of one subcarrier spacing whose pilots lie on the same symbols and subcarriers.
 
     Attributes:
         indices: indices of the slots in the batch, int64 ``(b,)``.
         symbols, subcarriers: positions of their pilots, increasing, int64 ``(P,)`` and ``(Q,)``.
+        subcarrier_spacing_hz: subcarrier spacing.
     """
 
     indices: torch.Tensor
     symbols: torch.Tensor
     subcarriers: torch.Tensor
+    subcarrier_spacing_hz: int
 
     def take(self, grid: torch.Tensor) -> torch.Tensor:
         """Values of a grid ``(B, ..., S, F)`` at the pilots of these slots, ``(b, ..., P, Q)``."""
@@ -46,10 +48,12 @@ class PilotGroup:
 
 
 def pilot_groups(slots: Slots) -> Iterator[PilotGroup]:
-    """Group the slots of a batch by the positions of their pilots."""
+    """Group the slots of a batch by the positions of their pilots and their subcarrier spacing."""
     is_pilot = slots.pilots != 0
     num_symbols = is_pilot.shape[1]
-    layouts, layout_of_slot = torch.cat([is_pilot.any(2), is_pilot.any(1)], 1).unique(dim=0, return_inverse=True)
-    for i, layout in enumerate(layouts):
-        indices = torch.nonzero(layout_of_slot == i)[:, 0]
-        yield PilotGroup(indices, torch.nonzero(layout[:num_symbols])[:, 0], torch.nonzero(layout[num_symbols:])[:, 0])
+    key = torch.cat([slots.subcarrier_spacing_hz[:, None], is_pilot.any(2), is_pilot.any(1)], 1)
+    keys, key_of_slot = key.unique(dim=0, return_inverse=True)
+    for i, (spacing, *_) in enumerate(keys.tolist()):
+        indices = torch.nonzero(key_of_slot == i)[:, 0]
+        symbols, subcarriers = keys[i, 1 : 1 + num_symbols], keys[i, 1 + num_symbols :]
+        yield PilotGroup(indices, torch.nonzero(symbols)[:, 0], torch.nonzero(subcarriers)[:, 0], spacing)

@@ -1,8 +1,8 @@
 """Hybrid receivers: a classical receiver detects, and a small network corrects its channel estimate.
 
-The front end is LMMSE channel estimation with a fixed covariance (:func:`receivers.classical.robust_estimator`). It
-knows the channel near the pilots; far from them a time-varying channel has changed. Detected data symbols can serve as
-further pilots, and a better channel estimate detects them better. This follows expectation maximisation (A. P.
+The front end is LMMSE channel estimation with a fixed covariance, :func:`receivers.classical.robust_lmmse_estimate`.
+It knows the channel near the pilots; far from them a time-varying channel has changed. Detected data symbols can serve
+as further pilots, and a better channel estimate detects them better. This follows expectation maximisation (A. P.
 Dempster, N. M. Laird, D. B. Rubin, J. Royal Statistical Society B 39(1), 1977).
 
 Each block has two parts. The first detects with the present channel estimate and computes exact posterior means of the
@@ -23,8 +23,17 @@ from torch.nn.functional import avg_pool2d, interpolate
 from channels import NUM_SYMBOLS, Grid, Slots
 from channels.grid import pam_levels
 from receivers.base import FormulaCount
-from receivers.classical import formula_count, robust_estimator
-from receivers.classical.combining import apply_per_prb, residual_covariance, residual_covariance_macs, whitening_matrix
+from receivers.classical.combining import (
+    apply_per_prb,
+    debias_covariance,
+    mrc_macs,
+    per_subcarrier,
+    residual_covariance,
+    residual_covariance_macs,
+    whitening_matrix,
+)
+from receivers.classical.demapping import demap_elements, demap_macs
+from receivers.classical.robust_estimation import robust_lmmse_estimate, robust_lmmse_macs
 from receivers.classical.slot_sizes import SlotSizes
 from receivers.neural.depthwise_conv import DepthwiseConv2d
 from receivers.neural.detection import MIN_GAIN, Detection, Observation, detect, em_features, num_em_features
@@ -148,11 +157,12 @@ class Hybrid(Network):
     def formula_count(self, grid: Grid) -> FormulaCount:
         """Operations on one slot outside of the convolutions.
 
-        These are the operations of LMMSE and, with R antennas, in complex MACs:
+        These are the operations, with R antennas and in complex MACs, of:
 
-        * for the front end's white noise: residuals and their covariance as for rejecting interference, ``10 R^3`` for
-          the inverse square root in each resource block (``9 R^3`` for eigenvalues and vectors, G. H. Golub, C. F. Van
-          Loan, Matrix Computations, section 8.3, and a product), ``3 R^2 + R`` per RE for y, the channel and its error;
+        * the channel estimate, :func:`receivers.classical.robust_estimation.robust_lmmse_macs`;
+        * white noise: residuals and their covariance as for rejecting interference; ``R^3 / 3`` in each resource block
+          for a Cholesky factor and its inverse; ``1.5 (R^2 + R) + R`` per RE for y, the channel and its error;
+        * combining and demapping of the first detection, as LMMSE does;
         * combining, per RE and block: ``1.5 R``;
         * soft symbols, per RE and block, with L levels per axis: ``1.75 L + 1`` (square and scale of 2 L distances,
           mean and second moment of both axes, two squared magnitudes), whose exponentials torch counts;
@@ -161,12 +171,13 @@ class Hybrid(Network):
         * interpolating ``2 R + 1`` real values between two neighbours, per RE and block: half a complex MAC each;
         * interpolating the last layer's ``2 K`` values and scaling K LLRs, per RE: ``1.25 K``.
         """
-        lmmse, r, levels = formula_count("LMMSE", grid, self.num_bits), grid.num_rx, 2 ** (self.num_bits // 2)
-        whitening = residual_covariance_macs(SlotSizes.of(grid)) + 10 * r**3 * grid.num_prb
+        sizes, r, levels = SlotSizes.of(grid), grid.num_rx, 2 ** (self.num_bits // 2)
+        estimate = robust_lmmse_macs(grid) + residual_covariance_macs(sizes) + r**3 / 3 * grid.num_prb
+        first_detection = mrc_macs(sizes) + demap_macs(sizes, self.num_bits)
         per_block = 1.5 * r + 1.75 * levels + 1 + 3.5 * r + (2 * r + 1) / 2
-        per_re = len(self.blocks) * per_block + 1.25 * self.num_bits + 3 * r * r + r
-        complex_macs = whitening + per_re * NUM_SYMBOLS * grid.num_subcarriers
-        return FormulaCount(lmmse.macs + int(4 * complex_macs), lmmse.elements)
+        per_re = len(self.blocks) * per_block + 1.25 * self.num_bits + 1.5 * (r * r + r) + r
+        complex_macs = estimate + first_detection + per_re * NUM_SYMBOLS * grid.num_subcarriers
+        return FormulaCount(int(4 * complex_macs), demap_elements(sizes, self.num_bits, "app"))
 
     def _split_features(self, x: torch.Tensor) -> tuple[Observation, torch.Tensor, torch.Tensor]:
         """Observation, channel estimate and logarithm of its error power, from the features."""
@@ -199,7 +210,7 @@ def front_end(slots: Slots) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The classical part of a hybrid: a channel estimate, and whitening of the interference across antennas.
 
     The covariance of noise and interference comes from the residuals at the pilots of each resource block, as for
-    LMMSE-IRC. ``y`` and the channel are multiplied by its inverse square root.
+    LMMSE-IRC. ``y`` and the channel are multiplied by the inverse of its Cholesky factor.
 
     Args:
         slots: received slots, whole resource blocks.
@@ -210,15 +221,14 @@ def front_end(slots: Slots) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         channel estimate in its own direction, which is the part that affects combining, float32 ``(B, 1, S, F)``.
     """
     noise_plus_interference_var = slots.noise_var + slots.interference_var
-    estimator = robust_estimator(slots.y.shape[-1], str(slots.y.device))
-    channel, error_var = estimator.estimate(slots)
-    errors = estimator.error_decomposition(slots, error_var)
-    weights = whitening_matrix(residual_covariance(slots, channel), errors, noise_plus_interference_var)
+    channel, errors = robust_lmmse_estimate(slots)
+    covariance = debias_covariance(residual_covariance(slots, channel), errors, noise_plus_interference_var)
+    weights = whitening_matrix(covariance, noise_plus_interference_var)
     channel = apply_per_prb(weights, channel)
     gain = channel.abs().square().sum(1).clamp_min(MIN_GAIN)
-    white_gain = apply_per_prb(weights, channel).abs().square().sum(1) / gain  # by which weights scale white noise
-    passed_noise = (errors.gain * noise_plus_interference_var[:, None])[..., None]
-    error_var = passed_noise + errors.estimation_error_var[..., None] * white_gain
+    white_gain = apply_per_prb(weights.mH, channel).abs().square().sum(1) / gain  # by which weights scale white noise
+    passed_noise = errors.gain * noise_plus_interference_var[:, None, None]
+    error_var = per_subcarrier(passed_noise) + per_subcarrier(errors.estimation_error_var) * white_gain
     return apply_per_prb(weights, slots.y), channel, error_var[:, None]
 
 

@@ -1,10 +1,13 @@
+import numpy as np
 import pytest
 import torch
+from scipy.linalg import toeplitz
 from torch import nn
 
 from channels import Dmrs, Grid
 from energy.counting.counter import count
 from leanrx_core.errors import UserError
+from receivers.classical.robust_estimation import frequency_lags
 from receivers.neural.deeprx import DeepRx
 from receivers.neural.network import Network
 from receivers.neural.registry import build
@@ -54,8 +57,12 @@ def test_a_hybrid_is_counted_with_its_front_end() -> None:
     inner = 3 * width
     of_state = depth * ((width + found) * inner + 15 * inner + inner * (width + 5)) + width * 8
     of_block = 3 + 7 + 1 + 7 + 2.5  # combining, soft symbols, comparing, interpolating
-    whitening = 2 * 12 + 4 * 12 + 10 * 8 + 3 * 4 * positions + 2 * positions
-    by_formula = count("LMMSE", grid, num_bits=4).macs + 4 * int((depth * of_block + 5) * positions + whitening)
+    whitening = 2 * 12 + 4 * 12 + 8 / 3 + 1.5 * (4 + 2) * positions + 2 * positions
+    lags = frequency_lags(12, 15e3)
+    rank = int((np.linalg.eigvalsh(toeplitz(lags, lags.conj())) > 1e-4).sum())
+    estimate = 2 * (12 + 12 * rank + rank + 12 * rank + positions // 2)
+    first_detection = 3 * data + 4 * data
+    by_formula = int(4 * (estimate + first_detection + (depth * of_block + 5) * positions + whitening))
     assert counted.formula_macs == by_formula
     assert counted.macs == positions // 6 * of_state + by_formula
     assert counted.counters_agree

@@ -8,7 +8,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from channels import Channels, Grid, Interferer, Scenario, Slots, SlotStream, scenario
 from channels.grid import constellation
 from leanrx_core.errors import UserError
-from receivers.classical import demap, mrc, robust_estimator
+from receivers.classical import demap, mrc, robust_lmmse_estimate
 from receivers.classical.combining import debias_covariance, residual_covariance
 from receivers.evaluation.stopping import Evaluation
 from receivers.export import export_int8, export_onnx
@@ -36,32 +36,24 @@ def card(spec: str = "hybrid-w4-d2", **changes: object) -> Card:
 
 
 def whitening(slots: Slots) -> torch.Tensor:
-    """Whitening matrices of a hybrid's front end, ``(B, F, R, R)``."""
-    estimator = robust_estimator(slots.y.shape[-1])
-    h, error_var = estimator.estimate(slots)
-    errors, var = estimator.error_decomposition(slots, error_var), slots.noise_var + slots.interference_var
-    covariance = debias_covariance(residual_covariance(slots, h), errors, var)
-    noise_plus_interference_var = var[:, None, None, None]
-    values, vectors = torch.linalg.eigh(covariance.to(torch.complex128) / noise_plus_interference_var)
-    w = (vectors * values[..., None, :] ** -0.5) @ vectors.mH
-    return w.to(torch.complex64).repeat_interleave(12, 1)
+    """Whitening matrices of a hybrid's front end, ``(B, F, R, R)``, in double precision."""
+    h, errors = robust_lmmse_estimate(slots)
+    var = slots.noise_var + slots.interference_var
+    covariance = debias_covariance(residual_covariance(slots, h), errors, var).to(torch.complex128)
+    covariance = covariance / var.double()[:, None, None, None]
+    return torch.linalg.inv(torch.linalg.cholesky(covariance)).to(torch.complex64).repeat_interleave(12, 1)
 
 
 def front_end(slots: Slots) -> torch.Tensor:
     """The front end of a hybrid as a receiver, built from its parts."""
-    estimator = robust_estimator(slots.y.shape[-1])
-    h, error_var = estimator.estimate(slots)
-    parts = estimator.error_decomposition(slots, error_var)
+    h, errors = robust_lmmse_estimate(slots)
+    passed, own = (x.repeat_interleave(12, -1) for x in (errors.gain, errors.estimation_error_var))
     noise_plus_interference_var = (slots.noise_var + slots.interference_var)[:, None, None, None]
     w = whitening(slots)
     y, h = (torch.einsum("bfrq,bqsf->brsf", w, x) for x in (slots.y, h))
     # z = h^H y / |h|^2; the error of y is var I + w (gain C + own I) w^H, where w C w^H = var I
-    white = noise_plus_interference_var[..., 0] * (1 + parts.gain[..., None])
-    own = (
-        (w.mH @ h.permute(0, 3, 1, 2)).abs().square().sum(2).mT
-        / h.abs().square().sum(1)
-        * parts.estimation_error_var[..., None]
-    )
+    white = noise_plus_interference_var[..., 0] * (1 + passed)
+    own = own * (w.mH @ h.permute(0, 3, 1, 2)).abs().square().sum(2).mT / h.abs().square().sum(1)
     z, var = mrc(y, h, white + own)
     return demap(z, var, slots.bits_per_symbol, slots.bits.shape[1])
 
@@ -108,22 +100,6 @@ def test_the_front_end_predicts_its_channel_error(fraction: float, maximum: floa
     true = torch.einsum("bfrq,bqsf->brsf", whitening(slots), slots.h)
     error = (estimate.conj() * (estimate - true)).sum(1).abs().square() / estimate.abs().square().sum(1)
     assert 0.9 < float(error[:, 3:].mean() / error_var[:, 0, 3:].mean()) < maximum
-
-
-def test_the_fixed_covariance_is_that_of_its_channel() -> None:
-    """Exponential delays and Jakes' Doppler, drawn as such: their products average to the estimator's covariance."""
-    generator = torch.Generator().manual_seed(0)
-    count, f = 200_000, torch.arange(24)
-    delay_spread_s = 10e-9 + 290e-9 * torch.rand(count, generator=generator)
-    delay_s = delay_spread_s * torch.empty(count).exponential_(generator=generator)
-    over_f = torch.exp(-2j * torch.pi * 15e3 * f * delay_s[:, None]).mean(0)  # of lag f
-    doppler_hz = 500 * torch.rand(count, generator=generator)
-    angle = 2 * torch.pi * torch.rand(count, generator=generator)
-    at_s = torch.arange(14) / 14e3
-    over_t = torch.exp(2j * torch.pi * at_s * (doppler_hz * torch.cos(angle))[:, None]).mean(0)
-    estimator = robust_estimator(24)
-    torch.testing.assert_close(estimator.frequency[:, 0].to(torch.complex64), over_f, atol=0.01, rtol=0)
-    torch.testing.assert_close(estimator.time[:, 0].to(torch.complex64), over_t, atol=0.01, rtol=0)
 
 
 def soft_symbols(z: torch.Tensor, var: torch.Tensor, order: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
