@@ -101,7 +101,7 @@ def carbon_intensity(name: str) -> CarbonIntensity:
     )
 
 
-_GIVEN_G_PER_KWH = (1.0, 3000.0)
+_PLAUSIBLE_G_PER_KWH = (1.0, 3000.0)
 """Plausible values: hydropower has more, and the worst coal plant less. Kilograms per kWh are below."""
 
 
@@ -120,12 +120,12 @@ def parse_intensity(text: str) -> CarbonIntensity:
     """
     if not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", text.strip(), re.IGNORECASE):
         return carbon_intensity(text)
-    lowest, highest = _GIVEN_G_PER_KWH
+    lowest, highest = _PLAUSIBLE_G_PER_KWH
     if not lowest <= float(text) <= highest:
         raise UserError(
             f"carbon: an intensity of {text[:20]} is not plausible; give grams per kWh, {lowest:g} to {highest:g}"
         )
-    return CarbonIntensity(name="given", place="a site", g_per_kwh=float(text), source="given by the user")
+    return CarbonIntensity(name="own value", place="a site", g_per_kwh=float(text), source="given by the user")
 
 
 class Site(Record):

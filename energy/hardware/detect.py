@@ -144,14 +144,14 @@ def host(power_w: float | None = None, recalibrate: bool = False) -> Device:
 
     info, topology, threads = _cpu_info(), Topology.read(), torch.get_num_threads()
     name = info.get("brand_raw", platform.processor() or "unknown CPU")
-    cores = topology.num_used(threads)
+    cores = topology.num_busy_cores(threads)
     nominal_hz = float((info.get("hz_advertised") or info.get("hz_actual") or (0,))[0])
     clock_hz = nominal_hz or 3e9
     clock = f"{clock_hz / 1e9:.2f} GHz {'nominal' if nominal_hz else 'assumed'}"
     units = _units(info, topology)
     watts, power_source = processor_power(power_w, topology, info)
-    if topology.used_fraction(threads) < 1:
-        power_source += f", {_used_part(topology, threads)}"
+    if topology.busy_fraction(threads) < 1:
+        power_source += f", {_busy_part(topology, threads)}"
     rates = calibrate(f"{name}, {cores} cores, {threads} threads, torch {torch.__version__}", recalibrate)
     return Device(
         name=name,
@@ -159,7 +159,7 @@ def host(power_w: float | None = None, recalibrate: bool = False) -> Device:
         clock_hz=clock_hz,
         flops_per_clock=statistics.fmean(u.fp32 for u in units),
         peaks_flops_per_s={"int8": cores * clock_hz * statistics.fmean(u.int8 for u in units)},
-        power_w=watts * topology.used_fraction(threads),
+        power_w=watts * topology.busy_fraction(threads),
         caches_bytes=_caches(),
         matmul_flops_per_s=rates.matmul_flops_per_s,
         copy_bytes_per_s=rates.copy_bytes_per_s,
@@ -188,11 +188,11 @@ def _units(info: dict[str, Any], topology: Topology) -> list[InstructionSet]:
     ]
 
 
-def _used_part(topology: Topology, threads: int) -> str:
-    used = f"{topology.num_used(threads)} of {len(topology.cores)} cores used"
+def _busy_part(topology: Topology, threads: int) -> str:
+    part = f"{topology.num_busy_cores(threads)} of {len(topology.cores)} cores used"
     if topology.quota_cpus < min(threads, len(topology.usable_cores)):
-        used += f" by a quota of {topology.quota_cpus:g} CPUs"
-    return used
+        part += f" by a quota of {topology.quota_cpus:g} CPUs"
+    return part
 
 
 def _caches() -> tuple[int, ...]:

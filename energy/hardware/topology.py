@@ -40,7 +40,7 @@ class Topology:
 
     Example:
         >>> desktop = Topology((frozenset({0, 2}), frozenset({1, 3})), 1, frozenset({0, 2}))
-        >>> desktop.num_used(threads=4), desktop.used_fraction(threads=4)
+        >>> desktop.num_busy_cores(threads=4), desktop.busy_fraction(threads=4)
         (1, 0.5)
     """
 
@@ -85,11 +85,11 @@ class Topology:
         """Cores of which this process may use a thread."""
         return [core for core in self.cores if core & self.usable]
 
-    def num_used(self, threads: int) -> int:
+    def num_busy_cores(self, threads: int) -> int:
         """Cores that so many busy threads use."""
         return max(1, math.ceil(self._busy(threads)))
 
-    def used_fraction(self, threads: int) -> float:
+    def busy_fraction(self, threads: int) -> float:
         """Part of the machine's cores that so many threads keep busy."""
         return self._busy(threads) / len(self.cores)
 

@@ -44,7 +44,7 @@ class CodeCarbon:
         power_w, self._power_source = host_power(cpu_power_w)
         # with a given power, CodeCarbon would use its model although there is a counter. In a Slurm job, it takes the
         # share of a process in the CPUs of the job, so it gets the power of these alone
-        given_w = None if is_rapl_available() else power_w * count_cpus() / Topology.read().num_cpus
+        model_w = None if is_rapl_available() else power_w * count_cpus() / Topology.read().num_cpus
         self._gpus = [] if device == "cpu" else [nvml_index(torch.device(device).index or 0)]
         self._tracker: Any = OfflineEmissionsTracker(
             country_iso_code=country,
@@ -52,7 +52,7 @@ class CodeCarbon:
             log_level="error",
             tracking_mode="process",
             allow_multiple_runs=True,
-            force_cpu_power=given_w,
+            force_cpu_power=model_w,
             gpu_ids=self._gpus,
         )
         self._window = 0

@@ -86,6 +86,7 @@ _OVERLAP_S = 0.1
 """Packets of fast USB meters overlap by some hundredths of a second; an earlier time by more is a changed clock."""
 
 _LATEST_S = 1e11  # since 1970; milliseconds since then are more
+_EARLIEST = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MOST_W = 30e3  # of one machine; a laptop's milliwatts, taken for watts, are more
 
 
@@ -119,9 +120,9 @@ class LogHeader:
         names = tuple(name.strip() for name in _fields(text.lstrip("# "), separator))
         header = cls(line, separator, names)
         for place, name in enumerate(names):
-            recognised = _quantity(name)
-            if recognised is not None:
-                quantity, factor = recognised
+            quantity_and_factor = _quantity(name)
+            if quantity_and_factor is not None:
+                quantity, factor = quantity_and_factor
                 header.columns.setdefault(quantity, []).append(Column(place, name, factor))
         return header
 
@@ -325,9 +326,9 @@ _EXAMPLES: dict[Quantity, str] = {
 
 def _check_unit(path: Path, watts: np.ndarray, volt_amperes: np.ndarray) -> None:
     """Power and voltage times current tell a unit that is wrong by a thousand."""
-    both = (watts > 0) & (volt_amperes > 0)
-    if both.any():
-        ratio = float(np.median(watts[both] / volt_amperes[both]))
+    positive = (watts > 0) & (volt_amperes > 0)
+    if positive.any():
+        ratio = float(np.median(watts[positive] / volt_amperes[positive]))
         if not 1 / _UNIT_ERROR < ratio < _UNIT_ERROR:
             raise UserError(f"{path}: power is {ratio:.3g} times voltage times current; check the units in the header")
 
@@ -389,6 +390,8 @@ def _seconds(path: Path, line: int, text: str, utc_offset_h: float | None) -> fl
                 "offset with --utc-offset"
             )
         moment = moment.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=utc_offset_h)))
+    if moment <= _EARLIEST:
+        raise UserError(f"{path}: line {line}: '{text[:40]}' is before 1970; check the clock of the meter")
     return moment.timestamp()
 
 
@@ -401,9 +404,9 @@ def _in_time(
         UserError: if time goes back by more than packets overlap, or stands still.
     """
     steps = np.diff(times_s)
-    back = np.flatnonzero((steps < -_OVERLAP_S) | ((steps <= 0) & (np.max(steps) <= 0)))
-    if len(back):
-        line = line_numbers[int(back[0]) + 1]
+    reversals = np.flatnonzero((steps < -_OVERLAP_S) | ((steps <= 0) & (np.max(steps) <= 0)))
+    if len(reversals):
+        line = line_numbers[int(reversals[0]) + 1]
         raise UserError(f"{path}: time does not increase at line {line}; sort the log, or mend the clock's change")
     increasing_s, places = np.unique(times_s, return_inverse=True)
     return increasing_s, np.bincount(places, watts) / np.bincount(places)

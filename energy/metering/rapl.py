@@ -96,7 +96,7 @@ class Rapl:
                 f"RAPL: no CPU energy counter under {root}; usual in virtual machines and on other CPUs; "
                 "run on bare metal with an Intel or AMD CPU, or read a wattmeter"
             )
-        self._dies = self._same_counters()
+        self._dies = self._mirrored_dies()
         self._open()
 
     def begin(self) -> None:
@@ -113,9 +113,9 @@ class Rapl:
         self._add_energy()
         duration_s = self._before_s - self._begin_s
         energies_j: dict[str, float] = {}
-        repeated = self._repeated()
+        mirrors = self._mirrors()
         for index, (domain, spent_j) in enumerate(zip(self._domains, self._spent_j, strict=True)):
-            if index not in repeated:
+            if index not in mirrors:
                 energies_j[domain.component] = energies_j.get(domain.component, 0.0) + spent_j
         if energies_j["cpu"] == 0:
             raise UserError("RAPL: the CPU counter did not advance; make the window longer (metering.min_duration_s)")
@@ -133,7 +133,7 @@ class Rapl:
             for component, energy_j in energies_j.items()
         ]
 
-    def _same_counters(self) -> list[list[int]]:
+    def _mirrored_dies(self) -> list[list[int]]:
         """Places of the dies of a package that show one counter, by component and package."""
         dies: dict[tuple[str, str], list[int]] = {}
         for index, domain in enumerate(self._domains):
@@ -144,14 +144,14 @@ class Rapl:
         spread_j = (min(_spread([r[i] for i in places]) for r in readings) for places in groups)
         return [places for places, spread in zip(groups, spread_j, strict=True) if spread <= _SAME_COUNTER_J]
 
-    def _repeated(self) -> set[int]:
+    def _mirrors(self) -> set[int]:
         """Places of domains whose energy in this window another die of the package shows, too."""
-        repeated: set[int] = set()
+        mirrors: set[int] = set()
         for places in self._dies:
             spent_j = [self._spent_j[i] for i in places]
             if _spread(spent_j) <= _SAME_COUNTER_J + _SAME_ENERGY * max(spent_j):
-                repeated.update(places[1:])
-        return repeated
+                mirrors.update(places[1:])
+        return mirrors
 
     def _open(self) -> None:
         self._before, self._begin_s = self._read(), time.perf_counter()

@@ -70,7 +70,7 @@ class TrainingEnergy:
     def instruments(self) -> list[str]:
         """Names of the instruments that gave energy which is not assumed, over :data:`MIN_COVERAGE` of the time."""
         names = dict.fromkeys(m.instrument for m in counted(self.measurements))
-        return [n for n in names if all(self._coverage(m) >= MIN_COVERAGE for m in self._own(n))]
+        return [n for n in names if all(self._coverage(m) >= MIN_COVERAGE for m in self._counted_by(n))]
 
     @property
     def best_instrument(self) -> str | None:
@@ -84,13 +84,13 @@ class TrainingEnergy:
         Where the instrument missed windows, their energy is that of the same mean power. The version says so, and the
         uncertainty includes it.
         """
-        return [self._of_whole(m) for m in self._own(instrument)]
+        return [self._of_whole(m) for m in self._counted_by(instrument)]
 
     def energy_j(self, instrument: str) -> float:
         """Energy by an instrument, without what is assumed."""
         return sum(m.energy_j for m in self.by(instrument))
 
-    def _own(self, instrument: str) -> list[Measurement]:
+    def _counted_by(self, instrument: str) -> list[Measurement]:
         return [m for m in counted(self.measurements) if m.instrument == instrument]
 
     def _coverage(self, measurement: Measurement) -> float:
@@ -118,9 +118,9 @@ class TrainingEnergy:
     def __add__(self, other: TrainingEnergy) -> TrainingEnergy:
         """This part of a training and the next one. An instrument that missed one of them covers the other alone."""
         own, later = ({(m.instrument, m.component): m for m in e.measurements} for e in (self, other))
-        both = [m + later[key] if key in later else m for key, m in own.items()]
+        summed = [m + later[key] if key in later else m for key, m in own.items()]
         only_later = [m for key, m in later.items() if key not in own]
-        return TrainingEnergy((*both, *only_later), (*self.windows, *other.windows))
+        return TrainingEnergy((*summed, *only_later), (*self.windows, *other.windows))
 
     def __mul__(self, fraction: float) -> TrainingEnergy:
         """The part that belongs to one receiver."""
@@ -129,7 +129,7 @@ class TrainingEnergy:
 
     def log_coverage(self, log: Wattmeter) -> float:
         """Part of the training's time that a wattmeter's log covers, without its gaps."""
-        return self._coverage(self._logged(log)) if self.windows else 0.0
+        return self._coverage(self._by_log_alone(log)) if self.windows else 0.0
 
     def by_log(self, log: Wattmeter) -> Measurement | None:
         """The energy by a wattmeter's log; none if it covers less than :data:`MIN_COVERAGE`, or has few samples.
@@ -140,9 +140,9 @@ class TrainingEnergy:
         few_samples = sum(w.duration_s for w in self.windows) < MIN_SAMPLES * log.interval_s
         if few_samples or self.log_coverage(log) < MIN_COVERAGE:
             return None
-        return self._of_whole(self._logged(log))
+        return self._of_whole(self._by_log_alone(log))
 
-    def _logged(self, log: Wattmeter) -> Measurement:
+    def _by_log_alone(self, log: Wattmeter) -> Measurement:
         """What a log says about the parts of the windows that it covers."""
         parts = (log.covered_part(w.begin_s, w.begin_s + w.duration_s) * w.fraction for w in self.windows)
         return functools.reduce(operator.add, parts)

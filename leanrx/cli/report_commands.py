@@ -66,19 +66,20 @@ def _site(
     from leanrx_core.errors import UserError
     from leanrx_core.units import SECONDS_PER_YEAR
 
-    given = {
+    defaults = {
         "--pue": (pue, 1.0),
         "--embodied-kg": (embodied_kg, 0.0),
         "--lifetime-years": (lifetime_years, 4.0),
         "--resource-share": (resource_share, 1.0),
         "--unit": (unit, "slot"),
     }
-    changed = [option for option, (value, default) in given.items() if value != default]
-    if intensity is None and changed:
+    emission_options = [option for option, (value, default) in defaults.items() if value != default]
+    if intensity is None and emission_options:
         raise UserError(
-            f"report: {', '.join(changed)} applies to emissions only; give --intensity, such as world-2023 or 230"
+            f"report: {', '.join(emission_options)} applies to emissions only; give --intensity, such as world-2023 "
+            "or 230"
         )
-    if not embodied_kg and {"--lifetime-years", "--resource-share"} & set(changed):
+    if not embodied_kg and {"--lifetime-years", "--resource-share"} & set(emission_options):
         raise UserError("report: --lifetime-years and --resource-share apply to embodied emissions; give --embodied-kg")
     if intensity is None:
         return None

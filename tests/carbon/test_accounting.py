@@ -65,7 +65,7 @@ def test_own_values_by_hand() -> None:
     site = Site(intensity=intensity, pue=1.5, embodied_kg=1000, lifetime_s=5 * 365.25 * 86400, resource_share=1 / 3)
     sci = software_carbon_intensity(site, 3.6e6, 86400, 1)
     assert (sci.operational_g, sci.embodied_g) == pytest.approx((345, 1e6 / 3 / (5 * 365.25)))
-    assert "given 230 g/kWh, PUE 1.5, 1000 kg embodied over 5 years, 33% of it" in sci.summary()
+    assert "own value 230 g/kWh, PUE 1.5, 1000 kg embodied over 5 years, 33% of it" in sci.summary()
     assert parse_intensity("world-2023") == carbon_intensity("world-2023")
 
 

@@ -301,7 +301,7 @@ def test_the_report_takes_an_own_intensity_and_embodied_emissions(run: Path, met
     row = rows.iloc[0]
     embodied_g = 1e5 * row["duration_s"] / row["slots"] / (5 * 365.25 * 86400)
     assert line["g_per_unit"] == pytest.approx(row["energy_j_per_slot"] / 3.6e6 * 230 + embodied_g)
-    assert "given 230 g/kWh" in line["line"]
+    assert "own value 230 g/kWh" in line["line"]
     assert "carbon intensity of a site (given by the user)" in (run / "report" / "index.html").read_text()
 
 

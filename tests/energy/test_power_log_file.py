@@ -115,6 +115,7 @@ def test_files_of_spreadsheets(encoding: str, tmp_path: Path) -> None:
         ("time,power_wh", "{t},41.9", "no column of watts"),
         ("Zone,power_w", "{t},41.9", "no column of times among Zone, power_w"),
         ("time,power_w", "03/01/2026 10:00:{i:02d},41.9", "has day and month in an unknown order"),
+        ("time,power_w", "0001-01-01T00:00:00+14:00,41.9", "is before 1970; check the clock"),
         ("time,power_w", "10:00:{i:02d},41.9", "is no time; write ISO 8601"),
         ("time,power_w", "2026-03-01 10:00:{i:02d},41.9", "has no time zone; .* --utc-offset"),
         ("time,power_w", "{ms},41.9", "no seconds since 1970; .* time_ms"),
@@ -149,3 +150,24 @@ def test_long_logs_are_read_at_once(tmp_path: Path) -> None:
     """Ten minutes at 100 samples a second."""
     text = "timestamp voltage_V current_A\n" + "\n".join(f"{BEGIN_S + 0.01 * i:.2f} 5.0 0.5" for i in range(60_000))
     assert Wattmeter.read(log(tmp_path, text)).between(BEGIN_S, BEGIN_S + 599).energy_j == pytest.approx(599 * 2.5)
+
+
+def test_damaged_logs_are_refused_in_one_line(tmp_path: Path) -> None:
+    """Bytes of a good log, replaced at random: it is read, or refused without a traceback."""
+    random = np.random.default_rng(1)
+    good = ("Datum;Zeit;Spannung [V];Strom [mA]\n" + rows("01.03.2026;11:00:{i:02d}+01:00;5,062;115")).encode()
+    refusals = 0
+    for _ in range(200):
+        data = np.frombuffer(good, np.uint8).copy()
+        places = random.integers(len(data), size=random.integers(1, 6))
+        data[places] = random.integers(256, size=len(places))
+        path = tmp_path / "log.csv"
+        path.write_bytes(data.tobytes()[: random.integers(1, len(data))])
+        try:
+            meter = Wattmeter.read(path)
+        except UserError:
+            refusals += 1
+        else:
+            assert (np.diff(meter.times_s) > 0).all()
+            assert (meter.watts >= 0).all()
+    assert 100 < refusals < 200

@@ -44,7 +44,7 @@ def host_w(monkeypatch: pytest.MonkeyPatch):
 
     def watts(topology: Topology, threads: int, tdp_w: float | None, info: dict[str, Any] | None = None) -> float:
         monkeypatch.setattr(processor_power, "_table_w", lambda: (tdp_w, 4.0))
-        return processor_power.processor_power(None, topology, info or {})[0] * topology.used_fraction(threads)
+        return processor_power.processor_power(None, topology, info or {})[0] * topology.busy_fraction(threads)
 
     return watts
 
@@ -85,7 +85,7 @@ def test_cores_and_watts(
     host_w,
 ) -> None:
     topology = Topology.read(machine(tmp_path, *shape), frozenset(affinity))
-    assert topology.num_used(threads) == cores
+    assert topology.num_busy_cores(threads) == cores
     assert host_w(topology, threads, tdp_w) == pytest.approx(power_w)
 
 
@@ -118,7 +118,7 @@ def test_quotas_of_containers(line: str, files: dict[str, str], cpus: float, tmp
 def test_a_container_with_two_cpus_of_64_cores(tmp_path: Path, host_w) -> None:
     root = cgroup(machine(tmp_path, 2, 64), "0::/", {"cpu.max": "200000 100000"})
     topology = Topology.read(root, frozenset(range(128)))
-    assert (topology.num_used(64), len(topology.cores)) == (2, 64)
+    assert (topology.num_busy_cores(64), len(topology.cores)) == (2, 64)
     assert host_w(topology, 64, 280.0) == pytest.approx(8.75)
 
 
@@ -162,8 +162,8 @@ def test_small_and_large_cores_are_averaged(tmp_path: Path) -> None:
 
 def test_a_machine_that_does_not_describe_itself(tmp_path: Path) -> None:
     topology = Topology.read(tmp_path, frozenset({0}))
-    assert (topology.num_used(8), topology.sockets, topology.quota_cpus) == (1, 1, math.inf)
-    assert topology.used_fraction(1) == 1 / topology.num_cpus
+    assert (topology.num_busy_cores(8), topology.sockets, topology.quota_cpus) == (1, 1, math.inf)
+    assert topology.busy_fraction(1) == 1 / topology.num_cpus
 
 
 def test_this_machine(monkeypatch, tmp_path: Path) -> None:
