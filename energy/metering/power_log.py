@@ -143,7 +143,7 @@ class Wattmeter:
             f"the window is {_time(begin_s)} to {_time(end_s)}"
         )
         if self.times_s[-1] < _FIRST_S <= begin_s:
-            return f"{text}; its times are no seconds since 1970 (UTC): write them, or ISO 8601 with an offset"
+            return f"{text}; its times are no seconds since 1970: mend them, or give the log of that time"
         for quarters in sorted(range(-56, 57), key=abs):
             shift = 900 * quarters
             if quarters and self.times_s[0] <= begin_s + shift and end_s + shift <= self.times_s[-1]:

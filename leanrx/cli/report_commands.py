@@ -11,7 +11,7 @@ from leanrx.cli.options import JsonOption, RunArgument
 from leanrx.cli.sessions import json_rows, load_locked_run
 
 if TYPE_CHECKING:
-    from carbon import Site
+    from leanrx.report.emissions import EmissionBasis
 
 
 def report(
@@ -39,30 +39,30 @@ def report(
     """Write the report on BER and energy: one HTML page, figures and tables."""
     import pandas as pd
 
-    from leanrx.report.emissions import EmissionBasis
     from leanrx.report.page import write_report
 
-    site = _site(intensity, pue, embodied_kg, lifetime_years, resource_share, unit)
+    basis = _emission_basis(intensity, pue, embodied_kg, lifetime_years, resource_share, unit)
     loaded, _ = load_locked_run(run, quiet=as_json)
-    page = write_report(loaded, EmissionBasis(site, unit) if site else None)
-    emissions = pd.read_csv(page.parent / "carbon.csv") if site else pd.DataFrame(columns=["receiver", "line"])
+    page = write_report(loaded, basis)
+    emissions = pd.read_csv(page.parent / "carbon.csv") if basis else pd.DataFrame(columns=["receiver", "line"])
     if as_json:
-        print(json.dumps({"path": str(page), **({"carbon": json_rows(emissions)} if site else {})}))
+        print(json.dumps({"path": str(page), **({"carbon": json_rows(emissions)} if basis else {})}))
         return
     for row in emissions.itertuples():
         print(f"{row.receiver:<28} {row.line}")
     print(f"report: {page}")
 
 
-def _site(
+def _emission_basis(
     intensity: str | None, pue: float, embodied_kg: float, lifetime_years: float, resource_share: float, unit: str
-) -> Site | None:
-    """The site of the emissions; none without an intensity.
+) -> EmissionBasis | None:
+    """Site and functional unit of the emissions; none without an intensity.
 
     Raises:
         UserError: if an option has no effect without another one, or a value is not allowed.
     """
     from carbon import Site, parse_intensity
+    from leanrx.report.emissions import EmissionBasis
     from leanrx_core.errors import UserError
     from leanrx_core.units import SECONDS_PER_YEAR
 
@@ -90,4 +90,4 @@ def _site(
         "lifetime_s": lifetime_years * SECONDS_PER_YEAR,
         "resource_share": resource_share,
     }
-    return Site.parse(values, "report")
+    return EmissionBasis(Site.parse(values, "report"), unit)

@@ -20,10 +20,18 @@ class EmissionBasis:
         site: where the receivers run.
         unit: one of :data:`carbon.FUNCTIONAL_UNITS`. A decoded bit is an information bit of a correct
             transport block where the run counts blocks, and a correct data bit elsewhere.
+
+    Raises:
+        UserError: if the unit is not known.
     """
 
     site: Site
     unit: str = "slot"
+
+    def __post_init__(self) -> None:
+        if self.unit not in FUNCTIONAL_UNITS:
+            units = ", ".join(FUNCTIONAL_UNITS)
+            raise UserError(f"carbon: functional unit '{self.unit}' is not known; units: {units}")
 
 
 def emissions(
@@ -37,7 +45,7 @@ def emissions(
         basis: site and functional unit.
 
     Raises:
-        UserError: if the unit is unknown, or the unit is a transport block and the run counts none.
+        UserError: if the unit is a transport block and the run counts none.
     """
     goodput = inventory.goodput
     at_fraction = goodput["interference_fraction"] == inventory.interference_fraction
@@ -57,8 +65,6 @@ def emissions(
 def _units_per_slot(row: Any, unit: str) -> float:
     """Functional units that one slot delivers."""
     coded = row.transport_blocks > 0
-    if unit not in FUNCTIONAL_UNITS:
-        raise UserError(f"carbon: functional unit '{unit}' is not known; units: {', '.join(FUNCTIONAL_UNITS)}")
     if unit == "slot":
         return 1.0
     if unit == "decoded bit":
