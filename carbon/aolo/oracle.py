@@ -113,7 +113,7 @@ def lowest_power_w(requests: Requests, tokens: Array) -> Array:
     return snr / requests.array("snr_per_w")
 
 
-def _shortest_length(requests: Requests) -> Array:
+def shortest_length(requests: Requests) -> Array:
     """Shortest whole length that reaches the quality without delay."""
     scale = requests.array("token_scale")
     exact = scale * np.expm1(requests.array("min_quality") * np.log1p(requests.array("max_tokens") / scale))
@@ -122,7 +122,7 @@ def _shortest_length(requests: Requests) -> Array:
 
 def _candidate_lengths(requests: Requests) -> Array:
     """Lengths to compare, ``(requests, lengths)``: one where delay is no part of the quality, else all."""
-    shortest = _shortest_length(requests)
+    shortest = shortest_length(requests)
     if not np.isfinite(requests.array("patience_s")).any():
         return shortest[:, None]
     span = int(np.maximum(requests.array("max_tokens") - shortest, 0).max()) + 1
@@ -144,7 +144,7 @@ def _binding(requests: Requests, tokens: Array, power: Array, low_w: Array) -> N
 
 def _impossible(requests: Requests) -> NDArray[np.str_]:
     """The constraint that no decision satisfies: quality at any speed, time at any power, else the power."""
-    shortest = _shortest_length(requests)
+    shortest = shortest_length(requests)
     too_short = requests.length_quality(requests.array("max_tokens")) < requests.array("min_quality") * (1 - 1e-12)
     too_short |= shortest > requests.array("max_tokens")
     computing_s = requests.array("fixed_s") + shortest * requests.array("token_s")

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from leanrx.cli.options import JsonOption, ReferenceOption
-from leanrx.cli.sessions import load_locked_run
+from leanrx.cli.sessions import load_locked_run, write_figures
 
 if TYPE_CHECKING:
     from leanrx.life_cycle.inventory import LifeCycleInventory
-    from leanrx.report.charts import Figure
 
 DEFAULT_RANGE = "inferences=1e2..1e8"
 
@@ -63,7 +60,7 @@ def _ecal_of_file(source: str, changes: dict[str, Any], points: list[int], folde
         from leanrx.report.life_cycle_figures import components, curve
 
         rows = result.get("sweep") or config.result(sweep_points(DEFAULT_RANGE))["sweep"]
-        _write_figures([curve(config.name, rows), components(config.name, rows)], folder)
+        write_figures([curve(config.name, rows), components(config.name, rows)], folder)
     if as_json:
         print(json.dumps(result))
         return
@@ -101,7 +98,7 @@ def _ecal_of_run(
     if figures:
         from leanrx.report.life_cycle_figures import figures as life_cycle_figures
 
-        _write_figures(life_cycle_figures(inventory), figures)
+        write_figures(life_cycle_figures(inventory), figures)
     ranges = {
         name: [inventory.result(name, inventory.reference_instrument, inferences=n).ecal.as_json() for n in points]
         for name in (inventory.roles if points else ())
@@ -134,13 +131,3 @@ def _print_inventory(inventory: LifeCycleInventory, ranges: dict[str, list[dict[
 def _print_range(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         print(f"{row['inferences']:>14,} inferences {row['ecal_j_per_bit']:.6e} J/bit {row['absolute_j']:.6g} J")
-
-
-def _write_figures(figures: Sequence[Figure], folder: Path) -> None:
-    from leanrx.report.charts import to_files
-    from leanrx_core.files import write_atomic
-
-    for figure in figures:
-        for name, data in to_files(figure).items():
-            write_atomic(folder / name, data)
-    print(f"figures: {folder}", file=sys.stderr)

@@ -11,6 +11,7 @@ from typing import Annotated, TextIO
 import typer
 
 from leanrx import __version__
+from leanrx.cli.carbon_commands import carbon
 from leanrx.cli.count_commands import count
 from leanrx.cli.data_commands import data
 from leanrx.cli.ecal_commands import ecal
@@ -30,6 +31,7 @@ _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory",
 
 for command in (doctor, data, train, sweep, tune, evaluate, merge, count, energy, ecal, report, export):
     app.command()(command)
+app.add_typer(carbon, name="carbon")
 
 
 def _print_version(requested: bool) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from leanrx.cli.console import ConsoleProgress
     from leanrx.experiment.executors import Executor
     from leanrx.experiment.run import Run
+    from leanrx.report.charts import Figure, HeatMap
     from receivers.evaluation.monte_carlo import Shard
 
 _locks: list[IO[str]] = []  # locks of run folders, until the process ends
@@ -88,6 +90,17 @@ def console_progress(quiet: bool = False, silent: bool = False) -> ConsoleProgre
     from leanrx.cli.console import ConsoleProgress
 
     return ConsoleProgress(Console(stderr=quiet, quiet=silent, highlight=False, soft_wrap=True))
+
+
+def write_figures(figures: Sequence[Figure | HeatMap], folder: Path) -> None:
+    """Write each figure as PNG and PDF into a folder, and say so on standard error."""
+    from leanrx.report.charts import to_files
+    from leanrx_core.files import write_atomic
+
+    for figure in figures:
+        for name, data in to_files(figure).items():
+            write_atomic(folder / name, data)
+    print(f"figures: {folder}", file=sys.stderr)
 
 
 def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -75,6 +75,22 @@ def level(name: str, ends: list[float], value: float, colour: str = "#999999", d
 
 
 @dataclass(frozen=True)
+class Band:
+    """A shaded range of the horizontal axis.
+
+    Attributes:
+        name: written at the top of the range.
+        low, high: its ends.
+        colour: of the shade.
+    """
+
+    name: str
+    low: float
+    high: float
+    colour: str
+
+
+@dataclass(frozen=True)
 class Figure:
     """Curves over two axes.
 
@@ -87,6 +103,7 @@ class Figure:
         second_x: factor and title of a second scale of the horizontal axis, at the top.
         y_range: ends of the vertical axis; by the values if not given.
         x_labels: texts at 0, 1, 2, ... of the horizontal axis, in place of numbers.
+        bands: shaded ranges of a linear horizontal axis.
     """
 
     name: str
@@ -99,6 +116,7 @@ class Figure:
     y_range: tuple[float, float] | None = None
     y_log: bool = True
     x_labels: tuple[str, ...] = ()
+    bands: tuple[Band, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,6 +154,8 @@ _LAYOUT: dict[str, Any] = {
     "legend": {"orientation": "h", "yanchor": "top", "y": -0.18, "font": {"size": 11}},
     "font": {"size": 13},
 }
+_SHADE = 0.15
+"""Opacity of a band."""
 _FEW_DECADES = 2.5
 """A logarithmic axis over fewer decades has ticks at 1, 2 and 5 of each."""
 
@@ -151,6 +171,10 @@ def to_plotly(figure: Figure | HeatMap) -> go.Figure:
         }
         return go.Figure(go.Heatmap(_heat_map_trace(figure)), {**_LAYOUT, **axes})
     canvas = go.Figure()
+    for band in figure.bands:
+        shade: dict[str, Any] = {"fillcolor": band.colour, "opacity": _SHADE, "line_width": 0, "layer": "below"}
+        text = {"text": band.name, "textangle": -90, "font": {"size": 11}}
+        canvas.add_vrect(x0=band.low, x1=band.high, annotation=text, annotation_position="inside bottom right", **shade)
     for index, curve in enumerate(figure.curves):
         canvas.add_trace(go.Scatter(_curve_trace(curve, figure.y_log, first=index == 0)))
     x_values = [v for c in figure.curves for v in c.x]
@@ -297,6 +321,10 @@ def _draw_heat_map(canvas: Canvas, axes: Axes, figure: HeatMap) -> None:
 
 
 def _draw_curves(axes: Axes, figure: Figure) -> None:
+    for band in figure.bands:
+        axes.axvspan(band.low, band.high, color=band.colour, alpha=_SHADE, linewidth=0)
+        place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "ha": "right", "va": "bottom", "rotation": 90}
+        axes.annotate(band.name, (band.high, 0.02), fontsize=7, **place)
     for index, curve in enumerate(figure.curves):
         if curve.fill:
             below = figure.curves[index - 1].y if index else [0.0] * len(curve.y)

@@ -11,9 +11,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from carbon.link_table import LinkTable
 from channels import Grid
 from leanrx.experiment.run import Run
-from leanrx.report import ber_figures, comparison_figures, life_cycle_figures, life_cycle_tables, page_tables
+from leanrx.report import (
+    ber_figures,
+    carbon_link,
+    comparison_figures,
+    life_cycle_figures,
+    life_cycle_tables,
+    page_tables,
+)
 from leanrx.report import text as report_text
 from leanrx.report.charts import Figure, HeatMap, to_files, to_plotly
 from leanrx.report.emissions import EmissionBasis, emission_table, emissions
@@ -59,6 +67,11 @@ def write_report(run: Run, basis: EmissionBasis | None = None) -> Path:
         by_receiver = emissions(results.life_cycles, results.reference_energy, basis)
         tables["carbon.csv"] = emission_table(by_receiver, basis.unit)
         page_sections.insert(-1, _carbon_section(results, tables["carbon.csv"], basis))
+        link_tables = carbon_link.run_link_tables(results.life_cycles, basis.site)
+        link_charts = carbon_link.run_link_figures(link_tables)
+        tables |= {carbon_link.link_file(table): carbon_link.link_frame(table) for table in link_tables}
+        charts += link_charts
+        page_sections.insert(-1, _link_section(results, link_tables, link_charts))
     files: dict[str, bytes] = {"index.html": _html(results, page_sections).encode()}
     for figure in charts:
         files |= to_files(figure)
@@ -178,6 +191,19 @@ def _carbon_section(results: RunResults, table: pd.DataFrame, basis: EmissionBas
         f"fraction {life_cycles.interference_fraction:g}."
     )
     return Section("Carbon", [text], tables=[page_tables.carbon_page_table(table)])
+
+
+def _link_section(results: RunResults, tables: Sequence[LinkTable], charts: Sequence[Figure]) -> Section:
+    title, target = "Receiver and transmit power", results.config.report.target_ber
+    if not tables:
+        return Section(title, [f"No receiver that was metered reaches BER {target:g}, so no link is compared."])
+    text = (
+        "A receiver that needs less SINR lets the transmitter send less. Each table compares receivers on one link, "
+        "at the path loss at which the receiver that needs the most SINR requires full power. Sent joules are those "
+        f"that follow the power sent, over the receiver's resource blocks. {carbon_link.HELD_NEIGHBOURS}"
+    )
+    texts = [text, *carbon_link.break_even_sentences(tables[0])]
+    return Section(title, texts, charts, [carbon_link.link_page_table(table) for table in tables])
 
 
 def _html(results: RunResults, page_sections: Sequence[Section]) -> str:

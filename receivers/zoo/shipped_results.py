@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from channels import Scenario
 from leanrx_core.errors import UserError
@@ -69,6 +69,7 @@ class Results(Record):
         macs: multiply-accumulates per slot of the scenario's grid; a MAC is two FLOPs.
         macs_method: how they were counted.
         energy: of inference.
+        classical_energy: of inference of classical receivers that were metered with it, by name.
     """
 
     weights_sha256: str
@@ -81,6 +82,7 @@ class Results(Record):
     macs: int
     macs_method: str
     energy: tuple[InferenceEnergy, ...]
+    classical_energy: dict[str, InferenceEnergy] = Field(default_factory=dict)
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

@@ -26,7 +26,7 @@ from leanrx.report.page import pilot_phrase
 from leanrx_core.errors import UserError
 from leanrx_core.files import TEMPORARY, write_atomic
 from receivers import zoo
-from receivers.classical import classical_receivers
+from receivers.classical import GENIE_AIDED, classical_receivers
 from receivers.evaluation.error_counts import BlockCount, Counts
 from receivers.neural.weights import Card, NeuralReceiver
 from receivers.zoo.shipped_results import InferenceEnergy, Point, Results
@@ -86,7 +86,15 @@ def results_of(run: Run, receiver: NeuralReceiver) -> Results:
         macs=operations.macs,
         macs_method=operations.method,
         energy=tuple(_inference_energy(row) for row in metered[metered["method"] == reference].to_dict("records")),
+        classical_energy=_classical_energy(energy, reference, [r.name for r in classical_receivers(config.scenario)]),
     )
+
+
+def _classical_energy(energy: pd.DataFrame, reference: str, names: Sequence[str]) -> dict[str, InferenceEnergy]:
+    """Energy of the classical receivers that can be built, by the reference instrument."""
+    rows = inference_rows(energy)
+    rows = rows[(rows["method"] == reference) & rows["receiver"].isin(set(names) - set(GENIE_AIDED))]
+    return {str(row["receiver"]): _inference_energy(row) for row in rows.to_dict("records")}
 
 
 def _points(counts: pd.DataFrame, receiver_rows: pd.DataFrame, classical: Sequence[str]) -> list[Point]:

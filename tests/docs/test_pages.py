@@ -74,7 +74,9 @@ def _commands() -> dict[str, Any]:
 
 
 def _options(command: Any) -> set[str]:
-    return {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
+    """Options of a command, and of the commands below it."""
+    below = (_options(part) for part in getattr(command, "commands", {}).values())
+    return {o for parameter in command.params for o in parameter.opts if o.startswith("-")}.union(*below)
 
 
 def _leanrx_arguments(line: str) -> Iterator[list[str]]:

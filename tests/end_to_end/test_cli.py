@@ -305,6 +305,37 @@ def test_the_report_takes_an_own_intensity_and_embodied_emissions(run: Path, met
     assert "carbon intensity of a site (given by the user)" in (run / "report" / "index.html").read_text()
 
 
+def test_the_report_compares_receivers_on_links(run: Path, metered: dict[str, Any]) -> None:
+    assert metered["rows"]
+    leanrx("report", run, "--intensity", "world-2023")
+    page = (run / "report" / "index.html").read_text()
+    assert "Receiver and transmit power" in page
+    tables = {name: run / "report" / f"link-{name}.csv" for name in ("uplink-ue", "radio-head", "nr-macro")}
+    for name, path in tables.items():
+        table = pd.read_csv(path)
+        assert (table["verdict"] == "chosen").sum() == 1
+        assert table.loc[table["verdict"] == "chosen", "slot_g"].iloc[0] == table["slot_g"].min()
+        assert (run / "report" / f"link-{name}.png").exists()
+
+
+def test_carbon_link_of_a_run(run: Path, metered: dict[str, Any], tmp_path: Path, capsys) -> None:
+    assert metered["rows"]
+    arguments = ("carbon", "link", run, "--link", "radio-head", "--intensity", "world-2023", "--ber", 0.3)
+    answer = leanrx_json(*arguments, "--csv", tmp_path / "link.csv", "--figures", tmp_path / "figures")
+    rows = {row["receiver"]: row for row in answer["receivers"]}
+    assert sum(row["verdict"] == "chosen" for row in rows.values()) == 1
+    energy = inference_rows(pd.DataFrame(metered["rows"]))
+    energy = energy[(energy["receiver"] == "LMMSE") & (energy["method"] == metered["reference_instrument"])]
+    assert rows["LMMSE"]["received_j"] == pytest.approx(energy["energy_j_per_slot"].iloc[0])
+    assert pd.read_csv(tmp_path / "link.csv")["receiver"].tolist() == list(rows)
+    assert {p.name for p in (tmp_path / "figures").iterdir()} >= {"link-radio-head.png", "link-radio-head.pdf"}
+    capsys.readouterr()
+    leanrx(*arguments, "--deadline-ms", 1e9)
+    printed = capsys.readouterr().out
+    assert printed.startswith("radio-head at ")
+    assert "The power of interferers is held." in printed
+
+
 def test_the_report_states_emissions_per_decoded_bit(run: Path, metered: dict[str, Any], capsys) -> None:
     assert metered["rows"]
     leanrx("report", run, "--intensity", "world-2023", "--unit", "decoded bit")
@@ -537,6 +568,9 @@ def test_wrong_configurations(tmp_path, capsys, changes: dict[str, object], mess
     assert not (tmp_path / "runs").exists()
 
 
+_LINK = ("--link", "radio-head", "--intensity", "world-2023")
+
+
 def test_wrong_arguments(run: Path, tmp_path, capsys) -> None:
     for arguments, message in (
         (("sweep", tmp_path / "none.yaml"), "cannot be read"),
@@ -570,6 +604,11 @@ def test_wrong_arguments(run: Path, tmp_path, capsys) -> None:
         (("report", run, "--intensity", 230, "--lifetime-years", 3), "give --embodied-kg"),
         (("report", run, "--intensity", 230, "--embodied-kg", 1, "--lifetime-years", 0), "lifetime_s"),
         (("report", run, "--intensity", 230, "--embodied-kg", 1, "--resource-share", 2), "resource_share"),
+        (("carbon", "link", run, *_LINK, "--ber", 0.1, "--bler", 0.1), "give one target"),
+        (("carbon", "link", run, *_LINK, "--bler", 0.1), "no counted transport blocks"),
+        (("carbon", "link", "nowhere", *_LINK), "no run folder and no family 'nowhere'"),
+        (("carbon", "link", "tdl-6prb", *_LINK, "--reference", "RAPL"), "is not a run folder"),
+        (("carbon", "link", "tdl-6prb", *_LINK, "--transmitter-intensity", "US-VT-2023"), "choose two of one basis"),
     ):
         leanrx(*arguments, code=2)
         error = capsys.readouterr().err

@@ -1,0 +1,184 @@
+"""Soft actor-critic with a dense and with a spiking actor (SDRL), on equal terms.
+
+Both are the SAC of stable-baselines3, with the same critics, replay, entropy rule, number of steps and multipliers.
+They differ in the actor alone. Constraints enter by Lagrange multipliers: the replay keeps footprint and shortfalls
+apart, and the reward of a sampled transition is formed with the present multipliers. A multiplier rises while more than
+the tolerated part of decisions violate its constraint, and falls otherwise (dual ascent).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import nn
+
+from carbon.aolo.popsan import SpikingActorNet
+from leanrx_core.errors import UserError
+from leanrx_core.records import Record
+
+try:
+    import gymnasium
+    from stable_baselines3 import SAC
+    from stable_baselines3.common.buffers import ReplayBuffer
+    from stable_baselines3.common.type_aliases import ReplayBufferSamples
+    from stable_baselines3.common.vec_env import DummyVecEnv
+    from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor, SACPolicy
+except ModuleNotFoundError as error:
+    raise UserError(f"carbon: {error.name} is not installed; run: pip install 'leanrx[carbon]'") from None
+
+
+class AgentSettings(Record):
+    """How an agent is trained.
+
+    Attributes:
+        actor: ``dense`` is SAC, ``spiking`` is SDRL.
+        steps: decisions of the training.
+        seed: of weights, replay, exploration and environment.
+        learning_rate: of actor, critics and entropy, by Adam.
+        hidden: neurons of each hidden layer of actor and critics.
+        batch: transitions of a gradient step; one step a decision.
+        warmup_steps: random decisions at the beginning.
+        discount: 0 where decisions are independent.
+        tolerated: part of decisions that may violate a constraint.
+        multiplier_rate: of the dual ascent, per decision.
+        multiplier_window: decisions over which violations are counted.
+    """
+
+    actor: Literal["dense", "spiking"]
+    steps: int = Field(30_000, ge=1)
+    seed: int = Field(1, ge=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    hidden: tuple[int, ...] = (256, 256)
+    batch: int = Field(100, ge=1)
+    warmup_steps: int = Field(1_000, ge=0)
+    discount: float = Field(0.0, ge=0, lt=1)
+    tolerated: float = Field(0.01, ge=0, lt=1)
+    multiplier_rate: float = Field(0.01, ge=0)
+    multiplier_window: int = Field(500, ge=1)
+
+
+class SpikingActor(Actor):
+    """Means from spikes, standard deviations from a dense network of their own, as in PopSAN's SAC."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        actions = int(np.prod(self.action_space.shape))
+        self.mu: nn.Module = SpikingActorNet(self.features_dim, actions, tuple(self.net_arch))
+
+    def get_action_dist_params(self, obs: Any) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        """Means and logarithms of the standard deviations."""
+        features = self.extract_features(obs, self.features_extractor)
+        log_std = self.log_std(self.latent_pi(features))  # type: ignore[operator]
+        return self.mu(features), torch.clamp(log_std, LOG_STD_MIN, LOG_STD_MAX), {}
+
+
+class SpikingPolicy(SACPolicy):
+    """The policy of SAC with a spiking actor."""
+
+    def make_actor(self, features_extractor: Any = None) -> SpikingActor:
+        """Build the actor."""
+        options = self._update_features_extractor(self.actor_kwargs, features_extractor)
+        return SpikingActor(**options).to(self.device)
+
+
+class ConstrainedReplay(ReplayBuffer):
+    """A replay that keeps shortfalls beside rewards, and weighs them when it is sampled.
+
+    Attributes:
+        shortfalls: of each transition, ``(size, constraints)``.
+        multipliers: weights, ``(constraints,)``.
+    """
+
+    def __init__(self, *arguments: Any, constraints: int, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.shortfalls = np.zeros((self.buffer_size, constraints), dtype=np.float32)
+        self.multipliers = np.ones(constraints)
+
+    def add(self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: list[dict[str, Any]]) -> None:
+        """Store a transition with the shortfalls of its ``info``."""
+        self.shortfalls[self.pos] = infos[0]["shortfalls"]
+        super().add(obs, next_obs, action, reward, done, infos)
+
+    def _get_samples(self, batch_inds: NDArray[np.intp], env: Any = None) -> ReplayBufferSamples:
+        samples = super()._get_samples(batch_inds, env)
+        penalty = self.shortfalls[batch_inds] @ self.multipliers
+        return samples._replace(rewards=samples.rewards - self.to_torch(penalty[:, None].astype(np.float32)))
+
+
+class Agent:
+    """An agent in training.
+
+    Args:
+        settings: of the training.
+        environment: whose ``info`` has ``shortfalls``; it is driven by this agent alone.
+        constraints: number of shortfalls.
+
+    Attributes:
+        model: the SAC of stable-baselines3.
+        violations: whether each constraint was violated in the last decisions.
+    """
+
+    def __init__(self, settings: AgentSettings, environment: gymnasium.Env[Any, Any], constraints: int = 2) -> None:
+        self.settings, self.environment = settings, environment
+        torch.manual_seed(settings.seed)
+        self.model = SAC(
+            SpikingPolicy if settings.actor == "spiking" else "MlpPolicy",
+            DummyVecEnv([lambda: environment]),  # as it is: a monitor would have a state of its own
+            learning_rate=settings.learning_rate,
+            buffer_size=settings.steps,
+            learning_starts=settings.warmup_steps,
+            batch_size=settings.batch,
+            gamma=settings.discount,
+            replay_buffer_class=ConstrainedReplay,
+            replay_buffer_kwargs={"constraints": constraints},
+            policy_kwargs={"net_arch": list(settings.hidden)},
+            seed=settings.seed,
+            device="cpu",
+        )
+        self.violations: deque[NDArray[np.bool_]] = deque(maxlen=settings.multiplier_window)
+
+    @property
+    def replay(self) -> ConstrainedReplay:
+        """Its replay."""
+        assert isinstance(self.model.replay_buffer, ConstrainedReplay)
+        return self.model.replay_buffer
+
+    @property
+    def multipliers(self) -> NDArray[np.float64]:
+        """Lagrange multipliers, one per constraint."""
+        return self.replay.multipliers
+
+    @property
+    def decided(self) -> int:
+        """Decisions so far."""
+        return int(self.model.num_timesteps)
+
+    def train(self, chunk: int) -> Iterator[int]:
+        """Train in chunks up to the number of steps; yields the decisions so far after each chunk."""
+        while self.decided < self.settings.steps:
+            end = min(self.settings.steps, (self.decided // chunk + 1) * chunk)
+            # stable-baselines3 adds the decisions so far to the total where it does not begin anew.
+            self.model.learn(
+                end - self.decided, self._observe, log_interval=10**9, reset_num_timesteps=self.decided == 0
+            )
+            yield self.decided
+
+    def _observe(self, local_variables: dict[str, Any], _: dict[str, Any]) -> bool:
+        """Dual ascent after each decision."""
+        settings = self.settings
+        self.violations.append(np.asarray(local_variables["infos"][0]["shortfalls"]) > 1e-9)
+        if self.decided > settings.warmup_steps:
+            excess = np.mean(self.violations, axis=0) - settings.tolerated
+            self.replay.multipliers = np.maximum(self.multipliers + settings.multiplier_rate * excess, 0.0)
+        return True
+
+    def act(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Deterministic actions, ``(n, actions)``, of observations ``(n, observations)``."""
+        actions, _ = self.model.predict(observations, deterministic=True)
+        return np.asarray(actions)

@@ -1,0 +1,122 @@
+"""``leanrx carbon``: receivers and transmit power of least carbon, and published case studies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from leanrx.cli.options import JsonOption, ReferenceOption
+from leanrx.cli.sessions import json_rows, load_locked_run, write_figures
+
+if TYPE_CHECKING:
+    from carbon.link_table import LinkCase, LinkTable
+    from carbon.receiver_options import ReceiverFamily
+
+carbon = typer.Typer(no_args_is_help=True, help="Choose receivers, power and answers for the least carbon.")
+
+
+@carbon.command()
+def link(
+    target: Annotated[
+        str, typer.Argument(metavar="RUN|FAMILY", help="A run folder, or a family of the zoo such as tdl-6prb.")
+    ],
+    link: Annotated[str, typer.Option(help="uplink-ue, radio-head, nr-macro, or a YAML file of a link.")],
+    intensity: Annotated[
+        str, typer.Option(help="Carbon intensity at the receiver: a name such as world-2023, or g/kWh.")
+    ],
+    transmitter_intensity: Annotated[
+        str | None, typer.Option(help="Carbon intensity at the transmitter. The default is that of the receiver.")
+    ] = None,
+    pue: Annotated[float, typer.Option(help="Power usage effectiveness of the site that receives.")] = 1.0,
+    ber: Annotated[float | None, typer.Option(help="Target BER. The default is 0.01.")] = None,
+    bler: Annotated[float | None, typer.Option(help="Target BLER, for a run that counts transport blocks.")] = None,
+    path_loss: Annotated[
+        float | None,
+        typer.Option(help="Path loss in dB. The default is the one at which the last receiver needs full power."),
+    ] = None,
+    deadline_ms: Annotated[float | None, typer.Option(help="Longest time of receiving one slot, ms.")] = None,
+    interference_fraction: Annotated[
+        float | None, typer.Option(help="Part of interference at the test points. The default is the lowest one.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the table into this file.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Draw grams over path loss and break-even into this folder.")
+    ] = None,
+    reference: ReferenceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the receiver and the transmit power of least carbon at an error target."""
+    from carbon import Site, parse_intensity
+    from carbon.link_table import LinkCase, carrier_link, link_table
+    from leanrx.report.carbon_link import link_figures, link_frame
+    from leanrx_core.errors import UserError
+    from leanrx_core.files import write_atomic
+
+    if ber is not None and bler is not None:
+        raise UserError("link: --ber and --bler are both given; give one target")
+    site = Site.parse({"intensity": parse_intensity(intensity), "pue": pue}, "link")
+    sender = Site(intensity=parse_intensity(transmitter_intensity or intensity))
+    case = LinkCase(
+        link=carrier_link(link),
+        receiver_site=site,
+        transmitter_site=sender,
+        metric="BER" if bler is None else "BLER",
+        target=bler if bler is not None else 0.01 if ber is None else ber,
+        deadline_s=None if deadline_ms is None else 1e-3 * deadline_ms,
+        path_loss_db=path_loss,
+    )
+    table = link_table(_family(target, interference_fraction, reference, as_json), case)
+    frame = link_frame(table)
+    if csv is not None:
+        write_atomic(csv, frame.to_csv(index=False, lineterminator="\n"))
+    if figures is not None:
+        write_figures(link_figures(table), figures)
+    if as_json:
+        summary = {"link": case.link.name, "metric": case.metric, "target": case.target}
+        print(json.dumps({**summary, "path_loss_db": table.path_loss_db, "receivers": json_rows(frame)}))
+        return
+    _print_link(table, case)
+
+
+def _family(target: str, fraction: float | None, reference: str | None, quiet: bool) -> ReceiverFamily:
+    from carbon.receiver_options import zoo_family
+    from leanrx.life_cycle.inventory import LifeCycleInventory
+    from leanrx.report.carbon_link import run_family
+    from leanrx_core.errors import UserError
+
+    if Path(target).is_dir():
+        run, _ = load_locked_run(Path(target), quiet=quiet)
+        return run_family(LifeCycleInventory(run, reference=reference), fraction)
+    if reference is not None:
+        raise UserError(f"--reference: {target} is not a run folder, and has one instrument; leave the option out")
+    return zoo_family(target, 0.0 if fraction is None else fraction)
+
+
+def _print_link(table: LinkTable, case: LinkCase) -> None:
+    from carbon.link_table import block_optima
+    from leanrx.report.carbon_link import (
+        HELD_NEIGHBOURS,
+        block_sentences,
+        break_even_sentences,
+        conclusion,
+        refusals,
+    )
+    from leanrx.report.formatting import interval
+
+    print(conclusion(table))
+    width = max(len(row.receiver) for row in table.rows)
+    for row in table.rows:
+        sinr = interval(row.sinr_db, row.sinr_low_db, row.sinr_high_db, "{:.2f}") or "none"
+        grams = interval(row.slot_g, row.slot_low_g, row.slot_high_g, "{:.3g}") or "none"
+        print(
+            f"{row.receiver:<{width}}  {row.verdict:<28} SINR {sinr} dB, sent {1e3 * row.sent_j:.3g} mJ, received "
+            f"{1e3 * row.received_j:.3g} mJ ({row.provenance}), {1e3 * row.duration_s:.3g} ms, {grams} g per slot"
+        )
+    sentences = [*refusals(table), *break_even_sentences(table)]
+    if all(option.blocks is not None for option in table.family.options):
+        sentences += block_sentences(block_optima(table.family, case, table.path_loss_db))
+    for sentence in [*sentences, HELD_NEIGHBOURS]:
+        print(sentence)

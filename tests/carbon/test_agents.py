@@ -1,0 +1,218 @@
+"""Agents: their actors, multipliers, checkpoints without pickle, resume bit for bit, and the statistics of a study."""
+
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from carbon.aolo.agent_files import checkpoints, load_agent, save_agent
+from carbon.aolo.agents import Agent, AgentSettings, SpikingActor
+from carbon.aolo.popsan import SpikingActorNet
+from carbon.aolo.request_environment import RequestDistribution, RequestEnvironment, RequestPool
+from carbon.aolo.study import (
+    AgentEvaluation,
+    SeedMean,
+    Study,
+    StudySettings,
+    evaluate_agent,
+    is_flat,
+    read_evaluations,
+    reduction,
+    summarise,
+    sweep_agents,
+)
+from leanrx_core.errors import UserError
+
+SMALL = {"steps": 120, "warmup_steps": 40, "hidden": (16, 16), "batch": 16, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def pool() -> RequestPool:
+    return RequestDistribution().draw(200, seed=1)
+
+
+def _agent(pool: RequestPool, actor: str = "dense", **changes: object) -> Agent:
+    return Agent(AgentSettings.parse({**SMALL, "actor": actor, **changes}, "agent"), RequestEnvironment(pool))
+
+
+def _weights(agent: Agent) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in agent.model.policy.state_dict().items()}
+
+
+def _equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_agents_differ_in_the_actor_alone(pool: RequestPool) -> None:
+    dense, spiking = _agent(pool), _agent(pool, "spiking")
+    assert isinstance(spiking.model.actor, SpikingActor)
+    assert isinstance(spiking.model.actor.mu, SpikingActorNet)
+    assert [p.shape for p in dense.model.critic.parameters()] == [p.shape for p in spiking.model.critic.parameters()]
+    assert dense.model.target_entropy == spiking.model.target_entropy == -2
+    assert spiking.act(pool.observations[:7]).shape == (7, 2)
+    assert np.abs(spiking.act(pool.observations)).max() <= 1
+
+
+@pytest.mark.parametrize("actor", ["dense", "spiking"])
+def test_resumed_training_equals_an_uninterrupted_one(pool: RequestPool, tmp_path: Path, actor: str) -> None:
+    whole = _agent(pool, actor)
+    list(whole.train(30))
+    begun = _agent(pool, actor)
+    for decided in begun.train(30):
+        save_agent(begun, tmp_path)
+        if decided == 60:
+            break
+    torch.manual_seed(123)  # generators of another process
+    np.random.seed(5)  # noqa: NPY002
+    resumed = _agent(pool, actor)
+    assert load_agent(resumed, tmp_path)
+    assert resumed.decided == 60
+    list(resumed.train(30))
+    assert _equal(_weights(whole), _weights(resumed))
+    assert not _equal(_weights(whole), _weights(begun))
+    assert (whole.multipliers == resumed.multipliers).all()
+
+
+def test_checkpoints_hold_no_pickle_and_leave_the_newest(pool: RequestPool, tmp_path: Path) -> None:
+    agent = _agent(pool)
+    for _ in agent.train(60):
+        save_agent(agent, tmp_path, {"evaluations.json": "[]"})
+    (folder,) = checkpoints(tmp_path)
+    assert folder.name == "decisions-000000120"
+    assert {p.name for p in folder.iterdir()} == {
+        "weights.safetensors",
+        "state.npz",
+        "settings.json",
+        "evaluations.json",
+    }
+    with np.load(folder / "state.npz", allow_pickle=False) as state:
+        assert all(state[name].dtype != object for name in state.files)
+    with zipfile.ZipFile(folder / "state.npz") as archive:
+        for name in archive.namelist():
+            with pytest.raises((pickle.UnpicklingError, ValueError, KeyError, EOFError, IndexError)):
+                pickle.loads(archive.read(name))
+
+
+def test_damaged_and_foreign_checkpoints_are_refused(pool: RequestPool, tmp_path: Path) -> None:
+    assert not load_agent(_agent(pool), tmp_path / "none")
+    agent = _agent(pool)
+    next(agent.train(60))
+    folder = save_agent(agent, tmp_path)
+    with pytest.raises(UserError, match="belongs to other settings"):
+        load_agent(_agent(pool, learning_rate=0.5), tmp_path)
+    (folder / "state.npz").write_bytes(b"no archive")
+    with pytest.raises(UserError, match="damaged; delete this folder"):
+        load_agent(_agent(pool), tmp_path)
+
+
+def test_multipliers_rise_with_violations_and_fall_without(pool: RequestPool) -> None:
+    agent = _agent(pool, multiplier_rate=0.1, warmup_steps=0)
+    agent.replay.multipliers = np.array([1.0, 1.0])
+    information = {"shortfalls": np.array([0.2, 0.0])}
+    agent.model.num_timesteps = 1
+    for _ in range(10):
+        agent._observe({"infos": [information]}, {})
+    assert agent.multipliers == pytest.approx([1 + 10 * 0.1 * 0.99, 1 - 10 * 0.1 * 0.01])
+
+
+def test_sampled_rewards_have_the_present_multipliers(pool: RequestPool) -> None:
+    agent = _agent(pool)
+    next(agent.train(30))
+    replay = agent.replay
+    index = np.arange(30)
+    for weights in ((0.0, 0.0), (3.0, 5.0)):
+        replay.multipliers = np.array(weights)
+        rewards = replay._get_samples(index).rewards.numpy()[:, 0]
+        assert rewards == pytest.approx(replay.rewards[:30, 0] - replay.shortfalls[:30] @ weights, rel=1e-5)
+
+
+def test_a_study_trains_evaluates_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carbon.aolo.study.EVALUATION_STEPS", 20)
+    monkeypatch.setattr("carbon.aolo.study._TRAINING_POOL", 100)
+    monkeypatch.setattr("carbon.aolo.study.LEARNING_RATES", (1e-3,))
+    monkeypatch.setattr("carbon.aolo.study.TUNING_SEEDS", (9,))
+    study = Study(tmp_path, StudySettings(steps=40, seeds=(1,)))
+    with pytest.raises(UserError, match="the learning rates are not tuned yet"):
+        study.learning_rate("sac")
+    progress = list(study.train())
+    assert [p.decided for p in progress] == [20, 40] * 4
+    assert progress[0].name == "sac-s9-lr0.001-n40"
+    assert list(study.train()) == []
+    assert study.learning_rate("sdrl") == 1e-3
+    runs = {name: study.completed(name) for name in ("sac", "sdrl")}
+    summary = summarise("sac", runs["sac"])
+    assert summary.gap.mean >= 0
+    assert summary.gap.seeds == 1
+    agent = study.trained_agent("sdrl", 1)
+    assert evaluate_agent(agent, study.held_out) == runs["sdrl"][1][-1]
+    rows = sweep_agents(study, [1])
+    assert len(rows) == 25
+    assert all(row["sac_gap"] >= -1e-9 and row["sdrl_gap"] >= -1e-9 for row in rows)
+    (newest,) = checkpoints(study.agent_folder("sac", 1, 1e-3))
+    (newest / "evaluations.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        read_evaluations(newest.parent)
+
+
+def _evaluations(footprints: list[float]) -> list[AgentEvaluation]:
+    return [AgentEvaluation(i, g - 1, g - 1, 0.0, 0.01, g, g) for i, g in enumerate(footprints)]
+
+
+def test_statistics_of_a_study_by_hand() -> None:
+    sac = {1: _evaluations([3, 2, 1.2, 1.2]), 2: _evaluations([3, 2, 1.1, 1.0])}
+    sdrl = {1: _evaluations([3, 2, 1.2, 0.9]), 2: _evaluations([3, 2, 1.1, 0.9])}
+    assert is_flat(sac[1])
+    assert not is_flat(sac[2])
+    paired = reduction(sac, sdrl)
+    assert paired.mean == pytest.approx((0.25 + 0.1) / 2)
+    # t of one degree of freedom at 97.5 % is 12.706; the standard error is 0.075
+    assert (paired.low, paired.high) == pytest.approx((0.175 - 12.7062 * 0.075, 0.175 + 12.7062 * 0.075), rel=1e-4)
+    assert summarise("sac", sac).flat_seeds == 1
+    single = SeedMean.of([0.5])
+    assert (single.mean, single.seeds) == (0.5, 1)
+    assert np.isnan(single.low)
+
+
+_TRAINING = """
+import sys
+from pathlib import Path
+from carbon.aolo.agent_files import load_agent, save_agent
+from carbon.aolo.agents import Agent, AgentSettings
+from carbon.aolo.request_environment import RequestDistribution, RequestEnvironment
+
+settings = AgentSettings(actor="spiking", steps=400, warmup_steps=40, hidden=(16, 16), batch=16)
+agent = Agent(settings, RequestEnvironment(RequestDistribution().draw(200, 1)))
+load_agent(agent, Path(sys.argv[1]))
+for decided in agent.train(20):
+    save_agent(agent, Path(sys.argv[1]))
+    print(decided, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_at_three_random_steps(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", _TRAINING, tmp_path / "whole"], check=True)
+    choose = random.Random(4)
+    for kill_at in sorted(choose.sample(range(40, 380, 20), 3)):
+        process = subprocess.Popen(
+            [sys.executable, "-c", _TRAINING, tmp_path / "killed"], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= kill_at:
+                time.sleep(choose.uniform(0, 0.2))  # somewhere in the next steps
+                break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    subprocess.run([sys.executable, "-c", _TRAINING, tmp_path / "killed"], check=True)
+    (whole,), (killed,) = (checkpoints(tmp_path / name) for name in ("whole", "killed"))
+    assert (whole / "weights.safetensors").read_bytes() == (killed / "weights.safetensors").read_bytes()
