@@ -82,15 +82,22 @@ def count_onnx(path: str | Path, shape: Sequence[int] | None = None) -> Operatio
         layers.append(layer)
         if not graph.is_known(node):
             uncounted.append(layer.name)
-    receiver = read_interface(path).receiver
     return OperationProfile(
         Path(path).name,
         max(macs_at, key=lambda p: macs_at[p]),
         graph.sizes[_first_input(model, str(path)).name][0],
         tuple(layers),
         uncounted=tuple(uncounted),
-        omitted=f"what computes the features of {receiver} from a slot" if receiver else "",
+        omitted=_omitted(read_interface(path).receiver),
     )
+
+
+def _omitted(receiver: str) -> str:
+    if not receiver:
+        return ""
+    from receivers.export.onnx import omitted_part
+
+    return omitted_part(receiver)
 
 
 def _load(path: str) -> Any:

@@ -34,6 +34,13 @@ from receivers.neural.weights import NeuralReceiver, full_precision
 RECEIVER_RUNTIME, CLASSICAL_RUNTIME = "receiver", "classical"
 """Runtimes of whole receivers, from slots to LLRs: neural ones with their front end, and classical ones."""
 
+OMITTED_OF_NETWORKS = (
+    f"Calls of '{RECEIVER_RUNTIME}' and '{CLASSICAL_RUNTIME}' go from slots to LLRs. Calls of the other runtimes start "
+    "at the features of a network: their time, joules and operations leave out what computes the features, such as a "
+    "front end."
+)
+"""What the calls of each runtime contain."""
+
 
 @dataclass(frozen=True)
 class Workload:

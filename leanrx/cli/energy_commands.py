@@ -58,12 +58,15 @@ def energy(
 
 
 def _print_json(run: Run, validation: Validation) -> None:
+    from energy.metering.workloads import OMITTED_OF_NETWORKS
+
     table = run.energy()
     rows = table.assign(energy_j_per_slot=table["energy_j"] / table["slots"])
     answer = {
         "rows": json_rows(rows),
         "reference_instrument": validation.reference,
         "provenance": validation.provenance,
+        "omitted": OMITTED_OF_NETWORKS,
         "scores": json_rows(validation.scores),
         "instruments": json_rows(validation.instruments),
         "flops_per_clock": json_rows(validation.clocks),
@@ -73,6 +76,7 @@ def _print_json(run: Run, validation: Validation) -> None:
 
 def _print_tables(run: Run, validation: Validation) -> None:
     from energy.metering.table import inference_rows
+    from energy.metering.workloads import OMITTED_OF_NETWORKS
 
     rows, scores, clocks = inference_rows(run.energy()), validation.scores, validation.clocks
     rows["mJ per slot"] = 1e3 * rows["energy_j"] / rows["slots"]
@@ -88,6 +92,7 @@ def _print_tables(run: Run, validation: Validation) -> None:
     print(f"\nestimates against metered values; fits leave the receiver itself out: {run.validation_folder}")
     overall = scores[scores["runtime"] == "all"].drop(columns="runtime")  # empty if only classical receivers are scored
     print((overall if len(overall) else scores).rename(columns=percent).to_string(index=False))
+    print(OMITTED_OF_NETWORKS)
     print(f"reference instrument: {validation.reference}, {validation.provenance}")
     if validation.provenance != "measured":
         print(

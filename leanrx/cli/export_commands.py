@@ -4,36 +4,48 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leanrx.cli.options import JsonOption, RunArgument
+from leanrx.cli.options import JsonOption
 from leanrx.cli.sessions import json_rows, load_locked_run
 
 if TYPE_CHECKING:
+    from leanrx.experiment.run_export import ExportSource
     from receivers.export import Int8Comparison
 
 
 def export(
-    run: RunArgument,
-    name: Annotated[str, typer.Argument(help="A receiver of the run, or 'smallest' for its smallest student.")],
+    source: Annotated[
+        str,
+        typer.Argument(help="A run folder, or a receiver of the zoo.", metavar="RUN_OR_ZOO_NAME", show_default=False),
+    ],
+    name: Annotated[
+        str | None, typer.Argument(help="A receiver of the run, or 'smallest' for its smallest student.")
+    ] = None,
     format: Annotated[str, typer.Option(help="File format: onnx.")] = "onnx",
     int8: Annotated[bool, typer.Option("--int8", help="Also write an int8 file and count the errors of both.")] = False,
+    exports: Annotated[
+        Path | None, typer.Option(help="Folder for receivers of the zoo. The default is exports.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Export a receiver, and check that the file gives the same LLRs and decisions."""
     from leanrx.experiment.run_export import export_float32, export_quantised
     from leanrx_core.errors import UserError
+    from receivers.export.onnx import omitted_part
 
-    loaded, _ = load_locked_run(run, quiet=as_json)
     if format != "onnx":
         raise UserError(f"format: '{format}' is not available; formats: onnx")
-    path, parity = export_float32(loaded, name)
-    quantised = export_quantised(loaded, name, path) if int8 else None
+    export_source = _zoo_source(source, exports) if name is None else _run_source(source, name, exports, as_json)
+    path, parity = export_float32(export_source)
+    quantised = export_quantised(export_source, path) if int8 else None
+    omitted = omitted_part(export_source.receiver.card.receiver)
     if as_json:
         rates = {"int8": json_rows(quantised.rates)} if quantised else {}
-        print(json.dumps({"folder": str(path.parent), **parity.as_json(), **rates}))
+        print(json.dumps({"folder": str(path.parent), "omitted": omitted, **parity.as_json(), **rates}))
         return
     print(f"export: {path}")
     print(
@@ -42,8 +54,28 @@ def export(
         f"{parity.bits} bits are decided differently. Bit errors: {parity.bit_errors_original} (original), "
         f"{parity.bit_errors_exported} (file)."
     )
+    print(f"Not in the file: {omitted}.")
     if quantised:
         _print_int8(quantised)
+
+
+def _run_source(source: str, name: str, exports: Path | None, quiet: bool) -> ExportSource:
+    from leanrx.experiment.run_export import ExportSource
+    from leanrx_core.errors import UserError
+
+    if exports is not None:
+        raise UserError("exports: files of a run go to its folder exports; leave it out")
+    loaded, _ = load_locked_run(Path(source), quiet=quiet)
+    return ExportSource.of_run(loaded, name)
+
+
+def _zoo_source(source: str, exports: Path | None) -> ExportSource:
+    from leanrx.experiment.run_export import ExportSource
+    from leanrx_core.errors import UserError
+
+    if Path(source).is_dir():
+        raise UserError(f"name: give a receiver of {source} too, or 'smallest' for its smallest student")
+    return ExportSource.of_zoo(source, exports or Path("exports"))
 
 
 def _print_int8(comparison: Int8Comparison) -> None:

@@ -1,52 +1,113 @@
-"""Export of a run's receivers to ONNX files, and the slots on which the files are checked."""
+"""Export of receivers to ONNX files, and the slots on which the files are checked."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from channels import SlotStream
+from channels import Scenario, SlotStream
 from leanrx.experiment.run import Run
+from leanrx.experiment.sweep_config import ReportConfig
+from leanrx_core.errors import UserError
+from receivers import zoo
+from receivers.evaluation.stopping import Evaluation
 from receivers.export import Int8Comparison, Parity, export_int8, export_onnx
+from receivers.neural.weights import NeuralReceiver
 
 PARITY_BLOCK_SLOTS = 32
 CALIBRATION_SLOTS = 64
 
 
-def export_float32(run: Run, name: str) -> tuple[Path, Parity]:
+@dataclass(frozen=True)
+class ExportSource:
+    """A receiver to export, and the conditions under which its files are compared with it.
+
+    Attributes:
+        receiver: with its card.
+        folder: of the files; replaced as a whole.
+        scenario, seed: of the slots; they are neither training nor test slots.
+        evaluation: points of the comparison, and slots per point of the int8 file.
+        target_ber: BER at which the loss of the int8 file is determined.
+    """
+
+    receiver: NeuralReceiver
+    folder: Path
+    scenario: Scenario
+    seed: int
+    evaluation: Evaluation
+    target_ber: float
+
+    @classmethod
+    def of_run(cls, run: Run, name: str) -> Self:
+        """A receiver of a run, under the conditions of its configuration.
+
+        Raises:
+            UserError: if the run has no such receiver.
+        """
+        receiver, config = run.receiver(name), run.config
+        folder = run.folder / "exports" / receiver.name
+        return cls(receiver, folder, config.scenario, config.seed, config.evaluation, config.report.target_ber)
+
+    @classmethod
+    def of_zoo(cls, name: str, root: Path) -> Self:
+        """A receiver that ships with leanrx, under the conditions of its shipped results.
+
+        Args:
+            name: in the zoo.
+            root: a folder for the files of this and other receivers.
+
+        Raises:
+            UserError: if there is no such receiver, or its folder holds something else than an export.
+        """
+        results, folder = zoo.results(name), root / name
+        if folder.exists() and not (folder / "card.json").is_file():
+            raise UserError(f"{folder}: exists and is no export, so it is not replaced; move it or give --exports")
+        evaluation = Evaluation(
+            sinr_db=tuple(dict.fromkeys(p.sinr_db for p in results.points)),
+            interference_fractions=tuple(dict.fromkeys(p.interference_fraction for p in results.points)),
+        )
+        target_ber = ReportConfig.model_fields["target_ber"].default
+        return cls(zoo.load(name), folder, results.scenario, results.test_seed, evaluation, target_ber)
+
+
+def export_float32(source: ExportSource) -> tuple[Path, Parity]:
     """Write a receiver as a float32 ONNX file and compare its LLRs with the original.
 
     Returns:
         the file, and the comparison on slots that are neither training nor test slots.
 
     Raises:
-        UserError: if the run has no such receiver, or the file's decisions differ from the original's.
+        UserError: if the file's decisions differ from the original's.
     """
-    receiver, evaluation = run.receiver(name), run.config.evaluation
-    folder = run.folder / "exports" / receiver.name
-    stream = SlotStream(run.config.scenario, run.config.seed, PARITY_BLOCK_SLOTS, "test", purpose="export")
-    parity = export_onnx(receiver, folder, stream, evaluation.sinr_db, evaluation.interference_fractions)
-    return folder / f"{receiver.name}.onnx", parity
+    stream = SlotStream(source.scenario, source.seed, PARITY_BLOCK_SLOTS, "test", purpose="export")
+    evaluation = source.evaluation
+    parity = export_onnx(source.receiver, source.folder, stream, evaluation.sinr_db, evaluation.interference_fractions)
+    return source.folder / f"{source.receiver.name}.onnx", parity
 
 
-def export_quantised(run: Run, name: str, path: Path) -> Int8Comparison:
+def export_quantised(source: ExportSource, path: Path) -> Int8Comparison:
     """Write an int8 file from a float32 file, and count the bit errors of both on the same slots.
 
     Each point has the evaluation's ``min_slots``, which suffice for an interval. The stop rule would count until both
     files have many errors.
 
     Args:
-        run: its configuration sets slots and test points.
-        name: the receiver that ``path`` was exported from.
+        source: that ``path`` was exported from.
         path: the float32 ONNX file.
 
     Raises:
         UserError: if a file cannot be loaded.
     """
-    config = run.config
-    evaluation = config.evaluation.model_copy(
-        update={"max_slots": config.evaluation.min_slots, "code_rate": None, "mcs": None, "target_block_errors": None}
+    evaluation = source.evaluation.model_copy(
+        update={
+            "max_slots": source.evaluation.min_slots,
+            "code_rate": None,
+            "mcs": None,
+            "target_block_errors": None,
+        }
     )
-    slots = SlotStream(config.scenario, config.seed, CALIBRATION_SLOTS, "train", purpose="calibration").block(0)
-    stream = SlotStream(config.scenario, config.seed, evaluation.block_slots, "test", purpose="export")
-    features = run.receiver(name).net.features(slots)
-    return export_int8(path, features, stream, evaluation, config.report.target_ber)
+    slots = SlotStream(source.scenario, source.seed, CALIBRATION_SLOTS, "train", purpose="calibration").block(0)
+    stream = SlotStream(source.scenario, source.seed, evaluation.block_slots, "test", purpose="export")
+    features = source.receiver.net.features(slots)
+    return export_int8(path, features, stream, evaluation, source.target_ber)

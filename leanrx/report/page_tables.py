@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from energy.metering.workloads import OMITTED_OF_NETWORKS
 from leanrx.report.formatting import PageTable, interval, number
 from leanrx.report.results import EstimatorValidation, RunResults
 from leanrx.report.text import has_reliable_floor
@@ -152,7 +153,7 @@ def _score_page_table(scores: pd.DataFrame) -> PageTable:
     instrument, provenance = scores[["instrument", "provenance"]].iloc[0]
     note = (
         "Fitted estimators are scored on receivers that are not part of the fit, and have no equal network in it. "
-        f"Energy by {instrument} is {provenance}."
+        f"{OMITTED_OF_NETWORKS} Energy by {instrument} is {provenance}."
     )
     if provenance != "measured":
         note += " The comparison is with a model, so it tests the time only."

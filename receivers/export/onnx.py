@@ -3,7 +3,8 @@
 The graph takes the network's features of slots (:meth:`receivers.neural.network.Network.features`), float32 ``(batch,
 features, 14, subcarriers)``, and returns LLRs ``(batch, bits, 14, subcarriers)``. Batch and subcarriers are free. The
 features are computed outside, because runtimes support real numbers only: DeepRx's raw channel estimate, and the whole
-front end of a hybrid. The file's metadata contain the receiver's spec string and the description of its features.
+front end of a hybrid. The file's metadata contain the receiver's spec string and the description of its features, and
+nothing of the machine that wrote it.
 Depthwise convolutions are written in the form that runtimes execute fast, see :mod:`receivers.export.depthwise`.
 """
 
@@ -19,6 +20,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 
 from channels import NUM_SYMBOLS, Slots, SlotStream
@@ -137,11 +139,38 @@ def _write(receiver: NeuralReceiver, path: Path, num_subcarriers: int) -> None:
                 dynamic_shapes=dynamic,
             )
             assert program is not None
-            metadata = {RECEIVER_KEY: receiver.card.receiver, FEATURES_KEY: receiver.net.feature_description}
-            program.model.metadata_props.update(metadata)
-            program.save(str(path), external_data=False)
     finally:
         logger.setLevel(level)
+    model = program.model_proto
+    strip_provenance(model)
+    metadata = {RECEIVER_KEY: receiver.card.receiver, FEATURES_KEY: receiver.net.feature_description}
+    onnx.helper.set_model_props(model, metadata)
+    onnx.save(model, path)
+
+
+def strip_provenance(message: Any) -> None:
+    """Remove what exporters add for debugging: descriptions and metadata of every part of a model.
+
+    They hold stack traces with the paths of the machine, and take several times the space of the weights.
+
+    Args:
+        message: an ONNX model or a part of one, changed in place.
+    """
+    for field, value in message.ListFields():
+        if field.name in ("doc_string", "metadata_props"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                strip_provenance(part)
+
+
+def omitted_part(receiver: str) -> str:
+    """What an exported file leaves out, in words.
+
+    Args:
+        receiver: spec string.
+    """
+    return f"the computation of the features of {receiver} from a slot, such as a front end"
 
 
 def _total(parities: list[Parity]) -> Parity:
@@ -171,6 +200,7 @@ def _card(
             "shape": ["batch", receiver.net.num_features, NUM_SYMBOLS, "subcarriers"],
             "feature_description": receiver.net.feature_description,
         },
+        "omitted": omitted_part(card.receiver),
         "output": {
             "name": "llrs",
             "dtype": "float32",

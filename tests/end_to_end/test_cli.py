@@ -15,12 +15,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from energy.ecal.life_cycle_config import forward_flops
 from energy.metering.table import inference_rows, reference_instrument, trainer_rows
 from leanrx.cli import sessions
 from leanrx.cli.main import main
+from receivers import zoo
 from receivers.neural.registry import build
 
 SMALL = {
@@ -235,6 +237,39 @@ def test_export_answers_in_json(run: Path, exported: dict[str, Any]) -> None:
     rows = pd.read_parquet(run / "energy.parquet")
     flops = rows[rows["receiver"] == STUDENT]["flops"].iloc[0]
     assert forward_flops({"kind": "onnx", "path": str(path), "shape": [1, 10, 14, 12]}) == flops
+    assert "features of deeprx-w0.03125-d3" in exported["omitted"]
+    assert json.loads((path.parent / "card.json").read_text())["omitted"] == exported["omitted"]
+
+
+def machine_paths(run: Path) -> dict[str, str]:
+    """Paths that only this machine has, by what they are."""
+    site_packages = str(Path(torch.__file__).parents[1])
+    return {
+        "runs": str(run.parent),
+        "checkout": str(Path(__file__).parents[2]),
+        "packages": site_packages,
+        "home": f"{Path.home()}/",
+        "any packages": "/site-packages/",
+    }
+
+
+def test_no_path_of_this_machine_is_in_an_artefact(run: Path, metered: dict[str, Any], tmp_path: Path) -> None:
+    """ONNX files, cards, weights, tables, figures and pages of a run, a dataset, and the receivers that ship."""
+    assert metered["rows"]
+    config = {"label": "x", "scenario": SMALL["scenario"], "split": "train", "block_slots": 2, "num_blocks": 1}
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump(config))
+    leanrx("data", tmp_path / "data.yaml", "--data", run.parent / "datasets")
+    folders = [run, run.parent / "datasets", Path(zoo.__file__).parent]
+    files = [p for folder in folders for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    assert {".onnx", ".json", ".safetensors", ".parquet", ".html", ".png", ".pdf", ".csv", ".h5"} <= {
+        p.suffix for p in files
+    }
+    for path in files:
+        data = path.read_bytes()
+        if path.suffix == ".parquet":
+            data += pd.read_parquet(path).to_csv().encode()
+        found = [name for name, text in machine_paths(run).items() if text.encode() in data]
+        assert not found, (path, found)
 
 
 def test_energy_answers_in_json(run: Path, metered: dict[str, Any]) -> None:

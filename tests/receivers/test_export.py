@@ -1,4 +1,6 @@
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import onnx
 import pytest
@@ -61,12 +63,27 @@ def test_the_file_computes_the_same_llrs(tmp_path, receiver, stream, small: Scen
     slots = wide.block(0)
     torch.testing.assert_close(exported(slots), receiver(slots), atol=1e-3, rtol=1e-3)
     graph = onnx.load(folder / card["file"])
+    assert {entry.key for entry in graph.metadata_props} == {"receiver", "feature_description"}
+    assert list(debugging_texts(graph)) == []
     for entry in graph.metadata_props:
         if entry.key == "feature_description":
             entry.value = "those of another version"
     onnx.save(graph, folder / "other.onnx")
     with pytest.raises(UserError, match="other features"):
         OnnxReceiver(folder / "other.onnx", "x")
+
+
+def debugging_texts(message: Any) -> Iterator[str]:
+    """Descriptions and metadata of the parts of a model."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            if field.name == "doc_string":
+                yield value
+            continue
+        for part in [value] if hasattr(value, "ListFields") else value:
+            if field.name == "metadata_props" and not isinstance(message, onnx.ModelProto):
+                yield part.value
+            yield from debugging_texts(part)
 
 
 def test_a_file_that_differs_is_refused(tmp_path, receiver, stream, monkeypatch) -> None:
