@@ -25,6 +25,7 @@ from energy.metering.session import Window, call_statistics
 from energy.metering.training import TrainingEnergy
 from energy.metering.workloads import CLASSICAL_RUNTIME, RECEIVER_RUNTIME, Workload, cycles
 from leanrx_core.errors import UserError
+from leanrx_core.tables import TableSchema, columns_of, impossible_values
 
 SUM = "sum"
 """Component of a row that holds all components of an instrument that are not assumed."""
@@ -82,6 +83,32 @@ class EnergyRow:
     cycles: float
     cycle_source: str
     flops: int
+
+
+def _impossible_energy(table: pd.DataFrame) -> str:
+    """What no metering can give; empty if there is nothing."""
+    estimated, energy_j, duration_s = table["estimated"], table["energy_j"], table["duration_s"]
+    is_part = table["component"] != SUM
+    rules = {f"{c} of 1 or more": table[c] >= 1 for c in ("batch_slots", "slots", "repeats")}
+    rules |= {f"{c} of 0 or more": table[c] >= 0 for c in ("windows", "flops")}
+    rules |= {
+        f"{c} not infinite or negative": table[c].isna() | ((table[c] >= 0) & (table[c] < math.inf))
+        for c in ("energy_j", "idle_j", "uncertainty_j", "duration_s", "cpu_s", "cycles")
+    }
+    rules |= {
+        "energy_j above 0 where it is metered": estimated | (energy_j > 0) | (is_part & (energy_j == 0)),
+        "duration_s above 0 where it is metered": estimated | (duration_s > 0),
+        "phase is inference or training": table["phase"].isin(["inference", "training"]),
+        "provenance is measured, modelled or assumed": table["provenance"].isin(["measured", "modelled", "assumed"]),
+        "one row per receiver, call, component and method": ~table.duplicated(_KEY),
+    }
+    return impossible_values(table, rules)
+
+
+_KEY = ["receiver", "digest", "machine", "phase", "runtime", "batch_slots", "component", "method"]
+
+ENERGY = TableSchema("energy", 1, columns_of(EnergyRow), _impossible_energy)
+"""The table of energy: see :class:`EnergyRow`."""
 
 
 def workload_rows(workload: Workload, windows: Sequence[Window], device: Device) -> list[EnergyRow]:

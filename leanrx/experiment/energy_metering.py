@@ -31,6 +31,7 @@ from energy.metering.instruments import available, cycle_counter
 from energy.metering.power_log import WATTMETER, Wattmeter
 from energy.metering.session import IDLE, MeteringProtocol, join_log
 from energy.metering.table import (
+    ENERGY,
     EnergyRow,
     compare_instruments,
     energy_table,
@@ -58,6 +59,7 @@ from leanrx.experiment.run import Run
 from leanrx.experiment.workflow import all_receivers, operation_profiles
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
+from leanrx_core.tables import write_table
 from receivers.base import Receiver
 from receivers.classical import GENIE_AIDED
 from receivers.neural.weights import NeuralReceiver
@@ -272,7 +274,7 @@ def _write_table(
         table = pd.concat([table, _still_valid(run.energy(), table)], ignore_index=True)
     if log is not None:
         write_windows(_windows_path(run), windows)
-    write_atomic(run.energy_path, table.to_parquet())
+    write_table(run.energy_path, table, ENERGY)
     return table
 
 

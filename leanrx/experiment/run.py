@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from energy.metering.table import EnergyRow
+from energy.metering.table import ENERGY
 from leanrx.experiment.plan import Plan, build_plan
 from leanrx.experiment.sweep_config import SweepConfig
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
-from receivers.evaluation.error_counts import BlockCount
+from leanrx_core.tables import TableSchema, read_table
 from receivers.evaluation.monte_carlo import Shard
+from receivers.evaluation.store import COUNTS
 from receivers.neural.weights import NeuralReceiver, load
 
 OLD_RECEIVERS = "*-twin*"
@@ -128,7 +129,7 @@ class Run:
         Raises:
             UserError: if nothing was evaluated yet, or the table is damaged or of an earlier version.
         """
-        return self._table(path or self.ber_path, BlockCount, "leanrx evaluate")
+        return self._table(path or self.ber_path, COUNTS, "leanrx evaluate")
 
     def energy(self) -> pd.DataFrame:
         """Energy rows.
@@ -136,7 +137,7 @@ class Run:
         Raises:
             UserError: if nothing was metered yet, or the table is damaged or of an earlier version.
         """
-        return self._table(self.energy_path, EnergyRow, "leanrx energy")
+        return self._table(self.energy_path, ENERGY, "leanrx energy")
 
     def environment(self) -> dict[str, Any]:
         """Packages, hardware and instruments at the time when the run began.
@@ -153,16 +154,10 @@ class Run:
             raise UserError(f"{path}: missing or damaged; delete it and run leanrx sweep again")
         return environment
 
-    def _table(self, path: Path, row: type, command: str) -> pd.DataFrame:
+    def _table(self, path: Path, schema: TableSchema, command: str) -> pd.DataFrame:
         if not path.exists():
             raise UserError(f"{path}: missing; run: {command} {self.folder}")
-        try:
-            table = pd.read_parquet(path)
-        except (OSError, ValueError):
-            table = pd.DataFrame()
-        if set(table.columns) != {f.name for f in fields(row)}:
-            raise UserError(f"{path}: damaged or of another version; delete it and run: {command} {self.folder}")
-        return table
+        return read_table(path, schema, f"delete it and run: {command} {self.folder}")
 
 
 def open_run(config: SweepConfig, root: str | Path = "runs") -> Run:

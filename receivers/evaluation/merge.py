@@ -12,7 +12,7 @@ from receivers.evaluation.block_counter import stream_digest
 from receivers.evaluation.error_counts import BlockCount
 from receivers.evaluation.points import build_points
 from receivers.evaluation.stopping import Evaluation
-from receivers.evaluation.store import CountStore, read_table
+from receivers.evaluation.store import CountStore, read_counts
 
 
 def merge_counts(
@@ -36,7 +36,7 @@ def merge_counts(
         UserError: if a part was counted on other slots, with other receivers or another code, or if two tables differ
             in a block.
     """
-    tables = {Path(part): read_table(Path(part)) for part in parts}
+    tables = {Path(part): read_counts(part, "count this shard again") for part in parts}
     rows = [row for table in tables.values() for row in table]
     if not rows:
         raise UserError("merge: no counts to join; run leanrx evaluate RUN --shard 1/N first")

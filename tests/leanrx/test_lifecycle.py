@@ -13,6 +13,7 @@ from run_factories import DATA_BITS, block_count_row, save_receivers
 from scipy import stats
 
 from energy.ecal import Outcome, hop, transport_energy_j
+from energy.metering.table import ENERGY
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import EcalConfig, SweepConfig
 from leanrx.life_cycle.inventory import (
@@ -27,6 +28,8 @@ from leanrx.report.life_cycle_tables import life_cycle_table
 from leanrx.report.life_cycle_text import headline, notes, payback_phrase, sentences
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
+from leanrx_core.tables import write_table
+from receivers.evaluation.store import COUNTS
 
 CONFIG = SweepConfig.parse(
     {
@@ -98,8 +101,8 @@ def run_with_results(run: Run, training_j: dict[str, float], slot_j: dict[str, f
         for sinr_db in (0.0, 10.0):
             errors = round(ber[name] * BITS * TEST / 2) if sinr_db else BITS * TEST // 4
             counts.append(block_count_row(name, digest, sinr_db, TEST // 2, errors, 150))
-    write_atomic(run.energy_path, pd.DataFrame(rows).to_parquet())
-    write_atomic(run.ber_path, pd.DataFrame(counts).to_parquet())
+    write_table(run.energy_path, pd.DataFrame(rows), ENERGY)
+    write_table(run.ber_path, pd.DataFrame(counts), COUNTS)
     return run
 
 
@@ -356,7 +359,7 @@ def with_wattmeter(run: Run, per_joule: float) -> Run:
     metered = table[(table["phase"] == "inference") & (table["method"] == METER)]
     logged = metered.assign(method="wattmeter", energy_j=per_joule * metered["energy_j"])
     rest = table[table["method"] != "wattmeter"]
-    write_atomic(run.energy_path, pd.concat([rest, logged], ignore_index=True).to_parquet())
+    write_table(run.energy_path, pd.concat([rest, logged], ignore_index=True), ENERGY)
     return run
 
 
@@ -402,7 +405,7 @@ def test_the_provenance_is_that_of_the_weakest_joule(run: Run) -> None:
     table = with_wattmeter(run, 1.0).energy()
     modelled = (table["phase"] == "training") & (table["method"] == METER)
     table.loc[modelled, "provenance"] = "modelled"
-    write_atomic(run.energy_path, table.to_parquet())
+    write_table(run.energy_path, table, ENERGY)
     inventory = LifeCycleInventory(run)
     assert inventory.result(f"{SMALL}-kd", "wattmeter").provenance == "modelled"
     assert inventory.result("LS", "wattmeter").provenance == "measured", "it has no training"
@@ -410,7 +413,7 @@ def test_the_provenance_is_that_of_the_weakest_joule(run: Run) -> None:
 
 def test_a_table_of_another_version_is_refused(run: Run) -> None:
     table = run.energy().rename(columns={"method": "source", "provenance": "kind"})
-    write_atomic(run.energy_path, table.to_parquet())
+    table.to_parquet(run.energy_path)
     with pytest.raises(UserError, match=r"energy\.parquet: .*another version; delete it and run: leanrx energy"):
         LifeCycleInventory(run)
 
@@ -420,7 +423,7 @@ def drop(run: Run, **where: str) -> None:
     gone = pd.Series(True, index=table.index)
     for column, value in where.items():
         gone &= table[column] == value
-    write_atomic(run.energy_path, table[~gone].to_parquet())
+    write_table(run.energy_path, table[~gone], ENERGY)
 
 
 def test_runs_without_energy_are_refused(run: Run) -> None:
@@ -438,7 +441,7 @@ def test_runs_without_energy_are_refused(run: Run) -> None:
 
 def test_a_run_that_was_not_evaluated_is_refused(run: Run) -> None:
     counts = run.counts()
-    write_atomic(run.ber_path, counts[counts["receiver"] != "teacher"].to_parquet())
+    write_table(run.ber_path, counts[counts["receiver"] != "teacher"], COUNTS)
     with pytest.raises(UserError, match="no counts of teacher; run: leanrx evaluate"):
         LifeCycleInventory(run)
     run.ber_path.unlink()
@@ -449,6 +452,6 @@ def test_a_run_that_was_not_evaluated_is_refused(run: Run) -> None:
 def test_energy_of_other_weights_is_refused(run: Run) -> None:
     table = run.energy()
     table.loc[table["receiver"] == "teacher", "digest"] = "old"
-    write_atomic(run.energy_path, table.to_parquet())
+    write_table(run.energy_path, table, ENERGY)
     with pytest.raises(UserError, match="no energy of inference of teacher as it is now"):
         LifeCycleInventory(run)

@@ -11,15 +11,17 @@ import pandas as pd
 import pytest
 from energy_factories import energy_row
 
-from energy.metering.table import EnergyRow
+from energy.metering.table import ENERGY, EnergyRow
 from leanrx.experiment.run import Run, open_run
 from leanrx.experiment.sweep_config import SweepConfig
 from leanrx.experiment.workflow import import_pretrained
 from leanrx_core.errors import UserError
+from leanrx_core.tables import write_table
 from receivers import build, zoo
 from receivers.classical import classical_receivers
 from receivers.evaluation.monte_carlo import count_errors
 from receivers.evaluation.rates import rates
+from receivers.evaluation.store import COUNTS
 from receivers.neural.weights import Card, NeuralReceiver, save
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +105,7 @@ def complete_run(small, tmp_path_factory: pytest.TempPathFactory) -> Run:
     rows = [inference_row(r.digest, r.name) for r in learned]
     rows += [replace(rows[0], method="FLOPs/clock", estimated=True, energy_j=9.0)]
     rows += [replace(rows[0], phase="training", runtime="trainer", energy_j=8.0)]
-    pd.DataFrame([asdict(r) for r in rows]).to_parquet(run.energy_path)
+    write_table(run.energy_path, pd.DataFrame([asdict(r) for r in rows]), ENERGY)
     return run
 
 
@@ -159,11 +161,11 @@ def test_receivers_without_counts_or_energy_of_their_own_are_refused(
     run: Run, publisher: ModuleType, tmp_path: Path
 ) -> None:
     folder = tmp_path / "zoo"
-    pd.DataFrame([asdict(inference_row("of other weights"))]).to_parquet(run.energy_path)
+    write_table(run.energy_path, pd.DataFrame([asdict(inference_row("of other weights"))]), ENERGY)
     with pytest.raises(UserError, match=r"no energy of the present teacher; run: leanrx energy"):
         publisher.publish(run, "teacher", "x", folder)
     counts = run.counts()
-    counts[counts["receiver"] != "teacher"].to_parquet(run.ber_path)
+    write_table(run.ber_path, counts[counts["receiver"] != "teacher"], COUNTS)
     with pytest.raises(UserError, match=r"no counts of the present teacher; run: leanrx evaluate"):
         publisher.publish(run, "teacher", "x", folder)
     run.ber_path.unlink()

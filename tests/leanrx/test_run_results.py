@@ -16,6 +16,7 @@ from run_factories import DATA_BITS, block_count_row, save_receivers
 from scipy import stats
 
 from energy.counting.counter import count
+from energy.metering.table import ENERGY
 from leanrx.experiment.plan import Plan, ReceiverRecord, build_plan
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import SweepConfig
@@ -28,7 +29,9 @@ from leanrx.report.page import write_report
 from leanrx.report.page_tables import gain_page_table
 from leanrx.report.results import RunResults, run_results
 from leanrx_core.files import write_atomic
+from leanrx_core.tables import write_table
 from receivers.classical import GENIE_AIDED, classical_receivers
+from receivers.evaluation.store import COUNTS
 from receivers.neural.registry import FAMILIES, Family, build, register
 
 BITS, SLOTS, BLOCKS = DATA_BITS, 64, 5
@@ -93,8 +96,8 @@ def synthetic_run(folder: Path, config: SweepConfig) -> Run:
                 asdict(energy_row(name, curves[name][0], phase, method, slots, factor * energy_j))
                 for phase, slots, energy_j in windows
             ]
-    write_atomic(run.ber_path, pd.DataFrame(counts).to_parquet())
-    write_atomic(run.energy_path, pd.DataFrame(energy).to_parquet())
+    write_table(run.ber_path, pd.DataFrame(counts), COUNTS)
+    write_table(run.energy_path, pd.DataFrame(energy), ENERGY)
     return run
 
 
@@ -313,7 +316,7 @@ def test_energy_is_that_of_the_reference_instrument(tmp_path: Path) -> None:
     table = run.energy()
     metered = table[(table["method"] == "CodeCarbon") & (table["phase"] == "inference")]
     wattmeter = metered.assign(method="wattmeter", provenance="measured", energy_j=3 * metered["energy_j"])
-    write_atomic(run.energy_path, pd.concat([table, wattmeter]).to_parquet())
+    write_table(run.energy_path, pd.concat([table, wattmeter]), ENERGY)
     after = run_results(Run(run.folder, one))
     assert (before.reference_instrument, before.provenance) == ("CodeCarbon", "modelled")
     assert (after.reference_instrument, after.provenance) == ("wattmeter", "measured")

@@ -14,12 +14,14 @@ import torch
 
 from channels import Scenario, Slots, SlotStream
 from leanrx_core.errors import UserError
+from leanrx_core.tables import write_table
 from receivers.classical import LsReceiver, PerfectCsiReceiver
 from receivers.evaluation.error_counts import BlockCount
 from receivers.evaluation.merge import merge_counts
 from receivers.evaluation.monte_carlo import Shard, count_errors
 from receivers.evaluation.rates import rates
 from receivers.evaluation.stopping import Evaluation
+from receivers.evaluation.store import COUNTS
 
 EVALUATION = Evaluation(
     sinr_db=(0, 18, 24),
@@ -122,14 +124,14 @@ def test_parts_of_other_runs_are_refused(tmp_path, small: Scenario, stream: Slot
             merge_counts(*arguments, path, [part])
     table = pd.read_parquet(part)
     for column, value, message in (
-        ("bit_errors", 1, "differs from the same block"),
+        ("bit_errors", int(table["slot_errors"].max()), "differs from the same block"),
         ("device", "NVIDIA H200", "was counted on NVIDIA H200"),
     ):
         wrong = tmp_path / "wrong.parquet"
-        table.assign(**{column: value}).to_parquet(wrong)
+        write_table(wrong, table.assign(**{column: value}), COUNTS)
         with pytest.raises(UserError, match=message):
             merge_counts(RECEIVERS, stream, EVALUATION, path, [part, wrong])
-    with pytest.raises(UserError, match="not a table of counts"):
+    with pytest.raises(UserError, match=r"none\.parquet: no Parquet table .*; count this shard again"):
         merge_counts(RECEIVERS, stream, EVALUATION, path, [tmp_path / "none.parquet"])
     with pytest.raises(UserError, match="no counts to join"):
         merge_counts(RECEIVERS, stream, EVALUATION, path, [])
