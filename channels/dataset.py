@@ -20,17 +20,20 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import h5py
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from channels.grid import NUM_SYMBOLS
 from channels.scenarios import MAX_BLOCK_SLOTS, NamedScenario, Scenario, Split
 from channels.slots import Slots
 from channels.stream import SlotStream
 from leanrx_core.errors import UserError
-from leanrx_core.files import drop_unfinished_line, write_atomic
+from leanrx_core.files import append_lines, drop_unfinished_line, lock, write_atomic
 from leanrx_core.records import PathComponent, Record, read_yaml
 
 VERSION: Literal[3] = 3
@@ -55,6 +58,15 @@ _FIELDS: dict[str, tuple[str, str, str]] = {
     "sir_db": ("B", "dB", "realised signal-to-interference ratio"),
     "sinr_db": ("B", "dB", "realised signal-to-interference-plus-noise ratio"),
 }
+_DTYPES = {
+    **dict.fromkeys(("y", "pilots", "h", "h_interference"), "complex64"),
+    "is_data": "bool",
+    "bits": "uint8",
+    **dict.fromkeys(("bits_per_symbol", "subcarrier_spacing_hz"), "int64"),
+}
+"""Types of the arrays that are not float32."""
+
+_INFINITE = ("snr_db", "sir_db", "sinr_db")  # without interference the SIR is infinite
 _COMPRESSED = ("pilots", "is_data", "bits")  # the other arrays contain noise, which cannot be compressed
 
 
@@ -135,25 +147,34 @@ def write_dataset(dataset: Dataset, root: str | Path, device: str = "cpu") -> It
         After each block: the number of complete blocks, and the number of all blocks.
 
     Raises:
-        UserError: if the folder holds another dataset, or one of an earlier version.
+        UserError: if the folder holds another dataset, or one of an earlier version, or another process writes it.
     """
     folder = Path(root) / dataset.label
     if (folder / _RECORD).exists() and _load_record(folder) != dataset:
         raise UserError(f"{folder}: holds another dataset; change 'label' or delete the folder")
-    write_atomic(folder / _RECORD, dataset.to_yaml())
-    drop_unfinished_line(folder / SUMS)
-    hashes = _read_hashes(folder)
-    total = len(dataset.points) * dataset.num_blocks
-    blocks = itertools.product(_point_streams(dataset, device), range(dataset.num_blocks))
-    with (folder / SUMS).open("a") as sums:
+    with lock(folder):
+        write_atomic(folder / _RECORD, dataset.to_yaml())
+        drop_unfinished_line(folder / SUMS)
+        hashes = _read_hashes(folder)
+        total = len(dataset.points) * dataset.num_blocks
+        blocks = itertools.product(_point_streams(dataset, device), range(dataset.num_blocks))
         for count, ((point, stream), number) in enumerate(blocks, start=1):
             name = _block_name(point, number)
             if name not in hashes or not (folder / name).exists():
                 data = _pack(stream.block(number), dataset, number)
                 write_atomic(folder / name, data)
-                sums.write(f"{hashlib.sha256(data).hexdigest()}  {name}\n")
-                sums.flush()
+                _add_hash(folder, hashes, name, hashlib.sha256(data).hexdigest())
             yield count, total
+
+
+def _add_hash(folder: Path, hashes: dict[str, str], name: str, digest: str) -> None:
+    """Add the hash of a block; that of a block which is written again replaces the earlier one."""
+    is_new = name not in hashes
+    hashes[name] = digest
+    if is_new:
+        append_lines(folder / SUMS, f"{digest}  {name}\n")
+    else:
+        write_atomic(folder / SUMS, "".join(f"{digest}  {name}\n" for name, digest in hashes.items()))
 
 
 def _point_streams(dataset: Dataset, device: str) -> list[tuple[str, SlotStream]]:
@@ -289,9 +310,33 @@ class DatasetStream:
                 f"{path}: damaged or truncated ({len(data)} bytes; its SHA-256 is not the one in {SUMS}); "
                 "delete the file and write the dataset again"
             )
-        with h5py.File(io.BytesIO(data), "r") as file:
-            arrays = {field: torch.from_numpy(file[field][()]).to(self.device) for field in _FIELDS}
-        return Slots(**arrays)
+        try:
+            with h5py.File(io.BytesIO(data), "r") as file:
+                self._check_attributes(dict(file.attrs), number)
+                arrays = {field: self._array(field, file[field][()]) for field in _FIELDS}
+        except (OSError, LookupError, ValueError, TypeError, RuntimeError) as error:
+            raise UserError(
+                f"{path}: not the slots of {_RECORD} ({error}); delete the folder and write the dataset again"
+            ) from None
+        return Slots(**{field: torch.from_numpy(array).to(self.device) for field, array in arrays.items()})
+
+    def _check_attributes(self, attributes: dict[str, Any], number: int) -> None:
+        required = {"version": VERSION, "block": number, "seed": self.seed, "split": self.dataset.split}
+        for name, value in required.items():
+            if attributes.get(name) != value:
+                raise ValueError(f"attribute {name} is not {value}")
+
+    def _array(self, field: str, array: Any) -> NDArray[Any]:
+        """An array of a block, of the type, the shape and the range of its field."""
+        scenario, grid = self.scenario, self.scenario.grid
+        sizes = {"B": self.block_slots, "R": grid.num_rx, "S": NUM_SYMBOLS, "F": grid.num_subcarriers}
+        sizes |= {"K": scenario.bits_per_symbol, "I": len(self.scenario.interferers)}
+        shape, dtype = tuple(sizes[axis] for axis in _FIELDS[field][0]), _DTYPES.get(field, "float32")
+        if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
+            raise ValueError(f"{field} is not {dtype} {shape}")
+        if array.dtype.kind in "fc" and field not in _INFINITE and not np.isfinite(array).all():
+            raise ValueError(f"{field} is not finite")
+        return array
 
 
 def _pack(slots: Slots, dataset: Dataset, number: int) -> bytes:
@@ -324,5 +369,14 @@ def _read_hashes(folder: Path) -> dict[str, str]:
     path = folder / SUMS
     if not path.exists():
         return {}
-    lines = re.findall(r"^([0-9a-f]{64})  (\S+)\n", path.read_text(), re.MULTILINE)
-    return {name: digest for digest, name in lines}
+    try:
+        text = path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"{path}: cannot be read; delete the folder and write the dataset again") from None
+    hashes = {}
+    for number, line in enumerate(text.split("\n")[:-1], start=1):
+        match = re.fullmatch(r"([0-9a-f]{64})  (\S+)", line)
+        if match is None:
+            raise UserError(f"{path}: line {number} is no hash; delete the folder and write the dataset again")
+        hashes[match[2]] = match[1]
+    return hashes

@@ -264,7 +264,7 @@ def test_a_coded_slot_delivers_the_size_of_its_block(run: Run) -> None:
     counts = run.counts()
     counts["code_rate"], counts["transport_blocks"], counts["block_errors"] = 0.5, 200, 50
     counts["transport_block_bits"], counts["decoded_bits"] = 150 * 100 + 50 * 300, 150 * 100
-    write_atomic(run.ber_path, counts.to_parquet())
+    write_table(run.ber_path, counts, COUNTS)
     inventory, student = LifeCycleInventory(run), f"{SMALL}-kd"
     assert inventory.point_rows[student]["bits_of_correct_slots_per_slot"] == 75
     (row,) = [r for r in inventory.correct_bit_rows() if (r["receiver"], r["sinr_db"]) == (student, 10)]
