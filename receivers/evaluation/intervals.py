@@ -6,8 +6,8 @@ import math
 
 from scipy import stats
 
-MIN_SLOTS_DEGENERATE = 30
-"""With at least this many slots of equal BER, the interval has zero width; with fewer, that is taken for chance."""
+_EQUAL_BER = 1e-9
+"""Squared coefficient of variation of the slots' BER up to which they count as equal; rounding alone gives 1e-12."""
 
 
 def wilson(errors: int, trials: int, level: float = 0.95) -> tuple[float, float]:
@@ -29,7 +29,7 @@ def wilson(errors: int, trials: int, level: float = 0.95) -> tuple[float, float]
     rate = errors / trials
     centre = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials**2))
-    return max(0.0, centre - half) if errors else 0.0, min(1.0, centre + half)
+    return max(0.0, centre - half) if errors else 0.0, min(1.0, centre + half) if errors < trials else 1.0
 
 
 def slot_clustered(
@@ -44,9 +44,16 @@ def slot_clustered(
     B 54, 1992) removes the skewness with the third moment of the residuals. Its quantiles are Student's t with the
     number of slots with errors, because only these carry information on the interval.
 
-    Two cases differ: at most one slot with errors, or a few slots of equal BER. Then the interval goes from zero to the
-    Clopper-Pearson upper end of the fraction of slots with errors, times a BER of 0.5 in them. Without any error it is
-    one-sided.
+    Two cases differ, because the moments say too little:
+
+    * One slot with errors: the interval goes from zero to the Clopper-Pearson upper end of the fraction of slots with
+      errors, times the largest BER in them.
+    * All slots have one BER, or none has an error. If n slots have the same BER, at least a fraction q of all slots has
+      it, with ``q^(n-1) = 1 - level``. Without errors, the BER in question is known before, and ``q^n = 1 - level``.
+      The other slots have a BER from zero to the largest one.
+
+    The largest BER of a slot is that of a guess, 0.5. It is 1 where more than half of the bits are wrong. The interval
+    always contains the estimate.
 
     Args:
         slots, slot_errors, bits, bit_errors: totals.
@@ -56,18 +63,28 @@ def slot_clustered(
     Returns:
         Lower and upper end.
     """
-    tail = (1 - level) / 2 if slot_errors else 1 - level
-    if slot_errors < 2 or (squares <= 0 and slots < MIN_SLOTS_DEGENERATE):
-        fraction = float(stats.beta.ppf(1 - tail, slot_errors + 1, slots - slot_errors)) if slot_errors < slots else 1.0
-        return 0.0, 0.5 * fraction
     rate = bit_errors / bits
-    if squares <= 0:  # every slot has the same BER
-        return rate, rate
+    if squares <= _EQUAL_BER * bit_errors**2 / slots:
+        return _equal_slots(slots, rate, level)
+    if slot_errors == 1:
+        fraction = float(stats.beta.ppf(0.5 + level / 2, 2, slots - 1))
+        return 0.0, max(rate, fraction * _largest_ber(rate * slots))
     error = math.sqrt(slots / (slots - 1) * squares) / bits
-    skew = cubes / squares**1.5
-    quantile = float(stats.t.ppf(1 - tail, slot_errors - 1))
+    skew = max(-1.0, min(1.0, cubes / squares**1.5))  # it lies within, but for rounding
+    quantile = float(stats.t.ppf(0.5 + level / 2, slot_errors - 1))
     low, high = rate - error * _unskewed(quantile, skew), rate - error * _unskewed(-quantile, skew)
-    return max(0.0, low), min(1.0, high)
+    return max(0.0, min(low, rate)), min(1.0, max(high, rate))
+
+
+def _equal_slots(slots: int, rate: float, level: float) -> tuple[float, float]:
+    """Interval of the BER where all slots have the same."""
+    trials = slots - 1 if rate else slots
+    fraction = (1 - level) ** (1 / trials) if trials else 0.0
+    return fraction * rate, min(1.0, fraction * rate + (1 - fraction) * _largest_ber(rate))
+
+
+def _largest_ber(observed: float) -> float:
+    return 0.5 if observed <= 0.5 else 1.0
 
 
 def _unskewed(z: float, skew: float) -> float:

@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -7,8 +8,9 @@ import torch
 from scipy import stats
 
 from channels import Scenario, Slots, SlotStream
+from channels.grid import modulate
 from leanrx_core.errors import UserError
-from receivers.evaluation.error_counts import count_block
+from receivers.evaluation.error_counts import Counts, count_block
 from receivers.evaluation.intervals import slot_clustered, wilson
 from receivers.evaluation.monte_carlo import count_errors, sinr_range_warnings
 from receivers.evaluation.rates import rates
@@ -176,6 +178,49 @@ def test_one_slot_with_errors_gives_a_higher_bound_than_none() -> None:
     assert single[1] > none[1]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_intervals_contain_their_estimate(seed: int) -> None:
+    """Any slots: few or many, equal or not, of one size or several, with BERs up to 1."""
+    rng = np.random.default_rng(seed)
+    for _ in range(500):
+        slots, most = int(rng.integers(1, 50)), int(rng.choice([1, 12, 624, 340_000]))
+        bits = rng.choice([most, 2 * most], slots) if rng.random() < 0.5 else np.full(slots, most)
+        share = rng.choice([0.0, 0.01, 0.3, 0.5, 0.6, 1.0])
+        errors = rng.binomial(bits, share * rng.choice([1.0, rng.random()])) * (
+            rng.random(slots) < rng.choice([1, 0.1])
+        )
+        if rng.random() < 0.5:
+            errors = np.rint(share * bits).astype(int)  # equal BERs
+        low, high = interval(errors, bits)
+        assert 0 <= low <= errors.sum() / bits.sum() <= high <= 1, (errors, bits)
+        slot_errors = int((errors > 0).sum())
+        low, high = wilson(slot_errors, slots)
+        assert 0 <= low <= slot_errors / slots <= high <= 1
+
+
+def test_one_slot_says_little() -> None:
+    """One slot at -50 dB has a BER above that of a guess."""
+    assert interval(np.array([5353]), np.array([10_000])) == (0.0, 1.0)
+    assert interval(np.array([1000]), np.array([10_000])) == (0.0, 0.5)
+
+
+def test_equal_slots_narrow_the_interval_with_their_number() -> None:
+    """29 slots of BER 0.6: with q^28 = 0.05, a fraction of q = 0.8985 of all slots has it. 30 slots say a bit more."""
+    ends = [interval(np.full(n, 600), np.full(n, 1000)) for n in (29, 30, 1000)]
+    assert ends[0] == pytest.approx((0.6 * 0.8985, 0.6 * 0.8985 + 0.1015), abs=1e-4)
+    assert ends[0][0] < ends[1][0] < ends[2][0] < 0.6 < ends[2][1] < ends[1][1] < ends[0][1]
+
+
+def test_equal_slots_cover_a_rare_other_slot() -> None:
+    """3 % of the slots have another BER: 29 slots show none of them in 41 % of experiments."""
+    rng, covered = np.random.default_rng(5), 0
+    truth = 0.97 * 0.6 + 0.03 * 0.1
+    for _ in range(1000):
+        low, high = interval(np.where(rng.random(29) < 0.03, 100, 600), np.full(29, 1000))
+        covered += low <= truth <= high
+    assert covered >= 935
+
+
 def test_rates_sum_blocks(tmp_path, stream: SlotStream) -> None:
     table = rates(run([FlippingReceiver("a", 3, 2)], stream, tmp_path / "ber.parquet"))
     row = table.iloc[0]
@@ -282,3 +327,46 @@ def test_llrs_that_are_not_finite_are_refused(stream: SlotStream) -> None:
 
     with pytest.raises(UserError, match="broken: LLRs are not finite"):
         count_block(BrokenReceiver(), stream.block(0))
+
+
+def test_rounding_does_not_make_equal_slots_unequal() -> None:
+    """Sums of powers of 1 % wrong bits do not cancel exactly in floating point."""
+    for slots, bits, errors in ((29, 340_000, 204_000), (7, 3743, 37), (1000, 3_000, 30)):
+        counts = Counts(
+            slots=slots,
+            bits=slots * bits,
+            bit_errors=slots * errors,
+            slot_errors=slots,
+            bit_errors_sq=slots * errors**2,
+            bit_errors_x_bits=slots * errors * bits,
+            bits_sq=slots * bits**2,
+            bit_errors_cu=float(slots * errors**3),
+            bit_errors_sq_x_bits=float(slots * errors**2 * bits),
+            bit_errors_x_bits_sq=float(slots * errors * bits**2),
+            bits_cu=float(slots * bits**3),
+        )
+        expected = interval(np.full(slots, errors), np.full(slots, bits))
+        assert counts.ber_interval() == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_realised_sinr_is_the_ratio_of_mean_powers(tmp_path, stream: SlotStream) -> None:
+    """From the samples themselves, over all slots of a point. The mean of the slots' SINRs in dB is lower."""
+    table = rates(run([FlippingReceiver("a", 1)], stream, tmp_path / "ber.parquet")).set_index(
+        ["interference_fraction", "sinr_db"]
+    )
+    for fraction, sinr_db in table.index:
+        powers, mean_db = torch.zeros(2, dtype=torch.float64), []
+        for number in range(table.loc[(fraction, sinr_db), "slots"] // EVALUATION.block_slots):
+            slots = stream.at_sinr(sinr_db, fraction).block(number)
+            mean_db.append(float(slots.sinr_db.mean()))
+            x = torch.zeros_like(slots.pilots)
+            for order in slots.bits_per_symbol.unique().tolist():
+                of_order = slots.bits_per_symbol == order
+                x[of_order] = modulate(slots.bits[of_order, :order])
+            for i, data in enumerate(slots.is_data):
+                wanted = (slots.h[i] * x[i])[:, data]
+                unwanted = slots.y[i][:, data] - wanted
+                powers += torch.stack([wanted.abs().square().mean(), unwanted.abs().square().mean()])
+        expected = 10 * math.log10(powers[0] / powers[1])
+        assert table.loc[(fraction, sinr_db), "realised_sinr_db"] == pytest.approx(expected, abs=0.02)
+        assert np.mean(mean_db) < expected - 0.3
