@@ -102,7 +102,14 @@ class ConventionConfig(Record):
 
 
 class Goodput(Record):
-    """What an inference delivers: data bits, and the rate at which bits (BER) or whole blocks (BLER) are wrong."""
+    """What an inference delivers, and how much of it is wrong.
+
+    Attributes:
+        data_bits_per_inference: bits on the data REs where ``ber`` is given; size of the transport block, without CRC
+            bits, where ``bler`` is given.
+        ber: rate of wrong bits.
+        bler: rate of wrong transport blocks, which are lost as a whole.
+    """
 
     data_bits_per_inference: float
     ber: float | None = None

@@ -22,6 +22,7 @@ from rich.table import Table
 from distillation.job import Job
 from distillation.trainer import StepState
 from leanrx.experiment.progress import StepCallback
+from leanrx.experiment.sweep_config import SweepConfig
 from receivers.evaluation.error_counts import Counts
 from receivers.evaluation.monte_carlo import PointState
 
@@ -74,6 +75,15 @@ class ConsoleProgress:
                 )
 
         return show
+
+    def show_transport_formats(self, config: SweepConfig) -> None:
+        """One line for each transport block that the slots of a run can carry; none where uncoded."""
+        for block in config.evaluation.transport_formats(config.scenario):
+            self.console.print(
+                f"transport block of {block.size_bits:,} bits in {block.coded_bits:,} coded bits "
+                f"({block.bits_per_symbol} per RE), rate {block.code_rate:.4g} for {config.evaluation.code_rate:.4g}, "
+                f"base graph {block.base_graph}"
+            )
 
     def on_skipped(self, name: str) -> None:
         self._close()

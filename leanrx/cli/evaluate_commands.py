@@ -29,6 +29,7 @@ def evaluate(
 
     part = Shard.parse(shard) if shard else None
     loaded, progress = load_locked_run(run, part, quiet=as_json)
+    progress.show_transport_formats(loaded.config)
     evaluation = loaded.config.evaluation
     if sinr_db:
         points = tuple(sorted({*evaluation.sinr_db, *sinr_db}))

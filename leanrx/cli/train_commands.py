@@ -58,6 +58,7 @@ def sweep(
 
     executor = make_executor(ray, cores, threads)
     for run, progress in open_runs(config, runs):
+        progress.show_transport_formats(run.config)
         executor.train_all(run, progress)
         evaluate_all(run, progress, workers=workers)
         executor.meter_all(run, progress)

@@ -1,6 +1,8 @@
-"""Figures of every run: BER over SINR, BER against energy and MACs, estimated against metered energy."""
+"""Figures of every run: BER and BLER over SINR, BER against energy and MACs, estimated against metered energy."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,36 +19,41 @@ _GREY = "#bbbbbb"
 
 
 def figures(results: RunResults) -> list[Figure]:
-    """BER for each interference fraction, the trade-off, families if there are two, and the energy estimates."""
+    """Error rates by interference fraction, the trade-off, families if there are two, and the energy estimates."""
     fractions = sorted(float(f) for f in results.rates["interference_fraction"].unique())
     families = [_ber_against_macs(results)] if len(results.comparisons.families) else []
-    curves = [_ber_over_sinr(results, fraction) for fraction in fractions]
+    curves = [_rate_over_sinr(results, fraction, "ber") for fraction in fractions]
+    if results.rates["transport_blocks"].any():
+        curves += [_rate_over_sinr(results, fraction, "bler") for fraction in fractions]
     return [*curves, _trade_off(results), *families, _energy_estimates(results)]
 
 
-def _ber_over_sinr(results: RunResults, interference_fraction: float) -> Figure:
-    table = results.rates[results.rates["interference_fraction"] == interference_fraction]
+_RATE_TITLES = {"ber": "Uncoded BER", "bler": "BLER of the transport blocks"}
+
+
+def _rate_over_sinr(results: RunResults, interference_fraction: float, rate: Literal["ber", "bler"]) -> Figure:
+    table = results.rates[results.rates["interference_fraction"] == interference_fraction].dropna(subset=[rate])
     variant_of = results.receivers.set_index("receiver")["variant"]
     groups = table.assign(variant=table["receiver"].map(variant_of)).groupby(["variant", "sinr_db"], as_index=False)
-    means = groups.agg({"ber": "mean", "ber_low": "min", "ber_high": "max"})
+    means = groups.agg({rate: "mean", f"{rate}_low": "min", f"{rate}_high": "max"})
     variants = results.comparisons.variants
     curves = []
     for name in variants.loc[variants["best"], "variant"]:
         rows = means[means["variant"] == name]
         if len(rows):
-            curves.append(Curve.of(rows, "sinr_db", "ber", name, **results.styles.by_name[name]._asdict()))
+            curves.append(Curve.of(rows, "sinr_db", rate, name, **results.styles.by_name[name]._asdict()))
     fewest, most = table["slots"].min(), table["slots"].max()
     slots = f"{fewest} to {most}" if fewest < most else str(most)
-    buildable = table[~table["receiver"].isin(GENIE_AIDED) & (table["ber"] > 0)]
-    lowest = max(1e-7, 0.3 * float(buildable["ber"].min()))
+    buildable = table[~table["receiver"].isin(GENIE_AIDED) & (table[rate] > 0)]
+    lowest = max(1e-7, 0.3 * float(buildable[rate].min())) if len(buildable) else 1e-3
     return Figure(
-        name=f"ber-interference-{interference_fraction:g}",
-        caption=f"Uncoded BER over SINR {interference_phrase(interference_fraction)}. All receivers have the same "
-        f"{slots} slots per point. Bars are 95 % intervals over slots. An arrow is an upper bound for a point without "
-        "errors. The vertical axis covers receivers that can be built; genie-aided curves may leave it."
+        name=f"{rate}-interference-{interference_fraction:g}",
+        caption=f"{_RATE_TITLES[rate]} over SINR {interference_phrase(interference_fraction)}. All receivers have the "
+        f"same {slots} slots per point. Bars are 95 % intervals over slots. An arrow is an upper bound for a point "
+        "without errors. The vertical axis covers receivers that can be built; genie-aided curves may leave it."
         f"{seed_caption(results)}{setting_caption(results)}",
         x_title="SINR per receive antenna [dB]",
-        y_title="BER",
+        y_title=rate.upper(),
         curves=curves,
         y_range=(lowest, 1.0),
     )

@@ -151,6 +151,7 @@ def sections(results: RunResults, charts: Sequence[Figure | HeatMap]) -> list[Se
     validation = results.validation
     return [
         Section("Bit error rate", [report_text.BIT_ERROR_RATE_TEXT], named("ber-interference")),
+        *_coded_section(results, named("bler-interference")),
         Section(
             "Energy against BER",
             [report_text.energy_text(results)],
@@ -179,6 +180,15 @@ def sections(results: RunResults, charts: Sequence[Figure | HeatMap]) -> list[Se
         ),
         Section("Instruments and assumptions", tables=[page_tables.instrument_page_table(results)]),
     ]
+
+
+def _coded_section(results: RunResults, charts: Sequence[Figure | HeatMap]) -> list[Section]:
+    """Block error rates and the formats of the blocks; nothing for an uncoded run."""
+    formats = results.config.evaluation.transport_formats(results.config.scenario)
+    if not formats or not charts:
+        return []
+    tables = [page_tables.transport_format_page_table(formats, results.config.evaluation.code_rate or 0.0)]
+    return [Section("Block error rate", [report_text.BLOCK_ERROR_RATE_TEXT], charts, tables)]
 
 
 def _carbon_section(results: RunResults, table: pd.DataFrame, basis: EmissionBasis) -> Section:

@@ -11,6 +11,7 @@ from energy.metering.workloads import OMITTED_OF_NETWORKS
 from leanrx.report.formatting import PageTable, interval, number
 from leanrx.report.results import EstimatorValidation, RunResults
 from leanrx.report.text import has_reliable_floor
+from receivers.evaluation.transport_block import TransportFormat
 
 _UNRELIABLE_FLOOR = "† Fewer than 100 slots have errors, so this gives no error floor."
 
@@ -56,6 +57,30 @@ def receiver_page_table(results: RunResults) -> PageTable:
 
 def _interval(row: pd.Series, column: str, form: str) -> str:
     return interval(row[column], row[f"{column}_low"], row[f"{column}_high"], form)
+
+
+def transport_format_page_table(formats: Sequence[TransportFormat], code_rate: float) -> PageTable:
+    """Size and rate of every transport block that a slot can carry.
+
+    Args:
+        formats: of the scenario's slots.
+        code_rate: target of the evaluation.
+    """
+    head = ["bits per RE", "coded bits n", "information bits K", "target rate", "K/n", "base graph", "code blocks"]
+    rows = [
+        [
+            str(block.bits_per_symbol),
+            f"{block.coded_bits:,}",
+            f"{block.size_bits:,}",
+            f"{code_rate:.4g}",
+            f"{block.code_rate:.4g}",
+            str(block.base_graph),
+            str(block.code_blocks),
+        ]
+        for block in formats
+    ]
+    note = "K is the block size of TS 38.214, 5.1.3.2, without CRC bits. Its steps move K/n away from the target rate."
+    return PageTable(head, rows, note)
 
 
 def gain_page_table(results: RunResults) -> PageTable:

@@ -38,6 +38,10 @@ BIT_ERROR_RATE_TEXT = (
     "covariance of the test channels. LMMSE-IRC estimates the covariance of the interference from the pilots. Perfect "
     "CSI is given the true channel, and perfect CSI-IRC also the channels of the interferers."
 )
+BLOCK_ERROR_RATE_TEXT = (
+    "The data REs of each slot carry one transport block of 5G. A block is wrong if any of its information bits is "
+    "wrong after decoding. The table has one row for each modulation and number of pilots that a slot can have."
+)
 GAIN_TEXT = (
     "A gain is the SINR that a student saves over its scratch baseline at the same BER. A loss is the SINR that it "
     "needs more than its teacher. Both are means over seeds of the difference within one seed, on the same slots. With "

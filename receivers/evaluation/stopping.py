@@ -17,6 +17,13 @@ from receivers.evaluation.transport_block import TransportFormat, scenario_forma
 MAX_SLOTS = 10**9
 """Slots of a test point."""
 
+MIN_TARGET_ERRORS = 10
+"""Lowest target of slots or blocks with errors. A rate that stops at k errors is at most 1/(k - 1) too high on average
+(J. B. S. Haldane, Biometrika 33, 1945)."""
+
+MAX_TARGET_HALF_WIDTH = 0.5
+"""Widest target of an interval, over the BER: that of about 15 slots with errors."""
+
 
 class Evaluation(Record):
     """Test points of an evaluation, and when each point stops.
@@ -49,9 +56,9 @@ class Evaluation(Record):
     block_slots: int = Field(64, ge=1, le=MAX_BLOCK_SLOTS)
     min_slots: int = Field(256, ge=1, le=MAX_SLOTS)
     max_slots: int = Field(1024, ge=1, le=MAX_SLOTS)
-    target_slot_errors: int | None = Field(200, ge=1, le=MAX_SLOTS)
-    target_relative_half_width: float | None = Field(None, gt=0, lt=1)
-    target_block_errors: int | None = Field(None, ge=1, le=MAX_SLOTS)
+    target_slot_errors: int | None = Field(200, ge=MIN_TARGET_ERRORS, le=MAX_SLOTS)
+    target_relative_half_width: float | None = Field(None, gt=0, le=MAX_TARGET_HALF_WIDTH)
+    target_block_errors: int | None = Field(None, ge=MIN_TARGET_ERRORS, le=MAX_SLOTS)
     code_rate: CodeRate | None = None
     mcs: Mcs | None = None
 

@@ -6,6 +6,7 @@ bit errors are clustered. The slots are the same for all SINRs and for both rece
 million slots. The true gap is interpolated from the true curves at the same points, as the counted gap is.
 
     python scripts/reproduce/interval_coverage.py [--quick] [--figure docs/images/coverage.png]
+    python scripts/reproduce/interval_coverage.py --bias  # of the rates, where points stop early
 """
 
 from __future__ import annotations
@@ -116,6 +117,25 @@ class Case:
         return self.stop in STOPS and self.stop != "1024 slots"
 
 
+@dataclass(frozen=True)
+class StopBias:
+    """Relative bias of rates at points that stopped by a rule, over all kinds of slots.
+
+    Attributes:
+        rule: the target.
+        kind: of slots.
+        ber, bler: mean estimate over the truth, minus 1; BLER NaN where blocks hardly fail.
+        ber_sd, bler_sd: standard deviations of these means.
+    """
+
+    rule: str
+    kind: str
+    ber: float
+    ber_sd: float
+    bler: float
+    bler_sd: float
+
+
 def _case(of: str, kind: str, stop: str, errors: list[float], ends: Array, truth: float) -> Case:
     defined = ~np.isnan(ends).any(1)
     ends = ends[defined]
@@ -192,6 +212,48 @@ def single(kind: str, sinr_db: float, stop: str, experiments: int, rng: np.rando
         _case("BER", kind, stop, [c.slot_errors for c in ends], ber, truth),
         _case("BLER", kind, stop, [c.block_errors for c in ends], block, bler),
     ]
+
+
+BIAS_RULES: dict[str, dict[str, float]] = {
+    "10 slots with errors": {"target_slot_errors": 10},
+    "20 slots with errors": {"target_slot_errors": 20},
+    "100 slots with errors": {"target_slot_errors": 100},
+    "10 block errors": {"target_block_errors": 10},
+    "±50 %": {"target_relative_half_width": 0.5},
+    "±30 %": {"target_relative_half_width": 0.3},
+}
+BIAS_DB = {"Rayleigh": 22, "log-normal": 22, "bursts": 14}
+
+
+def stop_bias(kind: str, rule: str, experiments: int, rng: np.random.Generator) -> StopBias:
+    """Bias of BER and BLER where a point stops as soon as one block of slots meets the target."""
+    evaluation = _evaluation(min_slots=BLOCK_SLOTS, max_slots=256 * BLOCK_SLOTS, **BIAS_RULES[rule])
+    sinr_db = BIAS_DB[kind]
+    long_run = KINDS[kind](SimulatedSlots.draw(rng, TRUTH_SLOTS), sinr_db)[0]
+    truth = np.array([long_run.mean(), stats.binom.sf(int(CORRECTED * BITS), BITS, long_run).mean()])
+    estimates = []
+    for _ in range(experiments):
+        total = Counts()
+        while not evaluation.targets_met([total]) and total.slots < evaluation.max_slots:
+            slots = SimulatedSlots.draw(rng, BLOCK_SLOTS)
+            total = total + counts(rng.binomial(BITS, KINDS[kind](slots, sinr_db)[0]))
+        estimates.append((total.ber, total.block_errors / total.transport_blocks))
+    ratio = np.array(estimates) / np.where(truth > 1e-4, truth, np.nan)
+    bias, sd = ratio.mean(0) - 1, ratio.std(0) / experiments**0.5
+    return StopBias(rule, kind, float(bias[0]), float(sd[0]), float(bias[1]), float(sd[1]))
+
+
+def print_bias(experiments: int, seed: int = 1) -> None:
+    """Print the bias of every rule."""
+    rng = np.random.default_rng(seed)
+    table = Table("stopped by", "slots", "bias of the BER", "of the BLER")
+    for rule in BIAS_RULES:
+        for kind in KINDS:
+            b = stop_bias(kind, rule, experiments, rng)
+            pairs = ((b.ber, b.ber_sd), (b.bler, b.bler_sd))
+            cells = ("-" if np.isnan(x) else f"{100 * x:+.1f} ± {100 * sd:.1f} %" for x, sd in pairs)
+            table.add_row(rule, kind, *cells)
+    Console(width=120).print(table)
 
 
 def gap(kind: str, target: float, stop: str, blocks: int, experiments: int, rng: np.random.Generator) -> Case:
@@ -283,9 +345,13 @@ def draw(cases: list[Case], experiments: int, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="100 experiments in place of 1000")
+    parser.add_argument("--bias", action="store_true", help="print the bias of the stop rules only")
     parser.add_argument("--figure", type=Path, help="write the figure to this file")
     arguments = parser.parse_args()
     experiments = 100 if arguments.quick else 1000
+    if arguments.bias:
+        print_bias(experiments)
+        return
     cases = all_cases(experiments)
     table = Table("interval", "slots", "stopped by", "with errors", "cover", "too low", "too high", "no interval")
     for c in sorted(cases, key=lambda c: (c.of, c.kind, c.errors)):

@@ -5,6 +5,7 @@ import io
 from rich.console import Console
 
 from leanrx.cli.console import ConsoleProgress
+from leanrx.experiment.sweep_config import SweepConfig
 from receivers.evaluation.error_counts import Counts
 from receivers.evaluation.monte_carlo import PointState
 
@@ -52,3 +53,21 @@ def test_rates_have_intervals_and_no_errors_are_a_bound() -> None:
 
 def test_uncoded_points_show_no_bler() -> None:
     assert "BLER" not in console_text(PointState(0.0, 9.0, {"LS": counts(400)}, "targets met"), False)
+
+
+def test_the_transport_blocks_of_a_run_are_shown() -> None:
+    console = Console(file=io.StringIO(), width=140)
+    config = SweepConfig.parse(
+        {
+            "label": "x",
+            "scenario": "tdl-6prb",
+            "students": {"receivers": ["hybrid-w8-d2"]},
+            "evaluation": {"sinr_db": [0], "mcs": {"index": 12}},
+        },
+        "x",
+    )
+    ConsoleProgress(console).show_transport_formats(config)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue() == (
+        "transport block of 1,608 bits in 3,744 coded bits (4 per RE), rate 0.4295 for 0.4238, base graph 2\n"
+    )

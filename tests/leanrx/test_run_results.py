@@ -25,7 +25,7 @@ from leanrx.report import ber_figures, comparison_figures, text
 from leanrx.report.charts import Curve, Figure, HeatMap, to_plotly
 from leanrx.report.comparisons import families_at_equal_macs, pareto_front
 from leanrx.report.life_cycle_tables import savings_table
-from leanrx.report.page import write_report
+from leanrx.report.page import sections, write_report
 from leanrx.report.page_tables import gain_page_table
 from leanrx.report.results import RunResults, run_results
 from leanrx_core.files import write_atomic
@@ -452,3 +452,29 @@ def test_a_third_family_is_reported_by_its_registry_row(tmp_path: Path, third_fa
     assert (distilled.colour, distilled.marker) == ("#123456", "star")
     assert results.styles.by_spec[third].marker == "star"
     assert "third, from scratch" in page
+
+
+def test_a_coded_run_shows_block_errors_and_the_size_of_its_blocks(tmp_path: Path) -> None:
+    """One PRB of 16-QAM and one or two pilot symbols at rate 1/2; a fifth of LMMSE's blocks fail at every point."""
+    coded = synthetic_run(tmp_path / "coded", config(evaluation={"sinr_db": list(SINR_DB), "code_rate": "1/2"}))
+    counts = coded.counts()
+    counts["code_rate"], counts["transport_blocks"] = 0.5, counts["slots"]
+    counts["block_errors"] = np.where(counts["receiver"] == "LMMSE", 13, 0)
+    write_atomic(coded.ber_path, counts.to_parquet())
+    coded_results = run_results(coded)
+    charts = ber_figures.figures(coded_results)
+    (section,) = [s for s in sections(coded_results, charts) if s.title == "Block error rate"]
+    assert section.tables[0].rows == [
+        ["4", "576", "288", "0.5", "0.5", "2", "1"],
+        ["4", "624", "320", "0.5", "0.5128", "2", "1"],
+    ]
+    (figure,) = section.figures
+    assert isinstance(figure, Figure)
+    (curve,) = [c for c in figure.curves if c.name == "LMMSE"]
+    assert curve.y == pytest.approx([13 / 64] * len(SINR_DB))
+
+
+def test_an_uncoded_run_has_no_section_on_blocks(results: RunResults) -> None:
+    charts = ber_figures.figures(results)
+    assert not [c for c in charts if c.name.startswith("bler")]
+    assert "Block error rate" not in [s.title for s in sections(results, charts)]

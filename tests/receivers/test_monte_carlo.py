@@ -318,6 +318,39 @@ def test_impossible_evaluations_are_refused() -> None:
             Evaluation.parse({**json.loads(EVALUATION.model_dump_json()), **wrong}, "x")
 
 
+@pytest.mark.parametrize("target", [10, 40])
+def test_stopping_at_errors_biases_a_rate_by_less_than_one_over_the_target(target: int) -> None:
+    """Slots that fail independently are counted until k fail. The mean of k/N follows the negative binomial."""
+    evaluation = Evaluation(sinr_db=(0,), block_slots=1, min_slots=1, max_slots=10**6, target_slot_errors=target)
+    rng, rate, experiments = np.random.default_rng(target), 0.1, 300
+    estimates = []
+    for _ in range(experiments):
+        slots = 0
+        failures = np.flatnonzero(rng.random(40 * target) < rate)
+        for count in range(1, target + 1):
+            slots = int(failures[count - 1]) + 1
+            if evaluation.targets_met([Counts(slots=slots, bits=slots, bit_errors=count, slot_errors=count)]):
+                break
+        estimates.append(count / slots)
+    correct_slots = np.arange(200 * target)
+    expected = float((stats.nbinom.pmf(correct_slots, target, rate) * target / (target + correct_slots)).sum())
+    assert np.mean(estimates) == pytest.approx(expected, rel=4 / (target * experiments) ** 0.5)
+    assert rate * (1 + 0.5 / target) < expected < rate * (1 + 1 / (target - 1))
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ({"target_slot_errors": 5}, r"x: target_slot_errors: .*greater than or equal to 10"),
+        ({"target_block_errors": 9, "code_rate": 0.5}, r"x: target_block_errors: .*greater than or equal to 10"),
+        ({"target_relative_half_width": 0.8}, r"x: target_relative_half_width: .*less than or equal to 0\.5"),
+    ],
+)
+def test_targets_that_bias_a_rate_by_a_tenth_and_more_are_refused(targets: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Evaluation.parse({"sinr_db": [0], **targets}, "x")
+
+
 def test_llrs_that_are_not_finite_are_refused(stream: SlotStream) -> None:
     class BrokenReceiver:
         name, digest = "broken", "x"
