@@ -25,7 +25,7 @@ def _impossible_counts(table: pd.DataFrame) -> str:
     numbers = table[[name for name, kind in _COLUMNS.items() if kind in (int, float)]]
     for column in numbers:
         rules = {f"{column} is finite": np.isfinite(numbers[column])}
-        if column not in ("sinr_db", "realised_sinr_db"):
+        if column != "sinr_db":
             rules[f"{column} of 0 or more"] = numbers[column] >= 0
         if problem := impossible_values(table, rules):
             return problem
@@ -38,6 +38,7 @@ def _impossible_counts(table: pd.DataFrame) -> str:
             "slot_errors up to slots": table["slot_errors"] <= table["slots"],
             "slot_errors up to bit_errors": table["slot_errors"] <= table["bit_errors"],
             "block_errors up to transport_blocks": table["block_errors"] <= table["transport_blocks"],
+            "decoded_bits up to transport_block_bits": table["decoded_bits"] <= table["transport_block_bits"],
             "interference_fraction below 1": table["interference_fraction"] < 1,
             "code_rate below 1": table["code_rate"] < 1,
             "one row per receiver, point, block and code": ~table.duplicated([*_ORDER, "digest", "stream", "device"]),

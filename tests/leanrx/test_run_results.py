@@ -460,7 +460,7 @@ def test_a_coded_run_shows_block_errors_and_the_size_of_its_blocks(tmp_path: Pat
     counts = coded.counts()
     counts["code_rate"], counts["transport_blocks"] = 0.5, counts["slots"]
     counts["block_errors"] = np.where(counts["receiver"] == "LMMSE", 13, 0)
-    write_atomic(coded.ber_path, counts.to_parquet())
+    write_table(coded.ber_path, counts, COUNTS)
     coded_results = run_results(coded)
     charts = ber_figures.figures(coded_results)
     (section,) = [s for s in sections(coded_results, charts) if s.title == "Block error rate"]
