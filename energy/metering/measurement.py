@@ -134,7 +134,7 @@ def counted(measurements: Iterable[Measurement]) -> list[Measurement]:
     return [m for m in measurements if m.provenance != "assumed"]
 
 
-def check_power(what: str, energy_j: float, duration_s: float, delay_s: float) -> None:
+def check_power(what: str, energy_j: float, duration_s: float, delay_s: float, most_w: float = MOST_W) -> None:
     """Refuse an energy that no component draws in this time.
 
     Args:
@@ -142,13 +142,14 @@ def check_power(what: str, energy_j: float, duration_s: float, delay_s: float) -
         energy_j: that the counter advanced.
         duration_s: in this time.
         delay_s: by which its updates may be late.
+        most_w: that it draws.
 
     Raises:
-        UserError: if that is negative or more than :data:`MOST_W`.
+        UserError: if that is negative or more than ``most_w``.
     """
-    if not 0 <= energy_j <= MOST_W * (duration_s + delay_s):
+    if not 0 <= energy_j <= most_w * (duration_s + delay_s):
         power_w = energy_j / max(duration_s, 1e-9)
-        raise UserError(f"{what}; a component draws 0 to {MOST_W:g} W, and this is {power_w:.3g} W; meter again")
+        raise UserError(f"{what}; a component draws 0 to {most_w:g} W, and this is {power_w:.3g} W; meter again")
 
 
 def reading_uncertainty_j(resolution_j: float) -> float:

@@ -69,8 +69,13 @@ _WITHOUT_UNIT: dict[str, tuple[Quantity, float]] = {
     "act power": ("power", 1.0),
     "total act power": ("power", 1.0),
     "total act energy": ("interval energy", 3600.0),
+    "energy power": ("power", 1.0),
+    "energy voltage": ("voltage", 1.0),
+    "energy current": ("current", 1.0),
+    "energy factor": ("power factor", 1.0),
 }
-"""Names that the API of Shelly's meters defines in watts, and in watt-hours of the interval that begins at the time."""
+"""Names whose unit an API defines: watts, and watt-hours of the interval that begins at the time, of Shelly's meters;
+``ENERGY.Power`` and its neighbours of Tasmota's sensor messages."""
 
 _SEPARATORS = (";", "\t", ",", " ")
 _HEADER_LINES = 50

@@ -8,8 +8,9 @@
 
 A counter counts microjoules and begins again at ``max_energy_range_uj``. A thread reads it every :data:`POLL_S` while a
 window is open, so that a long window counts every wrap. A counter that went back by no plausible wrap was reset, for
-example by a suspend, and is refused. The counter advances about every millisecond, in steps of some tens of
-microjoules. At tens of watts, the joules of a millisecond are larger than a step, and they are its resolution.
+example by a suspend, and is refused. The shorter the time between readings, the surer this is. The counter advances
+about every millisecond, in steps of some tens of microjoules. At tens of watts, the joules of a millisecond are larger
+than a step, and they are its resolution.
 
 A package of several dies has a domain for each: ``package-0-die-0``, ``package-0-die-1``. On some processors every die
 has its own counter, and on others all show the counter of the package. The latter are counted once.
@@ -29,8 +30,12 @@ from energy.metering.measurement import Measurement, check_power, reading_uncert
 from leanrx_core.errors import UserError
 
 POWERCAP = Path("/sys/class/powercap")
-POLL_S = 60.0
-"""Time between readings of an open window. A counter of the usual range, 262 kJ, wraps after 262 s at 1 kW."""
+POLL_S = 10.0
+"""Time between readings of an open window. A counter of a range of 65 kJ wraps after 131 s at 500 W."""
+
+MOST_W = 1500.0
+"""No processor or memory of one socket draws more for long."""
+
 _STEP_J = 61e-6  # 2^-14 J, the usual energy status unit
 _UPDATE_S = 1e-3
 _SAME_COUNTER_J = 1.0  # two readings of one counter differ by less; two counters hardly ever agree so well
@@ -67,7 +72,7 @@ class _Domain:
         reset = f"RAPL: {self.folder.name} went from {old_j:g} J to {new_j:g} J in {duration_s:.3g} s"
         if advance_j < 0 or new_j > self.range_j > 0:
             raise UserError(f"{reset}, beyond its range of {self.range_j:g} J; meter again, or use another instrument")
-        check_power(f"{reset}: the counter was reset", advance_j, duration_s, delay_s=10 * _UPDATE_S)
+        check_power(f"{reset}: the counter was reset", advance_j, duration_s, 10 * _UPDATE_S, MOST_W)
         return advance_j
 
 
@@ -102,6 +107,7 @@ class Rapl:
     def begin(self) -> None:
         """Read the counters, and keep reading them until :meth:`end`."""
         self._open()
+        self._error: UserError | None = None
         self._closed = threading.Event()
         self._poller = threading.Thread(target=self._poll, args=(self._closed,), name="RAPL", daemon=True)
         self._poller.start()
@@ -110,6 +116,8 @@ class Rapl:
         """Read them again."""
         self._closed.set()
         self._poller.join()
+        if self._error is not None:
+            raise self._error
         self._add_energy()
         duration_s = self._before_s - self._begin_s
         energies_j: dict[str, float] = {}
@@ -161,7 +169,8 @@ class Rapl:
         while not closed.wait(POLL_S):
             try:
                 self._add_energy()
-            except UserError:  # the last reading raises it in the thread that measures
+            except UserError as error:  # for the thread that measures
+                self._error = error
                 return
 
     def _add_energy(self) -> None:

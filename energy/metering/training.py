@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import operator
@@ -184,6 +185,7 @@ class TrainingMeter:
 
     def __init__(self, instruments: Sequence[Instrument], num_trainings: Callable[[], int] = lambda: 1) -> None:
         self._instruments, self._num_trainings, self.running = instruments, num_trainings, False
+        self._open_instruments: list[Instrument] = []
         self._trainings_at_begin = 1
         self._begin_s = self._begin = 0.0
 
@@ -195,11 +197,14 @@ class TrainingMeter:
         return cls(available(device, cpu_power_w, allow_model=True), num_trainings)
 
     def open(self) -> None:
-        """Open a window."""
+        """Open a window, by the instruments that can be read."""
         synchronise()
+        self._open_instruments = []
         self.running, self._trainings_at_begin = True, self._num_trainings()
         for instrument in self._instruments:
-            instrument.begin()
+            with contextlib.suppress(UserError):
+                instrument.begin()
+                self._open_instruments.append(instrument)
         self._begin_s, self._begin = time.time(), time.perf_counter()
 
     def close(self) -> TrainingEnergy:
@@ -211,11 +216,11 @@ class TrainingMeter:
         synchronise()
         self.running = False  # first, so that an interrupted close is not closed again
         duration_s = time.perf_counter() - self._begin
-        measurements = [m for instrument in reversed(self._instruments) for m in _read(instrument)]
+        measurements = [m for instrument in reversed(self._open_instruments) for m in _read(instrument)]
         fraction = 2 / (self._trainings_at_begin + self._num_trainings())
         window = TrainingWindow(self._begin_s, duration_s, fraction)
-        measurements = [replace(m, duration_s=duration_s) for m in measurements]
-        return TrainingEnergy(tuple(m * fraction if m.of_whole_machine else m for m in measurements), (window,))
+        measurements = [m * fraction if m.of_whole_machine else m for m in measurements]
+        return TrainingEnergy(tuple(replace(m, duration_s=fraction * duration_s) for m in measurements), (window,))
 
 
 def _read(instrument: Instrument) -> list[Measurement]:

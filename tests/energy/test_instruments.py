@@ -122,6 +122,20 @@ class TestRapl:
         with pytest.raises(UserError, match=words):
             rapl.end()
 
+    def test_a_reset_within_a_long_window_is_refused(self, tmp_path: Path, monkeypatch) -> None:
+        """The reading that saw it raises, although the window as a whole would look plausible."""
+        monkeypatch.setattr(rapl, "POLL_S", 0.005)
+        path = domain(tmp_path, "intel-rapl:0", "package-0", 5_000_000_000, range_uj=65_532_610_987)
+        instrument = Rapl(tmp_path)
+        instrument.begin()
+        temporary = tmp_path / "energy_uj"
+        temporary.write_text("1000000")
+        temporary.replace(path)  # whole, as a counter is read
+        instrument._poller.join(timeout=10)
+        path.write_text("5001000000")
+        with pytest.raises(UserError, match=r"from 5000 J to 1 J .* the counter was reset"):
+            instrument.end()
+
     def test_it_resolves_what_a_millisecond_costs(self, tmp_path: Path, monkeypatch) -> None:
         """200 W over 5 s, updated every millisecond: 0.2 J, thousands of the counter's steps."""
         clock = iter([0.0, 10.0, 15.0])

@@ -53,6 +53,11 @@ METERS = {
         41.86,
     ),
     "Shelly's status": ("timestamp,apower,voltage,current,aenergy\n", "{t},41.9,230.1,0.2,1000", 41.9),
+    "Tasmota's sensor messages": (
+        "Time,ENERGY.Total,ENERGY.Power,ENERGY.ApparentPower,ENERGY.Factor,ENERGY.Voltage,ENERGY.Current\n",
+        "2026-03-01T10:00:{i:02d}+00:00,1.234,41.9,46,0.91,230,0.2",
+        41.9,
+    ),
     "settings before the header": ("Model,PM1000\nInterval,1\n\nTime,Voltage(V),Power(W)\n", "{t},230,41.9", 41.9),
     "twice a second, times of whole seconds": ("time,power_w\n", "{t},40\n{t},42", 41.0),
     "day before month with points": ("Date;Power W\n", "01.03.2026 10:00:{i:02d}Z;41,9", 41.9),

@@ -211,6 +211,16 @@ def test_trainings_at_the_same_time_share_what_is_read_of_the_machine() -> None:
     assert [w.fraction for w in energy.windows] == [0.5]
 
 
+def test_an_instrument_that_cannot_be_opened_does_not_stop_a_training() -> None:
+    class Unreadable(Counter):
+        def begin(self) -> None:
+            raise UserError("RAPL: readable by root only")
+
+    meter = TrainingMeter([Unreadable("fine"), Counter("slow")])
+    meter.open()
+    assert [m.instrument for m in meter.close().measurements] == ["slow"]
+
+
 @pytest.mark.parametrize("first_is_short", [True, False])
 def test_one_short_window_does_not_drop_an_instrument(first_is_short: bool) -> None:
     """95 J in 95 s by RAPL, which missed 5 s: 100 J for the whole, and 5/sqrt(3) J of uncertainty."""
