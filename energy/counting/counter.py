@@ -12,6 +12,7 @@ from channels import NUM_SYMBOLS, Grid
 from energy.counting.onnx_file import OnnxInterface, count_onnx, read_interface
 from energy.counting.profile import OperationProfile
 from energy.counting.torch_net import count_module
+from leanrx_core.checks import choice, integer
 from leanrx_core.errors import UserError
 from receivers.base import FormulaCount, Receiver
 from receivers.classical import GENIE_AIDED, formula_count
@@ -56,20 +57,25 @@ def count(
         the profile of the whole call.
 
     Raises:
-        UserError: if the receiver, the precision or an operator is not known.
+        UserError: if the receiver, the precision or an operator is not known, or slots or bits are not possible.
 
     Example:
         >>> profile = count("deeprx-w0.25", Grid())
         >>> f"{profile.macs:,} MACs, {profile.parameters:,} parameters"
         '382,287,360 MACs, 91,556 parameters'
     """
+    integer("batch_slots", batch_slots, 1)
+    choice("num_bits", num_bits, (2, 4, 6, 8))
     net = _network(receiver, grid, num_bits)
     label = name or (receiver if isinstance(receiver, str) else getattr(receiver, "name", ""))
     if net is not None:
         shape = (batch_slots, net.num_features, NUM_SYMBOLS, grid.num_subcarriers)
         inputs = torch.empty(shape, device="meta")
         profile = count_module(net, inputs, name=label, precision=precision, training=training)
-        return _with_formula(profile, net.formula_count(grid))
+        formula = net.formula_count(grid)
+        if training and formula.macs:
+            profile = replace(profile, omitted="the backward pass of the operations that are counted by formula")
+        return _with_formula(profile, formula)
     if training:
         raise UserError(f"training: {label} is a classical receiver and has no training step; leave it out")
     if precision != "fp32":

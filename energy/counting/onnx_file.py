@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from energy.counting.onnx_graph import OnnxGraph
-from energy.counting.onnx_operators import is_known, qualified_name, standard_form
+from energy.counting.onnx_operators import is_known
+from energy.counting.onnx_standard_forms import qualified_name, standard_form
 from energy.counting.profile import OperationProfile
 from leanrx_core.checks import integer
 from leanrx_core.errors import UserError

@@ -5,14 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from energy.counting.onnx_operators import (
-    CONVOLUTIONS,
-    INTEGER_OPERATORS,
-    MAC_FORMULAS,
-    QUANTISATION_INPUTS,
-    attribute,
-    qualified_name,
-)
+from energy.counting.onnx_operators import CONVOLUTIONS, INTEGER_OPERATORS, MAC_FORMULAS
+from energy.counting.onnx_standard_forms import attribute, qualified_name, quantisation_inputs
 from energy.counting.profile import Layer, layer_kind
 from leanrx_core.errors import UserError
 
@@ -118,8 +112,9 @@ class OnnxGraph:
             return chain[:-1]
         return chain
 
-    def _end(self, node: Any) -> str:
-        return (self._fused_chain(node) or [node.output[0]])[-1]
+    def _written(self, node: Any) -> list[str]:
+        """Values that a node writes: the last of those that it fuses, or all its results."""
+        return self._fused_chain(node)[-1:] or [name for name in node.output if name]
 
     def _source(self, name: str) -> str:
         """The stored value that an input is read from, before it is dequantised."""
@@ -141,7 +136,7 @@ class OnnxGraph:
 
     def is_known(self, node: Any) -> bool:
         """Whether the sizes and types of all that a node reads and writes are known."""
-        names = [*self._read(node), self._end(node)]
+        names = [*self._read(node), *self._written(node)]
         return all(n in self._constants or (n in self.sizes and self._types.get(n)) for n in names)
 
     def layer(self, node: Any, macs: int) -> Layer:
@@ -149,11 +144,10 @@ class OnnxGraph:
         read = self._read(node)
         constants = [n for n in read if n in self._constants]
         operator = qualified_name(node)
-        skipped = {node.input[i] for i in QUANTISATION_INPUTS.get(operator, ()) if i < len(node.input)}
-        trained = (set(constants) - skipped) & self._trained
+        trained = (set(constants) - quantisation_inputs(node)) & self._trained
         self._trained -= trained
         return Layer(
-            name=node.name or node.output[0],
+            name=node.name or next(name for name in node.output if name),
             operator=operator,
             kind=layer_kind(macs, attribute(node, "group", 1) if operator in CONVOLUTIONS else 1),
             phase="forward",
@@ -161,7 +155,7 @@ class OnnxGraph:
             macs=macs,
             weight_bytes=sum(map(self._bytes, constants)),
             read_bytes=sum(self._bytes(n) for n in read if n not in self._constants),
-            written_bytes=self._bytes(self._end(node)),
+            written_bytes=sum(map(self._bytes, self._written(node))),
         )
 
     def _values(self, name: str, node: Any) -> int:

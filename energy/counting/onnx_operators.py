@@ -2,8 +2,7 @@
 
 As with torch (:mod:`energy.counting.torch_operators`), every operator has a formula in :data:`MAC_FORMULAS`, or is in
 the table of operators without MACs, or is not known. Operators of another domain, such as ``com.microsoft``, have the
-domain in their name. Those with a formula also have a *standard form*: standard operators with results of the same
-sizes, by which sizes are inferred.
+domain in their name, and need a standard form, see :mod:`energy.counting.onnx_standard_forms`.
 """
 
 from __future__ import annotations
@@ -12,23 +11,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from energy.counting.onnx_standard_forms import MICROSOFT, STANDARD_FORMS, attribute, qualified_name, standard_form
+
 Sizes = Callable[[str], Sequence[int]]
 Formula = Callable[[Any, Sizes], int]
 """MACs of a node, from its attributes and the sizes of its values."""
-
-_MICROSOFT = "com.microsoft"
-
-
-def qualified_name(node: Any) -> str:
-    """Name of a node's operator, with its domain unless that is ONNX's own."""
-    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
-
-
-def attribute(node: Any, name: str, default: Any = None) -> Any:
-    """Value of an attribute."""
-    from onnx import helper
-
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
 
 def _convolution(weights: int) -> Formula:
@@ -94,36 +81,24 @@ def contraction_macs(equation: str, sizes: Sequence[Sequence[int]]) -> int:
 
 
 MAC_FORMULAS: dict[str, Formula] = {
-    **{name: _convolution(1) for name in ("Conv", "ConvInteger", f"{_MICROSOFT}::FusedConv")},
+    **{name: _convolution(1) for name in ("Conv", "ConvInteger", f"{MICROSOFT}::FusedConv")},
     "QLinearConv": _convolution(3),
     "ConvTranspose": _transposed_convolution,
     **dict.fromkeys(("MatMul", "MatMulInteger", "QLinearMatMul", "Gemm"), _product),
-    **{f"{_MICROSOFT}::{name}": _product for name in ("MatMulNBits", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")},
-    **{f"{_MICROSOFT}::{name}": _product for name in ("FusedMatMul", "FusedGemm")},
+    **{f"{MICROSOFT}::{name}": _product for name in ("MatMulNBits", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")},
+    **{f"{MICROSOFT}::{name}": _product for name in ("FusedMatMul", "FusedGemm", "QGemm")},
     **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent_cell),
     "Attention": _attention,
     "Einsum": _einsum,
 }
 """Formulas by qualified name."""
 
-CONVOLUTIONS = {"Conv", "ConvInteger", "QLinearConv", "ConvTranspose", f"{_MICROSOFT}::FusedConv"}
+CONVOLUTIONS = {"Conv", "ConvInteger", "QLinearConv", "ConvTranspose", f"{MICROSOFT}::FusedConv"}
 INTEGER_OPERATORS = {
     *("ConvInteger", "QLinearConv", "MatMulInteger", "QLinearMatMul"),
-    *(f"{_MICROSOFT}::DynamicQuantizeMatMul", f"{_MICROSOFT}::MatMulIntegerToFloat"),
+    *(f"{MICROSOFT}::{name}" for name in ("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QGemm")),
 }
 """Operators that multiply in integers by themselves."""
-QUANTISATION_INPUTS = {
-    "QLinearConv": (1, 2, 4, 5, 6, 7),
-    "QLinearMatMul": (1, 2, 4, 5, 6, 7),
-    "ConvInteger": (2, 3),
-    "MatMulInteger": (2, 3),
-    "QuantizeLinear": (1, 2),
-    "DequantizeLinear": (1, 2),
-    f"{_MICROSOFT}::MatMulNBits": (2, 3, 4),
-    f"{_MICROSOFT}::DynamicQuantizeMatMul": (2, 3),
-    f"{_MICROSOFT}::MatMulIntegerToFloat": (2, 3, 4, 5),
-}
-"""Inputs that are scales, zero points or group indices, and no trained values."""
 
 _WITHOUT_MACS = """
     Constant ConstantOfShape EyeLike Range RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli
@@ -145,60 +120,16 @@ _WITHOUT_MACS = """
     AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool MaxUnpool GridSample Resize Upsample
     QuantizeLinear DequantizeLinear DynamicQuantizeLinear NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss
     """
-WITHOUT_MACS = set(_WITHOUT_MACS.split())
+WITHOUT_MACS = {*_WITHOUT_MACS.split(), *(name for name in STANDARD_FORMS if name not in MAC_FORMULAS)}
 """Operators without MACs, by qualified name."""
 
 
 def is_known(node: Any) -> bool:
-    """Whether a node's operator is known to have no MACs, or has a formula and a standard form."""
-    if qualified_name(node) not in MAC_FORMULAS:
-        return qualified_name(node) in WITHOUT_MACS
+    """Whether a node's operator has a formula or is known to have no MACs, and has a standard form."""
+    name = qualified_name(node)
+    if name not in MAC_FORMULAS and name not in WITHOUT_MACS:
+        return False
     try:
         return bool(standard_form(node))
     except ValueError:
         return False
-
-
-def standard_form(node: Any) -> list[Any]:
-    """Standard nodes whose results have the sizes of a node of another domain; the node itself if it is standard.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    from onnx import TensorProto, helper
-
-    name = qualified_name(node)
-    if "::" not in name:
-        return [node]
-    out = node.output[0]
-    if node.op_type == "MatMulNBits":
-        shape, weights = f"{out}/sizes of weights", f"{out}/weights"
-        sizes = helper.make_tensor(shape, TensorProto.INT64, [2], [attribute(node, "K"), attribute(node, "N")])
-        return [
-            helper.make_node("Constant", [], [shape], value=sizes),
-            helper.make_node("ConstantOfShape", [shape], [weights]),
-            helper.make_node("MatMul", [node.input[0], weights], [out]),
-        ]
-    if node.op_type in ("DynamicQuantizeMatMul", "MatMulIntegerToFloat"):
-        values = [f"{out}/{name}" for name in node.input[:2]]
-        casts = [
-            helper.make_node("Cast", [x], [v], to=TensorProto.FLOAT)
-            for x, v in zip(node.input[:2], values, strict=True)
-        ]
-        return [*casts, helper.make_node("MatMul", values, [out])]
-    transposed = any(attribute(node, f"trans{operand}", 0) for operand in ("A", "B", "BatchA", "BatchB"))
-    if node.op_type == "FusedMatMul" and not transposed:
-        return [helper.make_node("MatMul", node.input[:2], [out])]
-    if node.op_type not in _FUSED:
-        raise ValueError(name)
-    standard, attributes = _FUSED[node.op_type]
-    form = helper.make_node(standard, node.input[:3], [out])
-    form.attribute.extend(a for a in node.attribute if a.name in attributes)
-    return [form]
-
-
-_FUSED = {
-    "FusedConv": ("Conv", ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")),
-    "FusedGemm": ("Gemm", ("transA", "transB", "alpha", "beta")),
-}
-"""Standard operators with an activation of their own, and their attributes."""

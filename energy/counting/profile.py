@@ -155,6 +155,14 @@ class OperationProfile:
         return sum(layer.bytes for layer in self.layers)
 
     @property
+    def missing_bytes(self) -> str:
+        """Words for an estimate that uses bytes where some are not known; empty if all are known."""
+        if not self.uncounted:
+            return ""
+        part = f"of {self.formula_macs:,} MACs by formula" if self.formula_macs else f"at {self.uncounted[0]}"
+        return f"; bytes {part} are not known and left out"
+
+    @property
     def intensity(self) -> float:
         """Arithmetic intensity: FLOPs per byte moved; 0 where no bytes are known."""
         return self.flops / self.bytes if self.bytes else 0.0

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -205,6 +206,7 @@ def has_no_macs(operator: Any) -> bool:
     return operator.namespace == "aten" and is_without_macs(operator.overloadpacket.__name__)
 
 
+@lru_cache(maxsize=1024)
 def is_without_macs(name: str) -> bool:
     """Whether an operator of ATen, given by its name alone, is known to have no MACs.
 

@@ -57,7 +57,8 @@ class PerOperation:
             self.name,
             math.nan,
             math.sqrt(low * high),
-            f"45 nm silicon, no particular device: {low:.3g} J with all operands in a cache, {high:.3g} J from DRAM",
+            f"45 nm silicon, no particular device: {low:.3g} J with all operands in a cache, {high:.3g} J from DRAM"
+            f"{profile.missing_bytes}",
             math.sqrt(high / low) - 1,
         )
 

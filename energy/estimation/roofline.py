@@ -95,7 +95,7 @@ class Roofline:
             energy_j,
             f"dense layers at {self.dense:.1%} of the peak, grouped ones at {self.grouped:.1%}, memory at "
             f"{self.memory:.1%} of its bandwidth, {1e6 * self.overhead_s:.3g} us a layer; {bound:.0%} of the time in "
-            f"layers bound by memory; {power}",
+            f"layers bound by memory; {power}{profile.missing_bytes}",
             self.relative_sd,
         )
 

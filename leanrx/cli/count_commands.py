@@ -156,6 +156,8 @@ def _print_profile(profile: OperationProfile, layers: bool) -> None:
     if profile.cross_check_flops is not None:
         print(f"FLOPs by fvcore      {profile.cross_check_flops:>16,}  {_verdict(profile)}, forward, without formula")
         print(f"batch-norm elements  {profile.batch_norm_elements:>16,}  fold into convolutions at inference")
+    elif profile.cross_check_gaps:
+        print(f"not cross-checked    {', '.join(profile.cross_check_gaps)}")
     for name, elements in profile.other_elements.items():
         print(f"{name + ' elements':<20} {elements:>16,}  counted as no MAC")
     if layers:

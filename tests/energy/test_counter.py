@@ -6,6 +6,8 @@ from torch import nn
 
 from channels import Dmrs, Grid
 from energy.counting.counter import count
+from energy.estimation.estimators import ESTIMATORS
+from energy.hardware.detect import device
 from leanrx_core.errors import UserError
 from receivers.classical.robust_estimation import frequency_lags
 from receivers.neural.deeprx import DeepRx
@@ -89,6 +91,36 @@ def test_classical_by_formula() -> None:
     assert max_log.other_elements == {"max": 4 * 4 * data}
     with pytest.raises(UserError):
         count("magic", one_pilot, num_bits=4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"precision": "banana"}, "precision: LMMSE is a classical receiver"),
+        ({"precision": "int8"}, "precision: LMMSE is a classical receiver"),
+        ({"training": True}, "training: LMMSE is a classical receiver"),
+        ({"batch_slots": 0}, "batch_slots: 0 is not allowed"),
+        ({"num_bits": 3}, "num_bits: 3"),
+    ],
+)
+def test_what_has_no_effect_or_sense_is_refused(arguments: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        count("LMMSE", Grid(num_prb=1), **arguments)
+
+
+def test_estimates_say_which_bytes_are_not_known() -> None:
+    """The MACs of a formula are in every estimate, and their bytes in none."""
+    profile, machine = count(build("hybrid-w2-d1"), Grid(num_prb=1)), device("generic")
+    assert 0 < profile.formula_macs < profile.macs
+    seconds = {e.name: e.estimate(profile, machine) for e in ESTIMATORS}
+    assert seconds["FLOPs/clock"].duration_s == pytest.approx(2 * profile.macs / machine.peak_flops_per_s)
+    assert seconds["FLOPs/W"].energy_j == pytest.approx(2 * profile.macs / machine.flops_per_w)
+    assert seconds["roofline"].duration_s >= seconds["FLOPs/clock"].duration_s
+    for name in ("roofline", "per operation"):
+        assert f"bytes of {profile.formula_macs:,} MACs by formula are not known" in seconds[name].assumption
+    training = count(build("hybrid-w2-d1"), Grid(num_prb=1), training=True)
+    assert training.formula_macs == profile.formula_macs
+    assert training.omitted == "the backward pass of the operations that are counted by formula"
 
 
 def test_classical_on_a_comb() -> None:
