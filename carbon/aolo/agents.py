@@ -33,6 +33,10 @@ except ModuleNotFoundError as error:
     raise UserError(f"carbon: {error.name} is not installed; run: pip install 'leanrx[carbon]'") from None
 
 
+VIOLATION = 1e-9
+"""Relative shortfall from which a constraint is violated."""
+
+
 class AgentSettings(Record):
     """How an agent is trained.
 
@@ -90,6 +94,9 @@ class SpikingPolicy(SACPolicy):
 class ConstrainedReplay(ReplayBuffer):
     """A replay that keeps shortfalls beside rewards, and weighs them when it is sampled.
 
+    A violation costs its multiplier times one plus its relative shortfall. The one makes the multiplier the price of a
+    violation, whose rate is constrained. The shortfall shows the critics the way back.
+
     Attributes:
         shortfalls: of each transition, ``(size, constraints)``.
         multipliers: weights, ``(constraints,)``.
@@ -107,7 +114,8 @@ class ConstrainedReplay(ReplayBuffer):
 
     def _get_samples(self, batch_inds: NDArray[np.intp], env: Any = None) -> ReplayBufferSamples:
         samples = super()._get_samples(batch_inds, env)
-        penalty = self.shortfalls[batch_inds] @ self.multipliers
+        missed = self.shortfalls[batch_inds]
+        penalty = (missed + (missed > VIOLATION)) @ self.multipliers
         return samples._replace(rewards=samples.rewards - self.to_torch(penalty[:, None].astype(np.float32)))
 
 
@@ -172,7 +180,7 @@ class Agent:
     def _observe(self, local_variables: dict[str, Any], _: dict[str, Any]) -> bool:
         """Dual ascent after each decision."""
         settings = self.settings
-        self.violations.append(np.asarray(local_variables["infos"][0]["shortfalls"]) > 1e-9)
+        self.violations.append(np.asarray(local_variables["infos"][0]["shortfalls"]) > VIOLATION)
         if self.decided > settings.warmup_steps:
             excess = np.mean(self.violations, axis=0) - settings.tolerated
             self.replay.multipliers = np.maximum(self.multipliers + settings.multiplier_rate * excess, 0.0)

@@ -6,13 +6,16 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import gymnasium
 import numpy as np
 from scipy import stats
 
 from carbon.aolo.agent_files import checkpoints, load_agent, save_agent
-from carbon.aolo.agents import Agent, AgentSettings
+from carbon.aolo.agents import VIOLATION, Agent, AgentSettings
+from carbon.aolo.planner import closed_part, greedy_policy, myopic_policy, reference_values, run_day
+from carbon.aolo.receiver_site import QUARTERS, ReceiverSite, SiteEnvironment, expected_day, random_day
 from carbon.aolo.request_environment import (
     RequestDistribution,
     RequestEnvironment,
@@ -33,19 +36,19 @@ LEARNING_RATES = (3e-4, 1e-3, 3e-3)
 EVALUATION_STEPS = 1_000
 _TRAINING_POOL, _HELD_OUT = 20_000, 400
 _TRAINING_SEED, _HELD_OUT_SEED = 11, 12
-_VIOLATION = 1e-9
 
 
 @dataclass(frozen=True)
 class AgentEvaluation:
-    """An agent on held-out requests.
+    """An agent on held-out requests or days.
 
     Attributes:
         decided: decisions of its training.
         gap: excess of the footprint over the optimum, after every decision is projected on the feasible set.
         raw_gap: the same without projection; it may be negative, because violations save carbon.
-        quality_violations, deadline_violations: part of the requests, without projection.
-        footprint_g, raw_footprint_g: mean per request.
+        quality_violations, deadline_violations: part of the decisions, without projection; 0 where nothing can be
+            violated.
+        footprint_g, raw_footprint_g: mean per request or day.
     """
 
     decided: int
@@ -57,10 +60,53 @@ class AgentEvaluation:
     raw_footprint_g: float
 
 
-def evaluate_agent(agent: Agent, pool: RequestPool) -> AgentEvaluation:
-    """Evaluate an agent's deterministic decisions."""
+class Task(Protocol):
+    """What agents are trained for.
+
+    Attributes:
+        name: of the task.
+        constraints: number of shortfalls.
+        discount: of the agents.
+    """
+
+    name: str
+    constraints: int
+    discount: float
+
+    def environment(self) -> gymnasium.Env[Any, Any]:
+        """An environment for one agent."""
+
+    def evaluate(self, agent: Agent) -> AgentEvaluation:
+        """The agent's deterministic decisions on held-out cases."""
+
+
+class RequestTask:
+    """Independent requests of a distribution.
+
+    Args:
+        distribution: of the requests.
+    """
+
+    name, constraints, discount = "requests", 2, 0.0
+
+    def __init__(self, distribution: RequestDistribution | None = None) -> None:
+        self.distribution = distribution or RequestDistribution()
+        self.pool = self.distribution.draw(_TRAINING_POOL, _TRAINING_SEED)
+        self.held_out = self.distribution.draw(_HELD_OUT, _HELD_OUT_SEED)
+
+    def environment(self) -> RequestEnvironment:
+        """The environment of the training requests."""
+        return RequestEnvironment(self.pool)
+
+    def evaluate(self, agent: Agent) -> AgentEvaluation:
+        """Evaluate on the held-out requests."""
+        return evaluate_requests(agent, self.held_out)
+
+
+def evaluate_requests(agent: Agent, pool: RequestPool) -> AgentEvaluation:
+    """Evaluate an agent's deterministic decisions on requests."""
     tokens, power_w = decisions(pool.requests, agent.act(pool.observations))
-    missed = (shortfalls(pool.requests, tokens, power_w) > _VIOLATION).mean(0)
+    missed = (shortfalls(pool.requests, tokens, power_w) > VIOLATION).mean(0)
     raw_g = float(pool.requests.footprint_g(tokens, power_w).mean())
     projected_g = float(pool.requests.footprint_g(*project(pool.requests, tokens, power_w)).mean())
     best_g = pool.reference_g
@@ -73,6 +119,56 @@ def evaluate_agent(agent: Agent, pool: RequestPool) -> AgentEvaluation:
         footprint_g=projected_g,
         raw_footprint_g=raw_g,
     )
+
+
+class SiteTask:
+    """Days of a receiver site.
+
+    Args:
+        site: its hardware.
+        days: number of held-out days.
+
+    Attributes:
+        reference_g, myopic_g, planner_g: emissions of each held-out day.
+    """
+
+    name, constraints, discount = "site", 1, 0.99
+
+    def __init__(self, site: ReceiverSite, days: int = 10) -> None:
+        self.site, self.days = site, days
+        forecast = greedy_policy(site, reference_values(site, expected_day(site)))
+        reference, myopic, planner = [], [], []
+        for number in range(days):
+            day = random_day(site, number)
+            best = greedy_policy(site, reference_values(site, day))
+            reference.append(run_day(site, day, best).total_g)
+            myopic.append(run_day(site, day, myopic_policy(site)).total_g)
+            planner.append(run_day(site, day, forecast).total_g)
+        self.reference_g, self.myopic_g, self.planner_g = reference, myopic, planner
+
+    def environment(self) -> SiteEnvironment:
+        """The environment of the training days, none of which is held out."""
+        return SiteEnvironment(self.site)
+
+    def evaluate(self, agent: Agent) -> AgentEvaluation:
+        """Evaluate on the held-out days, all at once."""
+        environments = [self.environment() for _ in range(self.days)]
+        observations = []
+        for number, environment in enumerate(environments):
+            environment.begin(number)
+            observations.append(environment.observe(0, environment.battery_j, 0))
+        total_g = 0.0
+        for _ in range(QUARTERS):
+            actions = agent.act(np.stack(observations))
+            steps = [environment.step(action) for environment, action in zip(environments, actions, strict=True)]
+            observations = [step[0] for step in steps]
+            total_g += sum(step[4]["footprint_g"] for step in steps)
+        gap, mean_g = total_g / sum(self.reference_g) - 1, total_g / self.days
+        return AgentEvaluation(agent.decided, gap, gap, 0.0, 0.0, mean_g, mean_g)
+
+    def closed(self, mean_g: float) -> float:
+        """Part of the gap between the myopic policy and the reference that a mean footprint per day closes."""
+        return closed_part(self.myopic_g, [mean_g * self.days], self.reference_g)
 
 
 @dataclass(frozen=True)
@@ -110,29 +206,22 @@ class Study:
 
     Args:
         folder: of the checkpoints.
+        task: what the agents are trained for.
         settings: what is trained.
-        distribution: of the requests.
     """
 
-    def __init__(
-        self, folder: Path, settings: StudySettings | None = None, distribution: RequestDistribution | None = None
-    ) -> None:
-        self.folder = folder
-        self.settings = settings or StudySettings()
-        self.distribution = distribution or RequestDistribution()
-        self.pool = self.distribution.draw(_TRAINING_POOL, _TRAINING_SEED)
-        self.held_out = self.distribution.draw(_HELD_OUT, _HELD_OUT_SEED)
+    def __init__(self, folder: Path, task: Task, settings: StudySettings | None = None) -> None:
+        self.folder, self.task, self.settings = folder, task, settings or StudySettings()
 
     def agent(self, name: str, seed: int, learning_rate: float) -> Agent:
         """An agent at its beginning."""
-        settings = AgentSettings.parse(
-            {"actor": ACTORS[name], "seed": seed, "learning_rate": learning_rate, "steps": self.settings.steps}, name
-        )
-        return Agent(settings, RequestEnvironment(self.pool))
+        own = {"actor": ACTORS[name], "seed": seed, "learning_rate": learning_rate, "discount": self.task.discount}
+        settings = AgentSettings.parse({**own, "steps": self.settings.steps}, name)
+        return Agent(settings, self.task.environment(), self.task.constraints)
 
     def agent_folder(self, name: str, seed: int, learning_rate: float) -> Path:
         """Folder of its checkpoints."""
-        return self.folder / f"{name}-s{seed}-lr{learning_rate:g}-n{self.settings.steps}"
+        return self.folder / f"{self.task.name}-{name}-s{seed}-lr{learning_rate:g}-n{self.settings.steps}"
 
     def train(self) -> Iterator[StudyProgress]:
         """Train everything that is not trained yet: first the learning rates, then the seeds of the comparison.
@@ -154,7 +243,7 @@ class Study:
         load_agent(agent, folder)
         evaluations = read_evaluations(folder)
         for decided in agent.train(EVALUATION_STEPS):
-            evaluations.append(evaluate_agent(agent, self.held_out))
+            evaluations.append(self.task.evaluate(agent))
             save_agent(agent, folder, {_EVALUATIONS: json.dumps([asdict(e) for e in evaluations], indent=1) + "\n"})
             yield StudyProgress(folder.name, decided, self.settings.steps, evaluations[-1])
 
@@ -319,11 +408,12 @@ SWEEPS: dict[str, list[dict[str, tuple[float, float]]]] = {
 """Five values of each parameter of the sweeps; the agents are those of the comparison, and are not trained again."""
 
 
-def sweep_agents(study: Study, seeds: Sequence[int]) -> list[dict[str, Any]]:
+def sweep_agents(study: Study, distribution: RequestDistribution, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Gaps and reduction over the sweeps.
 
     Args:
-        study: whose agents are trained for ``seeds``.
+        study: of requests, whose agents are trained for ``seeds``.
+        distribution: of the requests before a parameter is changed.
         seeds: of both agents.
 
     Returns:
@@ -334,8 +424,8 @@ def sweep_agents(study: Study, seeds: Sequence[int]) -> list[dict[str, Any]]:
         agents = {name: study.trained_agent(name, seed) for name in ACTORS}
         for parameter, settings in SWEEPS.items():
             for number, changes in enumerate(settings):
-                pool = study.distribution.model_copy(update=changes).draw(_HELD_OUT, _HELD_OUT_SEED)
-                results = {name: evaluate_agent(agent, pool) for name, agent in agents.items()}
+                pool = distribution.model_copy(update=changes).draw(_HELD_OUT, _HELD_OUT_SEED)
+                results = {name: evaluate_requests(agent, pool) for name, agent in agents.items()}
                 rows.append(
                     {
                         "parameter": parameter,

@@ -19,10 +19,10 @@ from carbon.aolo.popsan import SpikingActorNet
 from carbon.aolo.request_environment import RequestDistribution, RequestEnvironment, RequestPool
 from carbon.aolo.study import (
     AgentEvaluation,
+    RequestTask,
     SeedMean,
     Study,
     StudySettings,
-    evaluate_agent,
     is_flat,
     read_evaluations,
     reduction,
@@ -131,7 +131,8 @@ def test_sampled_rewards_have_the_present_multipliers(pool: RequestPool) -> None
     for weights in ((0.0, 0.0), (3.0, 5.0)):
         replay.multipliers = np.array(weights)
         rewards = replay._get_samples(index).rewards.numpy()[:, 0]
-        assert rewards == pytest.approx(replay.rewards[:30, 0] - replay.shortfalls[:30] @ weights, rel=1e-5)
+        violations = replay.shortfalls[:30] + (replay.shortfalls[:30] > 0)
+        assert rewards == pytest.approx(replay.rewards[:30, 0] - violations @ weights, rel=1e-5)
 
 
 def test_a_study_trains_evaluates_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,12 +140,13 @@ def test_a_study_trains_evaluates_and_resumes(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("carbon.aolo.study._TRAINING_POOL", 100)
     monkeypatch.setattr("carbon.aolo.study.LEARNING_RATES", (1e-3,))
     monkeypatch.setattr("carbon.aolo.study.TUNING_SEEDS", (9,))
-    study = Study(tmp_path, StudySettings(steps=40, seeds=(1,)))
+    task = RequestTask()
+    study = Study(tmp_path, task, StudySettings(steps=40, seeds=(1,)))
     with pytest.raises(UserError, match="the learning rates are not tuned yet"):
         study.learning_rate("sac")
     progress = list(study.train())
     assert [p.decided for p in progress] == [20, 40] * 4
-    assert progress[0].name == "sac-s9-lr0.001-n40"
+    assert progress[0].name == "requests-sac-s9-lr0.001-n40"
     assert list(study.train()) == []
     assert study.learning_rate("sdrl") == 1e-3
     runs = {name: study.completed(name) for name in ("sac", "sdrl")}
@@ -152,8 +154,8 @@ def test_a_study_trains_evaluates_and_resumes(tmp_path: Path, monkeypatch: pytes
     assert summary.gap.mean >= 0
     assert summary.gap.seeds == 1
     agent = study.trained_agent("sdrl", 1)
-    assert evaluate_agent(agent, study.held_out) == runs["sdrl"][1][-1]
-    rows = sweep_agents(study, [1])
+    assert task.evaluate(agent) == runs["sdrl"][1][-1]
+    rows = sweep_agents(study, task.distribution, [1])
     assert len(rows) == 25
     assert all(row["sac_gap"] >= -1e-9 and row["sdrl_gap"] >= -1e-9 for row in rows)
     (newest,) = checkpoints(study.agent_folder("sac", 1, 1e-3))
