@@ -62,19 +62,7 @@ def count_module(
         True
     """
     _check_precision(precision)
-    meta_net = _on_meta(net).train(training)
-    meta_inputs = tuple(torch.empty_like(i, device="meta") for i in inputs)
-    recorder = _OperatorRecorder(meta_net, BYTES_PER_VALUE[precision])
-    try:
-        with torch.device("meta"):
-            _run(meta_net, meta_inputs, recorder, optimizer if training else None)
-    except RuntimeError as error:
-        first_line = str(error).partition("\n")[0][:120]
-        raise UserError(
-            f"{name or type(net).__name__}: cannot be counted on shapes alone ({type(error).__name__}: {first_line}); "
-            "its operations must not depend on values, and its tensors must be on the device of its input"
-        ) from None
-    recorder.check_operators(name or type(net).__name__)
+    recorder = _record(net, inputs, name, BYTES_PER_VALUE[precision], optimizer if training else None)
     forward = macs_by_module(x for x in recorder.layers if x.phase == "forward")
     batch, fvcore = len(inputs[0]), cross_check(net, inputs)
     comparison = fvcore.compare(forward, batch, recorder.complex_modules)
@@ -91,6 +79,46 @@ def count_module(
         cross_check_gaps=comparison.gaps,
         disagreements=(*comparison.contradictions, *recorder.backward_disagreements()),
     )
+
+
+def check_countable(net: nn.Module, *inputs: torch.Tensor, name: str = "") -> None:
+    """Check that a network can be counted, in less time than a count takes.
+
+    Args:
+        net, inputs, name: as for :func:`count_module`.
+
+    Raises:
+        UserError: if an operator is unknown, or the network does not run on shapes alone.
+    """
+    _record(net, inputs, name, BYTES_PER_VALUE["fp32"], None)
+
+
+def _record(
+    net: nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    name: str,
+    bytes_per_value: int,
+    optimizer: Callable[..., torch.optim.Optimizer] | None,
+) -> _OperatorRecorder:
+    """The operators of a forward pass, or with an optimiser those of a training step.
+
+    Raises:
+        UserError: if an operator is unknown, or the network does not run on shapes alone.
+    """
+    meta_net = _on_meta(net).train(optimizer is not None)
+    meta_inputs = tuple(torch.empty_like(i, device="meta") for i in inputs)
+    recorder, label = _OperatorRecorder(meta_net, bytes_per_value), name or type(net).__name__
+    try:
+        with torch.device("meta"):
+            _run(meta_net, meta_inputs, recorder, optimizer)
+    except RuntimeError as error:
+        first_line = str(error).partition("\n")[0][:120]
+        raise UserError(
+            f"{label}: cannot be counted on shapes alone ({type(error).__name__}: {first_line}); its operations must "
+            "not depend on values, and its tensors must be on the device of its input"
+        ) from None
+    recorder.check_operators(label)
+    return recorder
 
 
 def _check_precision(precision: str) -> None:

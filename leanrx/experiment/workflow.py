@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from channels import SlotStream, Stream
+import torch
+
+from channels import NUM_SYMBOLS, SlotStream, Stream
 from channels.dataset import DatasetStream
 from distillation.distributed import current
 from distillation.job import Job, check_fit
@@ -17,6 +19,7 @@ from distillation.teachers import Teacher
 from distillation.trainer import train
 from energy.counting.counter import count
 from energy.counting.profile import OperationProfile
+from energy.counting.torch_net import check_countable
 from energy.metering.training import TrainingMeter
 from leanrx.experiment.plan import Plan, ReceiverRecord, TrainingGroup
 from leanrx.experiment.progress import ProgressCallback, StepCallback
@@ -38,12 +41,17 @@ def check_run(run: Run) -> None:
 
     Raises:
         UserError: as :func:`leanrx.experiment.plan.build_plan`; if the device is not available, a network has no such
-            module for feature transfer, a pretrained teacher does not fit, or a dataset lacks slots.
+            module for feature transfer, a pretrained teacher does not fit, a network cannot be counted, or a dataset
+            lacks slots.
     """
     config, plan = run.config, run.plan
     config.torch_device()
     for record in plan.neural:
         _pretrained(run, record)
+    for spec, record in {record.spec: record for record in plan.neural}.items():
+        net = _untrained(config, record).net
+        inputs = torch.empty(1, net.num_features, NUM_SYMBOLS, config.scenario.grid.num_subcarriers, device="meta")
+        check_countable(net, inputs, name=spec)
     if config.dataset.train is not None:
         for training in {record.training for record in plan.neural if record.training}:
             DatasetStream(config.dataset.train).require(config.scenario, "train", training.batch_slots)

@@ -1,10 +1,12 @@
 """Run folders: what is resumed, and what is refused and left as it was."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from leanrx.cli import sessions
@@ -12,6 +14,8 @@ from leanrx.cli.main import main
 from leanrx.experiment.run import Run, load_run, open_run
 from leanrx.experiment.sweep_config import SweepConfig
 from leanrx_core.errors import UserError
+from receivers.neural import registry
+from receivers.neural.deeprx import DeepRx
 
 OLD_CONFIG = """
 label: old
@@ -119,3 +123,20 @@ def test_another_configuration_is_refused_with_both_values(tmp_path: Path) -> No
     open_run(config, tmp_path)
     with pytest.raises(UserError, match=r"another seed \(1 in the folder, 2 here\); change 'label'"):
         open_run(config.model_copy(update={"seed": 2}), tmp_path)
+
+
+class Spectral(DeepRx):
+    """A network with an operator whose arithmetic is not known."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(torch.fft.fft(x).real)
+
+
+def test_a_network_that_cannot_be_counted_is_refused_before_training(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(registry, "FAMILIES", dict(registry.FAMILIES))
+    registry.register(replace(registry.FAMILIES["deeprx"], name="spectral", network=Spectral))
+    config = {**CONFIG, "students": {"receivers": ["spectral-w0.0625-d3"]}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    line = error_line(capsys, monkeypatch, "sweep", tmp_path / "c.yaml", "--runs", tmp_path / "runs")
+    assert "spectral-w0.0625-d3: the arithmetic of aten::_fft_r2c is not known" in line
+    assert not (tmp_path / "runs").exists()
