@@ -147,7 +147,7 @@ class OnnxGraph:
         trained = (set(constants) - quantisation_inputs(node)) & self._trained
         self._trained -= trained
         return Layer(
-            name=node.name or next(name for name in node.output if name),
+            name=self._name(node),
             operator=operator,
             kind=layer_kind(macs, attribute(node, "group", 1) if operator in CONVOLUTIONS else 1),
             phase="forward",
@@ -180,7 +180,7 @@ class OnnxGraph:
         """MACs of a node.
 
         Raises:
-            UserError: if a size is not known, or an ``einsum`` has several contractions.
+            UserError: if a size is not known, an input is missing, or an ``einsum`` has several contractions.
         """
         formula = MAC_FORMULAS.get(qualified_name(node))
         if formula is None:
@@ -191,6 +191,14 @@ class OnnxGraph:
             raise UserError(
                 f"{self._path}: {node.op_type} with {error} is not counted; export them one by one"
             ) from None
+        except (AttributeError, IndexError):
+            raise UserError(
+                f"{self._path}: {node.op_type} at '{self._name(node)}' lacks an input or an attribute; export it again"
+            ) from None
+
+    @staticmethod
+    def _name(node: Any) -> str:
+        return node.name or next((name for name in node.output if name), "")
 
     def _size(self, name: str, node: Any) -> list[int]:
         name = name if name in self.sizes else self._source(name)

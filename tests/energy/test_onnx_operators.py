@@ -1,5 +1,6 @@
 """MACs of ONNX operators against products of sizes by hand, and what runs in integers against ONNX Runtime itself."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -300,3 +301,38 @@ def test_recurrent_cells_of_torch_and_of_a_file_agree(tmp_path: Path) -> None:
     nodes = [helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=5)]
     path = save(tmp_path, nodes, [9, 2, 4], {"w": ones(1, 20, 4), "r": ones(1, 20, 5)})
     assert count_onnx(path).macs == count_module(cell, torch.zeros(9, 2, 4)).macs
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """A file that is cut, has wrong bits, or a node without operands, of another operator or of another domain."""
+    kind = rng.randrange(4)
+    if kind == 0:
+        return data[: rng.randrange(len(data))]
+    if kind == 1:
+        flipped = bytearray(data)
+        for _ in range(rng.randrange(1, 50)):
+            flipped[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        return bytes(flipped)
+    model = onnx.load_from_string(data)
+    node = rng.choice(model.graph.node)
+    if kind == 2:
+        del rng.choice([node.input, node.output, node.attribute, model.graph.initializer, model.graph.node])[:]
+    else:
+        node.domain = rng.choice(["", MICROSOFT, "custom"])
+        node.op_type = rng.choice([*sorted({name.split("::")[-1] for name in onnx_operators.MAC_FORMULAS}), "Loop"])
+    return bytes(model.SerializeToString())
+
+
+def test_damaged_files_are_refused_in_one_line(tmp_path: Path) -> None:
+    whole, path = tmp_path / "whole.onnx", tmp_path / "damaged.onnx"
+    torch.onnx.export(Pool(), (torch.zeros(SLOT),), str(whole), dynamo=False, input_names=["x"], output_names=["y"])
+    rng, messages = random.Random(1), []
+    for _ in range(200):
+        path.write_bytes(damaged(whole.read_bytes(), rng))
+        try:
+            count_onnx(path)
+        except UserError as error:
+            messages.append(str(error).removeprefix(str(path)))
+    assert len(messages) > 100, "others still are graphs"
+    assert max(map(len, messages)) <= 300
+    assert not [message for message in messages if "\n" in message]
