@@ -3,8 +3,10 @@ from .dataset import DatasetStream as DatasetStream
 from .dataset import write_dataset as write_dataset
 from .grid import BITS_PER_SYMBOL as BITS_PER_SYMBOL
 from .grid import NUM_SYMBOLS as NUM_SYMBOLS
+from .grid import Antennas as Antennas
 from .grid import Dmrs as Dmrs
 from .grid import Grid as Grid
+from .grid import Subcarriers as Subcarriers
 from .scenarios import Channels as Channels
 from .scenarios import Impairments as Impairments
 from .scenarios import Interferer as Interferer
@@ -19,6 +21,7 @@ from .stream import Stream as Stream
 __all__ = [
     "BITS_PER_SYMBOL",
     "NUM_SYMBOLS",
+    "Antennas",
     "Channels",
     "Dataset",
     "DatasetStream",
@@ -31,6 +34,7 @@ __all__ = [
     "SlotStream",
     "Slots",
     "Stream",
+    "Subcarriers",
     "presets",
     "scenario",
     "write_dataset",

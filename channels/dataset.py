@@ -36,8 +36,9 @@ from leanrx_core.errors import UserError
 from leanrx_core.files import append_lines, drop_unfinished_line, lock, write_atomic
 from leanrx_core.records import PathComponent, Record, read_yaml
 
-VERSION: Literal[3] = 3
-"""Version of the format. Version 1 had other keys and folder names, version 2 no ``subcarrier_spacing_hz``."""
+VERSION: Literal[4] = 4
+"""Version of the format. Version 1 had other keys and folder names, version 2 no ``subcarrier_spacing_hz``,
+version 3 no ``slot_number``, ``n_id`` and ``n_scid``."""
 SUMS = "SHA256SUMS"
 _RECORD = "dataset.yaml"
 _DRAWN = "drawn"
@@ -50,6 +51,9 @@ _FIELDS: dict[str, tuple[str, str, str]] = {
     "bits": ("BKSF", "", "transmitted bits, 0 where there are none"),
     "bits_per_symbol": ("B", "bit", "bits of the slot's modulation; the slot uses the first ones of axis bit"),
     "subcarrier_spacing_hz": ("B", "Hz", "subcarrier spacing"),
+    "slot_number": ("B", "", "number of the slot in its frame; -1 without DMRS"),
+    "n_id": ("B", "", "scrambling identity of the DMRS; -1 without DMRS"),
+    "n_scid": ("B", "", "n_SCID of the DMRS; -1 without DMRS"),
     "h": ("BRSF", "", "true channel of the wanted signal"),
     "h_interference": ("BIRSF", "", "true channels of the interferers times their amplitudes"),
     "noise_var": ("B", "", "mean noise power per resource element and antenna; the mean wanted power is 1"),
@@ -101,7 +105,7 @@ class Dataset(Record):
     num_blocks: int = Field(ge=1, le=10**6)
     sinr_db: tuple[float, ...] = ()
     interference_fractions: tuple[float, ...] = Field((0.0,), min_length=1)
-    version: Literal[3] = VERSION
+    version: Literal[4] = VERSION
 
     @model_validator(mode="after")
     def _check_points(self) -> Self:

@@ -9,10 +9,10 @@ import math
 
 import torch
 
-from channels.grid import Grid
+from channels.grid import Antennas, Grid
 from channels.link_level import Cdl, FadingModel, Flat, Paths, Tdl
 from channels.scenarios import SYSTEM_LEVEL_MODELS, ChannelModel, Mixture
-from channels.system_level import SystemLevelChannel
+from channels.sionna_models import PolarisedCdl, SystemLevelChannel
 
 
 def channel_model(
@@ -30,6 +30,8 @@ def channel_model(
         return Flat(grid, name == "Rayleigh", device)
     if name in SYSTEM_LEVEL_MODELS:
         return SystemLevelChannel(name, grid, max_doppler_hz, device)
+    if name.startswith("CDL") and grid.antennas != Antennas():
+        return PolarisedCdl(name.removeprefix("CDL-"), grid, max_doppler_hz, device)
     profile = name.removeprefix("TDL").removeprefix("CDL").removeprefix("-")
     return (Tdl if name.startswith("TDL") else Cdl)(profile, grid, max_doppler_hz, device)
 
@@ -119,4 +121,4 @@ def _phases(delays_s: torch.Tensor, grid: Grid) -> torch.Tensor:
         torch.polar(torch.ones_like(cycles), -2 * math.pi * cycles)
         for cycles in (delays_s[..., None] * f_hz[::12], delays_s[..., None] * (f_hz[:12] - f_hz[0]))
     )
-    return (prb_phase[..., None] * subcarrier_phase[..., None, :]).flatten(2)
+    return (prb_phase[..., None] * subcarrier_phase[..., None, :]).flatten(2)[..., : grid.num_subcarriers]

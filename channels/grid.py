@@ -1,12 +1,12 @@
 """The resource grid of one slot and the QAM mapping of TS 38.211.
 
-A slot has 14 OFDM symbols of ``12 * num_prb`` subcarriers. One subcarrier in one symbol is a resource element (RE).
-Tensors over a grid have the shape ``(..., num_symbols, num_subcarriers)``.
+A slot has 14 OFDM symbols of ``12 * num_prb`` subcarriers, or of any other number. One subcarrier in one symbol
+is a resource element (RE). Tensors over a grid have the shape ``(..., num_symbols, num_subcarriers)``.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -62,14 +62,75 @@ class Dmrs(Record):
         return self
 
 
+class Subcarriers(Record):
+    """Any number of subcarriers around the carrier frequency, in place of whole resource blocks.
+
+    The grid has all subcarriers between the guards. The subcarrier at the carrier frequency has the index
+    ``fft_size // 2`` of the FFT.
+
+    Attributes:
+        fft_size: samples of an OFDM symbol, and subcarriers with the guards.
+        guards: empty subcarriers at the lower and at the upper edge.
+        dc_null: whether the subcarrier at the carrier frequency is empty, too.
+
+    Example:
+        >>> Subcarriers(fft_size=128, guards=(5, 6), dc_null=True).count
+        117
+    """
+
+    fft_size: int = Field(ge=12, le=4096)
+    guards: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (0, 0)
+    dc_null: bool = False
+
+    @model_validator(mode="after")
+    def _check_guards(self) -> Self:
+        if self.count < 12:
+            raise ValueError(
+                f"guards: {list(self.guards)} leave {self.count} of {self.fft_size} subcarriers; 12 or more"
+            )
+        if self.dc_null and not 0 <= self.dc < self.count:
+            raise ValueError(f"dc_null: guards {list(self.guards)} contain the carrier frequency; write dc_null: false")
+        return self
+
+    @property
+    def count(self) -> int:
+        """Subcarriers between the guards, with the one at the carrier frequency."""
+        return self.fft_size - sum(self.guards)
+
+    @property
+    def dc(self) -> int:
+        """Index of the subcarrier at the carrier frequency, counted from the first one after the guard."""
+        return self.fft_size // 2 - self.guards[0]
+
+
+class Antennas(Record):
+    """Antenna elements, as in TR 38.901, 7.3. The default elements are omnidirectional, with vertical polarisation.
+
+    Attributes:
+        polarisation: of the base station's array. ``V`` has one element at each position. ``VH`` (vertical and
+            horizontal) and ``cross`` (slanted by -45 and 45 degrees) have two at each position. The terminal has one
+            vertical element.
+        base_pattern: pattern of the base station's elements: omnidirectional, or of table 7.3-1.
+        terminal_pattern: pattern of the terminal's element, which looks at the base station. UMi, UMa and RMa have
+            omnidirectional terminals.
+    """
+
+    polarisation: Literal["V", "VH", "cross"] = "V"
+    base_pattern: Literal["omni", "38.901"] = "omni"
+    terminal_pattern: Literal["omni", "38.901"] = "omni"
+
+
 class Grid(Record):
     """Resource grid of a slot.
 
     Attributes:
-        num_prb: number of physical resource blocks (PRB) of 12 subcarriers, 1 to 273.
+        num_prb: number of physical resource blocks (PRB) of 12 subcarriers, 1 to 273. With ``subcarriers``, the last
+            block can be incomplete.
+        subcarriers: any number of subcarriers, in place of ``num_prb``.
         subcarrier_spacing_hz: 15, 30, 60 or 120 kHz.
         carrier_frequency_hz: carrier frequency.
         num_rx: number of receive antennas.
+        antennas: polarisation and patterns of the antenna elements.
         pilot_patterns: lists of OFDM symbols with QPSK pilots on every subcarrier; each slot draws one list.
         dmrs: reference signals of 5G, in place of ``pilot_patterns``.
 
@@ -80,9 +141,11 @@ class Grid(Record):
     """
 
     num_prb: int = Field(26, ge=1, le=273)
+    subcarriers: Subcarriers | None = None
     subcarrier_spacing_hz: Literal[15000, 30000, 60000, 120000] = 15000
     carrier_frequency_hz: float = Field(4e9, ge=4e8, le=1e11)
     num_rx: int = Field(2, ge=1, le=16)
+    antennas: Antennas = Antennas()
     pilot_patterns: tuple[tuple[int, ...], ...] = ((2,), (2, 11))
     dmrs: Dmrs | None = None
 
@@ -110,6 +173,27 @@ class Grid(Record):
             return {"pilot_patterns": (), **data}
         return data
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_num_prb(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("subcarriers") is None:
+            return data
+        count = Subcarriers.model_validate(data["subcarriers"]).count
+        num_prb = -(-count // 12)
+        if data.get("num_prb", num_prb) != num_prb:
+            raise ValueError(f"num_prb and subcarriers exclude each other; leave out num_prb ({count} subcarriers)")
+        return {**data, "num_prb": num_prb}
+
+    @model_validator(mode="after")
+    def _check_elements(self) -> Self:
+        if self.antennas.polarisation != "V" and self.num_rx % 2:
+            raise ValueError(
+                f"num_rx: {self.num_rx} antennas are no {self.antennas.polarisation} pairs; write an even number"
+            )
+        if self.dmrs is not None and self.subcarriers is not None:
+            raise ValueError("subcarriers: DMRS fills whole resource blocks; write num_prb, or pilot_patterns")
+        return self
+
     @model_validator(mode="after")
     def _check_pilots(self) -> Self:
         if self.dmrs is not None and self.pilot_patterns:
@@ -120,8 +204,18 @@ class Grid(Record):
 
     @property
     def num_subcarriers(self) -> int:
-        """Number of subcarriers F."""
-        return SUBCARRIERS_PER_PRB * self.num_prb
+        """Number of subcarriers F, with an empty one at the carrier frequency."""
+        return SUBCARRIERS_PER_PRB * self.num_prb if self.subcarriers is None else self.subcarriers.count
+
+    @property
+    def dc_subcarrier(self) -> int:
+        """Index of the subcarrier at the carrier frequency."""
+        return self.num_subcarriers // 2 if self.subcarriers is None else self.subcarriers.dc
+
+    @property
+    def empty_subcarriers(self) -> tuple[int, ...]:
+        """Subcarriers without data and pilots."""
+        return (self.dc_subcarrier,) if self.subcarriers is not None and self.subcarriers.dc_null else ()
 
     @property
     def data_res(self) -> tuple[int, ...]:
@@ -132,6 +226,9 @@ class Grid(Record):
             (864, 936)
         """
         symbols = {len(pattern) for pattern in self.pilot_patterns}
+        if self.subcarriers is not None:
+            occupied = self.num_subcarriers - len(self.empty_subcarriers)
+            return tuple(sorted(occupied * (NUM_SYMBOLS - n) for n in symbols))
         data_per_prb = 0  # in a symbol with pilots
         if self.dmrs is not None:
             symbols = {self.dmrs.length * (1 + additional) for additional in self.dmrs.additional_positions}
@@ -145,7 +242,9 @@ class Grid(Record):
 
     @property
     def fft_size(self) -> int:
-        """Smallest power of two that holds the subcarriers, at least 128."""
+        """Smallest power of two that holds the subcarriers, at least 128, or that of ``subcarriers``."""
+        if self.subcarriers is not None:
+            return self.subcarriers.fft_size
         return max(128, 1 << (self.num_subcarriers - 1).bit_length())
 
     @property
@@ -166,7 +265,7 @@ class Grid(Record):
     def frequencies_hz(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """Return the baseband frequencies of the subcarriers in Hz, float32 ``(F,)``."""
         index = torch.arange(self.num_subcarriers, dtype=torch.float32, device=device)
-        return (index - self.num_subcarriers // 2) * float(self.subcarrier_spacing_hz)
+        return (index - self.dc_subcarrier) * float(self.subcarrier_spacing_hz)
 
 
 def pam_levels(num_bits: int, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:

@@ -30,7 +30,7 @@ def amplify(symbols: torch.Tensor, amplifier: PowerAmplifier, grid: Grid) -> tor
     Returns:
         amplified subcarriers, complex64 ``(..., F)``.
     """
-    sample_power = grid.num_subcarriers / (OVERSAMPLING * grid.fft_size)
+    sample_power = (grid.num_subcarriers - len(grid.empty_subcarriers)) / (OVERSAMPLING * grid.fft_size)
     samples = ofdm_modulate(symbols, grid, OVERSAMPLING)
     amplitude = samples.abs() / math.sqrt(sample_power)
     return ofdm_demodulate(samples * (_compression(amplitude, amplifier) / linear_gain(amplifier)), grid)

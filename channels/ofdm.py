@@ -29,7 +29,7 @@ def ofdm_modulate(symbols: torch.Tensor, grid: Grid, oversampling: int = 1) -> t
         >>> torch.allclose(ofdm_demodulate(samples, grid), symbols, atol=1e-6)
         True
     """
-    half, size = grid.num_subcarriers // 2, oversampling * grid.fft_size
+    half, size = grid.dc_subcarrier, oversampling * grid.fft_size
     spectrum = symbols.new_zeros(*symbols.shape[:-1], size)  # the FFT has negative frequencies last
     spectrum[..., size - half :] = symbols[..., :half]
     spectrum[..., : grid.num_subcarriers - half] = symbols[..., half:]
@@ -46,7 +46,7 @@ def ofdm_demodulate(windows: torch.Tensor, grid: Grid) -> torch.Tensor:
     Returns:
         complex64 ``(..., F)``.
     """
-    half, size = grid.num_subcarriers // 2, windows.shape[-1]
+    half, size = grid.dc_subcarrier, windows.shape[-1]
     spectrum = torch.fft.fft(windows, norm="ortho")
     return torch.cat([spectrum[..., size - half :], spectrum[..., : grid.num_subcarriers - half]], dim=-1)
 

@@ -27,7 +27,30 @@ class DmrsLayout(NamedTuple):
     has_data: list[bool]
 
 
-def draw_pilots(grid: Grid, batch: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+class Pilots(NamedTuple):
+    """Pilots of some slots.
+
+    Attributes:
+        values: pilot values, complex64 ``(B, S, F)``, which are 0 where there is no pilot.
+        is_data: REs that carry data, bool ``(B, S, F)``.
+        slot_number: number of the slot in its frame, int64 ``(B,)``; -1 without DMRS.
+        n_id: scrambling identity of the DMRS, int64 ``(B,)``; -1 without DMRS.
+        n_scid: choice of the scrambling identity, 0 or 1, int64 ``(B,)``; -1 without DMRS.
+    """
+
+    values: torch.Tensor
+    is_data: torch.Tensor
+    slot_number: torch.Tensor
+    n_id: torch.Tensor
+    n_scid: torch.Tensor
+
+    @classmethod
+    def without_dmrs(cls, values: torch.Tensor, is_data: torch.Tensor) -> Pilots:
+        """Return pilots that no sequence of the standard gives."""
+        return cls(values, is_data, *torch.full((3, len(values)), -1, device=values.device))
+
+
+def draw_pilots(grid: Grid, batch: int, generator: torch.Generator) -> Pilots:
     """Draw the pilots of some slots.
 
     With ``pilot_patterns``, every slot draws new QPSK values, because scrambling changes them in a real system. With
@@ -38,16 +61,13 @@ def draw_pilots(grid: Grid, batch: int, generator: torch.Generator) -> tuple[tor
         batch: number of slots.
         generator: source of all random numbers; it also sets the device.
 
-    Returns:
-        Pilot values, complex64 ``(batch, S, F)``, which are 0 where there is no pilot, and a mask of the REs that carry
-        data, bool ``(batch, S, F)``.
     """
     if grid.dmrs is None:
         return _draw_full_symbol_pilots(grid, batch, generator)
     return _draw_dmrs(grid, grid.dmrs, batch, generator)
 
 
-def _draw_full_symbol_pilots(grid: Grid, batch: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def _draw_full_symbol_pilots(grid: Grid, batch: int, generator: torch.Generator) -> Pilots:
     device = generator.device
     max_symbols = max(len(p) for p in grid.pilot_patterns)
     labels = torch.randint(
@@ -61,10 +81,12 @@ def _draw_full_symbol_pilots(grid: Grid, batch: int, generator: torch.Generator)
         slots, symbols = torch.nonzero(pattern_index == i), torch.tensor(pattern, device=device)
         pilots[slots, symbols] = values[slots[:, 0], : len(pattern)]
         is_data[slots, symbols] = False
-    return pilots, is_data
+    pilots[..., grid.empty_subcarriers] = 0
+    is_data[..., grid.empty_subcarriers] = False
+    return Pilots.without_dmrs(pilots, is_data)
 
 
-def _draw_dmrs(grid: Grid, dmrs: Dmrs, batch: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def _draw_dmrs(grid: Grid, dmrs: Dmrs, batch: int, generator: torch.Generator) -> Pilots:
     device = generator.device
     slots_per_frame = 10 * grid.subcarrier_spacing_hz // 15000
 
@@ -88,7 +110,7 @@ def _draw_dmrs(grid: Grid, dmrs: Dmrs, batch: int, generator: torch.Generator) -
             values = dmrs_sequence(c_init, int(has_pilot.sum())) * dmrs.cdm_groups_without_data**0.5
             pilots[slots[:, None], symbol, torch.nonzero(has_pilot)[:, 0]] = values
             is_data[slots, symbol] = has_data
-    return pilots, is_data
+    return Pilots(pilots, is_data, slot, identity, scid)
 
 
 @lru_cache

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from channels.grid import BITS_PER_SYMBOL, Grid, Modulation
+from channels.grid import BITS_PER_SYMBOL, Antennas, Grid, Modulation
 from leanrx_core.errors import UserError
 from leanrx_core.records import PathComponent, Range, Record, read_yaml
 
@@ -41,6 +41,8 @@ ChannelModel = Literal[
 _FIXED_DELAY_SPREAD_S = {"TDLA30": 30e-9, "TDLB100": 100e-9, "TDLC300": 300e-9}
 _FLAT = ("AWGN", "Rayleigh")
 SYSTEM_LEVEL_MODELS = ("UMi", "UMa", "RMa")
+POLARISED_MODELS = ("CDL-A", "CDL-B", "CDL-C", "CDL-D", "CDL-E", *SYSTEM_LEVEL_MODELS)
+"""Channel models whose rays have directions and polarisations."""
 
 MAX_BLOCK_SLOTS = 2**16
 """Slots that are simulated, trained on or metered in one block."""
@@ -170,6 +172,8 @@ class Scenario(Record):
         snr_db: signal-to-noise ratio: mean powers, per receive antenna.
         interferers: any number of interfering transmitters.
         impairments: impairments of the wanted link.
+        channel_normalisation: ``ensemble``: channels have unit mean power over all draws, and a slot's own power fades.
+            ``slot``: every channel of every slot has unit mean power over antennas, symbols and subcarriers.
         domain: ``frequency`` applies the channel per subcarrier and symbol. It leaves out the intersymbol and
             intercarrier interference of the wanted channel. ``time`` sends samples through the channel. It takes about
             twenty times as long, and is needed if delays exceed the cyclic prefix.
@@ -189,7 +193,28 @@ class Scenario(Record):
     snr_db: Annotated[Range, _within(-50, 100, "dB")] = (-4.0, 32.0)
     interferers: tuple[Interferer, ...] = ()
     impairments: Impairments = Impairments()
+    channel_normalisation: Literal["ensemble", "slot"] = "ensemble"
     domain: Literal["frequency", "time"] = "frequency"
+
+    @model_validator(mode="after")
+    def _check_antennas(self) -> Self:
+        """Refuse elements that a channel model cannot have, or whose mean power is not 1."""
+        if self.grid.antennas == Antennas():
+            return self
+        without = sorted(self._models("train", "test") - set(POLARISED_MODELS))
+        if without:
+            raise ValueError(
+                f"grid.antennas: {without[0]} has no directions, so no polarisation or pattern; leave it out or "
+                f"choose from {', '.join(POLARISED_MODELS)}"
+            )
+        system_level = sorted(self._models("train", "test") & set(SYSTEM_LEVEL_MODELS))
+        if system_level and self.grid.antennas.terminal_pattern != "omni":
+            raise ValueError(f"grid.antennas.terminal_pattern: {system_level[0]} does not turn terminals; write omni")
+        if self.channel_normalisation != "slot":
+            raise ValueError(
+                "grid.antennas: polarisation and patterns change the mean power; write 'channel_normalisation: slot'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_interferers(self) -> Self:
@@ -257,6 +282,42 @@ class Scenario(Record):
     def bits_per_symbol(self) -> int:
         """Largest number of bits per RE in this scenario. Receivers return this many LLRs per RE."""
         return max(BITS_PER_SYMBOL[m] for m in self.modulations)
+
+    @property
+    def slots_json(self) -> str:
+        """JSON of all that determines slots, except their SNR.
+
+        Keys of later versions are left out at their defaults, so that hashes of older results stay valid.
+        """
+        exclude: dict[str, Any] = {"name": True, "snr_db": True}
+        if self.channel_normalisation == "ensemble":
+            exclude["channel_normalisation"] = True
+        later = {"subcarriers": None, "antennas": Antennas()}
+        exclude["grid"] = {key for key, default in later.items() if getattr(self.grid, key) == default}
+        return self.model_dump_json(exclude=exclude)
+
+    def snr_db_at_ebn0(self, ebn0_db: float, code_rate: float) -> float:
+        """Return the SNR of an energy per information bit over the noise power density, for one antenna.
+
+        ``SNR = Eb/N0 x R x K`` for code rate R and K bits per RE, as Sionna's ``ebnodb2no`` without a resource grid.
+        Energy of pilots, cyclic prefix and CRC is not counted. Without interference, SNR and SINR are equal.
+
+        Args:
+            ebn0_db: Eb/N0, dB.
+            code_rate: information bits per coded bit; 1 without a code.
+
+        Raises:
+            UserError: if the scenario has several modulations, or the code rate is out of range.
+
+        Example:
+            >>> round(scenario("tdl-6prb").snr_db_at_ebn0(4.0, code_rate=0.5), 2)  # 16-QAM
+            7.01
+        """
+        if len(self.modulations) > 1:
+            raise UserError(f"ebn0_db: scenario {self.name} has several modulations, so several SNRs; keep one of them")
+        if not 0 < code_rate <= 1:
+            raise UserError(f"code_rate: {code_rate:g} is outside 0..1 (0 excluded)")
+        return ebn0_db + 10 * math.log10(code_rate * self.bits_per_symbol)
 
     @property
     def sinr_range_db(self) -> tuple[float, float]:

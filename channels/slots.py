@@ -24,6 +24,10 @@ class Slots:
         bits: transmitted bits, uint8 ``(B, K, S, F)``; 0 where there are none.
         bits_per_symbol: bits of each slot's modulation, int64 ``(B,)``. A slot uses the first ones of K.
         subcarrier_spacing_hz: subcarrier spacing of each slot, int64 ``(B,)``.
+        slot_number: number of the slot in its frame, int64 ``(B,)``; -1 without DMRS.
+        n_id: scrambling identity N_ID of the DMRS, 0 to 65535, int64 ``(B,)``; -1 without DMRS.
+        n_scid: n_SCID of the DMRS, 0 or 1, int64 ``(B,)``; -1 without DMRS. With these three,
+            :func:`channels.pilots.dmrs_sequence` gives the pilots.
         h: true channel of the wanted signal, complex64 ``(B, R, S, F)``.
         h_interference: true channels of the interferers times their amplitudes, complex64 ``(B, I, R, S, F)``. An
             absent interferer has the channel 0.
@@ -48,6 +52,9 @@ class Slots:
     bits: torch.Tensor
     bits_per_symbol: torch.Tensor
     subcarrier_spacing_hz: torch.Tensor
+    slot_number: torch.Tensor
+    n_id: torch.Tensor
+    n_scid: torch.Tensor
     h: torch.Tensor
     h_interference: torch.Tensor
     noise_var: torch.Tensor

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from channels import time_domain
-from channels.fading import Fading
+from channels.fading import Fading, frequency_response
 from channels.grid import BITS_PER_SYMBOL, NUM_SYMBOLS, Modulation
 from channels.impairments import oscillator
 from channels.link_level import Paths
@@ -130,7 +130,7 @@ class SlotStream:
         y, noise_futures = self._start_noise(rngs[:NOISE_PARTS])
         noise_var = 10 ** (-self._uniform(rng_snr, *scenario.snr_db) / 10)
         data = self._draw_data(rng_data, scenario.modulations, NUM_SYMBOLS)
-        pilots, is_data = draw_pilots(grid, self.block_slots, rng_data)
+        pilots, is_data, slot_number, n_id, n_scid = draw_pilots(grid, self.block_slots, rng_data)
         wanted_link = self._draw_wanted(rng_channel)
         interferers, interference_var = self._draw_interferers(rngs[NOISE_PARTS:])
 
@@ -167,6 +167,9 @@ class SlotStream:
             bits=data.bits(is_data),
             bits_per_symbol=data.bits_per_symbol,
             subcarrier_spacing_hz=torch.full_like(data.bits_per_symbol, grid.subcarrier_spacing_hz),
+            slot_number=slot_number,
+            n_id=n_id,
+            n_scid=n_scid,
             h=h,
             h_interference=_stack_interferers([response[:, :, -NUM_SYMBOLS:] for response in responses], like=h),
             noise_var=noise_var,
@@ -212,7 +215,20 @@ class SlotStream:
             gains, delays_s = fading.draw(delay_spread_s, rng, time_domain.NUM_INSTANTS, interval_s)
         else:
             gains, delays_s = fading.draw(delay_spread_s, rng, num_symbols, grid.symbol_duration_s)
-        return Paths(gains, delays_s + delay_s[:, None])
+        paths = Paths(gains, delays_s + delay_s[:, None])
+        return paths if self.scenario.channel_normalisation == "ensemble" else self._normalise(paths)
+
+    def _normalise(self, paths: Paths) -> Paths:
+        """Give each slot's channel unit mean power over antennas, symbols and subcarriers."""
+        grid, gains = self.scenario.grid, paths.gains.clone()
+        part_slots = max(1, ELEMENTS_AT_A_TIME // (grid.num_rx * NUM_SYMBOLS * grid.num_subcarriers))
+        for part in torch.arange(len(gains), device=gains.device).split(part_slots):
+            at_symbols = Paths(paths.gains[part], paths.delays_s[part])
+            if self.scenario.domain == "time":
+                at_symbols = time_domain.sample_at_symbols(at_symbols, grid)
+            power = frequency_response(at_symbols, grid).abs().square().mean((1, 2, 3))
+            gains[part] /= power.clamp_min(torch.finfo(power.dtype).tiny).sqrt()[:, None, None, None]
+        return Paths(gains, paths.delays_s)
 
     def _draw_earlier_data(
         self, rng: torch.Generator, modulations: tuple[Modulation, ...], paths: Paths
@@ -254,7 +270,8 @@ class SlotStream:
         phasor = None
         if interferer.frequency_offset_hz != (0, 0):
             phasor = frequency_shift(self._uniform(rng, *interferer.frequency_offset_hz), NUM_SYMBOLS, grid)
-        band = None if interferer.bandwidth_fraction == (1, 1) else self._draw_band(interferer, rng)
+        has_whole_band = interferer.bandwidth_fraction == (1, 1) and not grid.empty_subcarriers
+        band = None if has_whole_band else self._draw_band(interferer, rng)
         num_symbols = time_domain.STREAM_SYMBOLS if uses_time_domain else NUM_SYMBOLS + 1
         modulations = interferer.modulations or self.scenario.modulations
         data = self._draw_data(rng, modulations, num_symbols)
@@ -273,7 +290,14 @@ class SlotStream:
         first = ((num_prb - width + 1) * self._uniform(rng, 0, 1)).floor()
         prb = torch.arange(num_prb, device=self.device)
         occupied = (prb >= first[:, None]) & (prb < (first + width)[:, None])
-        return (occupied * (num_prb / width).sqrt()[:, None]).repeat_interleave(12, dim=1)
+        amplitude = (occupied * (num_prb / width).sqrt()[:, None]).repeat_interleave(12, dim=1)
+        grid = self.scenario.grid
+        if grid.subcarriers is None:
+            return amplitude
+        is_occupied = amplitude[:, : grid.num_subcarriers] > 0
+        is_occupied[:, grid.empty_subcarriers] = False
+        num_occupied = is_occupied.sum(1, keepdim=True)
+        return is_occupied * ((grid.num_subcarriers - len(grid.empty_subcarriers)) / num_occupied).sqrt()
 
     def _start_noise(self, generators: list[torch.Generator]) -> tuple[torch.Tensor, list[Future[None]]]:
         """Start to draw complex Gaussian noise of unit power, ``(B, R, S, F)``.

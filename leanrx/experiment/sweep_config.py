@@ -22,7 +22,7 @@ from leanrx_core.checks import MAX_COUNT
 from leanrx_core.errors import UserError
 from leanrx_core.records import PathComponent, Range, Record, read_yaml
 from receivers.evaluation.stopping import Evaluation
-from receivers.neural.registry import parse_spec
+from receivers.neural.registry import check_grid, parse_spec
 
 
 def _as_tuple(value: Any) -> Any:
@@ -287,6 +287,16 @@ class SweepConfig(Record):
         for split in ("train", "test"):
             if not getattr(self.scenario.channels, split):
                 raise ValueError(f"scenario.channels.{split} is empty; name at least one model")
+        return self
+
+    @model_validator(mode="after")
+    def _check_grid(self) -> Self:
+        """Refuse networks that cannot receive the scenario's number of subcarriers."""
+        try:
+            for spec in (*self.teacher.receiver, *self.students.receivers):
+                check_grid(spec, self.scenario.grid)
+        except UserError as error:
+            raise ValueError(str(error)) from None
         return self
 
     @model_validator(mode="after")

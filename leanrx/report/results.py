@@ -164,7 +164,8 @@ def data_bits_per_slot(scenario: Scenario) -> float:
     """
     grid = scenario.grid
     if grid.dmrs is None:
-        data_res = [(NUM_SYMBOLS - len(pattern)) * grid.num_subcarriers for pattern in grid.pilot_patterns]
+        occupied = grid.num_subcarriers - len(grid.empty_subcarriers)
+        data_res = [(NUM_SYMBOLS - len(pattern)) * occupied for pattern in grid.pilot_patterns]
     else:
         data_res = [
             ((NUM_SYMBOLS - len(symbols)) * 12 + len(symbols) * sum(carries_data)) * grid.num_prb

@@ -14,9 +14,10 @@ from receivers.classical.baselines import (
     classical_receivers,
     formula_count,
 )
-from receivers.classical.channel_estimation import Covariance, LmmseEstimator, ls_estimate
+from receivers.classical.channel_estimation import Covariance, LmmseEstimator
 from receivers.classical.combining import mmse_irc_combine, mrc, residual_covariance, whiten_with_genie_csi
 from receivers.classical.demapping import Demapper, demap
+from receivers.classical.least_squares import LsErrorPower, ls_estimate
 from receivers.classical.robust_estimation import robust_lmmse_estimate
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "LmmseEstimator",
     "LmmseIrcReceiver",
     "LmmseReceiver",
+    "LsErrorPower",
     "LsReceiver",
     "PerfectCsiIrcReceiver",
     "PerfectCsiReceiver",

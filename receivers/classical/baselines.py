@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import ClassVar
 
 import torch
@@ -12,7 +12,7 @@ import torch
 from channels import Grid, Scenario, Slots
 from leanrx_core.errors import UserError
 from receivers.base import FormulaCount, Receiver
-from receivers.classical.channel_estimation import Covariance, lmmse_estimate_macs, ls_estimate, ls_estimate_macs
+from receivers.classical.channel_estimation import Covariance, lmmse_estimate_macs
 from receivers.classical.combining import (
     debias_covariance,
     genie_whitening_macs,
@@ -24,6 +24,7 @@ from receivers.classical.combining import (
     whiten_with_genie_csi,
 )
 from receivers.classical.demapping import Demapper, demap, demap_elements, demap_macs
+from receivers.classical.least_squares import LsErrorPower, ls_estimate, ls_estimate_macs
 from receivers.classical.slot_sizes import SlotSizes
 
 GENIE_AIDED = ("perfect CSI", "perfect CSI-IRC")
@@ -72,17 +73,27 @@ class ClassicalReceiver(ABC):
 class LsReceiver(ClassicalReceiver):
     """Least squares, linear interpolation, maximum-ratio combining: the practical baseline.
 
+    The error power of its estimate is added to the noise in the demapper.
+
     Args:
         demapper: exact or max-log.
+        scenario: conditions whose covariance gives the error power of the interpolation. Without it, the error power is
+            only the noise that the interpolation passes, and LLRs are overconfident where the channel changes.
+        device: torch device of the slots.
     """
 
     label = "LS"
 
-    def __init__(self, demapper: Demapper = "app") -> None:
-        super().__init__("ls/2", demapper)
+    def __init__(self, demapper: Demapper = "app", scenario: Scenario | None = None, device: str = "cpu") -> None:
+        super().__init__("ls/3" if scenario is None else f"ls/3/{_fingerprint(scenario)}", demapper)
+        self._scenario, self._device = scenario, device
+
+    @cached_property
+    def _error_power(self) -> LsErrorPower:
+        return LsErrorPower(None if self._scenario is None else _test_covariance(self._scenario, self._device))
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
-        return mrc(slots.y, ls_estimate(slots), _noise_plus_interference_var(slots))
+        return mrc(slots.y, ls_estimate(slots), _noise_plus_interference_var(slots) + self._error_power(slots))
 
     @staticmethod
     def symbol_macs(sizes: SlotSizes) -> float:
@@ -210,7 +221,7 @@ def classical_receivers(scenario: Scenario, device: str = "cpu") -> list[Receive
         ['LS', 'LMMSE', 'LMMSE-IRC', 'perfect CSI', 'perfect CSI-IRC']
     """
     receivers: list[Receiver] = [
-        LsReceiver(),
+        LsReceiver(scenario=scenario, device=device),
         LmmseReceiver(scenario, device),
         LmmseIrcReceiver(scenario, device),
         PerfectCsiReceiver(),
@@ -261,7 +272,7 @@ def _test_covariance(scenario: Scenario, device: str) -> Covariance:
 
 def _fingerprint(scenario: Scenario) -> str:
     """Hash of all parts of a scenario that affect the covariance."""
-    return hashlib.sha256(scenario.model_dump_json(exclude={"name", "snr_db"}).encode()).hexdigest()[:16]
+    return hashlib.sha256(scenario.slots_json.encode()).hexdigest()[:16]
 
 
 def _noise_plus_interference_var(slots: Slots) -> torch.Tensor:

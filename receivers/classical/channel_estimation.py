@@ -1,4 +1,4 @@
-"""Channel estimation from pilots: least squares with linear interpolation, and LMMSE with a known covariance."""
+"""Channel estimation from pilots: LMMSE with a known covariance."""
 
 from __future__ import annotations
 
@@ -12,46 +12,9 @@ from receivers.classical.pilot_groups import pilot_groups
 from receivers.classical.slot_sizes import SlotSizes
 
 
-def ls_estimate(slots: Slots) -> torch.Tensor:
-    """Least squares at the pilots, linear interpolation over subcarriers and then over symbols.
-
-    Outside the outer pilots, the nearest estimate is repeated.
-
-    Args:
-        slots: received slots.
-
-    Returns:
-        complex64 ``(B, R, S, F)``.
-
-    Example:
-        >>> from channels import SlotStream, scenario
-        >>> slots = SlotStream(scenario("tdl-6prb"), seed=1, block_slots=4, split="test").at_sinr(60).block(0)
-        >>> error = (ls_estimate(slots) - slots.h)[:, :, 2]  # at the pilot symbol
-        >>> bool(error.abs().max() < 0.01)
-        True
-    """
-    h = torch.empty_like(slots.y)
-    num_symbols, num_subcarriers = h.shape[2:]
-    for group in pilot_groups(slots):
-        raw, _ = group.raw_estimates(slots)
-        over_subcarriers = _interpolate(raw, group.subcarriers, num_subcarriers, dim=3)
-        h[group.indices] = _interpolate(over_subcarriers, group.symbols, num_symbols, dim=2)
-    return h
-
-
 def raw_estimate_macs(sizes: SlotSizes) -> int:
     """Complex MACs of the raw estimates at the pilots: ``R P Q``."""
     return sizes.antennas * sizes.pilot_symbols * sizes.pilot_subcarriers
-
-
-def ls_estimate_macs(sizes: SlotSizes) -> int:
-    """Complex MACs of :func:`ls_estimate`.
-
-    The raw estimates, and two neighbours with real weights (half a complex MAC each) for each interpolated value: over
-    subcarriers ``R P F`` where Q < F, over symbols ``R S F`` where P > 1.
-    """
-    r, s, f, p, q, _ = sizes
-    return raw_estimate_macs(sizes) + (r * p * f if q < f else 0) + (r * s * f if p > 1 else 0)
 
 
 def lmmse_estimate_macs(sizes: SlotSizes) -> int:
@@ -61,21 +24,6 @@ def lmmse_estimate_macs(sizes: SlotSizes) -> int:
     """
     r, s, f, p, q, _ = sizes
     return raw_estimate_macs(sizes) + r * (p * p * q + p * q * q + p * q) + r * (p * q * f + s * p * f)
-
-
-def _interpolate(values: torch.Tensor, positions: torch.Tensor, count: int, dim: int) -> torch.Tensor:
-    """Linear interpolation along ``dim`` from increasing ``positions`` to all positions ``0..count - 1``."""
-    if len(positions) == count:
-        return values
-    if len(positions) == 1:
-        shape = list(values.shape)
-        shape[dim] = count
-        return values.expand(shape)
-    targets = torch.arange(count, device=positions.device).clamp(int(positions[0]), int(positions[-1]))
-    right = torch.searchsorted(positions, targets).clamp_min(1)
-    weight = (targets - positions[right - 1]) / (positions[right] - positions[right - 1])
-    weight = weight.to(values.dtype).view([-1 if d == dim else 1 for d in range(values.dim())])
-    return values.index_select(dim, right - 1).lerp(values.index_select(dim, right), weight)
 
 
 class LmmseEstimator:

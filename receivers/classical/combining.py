@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.nn.functional import pad
 
 from channels import Slots
 from receivers.classical.channel_estimation import ErrorDecomposition
@@ -33,15 +34,18 @@ def residual_covariance(slots: Slots, h: torch.Tensor) -> torch.Tensor:
         complex64 ``(B, num_prb, R, R)``.
     """
     antennas = h.shape[1]
-    num_prb = h.shape[-1] // SUBCARRIERS_PER_ESTIMATE
+    num_prb = -(-h.shape[-1] // SUBCARRIERS_PER_ESTIMATE)
     sample = h.new_empty(len(h), num_prb, antennas, antennas)
-    count = torch.empty(len(h), 1, device=h.device)
+    count = torch.empty(len(h), num_prb, device=h.device)
     for group in pilot_groups(slots):
         residual = group.take(slots.y) - group.take(h) * group.take(slots.pilots)[:, None]
-        blocks = residual.unflatten(-1, (num_prb, -1))  # (b, R, P, num_prb, pilots of a block and symbol)
-        n = blocks.shape[2] * blocks.shape[4]
-        sample[group.indices] = torch.einsum("brspk,bqspk->bprq", blocks, blocks.conj()) / n
-        count[group.indices] = n
+        index, num_pilots = _pilots_of_blocks(group.subcarriers, num_prb)
+        if int(num_pilots.min()) < index.shape[1]:
+            residual = pad(residual, (0, 1))  # a pilot of power 0, for blocks with fewer pilots
+        blocks = residual[..., index]  # (b, R, P, num_prb, pilots of a block and symbol)
+        n = (blocks.shape[2] * num_pilots).clamp_min(1)
+        sample[group.indices] = torch.einsum("brspk,bqspk->bprq", blocks, blocks.conj()) / n[:, None, None]
+        count[group.indices] = n.float()
     trace = sample.diagonal(dim1=-2, dim2=-1).sum(-1).real
     squared_trace = trace.double().square()  # of a power of 1e-20, so double precision
     trace_of_square = sample.abs().double().square().sum((-2, -1))
@@ -51,6 +55,19 @@ def residual_covariance(slots: Slots, h: torch.Tensor) -> torch.Tensor:
     shrinkage = shrinkage.clamp(0, 1).float()[..., None, None]
     white = torch.eye(antennas, device=h.device) * (trace / antennas)[..., None, None]
     return (1 - shrinkage) * sample + shrinkage * white
+
+
+def _pilots_of_blocks(subcarriers: torch.Tensor, num_prb: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices of the pilots of each resource block, int64 ``(num_prb, most)``, and their number, int64 ``(num_prb,)``.
+
+    Blocks with fewer than the most pilots are filled with the index after the last pilot.
+    """
+    block = subcarriers // SUBCARRIERS_PER_ESTIMATE
+    num_pilots = torch.bincount(block, minlength=num_prb)
+    order = torch.arange(len(subcarriers), device=subcarriers.device)
+    index = order.new_full((num_prb, int(num_pilots.max())), len(subcarriers))
+    index[block, order - (num_pilots.cumsum(0) - num_pilots)[block]] = order
+    return index, num_pilots
 
 
 def debias_covariance(sample: torch.Tensor, errors: ErrorDecomposition, var: torch.Tensor) -> torch.Tensor:
@@ -104,8 +121,13 @@ def apply_per_prb(weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     Returns:
         complex64 ``(B, R, S, F)``.
     """
-    blocks = x.unflatten(-1, (-1, SUBCARRIERS_PER_ESTIMATE))
-    return torch.einsum("bprq,bqspk->brspk", weights, blocks).flatten(-2)
+    return torch.einsum("bprq,bqspk->brspk", weights, _blocks(x)).flatten(-2)[..., : x.shape[-1]]
+
+
+def _blocks(x: torch.Tensor) -> torch.Tensor:
+    """Split subcarriers into resource blocks, ``(..., num_prb, 12)``, with zeros in an incomplete last one."""
+    missing = -x.shape[-1] % SUBCARRIERS_PER_ESTIMATE
+    return (pad(x, (0, missing)) if missing else x).unflatten(-1, (-1, SUBCARRIERS_PER_ESTIMATE))
 
 
 def per_subcarrier(values: torch.Tensor) -> torch.Tensor:
@@ -130,10 +152,12 @@ def mmse_irc_combine(
     loaded = covariance[:, None] + extra_var[..., None, None] * identity  # (B, S, num_prb, R, R)
     power = loaded.diagonal(dim1=-2, dim2=-1).real.mean((-2, -1)).clamp_min(_TINY)[..., None]  # (B, S, 1)
     inverse = torch.linalg.inv((loaded / power[..., None, None]).to(torch.complex128)).to(torch.complex64)
-    y, h = (x.unflatten(-1, (-1, SUBCARRIERS_PER_ESTIMATE)) for x in (y, h))  # (B, R, S, num_prb, 12)
+    num_subcarriers = y.shape[-1]
+    y, h = _blocks(y), _blocks(h)  # (B, R, S, num_prb, 12)
     weights = torch.einsum("bqspk,bspqr->brspk", h.conj(), inverse)
     gain = (weights * h).sum(1).real.clamp_min(1e-12)
-    return ((weights * y).sum(1) / gain).flatten(-2), (1 / gain).flatten(-2) * power
+    z, error_var = ((weights * y).sum(1) / gain).flatten(-2), (1 / gain).flatten(-2) * power
+    return z[..., :num_subcarriers], error_var[..., :num_subcarriers]
 
 
 def whiten_with_genie_csi(slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:

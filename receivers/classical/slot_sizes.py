@@ -32,7 +32,8 @@ class SlotSizes(NamedTuple):
         """The sizes of a slot of ``grid``."""
         if grid.dmrs is None:
             p = max(len(pattern) for pattern in grid.pilot_patterns)
-            q, data_res = grid.num_subcarriers, (NUM_SYMBOLS - p) * grid.num_subcarriers
+            q = grid.num_subcarriers - len(grid.empty_subcarriers)
+            data_res = (NUM_SYMBOLS - p) * q
         else:
             symbols, occupied, free = max(dmrs_layouts(grid.dmrs), key=lambda layout: len(layout[0]))
             p, q = len(symbols), sum(occupied) * grid.num_prb

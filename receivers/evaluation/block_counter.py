@@ -91,6 +91,5 @@ def device_name(device: str) -> str:
 
 def stream_digest(stream: Stream) -> str:
     """Hash of everything that determines the slots of a stream on a device, except the SINR."""
-    scenario = stream.scenario.model_dump_json(exclude={"name", "snr_db"})
-    text = f"{scenario}/{stream.name}/{stream.seed}/{stream.block_slots}"
+    text = f"{stream.scenario.slots_json}/{stream.name}/{stream.seed}/{stream.block_slots}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

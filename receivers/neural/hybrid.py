@@ -82,6 +82,7 @@ class Hybrid(Network):
     levels: torch.Tensor
     level_indices: torch.Tensor
     memory_format: ClassVar[torch.memory_format] = torch.contiguous_format  # most of its time goes to single planes
+    needs_resource_blocks: ClassVar[bool] = True
     has_intermediate_llrs: ClassVar[bool] = True
 
     def __init__(self, num_rx: int = 2, num_bits: int = 4, width: float = 16, depth: int = 6) -> None:

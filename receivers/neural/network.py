@@ -26,11 +26,13 @@ class Network(nn.Module, ABC):
         num_features, num_bits: as given.
         feature_description: the features in their order, for the metadata of exported files.
         memory_format: torch memory format of weights and features in which the network runs fastest.
+        needs_resource_blocks: whether the grid must consist of whole resource blocks without an empty subcarrier.
         has_intermediate_llrs: whether ``net(x, intermediate=True)`` returns a tuple, LLRs and then intermediate LLRs.
     """
 
     feature_description: ClassVar[str]
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
+    needs_resource_blocks: ClassVar[bool] = False
     has_intermediate_llrs: ClassVar[bool] = False
 
     def __init__(self, num_features: int, num_bits: int) -> None:

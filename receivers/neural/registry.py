@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import torch
 
+from channels import Grid
+from channels.grid import SUBCARRIERS_PER_PRB
 from leanrx_core.errors import UserError
 from receivers.neural import deeprx, hybrid
 from receivers.neural.network import Network
@@ -135,6 +137,27 @@ def parse_spec(spec: str) -> Spec:
     except ValueError as error:
         raise UserError(f"receiver: '{spec}': {error}") from None
     return Spec(family, width, depth)
+
+
+def check_grid(spec: str, grid: Grid) -> None:
+    """Check that the network of a spec string can receive the slots of a grid.
+
+    Raises:
+        UserError: if it cannot, or as :func:`parse_spec`.
+
+    Example:
+        >>> from channels import Subcarriers
+        >>> check_grid("hybrid-w5-d5", Grid(subcarriers=Subcarriers(fft_size=64)))
+        Traceback (most recent call last):
+        leanrx_core.errors.UserError: receiver: 'hybrid-w5-d5' needs whole resource blocks, and the grid has 64 ...
+    """
+    family = parse_spec(spec).family
+    is_whole = grid.num_subcarriers % SUBCARRIERS_PER_PRB == 0 and not grid.empty_subcarriers
+    if family.network.needs_resource_blocks and not is_whole:
+        raise UserError(
+            f"receiver: '{spec}' needs whole resource blocks, and the grid has {grid.num_subcarriers} subcarriers; "
+            "write num_prb in place of subcarriers, or choose another receiver"
+        )
 
 
 def spec_grammar() -> str:

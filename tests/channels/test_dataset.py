@@ -122,16 +122,16 @@ def test_reading_leaves_the_files_alone(tmp_path: Path, points: Dataset) -> None
         stream.at_sinr(10.0, 0.5).block(1)
 
 
-@pytest.mark.parametrize("version", ["1", "2", "x"])
+@pytest.mark.parametrize("version", ["1", "2", "3", "x"])
 def test_datasets_of_another_version_are_refused(tmp_path: Path, points: Dataset, version: str) -> None:
     """In one line with the remedy, before any old key is read: version 1 had ``interference_shares``."""
     list(write_dataset(points, tmp_path))
     folder = tmp_path / "points"
     record = folder / "dataset.yaml"
-    text = record.read_text().replace("version: 3", f"version: {version}")
+    text = record.read_text().replace("version: 4", f"version: {version}")
     record.write_text(text.replace("interference_fractions", "interference_shares"))
     message = (
-        f"points: dataset of version {version}, but this leanrx reads version 3; delete the folder and write it again "
+        f"points: dataset of version {version}, but this leanrx reads version 4; delete the folder and write it again "
         "with: leanrx data CONFIG"
     )
     for access in (lambda: DatasetStream(folder), lambda: list(write_dataset(points, tmp_path))):

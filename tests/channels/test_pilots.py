@@ -120,7 +120,7 @@ def test_dmrs_equal_the_standard_and_sionna(dmrs: Dmrs, slot: int, identity: int
 
 def test_every_slot_draws_a_layout_and_a_sequence() -> None:
     dmrs = Dmrs(type_a_positions=(2, 3), additional_positions=(0, 1))
-    pilots, is_data = draw_pilots(Grid(num_prb=2, dmrs=dmrs), 200, torch.Generator().manual_seed(1))
+    pilots, is_data, *_ = draw_pilots(Grid(num_prb=2, dmrs=dmrs), 200, torch.Generator().manual_seed(1))
     symbols = {tuple(torch.nonzero(p.any(-1))[:, 0].tolist()) for p in pilots}
     assert symbols == {(2,), (3,), (2, 11), (3, 11)}
     is_pilot = pilots != 0
@@ -134,8 +134,23 @@ def test_every_slot_draws_a_layout_and_a_sequence() -> None:
 def test_mean_power_of_a_pilot_symbol_is_that_of_data() -> None:
     for config_type, groups in ((1, 2), (2, 3)):
         dmrs = Dmrs.model_validate({"config_type": config_type, "cdm_groups_without_data": groups})
-        pilots, _ = draw_pilots(Grid(num_prb=4, dmrs=dmrs), 4, torch.Generator().manual_seed(1))
-        torch.testing.assert_close(pilots[:, 2].abs().square().mean(1), torch.ones(4))
+        pilots = draw_pilots(Grid(num_prb=4, dmrs=dmrs), 4, torch.Generator().manual_seed(1))
+        torch.testing.assert_close(pilots.values[:, 2].abs().square().mean(1), torch.ones(4))
+
+
+def test_slots_name_the_sequence_of_their_pilots() -> None:
+    """Slot number, N_ID and n_SCID of every slot give its pilots, here by Sionna. Whole symbols have none."""
+    dmrs = Dmrs(additional_positions=(1,))
+    grid = Grid(num_prb=NUM_PRB, dmrs=dmrs)
+    scenario = Scenario(name="x", grid=grid, channels=Channels.model_validate({"train": ["AWGN"]}))
+    slots = SlotStream(scenario, 1, 8).block(0)
+    for i in range(8):
+        number, identity, scid = (int(x[i]) for x in (slots.slot_number, slots.n_id, slots.n_scid))
+        assert 0 <= number < 10
+        expected = sionna_dmrs(dmrs, 11, number, identity, scid)
+        np.testing.assert_allclose(slots.pilots[i, 11].numpy(), expected, atol=1e-6)
+    whole = SlotStream(scenario.model_copy(update={"grid": Grid(num_prb=1)}), 1, 2).block(0)
+    assert whole.slot_number.tolist() == whole.n_id.tolist() == whole.n_scid.tolist() == [-1, -1]
 
 
 def test_empty_elements_contain_only_noise() -> None:

@@ -5,14 +5,16 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from scipy.interpolate import interp1d
 
-from channels import Channels, Dmrs, Grid, Interferer, Scenario, Slots, SlotStream, scenario
+from channels import Channels, Dmrs, Grid, Interferer, Scenario, Slots, SlotStream, Subcarriers, scenario
 from channels.grid import modulate
 from receivers.base import Receiver
 from receivers.classical import (
     Covariance,
     LmmseIrcReceiver,
     LmmseReceiver,
+    LsErrorPower,
     LsReceiver,
     PerfectCsiIrcReceiver,
     PerfectCsiReceiver,
@@ -84,15 +86,98 @@ def pilots_of(slots: Slots, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray,
     return symbols, subcarriers, raw, float((abs(pilots) ** 2).mean())
 
 
-def test_ls_interpolates_linearly_along_both_axes(slots_of_patterns: Slots) -> None:
+def pairs(raw: np.ndarray, positions: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means of neighbouring pilots and of their positions."""
+    first, second = (np.take(raw, range(i, len(positions), 2), axis) for i in (0, 1))
+    return (first + second) / 2, positions.reshape(-1, 2).mean(1)
+
+
+def test_ls_interpolates_and_extrapolates_linearly_along_both_axes(slots_of_patterns: Slots) -> None:
+    """From the pilots of whole symbols, or from the means of the pairs of a comb and of a double symbol."""
     estimate = ls_estimate(slots_of_patterns).numpy()
     num_symbols, num_subcarriers = estimate.shape[2:]
     for i in range(len(slots_of_patterns)):
         symbols, subcarriers, raw, _ = pilots_of(slots_of_patterns, i)
-        for r in range(2):
-            over_f = np.array([np.interp(range(num_subcarriers), subcarriers, row) for row in raw[r]])
-            expected = np.array([np.interp(range(num_symbols), symbols, column) for column in over_f.T]).T
-            np.testing.assert_allclose(estimate[i, r], expected, atol=1e-5)
+        if len(subcarriers) < num_subcarriers:
+            raw, subcarriers = pairs(raw, subcarriers, 2)
+            if len(symbols) > 1 and symbols[1] == symbols[0] + 1:
+                raw, symbols = pairs(raw, symbols, 1)
+        expected = interp1d(subcarriers, raw, axis=2, fill_value="extrapolate")(range(num_subcarriers))
+        if len(symbols) > 1:
+            expected = interp1d(symbols, expected, axis=1, fill_value="extrapolate")(range(num_symbols))
+        np.testing.assert_allclose(estimate[i], np.broadcast_to(expected, estimate[i].shape), atol=1e-4)
+
+
+def test_ls_equals_sionna_on_the_grid_of_its_tutorial() -> None:
+    """With guards, an empty subcarrier at the carrier frequency, and two pilot symbols."""
+    from sionna.phy.ofdm import LSChannelEstimator, PilotPattern, ResourceGrid
+
+    subcarriers = Subcarriers(fft_size=128, guards=(5, 6), dc_null=True)
+    grid = Grid(subcarriers=subcarriers, subcarrier_spacing_hz=30000, pilot_patterns=((2, 11),))
+    conditions = Scenario(name="x", grid=grid, channels=Channels(test=("CDL-C",)), delay_spread_s=(1e-7, 1e-7))
+    slots = SlotStream(conditions, 1, 2, "test").at_sinr(10).block(0)
+    occupied = slots.pilots[0, 2] != 0
+    estimate, error_var = ls_estimate(slots), LsErrorPower()(slots)
+    for i in range(2):
+        mask = (slots.pilots[i] != 0)[:, occupied]
+        values = slots.pilots[i][:, occupied][mask]
+        resource_grid = ResourceGrid(
+            num_ofdm_symbols=14,
+            fft_size=128,
+            subcarrier_spacing=30e3,
+            num_guard_carriers=[5, 6],
+            dc_null=True,
+            pilot_pattern=PilotPattern(mask[None, None], values[None, None], device="cpu"),
+            device="cpu",
+        )
+        y = torch.nn.functional.pad(slots.y[i], (5, 6))[None, None]
+        sionna = LSChannelEstimator(resource_grid, interpolation_type="lin", device="cpu")
+        expected, expected_var = sionna(y, slots.noise_var[i])
+        torch.testing.assert_close(estimate[i][..., occupied], expected[0, 0, :, 0, 0], atol=1e-4, rtol=0)
+        at_pilots = expected_var[0, 0, 0, 0, 0][mask]
+        torch.testing.assert_close(error_var[i][:, occupied][mask], at_pilots, atol=1e-6, rtol=1e-4)
+
+
+def test_ls_of_pusch_has_less_error_than_that_of_sionna() -> None:
+    """Sionna repeats the mean of a CDM pair at both pilots; here it stands between them."""
+    from sionna.phy.nr import CarrierConfig, PUSCHConfig, PUSCHDMRSConfig, PUSCHLSChannelEstimator, PUSCHTransmitter
+
+    num_prb, count = 6, 64
+    dmrs = Dmrs(additional_positions=(1,))
+    grid = Grid(num_prb=num_prb, subcarrier_spacing_hz=30000, dmrs=dmrs)
+    conditions = Scenario(
+        name="x", grid=grid, channels=Channels(test=("TDLC300",)), max_doppler_hz=(0, 400), snr_db=(7, 20)
+    )
+    slots = SlotStream(conditions, 1, count, "test").block(0)
+    config = PUSCHConfig(
+        carrier_config=CarrierConfig(n_size_grid=num_prb, subcarrier_spacing=30),
+        pusch_dmrs_config=PUSCHDMRSConfig(additional_position=1, num_cdm_groups_without_data=2),
+    )
+    resource_grid = PUSCHTransmitter(config, output_domain="freq", device="cpu").resource_grid
+    pattern = resource_grid.pilot_pattern
+    mask = pattern.mask[0, 0].bool()
+    errors = []
+    for i in range(count):
+        pattern.pilots = slots.pilots[i][mask][None, None]
+        sionna = PUSCHLSChannelEstimator(resource_grid, 1, 1, 2, interpolation_type="lin", device="cpu")
+        h, _ = sionna(slots.y[i][None, None], slots.noise_var[i])
+        errors.append((h[0, 0, :, 0, 0] - slots.h[i]).abs().square().mean())
+    error = (ls_estimate(slots) - slots.h).abs().square().mean((1, 2, 3))
+    assert float(error.mean()) < 0.97 * float(torch.stack(errors).mean())
+
+
+@pytest.mark.parametrize(("name", "sinr_db"), [("whole symbols", 20.0), ("type 1 at amplitude sqrt(2)", 10.0)])
+def test_error_power_of_ls_is_what_its_symbols_have(name: str, sinr_db: float) -> None:
+    """In channels that change over the slot. With the noise alone, the LLRs would be too sure of themselves."""
+    conditions = Scenario(name="x", grid=PILOTS[name], channels=Channels(test=("TDL-A",)), delay_spread_s=(1e-7, 3e-7))
+    slots = SlotStream(conditions, 5, 512, "test").at_sinr(sinr_db).block(0)
+    x = torch.where(slots.is_data, modulate(slots.bits), slots.pilots)
+    ratios = []
+    for receiver in (LsReceiver(), LsReceiver(scenario=conditions)):
+        z, error_var = receiver.symbols(slots)
+        ratios.append(float(((z - x).abs().square() / error_var)[slots.is_data].mean()))
+    assert 0.75 < ratios[1] < 1.3
+    assert ratios[0] > 1.1 * ratios[1]
 
 
 def test_lmmse_equals_the_textbook_solution(slots_of_patterns: Slots) -> None:
