@@ -66,7 +66,7 @@ _DTYPES = {
     **dict.fromkeys(("y", "pilots", "h", "h_interference"), "complex64"),
     "is_data": "bool",
     "bits": "uint8",
-    **dict.fromkeys(("bits_per_symbol", "subcarrier_spacing_hz"), "int64"),
+    **dict.fromkeys(("bits_per_symbol", "subcarrier_spacing_hz", "slot_number", "n_id", "n_scid"), "int64"),
 }
 """Types of the arrays that are not float32."""
 
