@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
 import statistics
-from pathlib import Path
 from typing import Any
 
 from energy.hardware.calibration import calibrate
@@ -160,7 +158,7 @@ def host(power_w: float | None = None, recalibrate: bool = False) -> Device:
         flops_per_clock=statistics.fmean(u.fp32 for u in units),
         peaks_flops_per_s={"int8": cores * clock_hz * statistics.fmean(u.int8 for u in units)},
         power_w=watts * topology.busy_fraction(threads),
-        caches_bytes=_caches(),
+        caches_bytes=topology.caches_bytes,
         matmul_flops_per_s=rates.matmul_flops_per_s,
         copy_bytes_per_s=rates.copy_bytes_per_s,
         source=f"{' and '.join(dict.fromkeys(f'{u.name}, {u.assumption}' for u in units))}, {clock}; {power_source}; "
@@ -193,15 +191,3 @@ def _busy_part(topology: Topology, threads: int) -> str:
     if topology.quota_cpus < min(threads, len(topology.usable_cores)):
         part += f" by a quota of {topology.quota_cpus:g} CPUs"
     return part
-
-
-def _caches() -> tuple[int, ...]:
-    """Data and unified caches that the first core sees, from Linux; none elsewhere."""
-    units = {"K": 2**10, "M": 2**20, "G": 2**30}
-    sizes = set()
-    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
-        with contextlib.suppress(OSError, ValueError):
-            if (index / "type").read_text().strip() != "Instruction":
-                size = (index / "size").read_text().strip()
-                sizes.add(int(size.rstrip("KMG")) * units.get(size[-1], 1))
-    return tuple(sorted(sizes))

@@ -37,6 +37,7 @@ class Topology:
         quota_cpus: CPU time per time that the control groups of this process allow; infinite without a limit.
         parts: implementer and part number of each thread of an Arm processor.
         efficiency: threads of the smaller cores of a hybrid Intel processor.
+        caches_bytes: data and unified caches that the usable threads share, all of a level together, first level first.
 
     Example:
         >>> desktop = Topology((frozenset({0, 2}), frozenset({1, 3})), 1, frozenset({0, 2}))
@@ -50,6 +51,7 @@ class Topology:
     quota_cpus: float = math.inf
     parts: tuple[tuple[int, tuple[int, int]], ...] = ()
     efficiency: frozenset[int] = frozenset()
+    caches_bytes: tuple[int, ...] = ()
 
     @classmethod
     def read(cls, root: Path = Path("/"), affinity: frozenset[int] | None = None) -> Self:
@@ -66,13 +68,15 @@ class Topology:
         packages = {_text(root / _CPUS / f"cpu{cpu}" / "topology" / "physical_package_id") for cpu in online}
         if affinity is None:
             affinity = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else online
+        usable = (affinity & online) or online
         return cls(
             cores=tuple(sorted((core & online for core in cores), key=min)),
             sockets=len(packages),
-            usable=(affinity & online) or online,
+            usable=usable,
             quota_cpus=min(_quotas(root), default=math.inf),
             parts=tuple(_parts(root)),
             efficiency=_cpu_list(root / _EFFICIENCY_CPUS) or frozenset(),
+            caches_bytes=tuple(_caches_bytes(root, usable)),
         )
 
     @property
@@ -146,3 +150,19 @@ def _parts(root: Path) -> Iterator[tuple[int, tuple[int, int]]]:
         fields = dict(re.findall(r"^([^\t:]+?)\s*:\s*(\S+)$", block, re.MULTILINE))
         with contextlib.suppress(KeyError, ValueError):
             yield int(fields["processor"]), (int(fields["CPU implementer"], 16), int(fields["CPU part"], 16))
+
+
+_CACHE_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
+
+
+def _caches_bytes(root: Path, cpus: frozenset[int]) -> Iterator[int]:
+    """Size of each level; a cache that several CPUs share counts once."""
+    sizes: dict[tuple[str, str], int] = {}
+    for cpu in sorted(cpus):
+        for cache in (root / _CPUS / f"cpu{cpu}" / "cache").glob("index*"):
+            size = re.fullmatch(r"(\d+)([KMG]?)", _text(cache / "size"))
+            if size is not None and _text(cache / "type") != "Instruction":
+                key = _text(cache / "level"), _text(cache / "shared_cpu_list")
+                sizes[key] = int(size[1]) * _CACHE_UNITS.get(size[2], 1)
+    for level in sorted({level for level, _ in sizes}):
+        yield sum(size for (own_level, _), size in sizes.items() if own_level == level)

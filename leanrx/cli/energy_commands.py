@@ -26,7 +26,7 @@ def energy(
     wattmeter: Annotated[
         Path | None,
         typer.Option(
-            help="CSV log of a wattmeter (time, power_w) that covers the windows. It is then the measurement."
+            help="Log of a wattmeter that covers the windows: times, and power or direct voltage and current."
         ),
     ] = None,
     utc_offset: Annotated[

@@ -8,6 +8,7 @@ import pytest
 
 from energy.hardware import detect, processor_power
 from energy.hardware.calibration import Calibration
+from energy.hardware.devices import devices
 from energy.hardware.topology import Topology
 
 
@@ -158,6 +159,24 @@ def test_small_and_large_cores_are_averaged(tmp_path: Path) -> None:
     (intel / "sys/devices/cpu_atom/cpus").write_text("2-3\n")
     units = detect._units({"flags": ["avx2", "fma"]}, Topology.read(intel, frozenset(range(1, 4))))
     assert [u.fp32 for u in units] == [32, 16, 16]
+
+
+def test_caches_are_those_of_the_record(tmp_path: Path) -> None:
+    """An EPYC 7763: 32 KiB and 512 KiB a core, and 32 MiB for eight cores. Two of its cores have less."""
+    root = machine(tmp_path, 2, 64)
+    for cpu in range(128):
+        core = cpu % 64
+        group = 8 * (core // 8)
+        own, eight = f"{core},{core + 64}", f"{group}-{group + 7},{group + 64}-{group + 71}"
+        levels = [("1", "Data", "32K", own), ("1", "Instruction", "32K", own)]
+        levels += [("2", "Unified", "512K", own), ("3", "Unified", "32768K", eight)]
+        for index, values in enumerate(levels):
+            folder = root / f"sys/devices/system/cpu/cpu{cpu}/cache/index{index}"
+            folder.mkdir(parents=True)
+            for name, value in zip(("level", "type", "size", "shared_cpu_list"), values, strict=True):
+                (folder / name).write_text(value + "\n")
+    assert Topology.read(root, frozenset(range(128))).caches_bytes == devices()["server-epyc-7763"].caches_bytes
+    assert Topology.read(root, frozenset({0, 1, 64})).caches_bytes == (2 * 2**15, 2 * 2**19, 2**25)
 
 
 def test_a_machine_that_does_not_describe_itself(tmp_path: Path) -> None:
