@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +37,12 @@ def evaluate(
         evaluation = Evaluation.parse({**evaluation.model_dump(), "sinr_db": points}, "evaluate")
     path = evaluate_all(loaded, progress, evaluation, workers, part)
     if as_json:
-        print(json.dumps({"path": str(path), "rates": json_rows(rates(loaded.counts(path)))}))
+        blocks = [
+            {**asdict(block), "code_rate": block.code_rate}
+            for block in evaluation.transport_formats(loaded.config.scenario)
+        ]
+        rows = json_rows(rates(loaded.counts(path)))
+        print(json.dumps({"path": str(path), "transport_blocks": blocks, "rates": rows}))
         return
     print(f"counts: {path}")
 

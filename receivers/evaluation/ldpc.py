@@ -166,8 +166,9 @@ class _LdpcCode:
             with warnings.catch_warnings():  # about rates from 948/1024 to 0.95, which rounding of the size gives
                 warnings.simplefilter("ignore", UserWarning)
                 self._encoder = LDPC5GEncoder(num_bits, self._size, **options)
-        self._source = torch.cat(
-            [i * self._size + _interleaver(n, block.bits_per_symbol) % self._size for i, n in enumerate(lengths)]
+        self._rounds = -(-max(lengths) // self._size)  # of the buffer
+        self._position = torch.cat(
+            [i * self._rounds * self._size + _interleaver(n, block.bits_per_symbol) for i, n in enumerate(lengths)]
         ).to(device)
         self._num_blocks = len(lengths)
         self.decoders = [self._decoder(n, device) for n in sorted({-(-num_iterations // 3), num_iterations})]
@@ -179,12 +180,13 @@ class _LdpcCode:
         else:
             parts = self._encoder(segments, rv=self._versions)
             buffer = torch.cat([parts[:, 0, : self._start], parts[:, 1]], 1)
-        return buffer.flatten()[self._source].to(torch.uint8)
+        return buffer.repeat(1, self._rounds).flatten()[self._position].to(torch.uint8)
 
     def combine(self, llrs: torch.Tensor) -> torch.Tensor:
         """LLRs of the bits of each code block before rate matching, ``(b, C, bits)``, from those of the code word."""
-        buffer = llrs.new_zeros(len(llrs), self._num_blocks * self._size).index_add_(1, self._source, llrs)
-        return buffer.view(len(llrs), self._num_blocks, self._size)
+        rounds = llrs.new_zeros(len(llrs), self._num_blocks, self._rounds, self._size)
+        rounds.view(len(llrs), -1)[:, self._position] = llrs
+        return rounds.sum(2)
 
     def _decoder(self, num_iterations: int, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
         from sionna.phy.fec.ldpc import LDPC5GDecoder

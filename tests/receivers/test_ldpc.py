@@ -143,6 +143,14 @@ def test_no_better_than_any_code_and_near_the_best(
     assert bler(blocks, order, num_res, best_db + 1.4, 150)[2] < 0.1
 
 
+def test_repetition_stays_near_the_best_code() -> None:
+    """136 bits and 16 CRC bits in 1,872 coded bits, of which the code itself gives 1,192."""
+    best_db = brentq(lambda s: normal_approximation(136 + 16, 936, 2, s) - 0.1, -25, 30)
+    blocks = TransportBlocks(78 / 1024)
+    assert bler(blocks, 2, 936, best_db, 60)[0] > 0.1
+    assert bler(blocks, 2, 936, best_db + 2.2, 150)[2] < 0.1
+
+
 def test_equals_a_plain_coded_chain() -> None:
     """Bits that are coded and scrambled by NR before they are sent, against its decoder, block by block."""
     from sionna.phy.mapping import Demapper, Mapper
@@ -242,7 +250,7 @@ def test_refuses_sizes_without_a_code() -> None:
         (30 / 1024, 2, 156, 0.0),  # 24 bits, each coded bit three times
         (0.1, 4, 936, 2.0),  # 384 bits, beyond five times
         (308 / 1024, 2, 50 * 156, 2.0),  # base graph 1 below 1/3: parity bits that Sionna's encoder does not give
-        (193 / 1024, 2, 120 * 156, 2.0),  # two code blocks of base graph 2, of different lengths
+        (193 / 1024, 2, 66 * 156 + 1, 2.0),  # two code blocks of base graph 2, of different lengths
     ],
 )
 def test_low_rates_repeat_coded_bits(code_rate: float, order: int, num_res: int, snr_db: float) -> None:
@@ -277,10 +285,10 @@ def test_code_words_equal_sionnas() -> None:
 def test_low_rate_words_continue_and_repeat_the_words_of_higher_rate() -> None:
     """TS 38.212, 5.4.2.1: a longer word of the same message begins with the shorter one, then wraps around."""
     short, whole, twice = (
-        _Code(TransportFormat(2, num_bits, 3824, 2, 1), 20, "cpu") for num_bits in (3840 * 5, 3840 * 5 + 2, 40_000)
+        _Code(TransportFormat(2, num_bits, 1000, 2, 1), 20, "cpu") for num_bits in (5 * 1016, 5 * 1016 + 2, 11_000)
     )
     buffers = [code.word.view(-1, 2).T.flatten() for code in (short, whole, twice)]
     assert torch.equal(buffers[1][: len(buffers[0])], buffers[0])
-    size = 3840 + 40 * 384  # lifting size 384
-    assert torch.equal(buffers[2][size:], buffers[2][: 40_000 - size])
+    size = 1016 + 40 * 104  # of the circular buffer without filler bits; the lifting size is 104
+    assert torch.equal(buffers[2][size:], torch.cat([buffers[2][:size]] * 2)[: 11_000 - size])
     assert torch.equal(buffers[2][: len(buffers[1])], buffers[1])
