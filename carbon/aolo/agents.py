@@ -26,6 +26,7 @@ try:
     import gymnasium
     from stable_baselines3 import SAC
     from stable_baselines3.common.buffers import ReplayBuffer
+    from stable_baselines3.common.logger import Logger
     from stable_baselines3.common.type_aliases import ReplayBufferSamples
     from stable_baselines3.common.vec_env import DummyVecEnv
     from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor, SACPolicy
@@ -63,7 +64,7 @@ class AgentSettings(Record):
     warmup_steps: int = Field(1_000, ge=0)
     discount: float = Field(0.0, ge=0, lt=1)
     tolerated: float = Field(0.01, ge=0, lt=1)
-    multiplier_rate: float = Field(0.01, ge=0)
+    multiplier_rate: float = Field(0.002, ge=0)
     multiplier_window: int = Field(500, ge=1)
 
 
@@ -149,6 +150,7 @@ class Agent:
             seed=settings.seed,
             device="cpu",
         )
+        self.model.set_logger(Logger(None, []))
         self.violations: deque[NDArray[np.bool_]] = deque(maxlen=settings.multiplier_window)
 
     @property

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
-from scipy import stats
+from scipy import special
 
 from carbon.aolo.requests import Array
 from carbon.link_table import LinkTable
@@ -80,7 +80,7 @@ class ReceiverSite(Record):
 
     def repetitions(self, offset_db: ArrayLike) -> Array:
         """Slots sent for each delivered one."""
-        return np.asarray(1 / stats.norm.cdf(np.asarray(offset_db, dtype=float) / self.estimate_sd_db))
+        return np.asarray(1 / special.ndtr(np.asarray(offset_db, dtype=float) / self.estimate_sd_db))
 
     def quarter(
         self,

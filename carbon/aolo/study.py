@@ -34,7 +34,7 @@ PAPER_REDUCTION = 0.1877
 TUNING_SEEDS = (101, 102)
 LEARNING_RATES = (3e-4, 1e-3, 3e-3)
 EVALUATION_STEPS = 1_000
-_TRAINING_POOL, _HELD_OUT = 20_000, 400
+_TRAINING_POOL, _HELD_OUT, _HELD_OUT_DAYS = 20_000, 400, 10
 _TRAINING_SEED, _HELD_OUT_SEED = 11, 12
 
 
@@ -126,7 +126,7 @@ class SiteTask:
 
     Args:
         site: its hardware.
-        days: number of held-out days.
+        days: number of held-out days; 10 if not given.
 
     Attributes:
         reference_g, myopic_g, planner_g: emissions of each held-out day.
@@ -134,11 +134,11 @@ class SiteTask:
 
     name, constraints, discount = "site", 1, 0.99
 
-    def __init__(self, site: ReceiverSite, days: int = 10) -> None:
-        self.site, self.days = site, days
+    def __init__(self, site: ReceiverSite, days: int | None = None) -> None:
+        self.site, self.days = site, days or _HELD_OUT_DAYS
         forecast = greedy_policy(site, reference_values(site, expected_day(site)))
         reference, myopic, planner = [], [], []
-        for number in range(days):
+        for number in range(self.days):
             day = random_day(site, number)
             best = greedy_policy(site, reference_values(site, day))
             reference.append(run_day(site, day, best).total_g)
@@ -255,22 +255,37 @@ class Study:
         """
         if self.settings.learning_rate is not None:
             return self.settings.learning_rate
-        gaps = {}
-        for rate in LEARNING_RATES:
-            runs = [read_evaluations(self.agent_folder(name, seed, rate)) for seed in TUNING_SEEDS]
-            if not all(self._is_complete(run) for run in runs):
-                raise UserError(f"study: {name}: the learning rates are not tuned yet; run with --train")
-            gaps[rate] = np.mean([e.gap for run in runs for e in last_quarters(run)[1]])
+        if not self.is_tuned(name):
+            raise UserError(f"study: {name}: the learning rates are not tuned yet; run with --train")
+        gaps = {
+            rate: np.mean([e.gap for run in self._tuning_runs(name, rate) for e in last_quarters(run)[1]])
+            for rate in LEARNING_RATES
+        }
         return min(gaps, key=lambda rate: gaps[rate])
+
+    def is_tuned(self, name: str) -> bool:
+        """Whether an agent has a learning rate, given or tuned."""
+        if self.settings.learning_rate is not None:
+            return True
+        return all(self._is_complete(run) for rate in LEARNING_RATES for run in self._tuning_runs(name, rate))
+
+    def _tuning_runs(self, name: str, learning_rate: float) -> list[list[AgentEvaluation]]:
+        return [read_evaluations(self.agent_folder(name, seed, learning_rate)) for seed in TUNING_SEEDS]
 
     def _is_complete(self, run: Sequence[AgentEvaluation]) -> bool:
         return bool(run) and run[-1].decided >= self.settings.steps
 
     def completed(self, name: str) -> dict[int, list[AgentEvaluation]]:
         """Evaluations of an agent's complete trainings, by seed."""
+        return {seed: run for seed, run in self.begun(name).items() if self._is_complete(run)}
+
+    def begun(self, name: str) -> dict[int, list[AgentEvaluation]]:
+        """Evaluations of an agent's trainings, by seed, complete or not."""
+        if not self.is_tuned(name):
+            return {}
         rate = self.learning_rate(name)
         runs = {seed: read_evaluations(self.agent_folder(name, seed, rate)) for seed in self.settings.seeds}
-        return {seed: run for seed, run in runs.items() if self._is_complete(run)}
+        return {seed: run for seed, run in runs.items() if run}
 
     def trained_agent(self, name: str, seed: int) -> Agent:
         """A completely trained agent.

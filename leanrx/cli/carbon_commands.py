@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from leanrx.cli.options import JsonOption, ReferenceOption
 from leanrx.cli.sessions import json_rows, load_locked_run, write_figures
 
 if TYPE_CHECKING:
+    from carbon.aolo.study import Study
     from carbon.link_table import LinkCase, LinkTable
     from carbon.receiver_options import ReceiverFamily
 
@@ -120,3 +122,53 @@ def _print_link(table: LinkTable, case: LinkCase) -> None:
         sentences += block_sentences(block_optima(table.family, case, table.path_loss_db))
     for sentence in [*sentences, HELD_NEIGHBOURS]:
         print(sentence)
+
+
+@carbon.command()
+def published(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="The case study: aolo.")],
+    train: Annotated[bool, typer.Option(help="Train the agents first; an interrupted training resumes.")] = False,
+    folder: Annotated[Path, typer.Option(help="Folder of the agents.")] = Path("runs/aolo"),
+    steps: Annotated[int, typer.Option(help="Decisions of each training.", min=8)] = 30_000,
+    seeds: Annotated[int, typer.Option(help="Number of seeds of the comparison.", min=1, max=100)] = 5,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Of both agents. By default, each is tuned over three rates and two seeds.")
+    ] = None,
+    meter: Annotated[bool, typer.Option(help="Meter decisions and gradient steps of both agents.")] = False,
+    figures: Annotated[Path | None, typer.Option(help="Draw learning curves and sweeps into this folder.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare SAC and SDRL with the optimum, after AOLO (2503.04418)."""
+    from carbon.aolo.study import RequestTask, SiteTask, Study, StudySettings
+    from leanrx.report import aolo_study
+    from leanrx_core.checks import choice
+
+    choice("study", study, ("aolo",))
+    values = {"steps": steps, "seeds": tuple(range(1, seeds + 1)), "learning_rate": learning_rate}
+    settings = StudySettings.parse(values, "published")
+    requests = Study(folder, RequestTask(), settings)
+    site = Study(folder, SiteTask(aolo_study.shipped_site()), settings)
+    if train:
+        _train([requests, site])
+    results = aolo_study.aolo_results(requests, site, meter)
+    if figures is not None:
+        write_figures(aolo_study.figures(results), figures)
+    if as_json:
+        print(json.dumps(aolo_study.plain(results)))
+        return
+    for line in aolo_study.lines(results, steps):
+        print(line)
+
+
+def _train(studies: list[Study]) -> None:
+    """Train all agents, with a line on standard error after every evaluation."""
+    import torch
+
+    torch.set_num_threads(1)
+    for study in studies:
+        for progress in study.train():
+            print(
+                f"{progress.name}: {progress.decided:,} of {progress.steps:,} decisions, {progress.evaluation.gap:.1%} "
+                "above the optimum",
+                file=sys.stderr,
+            )
