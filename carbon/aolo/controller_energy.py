@@ -116,12 +116,12 @@ def meter_agent(
         for index in range(decisions):
             agent.act(observations[index % len(observations)][None])
 
-    def learn() -> None:
+    def take_gradient_step() -> None:
         agent.model.train(gradient_steps=1, batch_size=agent.settings.batch)
 
     return ControllerEnergy(
         _per_decision(_best(measure(decide, instruments, protocol)), decisions),
-        _best(measure(learn, instruments, protocol)),
+        _best(measure(take_gradient_step, instruments, protocol)),
     )
 
 
