@@ -28,9 +28,14 @@ def device(name: str) -> Device:
     return records[name]
 
 
-_FLOPS_PER_CLOCK_OF_SM = {7: 128, 8: 128, 9: 256, 10: 256, 12: 256}  # FP32, by major compute capability; 8.0 has 128
+_FLOPS_PER_CLOCK_OF_SM = {
+    **dict.fromkeys(((6, 0), (7, 0), (7, 2), (7, 5), (8, 0)), 128),
+    **dict.fromkeys(((5, 0), (5, 2), (5, 3), (6, 1), (6, 2), (8, 6), (8, 7), (8, 9)), 256),
+    **dict.fromkeys(((9, 0), (10, 0), (10, 3), (11, 0), (12, 0), (12, 1)), 256),
+}
+"""FP32 FLOPs by compute capability, from the throughputs in NVIDIA's CUDA programming guide."""
 
-_FLOPS_PER_CLOCK_OF_SM_8X = 256  # 8.6 to 8.9
+_FLOPS_PER_CLOCK_OF_NEW_SM = 256  # all since 8.6
 
 
 def gpu_uuid(index: int = 0) -> str:
@@ -84,8 +89,9 @@ def gpu(index: int = 0) -> Device:
         raise UserError(
             f"device: NVML cannot read clock and power of {properties.name} ({error}); estimates need them"
         ) from None
-    newer_8 = properties.major == 8 and properties.minor > 0
-    flops = _FLOPS_PER_CLOCK_OF_SM_8X if newer_8 else _FLOPS_PER_CLOCK_OF_SM.get(properties.major, 256)
+    capability = properties.major, properties.minor
+    flops = _FLOPS_PER_CLOCK_OF_SM.get(capability, _FLOPS_PER_CLOCK_OF_NEW_SM)
+    units = "by" if capability in _FLOPS_PER_CLOCK_OF_SM else "assumed for"
     sheet = gpu_record(properties.name, properties.multi_processor_count)
     if sheet is not None:
         sheet_data = sheet.model_dump(include={"peaks_flops_per_s", "memory_bytes_per_s", "caches_bytes"})
@@ -99,8 +105,8 @@ def gpu(index: int = 0) -> Device:
         "clock_hz": clock_hz,
         "flops_per_clock": flops,
         "power_w": power_w,
-        "source": f"driver: {flops} FP32 FLOP per clock and SM by compute capability, highest SM clock, "
-        f"power limit; {data_sheet}",
+        "source": f"driver: {flops} FP32 FLOP per clock and SM {units} compute capability "
+        f"{capability[0]}.{capability[1]}, highest SM clock, power limit; {data_sheet}",
     }
     return Device.parse({**data, **sheet_data}, f"NVML: {properties.name}")
 

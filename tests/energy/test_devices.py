@@ -40,13 +40,25 @@ def test_named_devices_reach_their_data_sheets() -> None:
 
 @pytest.mark.parametrize(
     ("major", "minor", "sms", "clock_mhz", "limit_mw", "peak"),
-    [(8, 0, 108, 1410, 400_000, 19.5e12), (9, 0, 132, 1980, 700_000, 67e12), (8, 9, 128, 2520, 450_000, 82.6e12)],
-    ids=["A100", "H200", "RTX 4090"],
+    [
+        (8, 0, 108, 1410, 400_000, 19.5e12),
+        (9, 0, 132, 1980, 700_000, 67e12),
+        (8, 9, 128, 2520, 450_000, 82.6e12),
+        (6, 0, 56, 1480, 300_000, 10.6e12),
+        (6, 1, 28, 1582, 250_000, 11.3e12),
+        (7, 5, 40, 1590, 70_000, 8.1e12),
+    ],
+    ids=["A100", "H200", "RTX 4090", "P100", "GTX 1080 Ti", "T4"],
 )
 def test_a_gpu_is_what_its_driver_says(monkeypatch, major, minor, sms, clock_mhz, limit_mw, peak) -> None:
     found = a_gpu(monkeypatch, major, minor, sms, clock_mhz, limit_mw)
     assert found.peak_flops_per_s == pytest.approx(peak, rel=0.01)
     assert found.power_w == limit_mw / 1000
+    assert f"by compute capability {major}.{minor}" in found.source
+
+
+def test_units_of_a_new_gpu_are_assumed(monkeypatch) -> None:
+    assert "256 FP32 FLOP per clock and SM assumed for compute" in a_gpu(monkeypatch, 13, 0, 10, 2000, 1000).source
 
 
 def a_gpu(

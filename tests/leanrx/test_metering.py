@@ -1,14 +1,21 @@
 """What `leanrx energy` prints."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
 import pandas as pd
 import pytest
 
 from energy.counting.profile import OperationProfile
 from energy.hardware.devices import Device
 from energy.metering.measurement import Measurement
+from energy.metering.power_log import Wattmeter
 from energy.metering.session import Window
 from energy.metering.table import energy_table, metered_calls, workload_rows
+from energy.metering.training import TrainingEnergy, TrainingWindow
 from energy.metering.workloads import Workload
+from leanrx.experiment import energy_metering
 from leanrx.experiment.energy_metering import Validation, _score_reference
 from leanrx_core.errors import UserError
 
@@ -81,3 +88,24 @@ def test_new_workloads_without_a_log_do_not_block_the_scores() -> None:
     assert _score_reference(table, [receiver, added], "wattmeter", progress) == "wattmeter", "as named"  # type: ignore[arg-type]
     with pytest.raises(UserError, match="name another one with --reference"):
         metered_calls([added], table, "wattmeter")
+
+
+@pytest.mark.parametrize(
+    ("last_s", "words"),
+    [
+        (1200.0, []),
+        (1097.0, ["log.csv covers 97.0% of the training of net: the rest is taken at the same mean power"]),
+        (1050.0, ["log.csv covers 50.0% of the training of net: too little, so it is not used there"]),
+        (990.0, []),
+    ],
+)
+def test_part_of_a_training_in_a_log_is_named(monkeypatch, last_s: float, words: list[str]) -> None:
+    """A training of 100 s from 1000 s on, and a log that ends earlier or later, or has none of it."""
+    energy = TrainingEnergy((), (TrainingWindow(1000.0, 100.0),))
+    net = SimpleNamespace(name="net", card=SimpleNamespace(training={"energy": energy.as_json()}))
+    monkeypatch.setattr(energy_metering, "NeuralReceiver", SimpleNamespace)
+    run, progress = SimpleNamespace(receivers_folder=Path("receivers")), Warnings()
+    times_s = np.arange(900.0, last_s + 0.5)
+    log = Wattmeter("log.csv", times_s, np.full(len(times_s), 40.0))
+    energy_metering._warn_of_part_of_log(run, [net, object()], log, progress)  # type: ignore[arg-type, list-item]
+    assert progress.texts == words
