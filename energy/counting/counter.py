@@ -109,6 +109,8 @@ def count_exported(
     if net is None:
         return profile
     sizes = shape or interface.input_sizes
+    if sizes[3] % 12:
+        raise UserError(f"{path}: {sizes[3]} subcarriers are no whole resource blocks; give a multiple of 12")
     settings = {"num_prb": sizes[3] // 12, "num_rx": _num_rx(interface, path)}
     grid = Grid.parse(settings | ({"pilot_patterns": pilot_patterns} if pilot_patterns else {}), str(path))
     return _with_formula(replace(profile, omitted=""), net.formula_count(grid))

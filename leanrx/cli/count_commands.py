@@ -41,7 +41,10 @@ def count(
     """Count parameters, MACs, FLOPs (2 per MAC) of a call of a receiver, and the bytes that it moves."""
     from energy.estimation.estimators import ESTIMATORS, FLOP_ESTIMATORS
     from energy.hardware.detect import device as device_record
+    from leanrx_core.errors import UserError
 
+    if layers and as_json:
+        raise UserError("layers: --json lists all layers; leave it out")
     patterns = None if pilots is None else [_symbols(pilots)]
     if receiver.endswith(".onnx"):
         network_options = {"rx": rx, "bits": bits, "precision": precision, "training": training or None}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from leanrx.cli.options import JsonOption
-from leanrx.cli.sessions import json_rows, load_locked_run
+from leanrx.cli.sessions import json_rows, load_locked_run, lock_folder
 
 if TYPE_CHECKING:
     from leanrx.experiment.run_export import ExportSource
@@ -75,7 +75,10 @@ def _zoo_source(source: str, exports: Path | None) -> ExportSource:
 
     if Path(source).is_dir():
         raise UserError(f"name: give a receiver of {source} too, or 'smallest' for its smallest student")
-    return ExportSource.of_zoo(source, exports or Path("exports"))
+    root = exports or Path("exports")
+    export_source = ExportSource.of_zoo(source, root)
+    lock_folder(root)
+    return export_source
 
 
 def _print_int8(comparison: Int8Comparison) -> None:

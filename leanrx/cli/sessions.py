@@ -58,8 +58,19 @@ def load_locked_run(folder: Path, shard: Shard | None = None, quiet: bool = Fals
     return run, console_progress(quiet)
 
 
+def lock_folder(folder: Path) -> None:
+    """Lock a folder for this process, and make it if it is missing.
+
+    Raises:
+        UserError: if another process uses it.
+    """
+    from leanrx_core.files import lock
+
+    _locks.append(lock(folder))
+
+
 def release_locks() -> None:
-    """Unlock all run folders. The end of the process does the same."""
+    """Unlock all folders. The end of the process does the same."""
     while _locks:
         _locks.pop().close()
 

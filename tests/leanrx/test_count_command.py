@@ -54,6 +54,7 @@ def test_pilots_of_the_readme(monkeypatch, capsys) -> None:
         (["LMMSE", "--pilots", "two"], "pilots: 'two' is not a list of OFDM symbols"),
         (["LMMSE", "--pilots", "11,2"], "must increase"),
         (["LMMSE", "--pilots", "14"], "must increase and lie in 0..13"),
+        (["LMMSE", "--layers", "--json"], "layers: --json lists all layers"),
         (["LMMSE", "--bits", 3], "bits: 3 is not a modulation"),
         (["LMMSE", "--device", "edge-tpu"], "edge-tpu does not compute in fp32"),
         (["LMMSE max-log", "--device", "edge-tpu"], "edge-tpu does not compute in fp32"),
@@ -163,6 +164,8 @@ def test_a_file_counts_as_much_as_its_receiver(
 def test_pilots_without_effect_in_ecal(hybrid_file: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no effect"):
         receiver_flops("deeprx-w0.25", pilot_symbols=[2])
+    with pytest.raises(UserError, match="25 subcarriers are no whole resource blocks"):
+        onnx_flops(str(save(tmp_path / "odd.onnx", [1, 14, 14, 25], receiver="hybrid-w2-d1", feature_description="")))
     with pytest.raises(UserError, match="no effect"):
         onnx_flops(str(save(tmp_path / "net.onnx", [1, 8, 14, 12])), pilot_symbols=[2])
 
