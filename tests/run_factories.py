@@ -61,6 +61,7 @@ def block_count_row(
         bits=DATA_BITS * slots,
         bit_errors=bit_errors,
         slot_errors=min(slots, bit_errors, slots_in_error),
+        correct_slot_bits=DATA_BITS * (slots - min(slots, bit_errors, slots_in_error)),
         bit_errors_sq=bit_errors**2 // slots_in_error,
         bit_errors_x_bits=bit_errors * DATA_BITS,
         bits_sq=DATA_BITS**2 * slots,

@@ -301,8 +301,7 @@ class LifeCycleInventory:
         table["correct_bits_per_slot"] = [correct_bits(b, e) for b, e in zip(bits, table["ber"], strict=True)]
         # A transport block is lost as a whole; an uncoded slot is lost with any bit.
         decoded_bits = table["decoded_bits"] / table["transport_blocks"]
-        bits_of_correct_slots = bits * (1 - table["slot_error_rate"])
-        table["bits_of_correct_slots_per_slot"] = decoded_bits.fillna(bits_of_correct_slots)
+        table["bits_of_correct_slots_per_slot"] = decoded_bits.fillna(table["correct_slot_bits"] / table["slots"])
         return {str(k): int(v) for k, v in current.groupby("receiver")["slots"].sum().items()}, table
 
     def result(

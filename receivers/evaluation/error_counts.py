@@ -110,6 +110,7 @@ class BlockCount(Counts):
         code_rate: of the transport blocks; 0 where uncoded.
         interference_fraction, sinr_db: the test point.
         block: number of the block.
+        correct_slot_bits: bits of the slots without any error.
     """
 
     receiver: str
@@ -120,6 +121,7 @@ class BlockCount(Counts):
     interference_fraction: float
     sinr_db: float
     block: int
+    correct_slot_bits: int
 
     @property
     def key(self) -> tuple[str, float, float, int]:
@@ -136,7 +138,7 @@ def count_block(receiver: Receiver, slots: Slots, transport: TransportBlocks | N
         transport: decoder of transport blocks; without it, no blocks are counted.
 
     Returns:
-        The fields of :class:`Counts`.
+        The fields of :class:`Counts`, and ``correct_slot_bits`` of :class:`BlockCount`.
 
     Raises:
         UserError: if an LLR of a data bit is not finite.
@@ -170,4 +172,4 @@ def count_block(receiver: Receiver, slots: Slots, transport: TransportBlocks | N
         bit_errors_x_bits_sq=float((errors * bits.double() ** 2).sum()),
         bits_cu=float((bits.double() ** 3).sum()),
     )
-    return asdict(counts)
+    return {**asdict(counts), "correct_slot_bits": int(bits[errors == 0].sum())}

@@ -38,6 +38,7 @@ def _impossible_counts(table: pd.DataFrame) -> str:
             "slot_errors up to slots": table["slot_errors"] <= table["slots"],
             "slot_errors up to bit_errors": table["slot_errors"] <= table["bit_errors"],
             "block_errors up to transport_blocks": table["block_errors"] <= table["transport_blocks"],
+            "correct_slot_bits up to bits": table["correct_slot_bits"] <= table["bits"],
             "decoded_bits up to transport_block_bits": table["decoded_bits"] <= table["transport_block_bits"],
             "interference_fraction below 1": table["interference_fraction"] < 1,
             "code_rate below 1": table["code_rate"] < 1,

@@ -271,6 +271,16 @@ def test_a_coded_slot_delivers_the_size_of_its_block(run: Run) -> None:
     assert row["methods"][METER]["inference_j_per_bit_of_correct_slots"] == pytest.approx(SLOT_J[student] / 75)
 
 
+def test_an_uncoded_slot_delivers_its_own_bits(run: Run) -> None:
+    """The 150 wrong slots of the smallest student have twice the bits of the 50 correct ones."""
+    counts = run.counts()
+    correct = DATA_BITS * 200 // 7
+    counts["correct_slot_bits"] = correct
+    write_table(run.ber_path, counts, COUNTS)
+    row = LifeCycleInventory(run).point_rows[f"{TINY}-kd"]
+    assert row["bits_of_correct_slots_per_slot"] == correct / 200
+
+
 def test_payback_against_the_scratch_baseline_comes_from_fewer_errors_only(run: Run) -> None:
     inventory = LifeCycleInventory(run)
     assert payback_of(inventory, f"{SMALL}-kd", f"{SMALL}-scratch").outcome is Outcome.NEVER

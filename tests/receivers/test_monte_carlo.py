@@ -56,6 +56,7 @@ def test_counts_are_exact(stream: SlotStream) -> None:
     assert counts["bits"] == int(per_slot.sum())
     assert counts["bit_errors"] == 5 * 4
     assert counts["slot_errors"] == 4
+    assert counts["correct_slot_bits"] == int(per_slot[1::2].sum())
     assert counts["bit_errors_sq"] == 25 * 4
     assert counts["bit_errors_x_bits"] == 5 * int(per_slot[::2].sum())
 
