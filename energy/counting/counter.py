@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from channels import NUM_SYMBOLS, Grid
+from channels.grid import SUBCARRIERS_PER_PRB
 from energy.counting.onnx_file import OnnxInterface, count_onnx, read_interface
 from energy.counting.profile import OperationProfile
 from energy.counting.torch_net import count_module
@@ -69,6 +70,8 @@ def count(
     net = _network(receiver, grid, num_bits)
     label = name or (receiver if isinstance(receiver, str) else getattr(receiver, "name", ""))
     if net is not None:
+        if net.needs_resource_blocks and (grid.num_subcarriers % SUBCARRIERS_PER_PRB or grid.empty_subcarriers):
+            raise UserError(f"{label}: needs whole resource blocks; write num_prb in place of subcarriers")
         shape = (batch_slots, net.num_features, NUM_SYMBOLS, grid.num_subcarriers)
         inputs = torch.empty(shape, device="meta")
         profile = count_module(net, inputs, name=label, precision=precision, training=training)
@@ -108,10 +111,12 @@ def count_exported(
         raise UserError(f"pilots: they have no effect on the operations of {path}; leave them out")
     if net is None:
         return profile
-    sizes = shape or interface.input_sizes
-    if sizes[3] % 12:
-        raise UserError(f"{path}: {sizes[3]} subcarriers are no whole resource blocks; give a multiple of 12")
-    settings = {"num_prb": sizes[3] // 12, "num_rx": _num_rx(interface, path)}
+    if not depends_on_pilots(net):
+        return replace(profile, omitted="")
+    num_subcarriers = (shape or interface.input_sizes)[3]
+    if num_subcarriers % SUBCARRIERS_PER_PRB:
+        raise UserError(f"{path}: {num_subcarriers} subcarriers are no whole resource blocks; give a multiple of 12")
+    settings = {"num_prb": num_subcarriers // SUBCARRIERS_PER_PRB, "num_rx": _num_rx(interface, path)}
     grid = Grid.parse(settings | ({"pilot_patterns": pilot_patterns} if pilot_patterns else {}), str(path))
     return _with_formula(replace(profile, omitted=""), net.formula_count(grid))
 

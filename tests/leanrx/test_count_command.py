@@ -10,7 +10,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from channels import Grid
+from channels import Grid, Subcarriers
 from energy.counting.counter import count, count_exported
 from energy.counting.onnx_file import count_onnx
 from energy.ecal.counted_flops import onnx_flops, receiver_flops
@@ -168,6 +168,16 @@ def test_pilots_without_effect_in_ecal(hybrid_file: Path, tmp_path: Path) -> Non
         onnx_flops(str(save(tmp_path / "odd.onnx", [1, 14, 14, 25], receiver="hybrid-w2-d1", feature_description="")))
     with pytest.raises(UserError, match="no effect"):
         onnx_flops(str(save(tmp_path / "net.onnx", [1, 8, 14, 12])), pilot_symbols=[2])
+
+
+def test_any_number_of_subcarriers(tmp_path: Path) -> None:
+    """DeepRx takes 25 subcarriers, as a file too; a hybrid needs whole resource blocks."""
+    grid = Grid(subcarriers=Subcarriers(fft_size=25))
+    assert count("deeprx-w0.0625-d3", grid).macs * 24 == count("deeprx-w0.0625-d3", Grid(num_prb=2)).macs * 25
+    file = save(tmp_path / "net.onnx", [1, 10, 14, 25], receiver="deeprx-w0.0625-d3", feature_description="")
+    assert not count_exported(file).omitted
+    with pytest.raises(UserError, match="hybrid-w2-d1: needs whole resource blocks"):
+        count("hybrid-w2-d1", grid)
 
 
 def test_a_file_with_features_of_no_receiver(tmp_path: Path) -> None:
