@@ -143,7 +143,7 @@ class Service(Record):
             fixed_g=np.array([before.total_g]),
             token_g=per_token.total_g,
             radio_g_per_j=self.ran.operational_g(1.0),
-            fixed_s=self.uplink_s(prompt_tokens) + prompt_tokens * self.costs.prefill_s,
+            fixed_s=self.uplink_s(prompt_tokens) + prompt_tokens * (self.costs.prefill_s or 0.0),
             token_s=self.costs.decode_s,
             token_bits=self.token_bits,
             bandwidth_hz=self.downlink.bandwidth_hz,
@@ -172,7 +172,10 @@ class Service(Record):
         if self.uplink is not None and self.user is None:
             raise UserError("service: user: missing; the uplink needs the intensity of the user's electricity")
         bits = prompt_tokens * self.token_bits
-        prefill = _energy("prefill", "edge/cloud", prompt_tokens * self.costs.prefill_j, self.data_centre)
+        prefill_j, device_s = self.costs.prefill_j, self.costs.prefill_device_s
+        prefill = _energy(
+            "prefill", "edge/cloud", None if prefill_j is None else prompt_tokens * prefill_j, self.data_centre
+        )
         uplink_j = reception_j = None
         if self.uplink is not None:
             uplink_j = float(self._link(self.uplink).transmission_j(prompt_tokens, self.uplink.max_power_w).item())
@@ -183,7 +186,7 @@ class Service(Record):
             _energy("base-station reception", "RAN", reception_j, self.ran),
             _energy("prompt transport", "core", self._transport_j(bits), self.ran),
             prefill,
-            *self._hardware_rows("prefill", prompt_tokens * self.costs.prefill_device_s),
+            *self._hardware_rows("prefill", None if device_s is None else prompt_tokens * device_s),
         )
         return Footprint(rows=rows)
 
@@ -198,8 +201,8 @@ class Service(Record):
     def _transport_j(self, bits: float) -> float | None:
         return None if self.transport_j_per_bit is None else bits * self.transport_j_per_bit
 
-    def _hardware_rows(self, phase: str, device_s: float) -> tuple[Emission, ...]:
-        if self.hardware is None:
+    def _hardware_rows(self, phase: str, device_s: float | None) -> tuple[Emission, ...]:
+        if self.hardware is None or device_s is None:
             return (Emission(stage=f"embodied, {phase}", component="edge/cloud", scope=3),)
         return (Emission.of_hardware(f"embodied, {phase}", "edge/cloud", self.hardware, device_s),)
 

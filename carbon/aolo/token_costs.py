@@ -22,7 +22,8 @@ class TokenCosts(Record):
         name: of model and method.
         prefill_j, decode_j: energy per token, J, at the socket of the computers, so without PUE.
         prefill_s, decode_s: time per token, s.
-        prefill_device_s, decode_device_s: time of one device that a token occupies, s, for embodied emissions.
+        prefill_device_s, decode_device_s: time of one device that a token occupies, s, for embodied emissions. All
+            three of prefill are none where the prompt is not modelled by itself.
         provenance: of the joules.
 
     Example:
@@ -32,18 +33,19 @@ class TokenCosts(Record):
     """
 
     name: str
-    prefill_j: float = Field(ge=0)
+    prefill_j: float | None = Field(None, ge=0)
     decode_j: float = Field(ge=0)
-    prefill_s: float = Field(ge=0)
+    prefill_s: float | None = Field(None, ge=0)
     decode_s: float = Field(ge=0)
-    prefill_device_s: float = Field(ge=0)
+    prefill_device_s: float | None = Field(None, ge=0)
     decode_device_s: float = Field(ge=0)
     provenance: Provenance = "modelled"
 
     def scaled(self, factor: float) -> TokenCosts:
         """The same times with ``factor`` times the joules, to see whether a conclusion depends on them."""
         positive("factor", factor)
-        joules = {"prefill_j": factor * self.prefill_j, "decode_j": factor * self.decode_j}
+        prefill_j = None if self.prefill_j is None else factor * self.prefill_j
+        joules = {"prefill_j": prefill_j, "decode_j": factor * self.decode_j}
         return self.model_copy(update={"name": f"{self.name}, {factor:g} x the joules", **joules})
 
 
@@ -94,8 +96,8 @@ def flop_costs(
 def ecologits_costs(active_billions: float, total_billions: float, batch: int = 64) -> TokenCosts:
     """Costs by the regression of EcoLogits 0.11.3 over measurements of the ML.ENERGY leaderboard.
 
-    The model runs with 16 bits on servers of eight GPUs with 80 GB. Prompts are part of the regression, so a prompt
-    token costs nothing by itself.
+    The model runs with 16 bits on servers of eight GPUs with 80 GB. The regression has no term for the prompt, so
+    prefill is not modelled by itself.
 
     Args:
         active_billions: parameters that a token uses.
@@ -116,11 +118,8 @@ def ecologits_costs(active_billions: float, total_billions: float, batch: int = 
     server_j = 1e3 * _SERVER_KW * device_s / _SERVER_GPUS
     return TokenCosts(
         name=f"{active_billions:g} B active parameters by EcoLogits",
-        prefill_j=0.0,
         decode_j=gpus * gpu_kwh * JOULES_PER_KWH + server_j,
-        prefill_s=0.0,
         decode_s=latency_s,
-        prefill_device_s=0.0,
         decode_device_s=device_s,
     )
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from carbon import Site, carbon_intensity
+from carbon import Footprint, Site, carbon_intensity, embodied_carbon
 from carbon.aolo.controller_energy import ControllerEnergy, dense_proxy, meter_agent, spiking_proxy
+from carbon.aolo.oracle import solve
 from carbon.aolo.popsan import SpikingActorNet
 from carbon.aolo.receiver_site import ReceiverSite, site_of_link
 from carbon.aolo.service import Materiality, Quality, RadioChannel, Service, materiality
@@ -49,10 +50,33 @@ def text_service(factor: float) -> Service:
     )
 
 
+def text_chain() -> Footprint:
+    """The footprint of a text answer at its optimum, a row for each link; the phone sends at its highest power."""
+    world = Site(intensity=carbon_intensity("world-2023"))
+    uplink = RadioChannel(
+        bandwidth_hz=1e6,
+        path_loss_db=110,
+        noise_figure_db=5,
+        static_w=0,
+        slope=1 / 0.35,
+        min_power_w=0.2,
+        max_power_w=0.2,
+    )
+    parts = {"uplink": uplink, "user": world, "hardware": embodied_carbon("NVIDIA H100")}
+    service = text_service(1.0).model_copy(update=parts)
+    optimum = solve(service.request(_PROMPT_TOKENS, _TEXT_QUALITY))
+    return service.footprint(_PROMPT_TOKENS, int(optimum.tokens[0]), float(optimum.power_w[0]))
+
+
+_PROMPT_TOKENS = 100
+_TEXT_QUALITY = Quality(min_quality=0.7, deadline_s=60)
+
+
 def text_materiality() -> dict[float, Materiality]:
     """Materiality of transmission for text, by multiple of the joules per token."""
-    quality = Quality(min_quality=0.7, deadline_s=60)
-    return {factor: materiality(text_service(factor).request(100, quality)) for factor in JOULE_FACTORS}
+    return {
+        factor: materiality(text_service(factor).request(_PROMPT_TOKENS, _TEXT_QUALITY)) for factor in JOULE_FACTORS
+    }
 
 
 def shipped_site() -> ReceiverSite:
@@ -146,6 +170,7 @@ class AoloResults:
 
     Attributes:
         text: materiality for text, by multiple of the joules per token.
+        chain: footprint of a text answer, by link.
         requests, site: results of the agents.
         myopic_excess: of the site: emissions of the myopic policy over the reference, minus one.
         planner_closed: part of the gap that the planner closes.
@@ -155,6 +180,7 @@ class AoloResults:
     """
 
     text: dict[float, Materiality]
+    chain: Footprint
     requests: TaskResults
     site: TaskResults
     myopic_excess: float
@@ -172,6 +198,7 @@ def aolo_results(requests: Study, site: Study, meter: bool) -> AoloResults:
     seeds = sorted(set(requests.completed("sac")) & set(requests.completed("sdrl")))
     return AoloResults(
         text=text_materiality(),
+        chain=text_chain(),
         requests=task_results(requests),
         site=task_results(site),
         myopic_excess=sum(site.task.myopic_g) / reference_g - 1,
@@ -250,8 +277,16 @@ def _controller_lines(parts: Controllers | None) -> list[str]:
 def lines(results: AoloResults, steps: int) -> list[str]:
     """The results as text, what matters most first."""
     text = [f"text, {factor:g} x the joules: {m.text()}" for factor, m in results.text.items()]
+    chain = [
+        f"one answer of text, {row.stage} ({row.component}, scope {row.scope}): {row.text}"
+        + (f", {row.provenance}" if row.provenance else "")
+        for row in results.chain.rows
+    ]
+    total = f"one answer of text, total of what is modelled: {results.chain.total_g:.6g} g"
     return [
         *text,
+        *chain,
+        total,
         *_agent_lines("requests", results.requests, steps),
         *_sweep_lines(results.sweeps),
         *_agent_lines("site", results.site, steps),
@@ -266,6 +301,7 @@ def plain(results: AoloResults) -> dict[str, Any]:
     for part in ("requests", "site"):
         values[part].pop("curves")
     values["text"] = {f"{factor:g}": value for factor, value in values["text"].items()}
+    values["chain"] = results.chain.model_dump(mode="json")["rows"]
     values["paper_reduction"] = PAPER_REDUCTION
     without_nan: dict[str, Any] = _without_nan(values)
     return without_nan

@@ -183,6 +183,17 @@ def test_statistics_of_a_study_by_hand() -> None:
     assert np.isnan(single.low)
 
 
+def test_a_missing_extra_names_the_installation() -> None:
+    code = (
+        "import sys; sys.modules['stable_baselines3'] = None\n"
+        "from leanrx_core.errors import UserError\n"
+        "try: import carbon.aolo.agents\n"
+        "except UserError as error: print(error)"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip().endswith("is not installed; run: pip install 'leanrx[carbon]'")
+
+
 _TRAINING = """
 import sys
 from pathlib import Path

@@ -57,7 +57,9 @@ def test_costs_by_operations_by_hand() -> None:
 
 
 def test_every_link_of_the_chain_is_a_row() -> None:
-    service = _service(uplink=UPLINK, user=Site(intensity=WORLD), reception_w=110.0, transport_j_per_bit=1e-8)
+    costs = flop_costs(8, 1, 1e15, prefill_efficiency=0.4, decode_efficiency=0.02, device_power_w=700)
+    parts = {"uplink": UPLINK, "user": Site(intensity=WORLD), "reception_w": 110.0, "transport_j_per_bit": 1e-8}
+    service = _service(costs=costs, **parts)
     footprint = service.footprint(prompt_tokens=100, tokens=200, power_w=6.8)
     assert [(row.stage, row.component, row.scope) for row in footprint.rows] == [
         ("prompt uplink", "user device", 3),
@@ -85,6 +87,7 @@ def test_what_the_service_does_not_model_is_said() -> None:
         "prompt uplink",
         "base-station reception",
         "prompt transport",
+        "prefill",
         "embodied, prefill",
         "response transport",
         "embodied, decode",
@@ -104,9 +107,7 @@ def test_request_and_footprint_agree() -> None:
 @pytest.mark.parametrize("factor", [0.1, 1, 10])
 def test_transmission_hardly_matters_for_text(factor: float) -> None:
     """0.321 J a token, 201 tokens at 110 dB: 1.32e-4 of the footprint, a half at 241.6 kbit a token."""
-    token = TokenCosts(
-        name="x", prefill_j=0, decode_j=0.321, prefill_s=0, decode_s=0, prefill_device_s=0, decode_device_s=0
-    )
+    token = TokenCosts(name="x", decode_j=0.321, decode_s=0, decode_device_s=0)
     unit = Site(intensity=CarbonIntensity(name="unit", place="x", year=2026, g_per_kwh=3.6e6, source="x"))
     service = _service(costs=token.scaled(factor), data_centre=unit, ran=unit, hardware=None)
     # The quality needs 201 of 512 tokens.

@@ -42,6 +42,8 @@ def test_before_and_after_a_training(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert before.startswith("text, 0.1 x the joules: The choice of power changes the total by")
     assert "requests: no agent is trained for 8 steps yet; run: leanrx carbon published aolo --train" in before
     assert "the myopic policy emits" in before
+    assert "one answer of text, prompt transport (core, scope 2): not modelled" in before
+    assert "one answer of text, decode (edge/cloud, scope 2): 0." in before
     _published(tmp_path / "agents", "--learning-rate", 0.001, "--train", "--figures", tmp_path / "figures", "--json")
     captured = capsys.readouterr()
     assert "requests-sdrl-s1-lr0.001-n8: 8 of 8 decisions" in captured.err
@@ -49,6 +51,7 @@ def test_before_and_after_a_training(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert set(answer["requests"]["summaries"]) == {"sac", "sdrl"}
     assert answer["paper_reduction"] == 0.1877
     assert answer["text"]["1"]["power_effect"] < 0.01
+    assert [row["g"] for row in answer["chain"] if row["stage"] == "prompt transport"] == [None]
     assert len(answer["sweeps"]) == 25
     assert answer["controllers"]["metered"] == {}
     names = {path.stem for path in (tmp_path / "figures").iterdir()}
