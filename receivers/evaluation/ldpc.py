@@ -14,7 +14,7 @@ import torch
 
 from channels import Slots
 from leanrx_core.errors import UserError
-from receivers.evaluation.mcs import MAX_CODE_RATE
+from receivers.evaluation.mcs import MAX_CODE_RATE, MIN_CODE_RATE
 from receivers.evaluation.transport_block import TransportFormat, transport_format
 
 _MESSAGE_SEED = 38212
@@ -37,7 +37,7 @@ class TransportBlocks:
     the CRC holds.
 
     Args:
-        code_rate: target of information bits per coded bit, above 0 and at most 948/1024.
+        code_rate: target of information bits per coded bit, from 30/1024 to 948/1024.
         num_iterations: maximum number of decoder iterations.
         device: torch device that decodes.
 
@@ -46,8 +46,8 @@ class TransportBlocks:
     """
 
     def __init__(self, code_rate: float, num_iterations: int = 20, device: str = "cpu") -> None:
-        if not 0 < code_rate <= MAX_CODE_RATE:
-            raise UserError(f"code_rate: {code_rate:g} is outside 0..948/1024 (0 excluded); 5G codes no higher")
+        if not MIN_CODE_RATE <= code_rate <= MAX_CODE_RATE:
+            raise UserError(f"code_rate: {code_rate:g} is no code rate of 5G; write a rate from 30/1024 to 948/1024")
         if num_iterations < 1:
             raise UserError(f"num_iterations: {num_iterations} is below 1")
         self.code_rate, self.num_iterations = code_rate, num_iterations

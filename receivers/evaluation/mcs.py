@@ -10,8 +10,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from channels.grid import Modulation
 from leanrx_core.records import Record
 
-MAX_CODE_RATE = 948 / 1024
-"""Highest code rate (TS 38.212, 5.4.2.1)."""
+MIN_CODE_RATE, MAX_CODE_RATE = 30 / 1024, 948 / 1024
+"""Lowest and highest code rate of the tables of TS 38.214, 5.1.3.1."""
 
 _TABLES: dict[int, dict[Modulation, tuple[float, ...]]] = {
     1: {
@@ -36,7 +36,7 @@ precoding uses the same tables (TS 38.214, 6.1.4.1)."""
 
 
 class Mcs(Record):
-    """A modulation and coding scheme of TS 38.214.
+    """A modulation and coding scheme of TS 38.214. A number alone is an index of table 1.
 
     Attributes:
         index: row of the table, from 0.
@@ -50,6 +50,11 @@ class Mcs(Record):
 
     index: int = Field(ge=0)
     table: Literal[1, 2, 3] = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_index(cls, data: Any) -> Any:
+        return {"index": data} if isinstance(data, int) and not isinstance(data, bool) else data
 
     @model_validator(mode="after")
     def _check_index(self) -> Self:
@@ -74,16 +79,15 @@ def _rows(table: int) -> list[tuple[Modulation, float]]:
 
 
 def _read_code_rate(value: Any) -> Any:
-    """Read a fraction, and check the range."""
-    remedy = "write a number such as 0.5 or a fraction such as 308/1024, above 0 and at most 948/1024"
+    """Read a number or a fraction, and check the range."""
     if isinstance(value, str):
         match = re.fullmatch(r"\s*(\d{1,6}(?:\.\d{1,6})?)\s*/\s*(\d{1,6})\s*", value)
-        if match is None or not int(match[2]):
-            raise ValueError(remedy)
-        value = float(match[1]) / int(match[2])
-    if isinstance(value, int | float) and not isinstance(value, bool) and not 0 < value <= MAX_CODE_RATE:
-        raise ValueError(f"{value:.4g} is not a code rate of 5G; {remedy}")
-    return value
+        value = float(match[1]) / int(match[2]) if match is not None and int(match[2]) else None
+    if isinstance(value, int | float) and not isinstance(value, bool) and MIN_CODE_RATE <= value <= MAX_CODE_RATE:
+        return value
+    raise ValueError(
+        "is not a code rate of 5G; write a number such as 0.5 or a fraction such as 308/1024, from 30/1024 to 948/1024"
+    )
 
 
 CodeRate = Annotated[float, BeforeValidator(_read_code_rate)]

@@ -21,7 +21,7 @@ from typing import Literal
 from channels.grid import BITS_PER_SYMBOL
 from channels.scenarios import Scenario
 from leanrx_core.errors import UserError
-from receivers.evaluation.mcs import MAX_CODE_RATE
+from receivers.evaluation.mcs import MAX_CODE_RATE, MIN_CODE_RATE
 
 MAX_RES_PER_PRB = 156
 """Data REs of a resource block that count for the size (TS 38.214, 5.1.3.2, step 1)."""
@@ -96,7 +96,7 @@ def transport_format(code_rate: float, bits_per_symbol: int, num_res: int, num_p
     """Transport block of a slot (TS 38.214, 5.1.3.2; TS 38.212, 5.2.2 and 6.2.2).
 
     Args:
-        code_rate: target code rate R, above 0 and at most 948/1024.
+        code_rate: target code rate R, from 30/1024 to 948/1024.
         bits_per_symbol: bits per RE, Qm.
         num_res: data REs of the slot.
         num_prb: its resource blocks.
@@ -138,8 +138,8 @@ def transport_formats(code_rate: float, slots: Sequence[tuple[int, int]], num_pr
     Raises:
         UserError: as :func:`transport_format`. The message states the highest rate that fits into all slots.
     """
-    if not 0 < code_rate <= MAX_CODE_RATE:
-        raise UserError(f"code_rate: {code_rate:g} is outside 0..948/1024 (0 excluded); 5G codes no higher")
+    if not MIN_CODE_RATE <= code_rate <= MAX_CODE_RATE:
+        raise UserError(f"code_rate: {code_rate:g} is no code rate of 5G; write a rate from 30/1024 to 948/1024")
     formats = [_format(code_rate, *slot, num_prb) for slot in slots]
     worst = max(formats, key=lambda block: block.effective_rate)
     if worst.effective_rate > MAX_EFFECTIVE_RATE:
@@ -156,9 +156,9 @@ def _remedy(slots: Sequence[tuple[int, int]], num_prb: float) -> str:
     def fits(rate: int) -> bool:
         return all(_format(rate / 1024, *slot, num_prb).effective_rate <= MAX_EFFECTIVE_RATE for slot in slots)
 
-    highest = sum(1 for _ in takewhile(fits, range(1, 949)))
-    if highest:
-        return f"write {highest}/1024 or less, or use more PRB"
+    fitting = sum(1 for _ in takewhile(fits, range(30, 949)))
+    if fitting:
+        return f"write {29 + fitting}/1024 or less, or use more PRB"
     return "no rate fits; use more PRB, fewer pilots or a higher modulation"
 
 

@@ -1,7 +1,6 @@
 """Transport block sizes, base graphs and MCS tables against Sionna's and the clauses of the standard."""
 
 import itertools
-import math
 
 import pytest
 import torch
@@ -136,7 +135,7 @@ def test_the_remedy_names_the_highest_rate_that_fits(
     ) as error:
         transport_formats(code_rate, slots, num_prb)
     highest = int(str(error.value).split("write ")[1].split("/")[0])
-    for rate in range(1, highest + 1):
+    for rate in range(30, highest + 1):
         assert all(block.effective_rate <= 0.95 for block in transport_formats(rate / 1024, slots, num_prb))
     with pytest.raises(UserError):
         transport_formats((highest + 1) / 1024, slots, num_prb)
@@ -163,15 +162,20 @@ def test_code_rates_are_numbers_or_fractions(written: str | float) -> None:
     assert Evaluation.parse({"sinr_db": [0], "code_rate": written}, "x").code_rate == 308 / 1024
 
 
-@pytest.mark.parametrize("written", ["half", "1/0", "-1/2", "0.5", "1e0/2", "/2", "949/1024", "0/2", 0, 1, -0.5, 0.95])
-def test_other_code_rates_are_refused(written: str | float) -> None:
-    with pytest.raises(UserError, match=r"x: code_rate: .*such as 308/1024, above 0 and at most 948/1024"):
+@pytest.mark.parametrize(
+    "written", ["half", "1/0", "-1/2", "0.5", "1e0/2", "/2", "949/1024", "0/2", 0, 1, True, [0.5], 1e-9, 0.95]
+)
+def test_other_code_rates_are_refused(written: object) -> None:
+    with pytest.raises(
+        UserError, match=r"x: code_rate: is not a code rate .*such as 308/1024, from 30/1024 to 948/1024"
+    ):
         Evaluation.parse({"sinr_db": [0], "code_rate": written}, "x")
 
 
 def test_an_mcs_sets_the_code_rate() -> None:
     evaluation = Evaluation.parse({"sinr_db": [0], "mcs": {"table": 3, "index": 0}}, "x")
     assert evaluation.code_rate == 30 / 1024
+    assert Evaluation.parse({"sinr_db": [0], "mcs": 4}, "x").mcs == Mcs(index=4, table=1)
     assert Evaluation.parse(evaluation.model_dump(mode="json"), "x") == evaluation
     with pytest.raises(UserError, match=r"mcs: code_rate 0\.5 and the scheme's 0\.02930 differ; write one of them"):
         Evaluation.parse({"sinr_db": [0], "code_rate": 0.5, "mcs": {"table": 3, "index": 0}}, "x")
@@ -195,6 +199,6 @@ def test_data_res_are_those_of_the_drawn_slots() -> None:
     ]
     for dmrs in layouts:
         grid = Grid(num_prb=2, dmrs=dmrs)
-        _, is_data = draw_pilots(grid, 64, torch.Generator().manual_seed(1))
+        is_data = draw_pilots(grid, 64, torch.Generator().manual_seed(1)).is_data
         assert tuple(is_data.sum((1, 2)).unique().tolist()) == grid.data_res
-    assert math.isclose(len(layouts), 2 * 3 * 5)
+    assert len(layouts) == 2 * 3 * 5
