@@ -75,10 +75,10 @@ class Fading:
         if len(self._models) == 1:
             return self._models[0].draw(delay_spread_s, generator, num_instants, interval_s)
         batch = len(delay_spread_s)
-        model_index = torch.multinomial(self._weights, batch, replacement=True, generator=generator)
+        model_index = torch.multinomial(self._weights, batch, replacement=True, generator=generator).cpu()
         draws: list[tuple[torch.Tensor, Paths]] = []
         for i, model in enumerate(self._models):
-            slots = torch.nonzero(model_index == i)[:, 0]
+            slots = torch.nonzero(model_index == i)[:, 0].to(delay_spread_s.device)
             if len(slots):
                 draws.append((slots, model.draw(delay_spread_s[slots], generator, num_instants, interval_s)))
         max_paths = max(paths.delays_s.shape[1] for _, paths in draws)

@@ -24,30 +24,33 @@ class DataSymbols:
     Attributes:
         labels: eight random bits per RE, uint8 ``(B, N, F)``. An RE of K bits uses the last K.
         bits_per_symbol: bits of each slot's modulation, int64 ``(B,)``.
-        num_bits: K of the scenario. A modulation of fewer bits uses the first ones of K.
+        orders: bits of all modulations that slots may have, without repeats. The largest is K of the scenario. A
+            modulation of fewer bits uses the first ones of K.
     """
 
     labels: torch.Tensor
     bits_per_symbol: torch.Tensor
-    num_bits: int
+    orders: tuple[int, ...]
+
+    @property
+    def num_bits(self) -> int:
+        """K of the scenario."""
+        return max(self.orders)
 
     @cached_property
     def _table(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Table of all constellations, first row of each slot's constellation, and its number of unused bits."""
-        orders = self.bits_per_symbol.unique().tolist()
-        table = torch.cat([constellation(order, self.labels.device) for order in orders])
-        order = self.bits_per_symbol if len(orders) > 1 else self.bits_per_symbol[:1]
-        first = torch.stack([2**o * (order > o) for o in orders]).sum(0)
+        table = torch.cat([constellation(order, self.labels.device) for order in sorted(self.orders)])
+        order = self.bits_per_symbol if len(self.orders) > 1 else self.bits_per_symbol[:1]
+        first = torch.stack([2**o * (order > o) for o in self.orders]).sum(0)
         return table, first[:, None, None].int(), (self.num_bits - order)[:, None, None].to(torch.uint8)
 
     def symbols(self, part: slice) -> torch.Tensor:
         """Return the QAM symbols of some slots, complex64 ``(b, N, F)``."""
         table, first, unused = self._table
         labels = self.labels[part] & (2**self.num_bits - 1)
-        if len(first) > 1:
+        if len(self.orders) > 1:
             labels = (labels >> unused[part]) + first[part]
-        elif int(unused):
-            labels = labels >> unused
         return table[labels.int()]
 
     def bits(self, is_data: torch.Tensor) -> torch.Tensor:
@@ -59,7 +62,7 @@ class DataSymbols:
         order = torch.arange(self.num_bits, dtype=torch.uint8, device=self.labels.device)
         bits = (self.labels * is_data)[:, None] >> (self.num_bits - 1 - order)[:, None, None]
         bits &= 1
-        if (self.bits_per_symbol < self.num_bits).any():
+        if len(self.orders) > 1:
             bits *= (order < self.bits_per_symbol[:, None])[:, :, None, None]
         return bits
 

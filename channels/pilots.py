@@ -76,9 +76,10 @@ def _draw_full_symbol_pilots(grid: Grid, batch: int, generator: torch.Generator)
     values = constellation(2, device)[labels.int()]
     pilots = values.new_zeros(batch, NUM_SYMBOLS, grid.num_subcarriers)
     is_data = torch.ones(pilots.shape, dtype=torch.bool, device=device)
-    pattern_index = torch.randint(len(grid.pilot_patterns), (batch,), device=device, generator=generator)
+    pattern_index = torch.randint(len(grid.pilot_patterns), (batch,), device=device, generator=generator).cpu()
     for i, pattern in enumerate(grid.pilot_patterns):
-        slots, symbols = torch.nonzero(pattern_index == i), torch.tensor(pattern, device=device)
+        slots = torch.nonzero(pattern_index == i).to(device)
+        symbols = torch.tensor(pattern, device=device)
         pilots[slots, symbols] = values[slots[:, 0], : len(pattern)]
         is_data[slots, symbols] = False
     pilots[..., grid.empty_subcarriers] = 0
@@ -95,20 +96,19 @@ def _draw_dmrs(grid: Grid, dmrs: Dmrs, batch: int, generator: torch.Generator) -
 
     identity, scid, slot = draw(2**16), draw(2), draw(slots_per_frame)
     layouts = dmrs_layouts(dmrs)
-    layout_index = draw(len(layouts))
+    layout_index = draw(len(layouts)).cpu()
     pilots = torch.zeros(batch, NUM_SYMBOLS, grid.num_subcarriers, dtype=torch.complex64, device=device)
     is_data = torch.ones(pilots.shape, dtype=torch.bool, device=device)
     for i, layout in enumerate(layouts):
-        slots = torch.nonzero(layout_index == i)[:, 0]
+        slots = torch.nonzero(layout_index == i)[:, 0].to(device)
         if not len(slots):
             continue
-        has_pilot, has_data = (
-            torch.tensor(mask, device=device).repeat(grid.num_prb) for mask in (layout.has_pilot, layout.has_data)
-        )
+        has_pilot, has_data = (torch.tensor(m).repeat(grid.num_prb) for m in (layout.has_pilot, layout.has_data))
+        subcarriers, has_data = torch.nonzero(has_pilot)[:, 0].to(device), has_data.to(device)
         for symbol in layout.symbols:
             c_init = dmrs_initial_state(slot[slots], symbol, identity[slots], scid[slots])
-            values = dmrs_sequence(c_init, int(has_pilot.sum())) * dmrs.cdm_groups_without_data**0.5
-            pilots[slots[:, None], symbol, torch.nonzero(has_pilot)[:, 0]] = values
+            values = dmrs_sequence(c_init, len(subcarriers)) * dmrs.cdm_groups_without_data**0.5
+            pilots[slots[:, None], symbol, subcarriers] = values
             is_data[slots, symbol] = has_data
     return Pilots(pilots, is_data, slot, identity, scid)
 

@@ -199,13 +199,16 @@ class SlotStream:
         return low + (high - low) * torch.rand(self.block_slots, device=self.device, generator=rng)
 
     def _draw_data(self, rng: torch.Generator, modulations: tuple[Modulation, ...], num_symbols: int) -> DataSymbols:
-        orders = torch.tensor([BITS_PER_SYMBOL[m] for m in modulations], device=self.device)
+        numbers = [BITS_PER_SYMBOL[m] for m in modulations]
+        orders = torch.tensor(numbers, device=self.device)
         choice = torch.randint(len(orders), (self.block_slots,), device=self.device, generator=rng)
         shape = (self.block_slots, num_symbols, self.scenario.grid.num_subcarriers)
         size = math.prod(shape)
         random_bytes = torch.empty(-(-size // 8), dtype=torch.int64, device=self.device)  # eight labels in each number
         random_bytes.random_(-(2**63), None, generator=rng)
-        return DataSymbols(random_bytes.view(torch.uint8)[:size].view(shape), orders[choice], int(orders.max()))
+        return DataSymbols(
+            random_bytes.view(torch.uint8)[:size].view(shape), orders[choice], tuple(dict.fromkeys(numbers))
+        )
 
     def _draw_paths(self, fading: Fading, rng: torch.Generator, num_symbols: int, delay_s: torch.Tensor) -> Paths:
         """Draw each slot's channel with an additional delay, at its symbols or at the instants of the time domain."""

@@ -20,7 +20,8 @@ class PilotGroup:
 
     Attributes:
         indices: indices of the slots in the batch, int64 ``(b,)``.
-        symbols, subcarriers: positions of their pilots, increasing, int64 ``(P,)`` and ``(Q,)``.
+        symbols, subcarriers: positions of their pilots, increasing, int64 ``(P,)`` and ``(Q,)``, on the CPU: receivers
+            choose their matrices by them, and need not wait for a GPU.
         subcarrier_spacing_hz: subcarrier spacing.
     """
 
@@ -31,8 +32,10 @@ class PilotGroup:
 
     def take(self, grid: torch.Tensor) -> torch.Tensor:
         """Values of a grid ``(B, ..., S, F)`` at the pilots of these slots, ``(b, ..., P, Q)``."""
-        grid = grid[self.indices].index_select(-2, self.symbols)
-        return grid if len(self.subcarriers) == grid.shape[-1] else grid.index_select(-1, self.subcarriers)
+        grid = grid[self.indices].index_select(-2, self.symbols.to(grid.device))
+        if len(self.subcarriers) == grid.shape[-1]:
+            return grid
+        return grid.index_select(-1, self.subcarriers.to(grid.device))
 
     def raw_estimates(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
         """Least-squares estimates at the pilots, and the power of the pilots.
@@ -51,9 +54,10 @@ def pilot_groups(slots: Slots) -> Iterator[PilotGroup]:
     """Group the slots of a batch by the positions of their pilots and their subcarrier spacing."""
     is_pilot = slots.pilots != 0
     num_symbols = is_pilot.shape[1]
-    key = torch.cat([slots.subcarrier_spacing_hz[:, None], is_pilot.any(2), is_pilot.any(1)], 1)
+    key = torch.cat([slots.subcarrier_spacing_hz[:, None], is_pilot.any(2), is_pilot.any(1)], 1).cpu()
     keys, key_of_slot = key.unique(dim=0, return_inverse=True)
     for i, (spacing, *_) in enumerate(keys.tolist()):
         indices = torch.nonzero(key_of_slot == i)[:, 0]
         symbols, subcarriers = keys[i, 1 : 1 + num_symbols], keys[i, 1 + num_symbols :]
+        indices = indices.to(slots.y.device)
         yield PilotGroup(indices, torch.nonzero(symbols)[:, 0], torch.nonzero(subcarriers)[:, 0], spacing)
