@@ -1,4 +1,4 @@
-"""``leanrx export``: a receiver as an ONNX file."""
+"""``leanrx export``: a receiver as an ONNX file, or as a C file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def export(
     name: Annotated[
         str | None, typer.Argument(help="A receiver of the run, or 'smallest' for its smallest student.")
     ] = None,
-    format: Annotated[str, typer.Option(help="File format: onnx.")] = "onnx",
+    format: Annotated[str, typer.Option(help="File format: onnx or c.")] = "onnx",
     int8: Annotated[bool, typer.Option("--int8", help="Also write an int8 file and count the errors of both.")] = False,
     exports: Annotated[
         Path | None, typer.Option(help="Folder for receivers of the zoo. The default is exports.")
@@ -33,16 +33,18 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Export a receiver, and check that the file gives the same LLRs and decisions."""
-    from leanrx.experiment.run_export import export_float32, export_quantised
+    from leanrx.experiment.run_export import export_float32, export_quantised, export_source_code
     from leanrx_core.errors import UserError
     from receivers.export.onnx import omitted_part
 
-    if format != "onnx":
-        raise UserError(f"format: '{format}' is not available; formats: onnx")
+    if format not in ("onnx", "c"):
+        raise UserError(f"format: '{format}' is not available; formats: onnx, c")
+    if format == "c" and int8:
+        raise UserError("int8: a C file computes in float32; its function leanrx_receive_int8 gives LLRs of 8 bits")
     export_source = _zoo_source(source, exports) if name is None else _run_source(source, name, exports, as_json)
-    path, parity = export_float32(export_source)
+    path, parity = (export_source_code if format == "c" else export_float32)(export_source)
     quantised = export_quantised(export_source, path) if int8 else None
-    omitted = omitted_part(export_source.receiver.card.receiver)
+    omitted = omitted_part(export_source.receiver.card.receiver) if format == "onnx" else ""
     if as_json:
         rates = {"int8": json_rows(quantised.rates)} if quantised else {}
         print(json.dumps({"folder": str(path.parent), "omitted": omitted, **parity.as_json(), **rates}))
@@ -54,7 +56,8 @@ def export(
         f"{parity.bits} bits are decided differently. Bit errors: {parity.bit_errors_original} (original), "
         f"{parity.bit_errors_exported} (file)."
     )
-    print(f"Not in the file: {omitted}.")
+    if omitted:
+        print(f"Not in the file: {omitted}.")
     if quantised:
         _print_int8(quantised)
 

@@ -1,4 +1,4 @@
-"""Export of receivers to ONNX files, and the slots on which the files are checked."""
+"""Export of receivers to ONNX and C files, and the slots on which the files are checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from leanrx.experiment.sweep_config import ReportConfig
 from leanrx_core.errors import UserError
 from receivers import zoo
 from receivers.evaluation.stopping import Evaluation
-from receivers.export import Int8Comparison, Parity, export_int8, export_onnx
+from receivers.export import Int8Comparison, Parity, export_c, export_int8, export_onnx
 from receivers.neural.weights import NeuralReceiver
 
 PARITY_BLOCK_SLOTS = 32
@@ -84,6 +84,21 @@ def export_float32(source: ExportSource) -> tuple[Path, Parity]:
     evaluation = source.evaluation
     parity = export_onnx(source.receiver, source.folder, stream, evaluation.sinr_db, evaluation.interference_fractions)
     return source.folder / f"{source.receiver.name}.onnx", parity
+
+
+def export_source_code(source: ExportSource) -> tuple[Path, Parity]:
+    """Write a receiver as C files, compile them, and compare their LLRs with the original.
+
+    Returns:
+        the C file, and the comparison on slots that are neither training nor test slots.
+
+    Raises:
+        UserError: if the receiver is not a hybrid, no compiler is there, or decisions differ.
+    """
+    stream = SlotStream(source.scenario, source.seed, PARITY_BLOCK_SLOTS, "test", purpose="export")
+    folder, evaluation = source.folder.with_name(f"{source.folder.name}-c"), source.evaluation
+    parity = export_c(source.receiver, folder, stream, evaluation.sinr_db, evaluation.interference_fractions)
+    return folder / f"{source.receiver.name}.c", parity
 
 
 def export_quantised(source: ExportSource, path: Path) -> Int8Comparison:

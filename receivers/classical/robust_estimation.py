@@ -76,8 +76,8 @@ def robust_lmmse_estimate(slots: Slots) -> tuple[torch.Tensor, ErrorDecompositio
     for group in pilot_groups(slots):
         raw, power = group.raw_estimates(slots)
         var = (slots.noise_var + slots.interference_var)[group.indices] / power
-        time = _time_basis(tuple(group.symbols.tolist()), str(device))
-        frequency = _frequency_basis(
+        time = time_basis(tuple(group.symbols.tolist()), str(device))
+        frequency = frequency_basis(
             _pilots_of_prb(group.subcarriers, num_prb),
             group.subcarrier_spacing_hz,
             min(WINDOW_PRB, num_prb),
@@ -107,12 +107,12 @@ def robust_lmmse_macs(grid: Grid) -> int:
     has_pilot = dmrs_layouts(grid.dmrs)[0].has_pilot if grid.dmrs else [True] * SUBCARRIERS_PER_PRB
     pilots = tuple(i for i, pilot in enumerate(has_pilot) if pilot)
     window_prb = min(WINDOW_PRB, grid.num_prb)
-    v, q = _frequency_basis(pilots, grid.subcarrier_spacing_hz, window_prb, "cpu").vectors.shape
+    v, q = frequency_basis(pilots, grid.subcarrier_spacing_hz, window_prb, "cpu").vectors.shape
     into = (grid.num_prb - window_prb + 1) * (v * p * q + p * p * q / 2 + p * q / 2)
     return raw_estimate_macs(sizes) + int(r * (into + p * q * f + s * p * f / 2))
 
 
-class _TimeBasis(NamedTuple):
+class TimeBasis(NamedTuple):
     """Eigenbasis of the covariance at the pilot symbols.
 
     Attributes:
@@ -128,7 +128,7 @@ class _TimeBasis(NamedTuple):
     gain: torch.Tensor
 
 
-class _FrequencyBasis(NamedTuple):
+class FrequencyBasis(NamedTuple):
     """Eigenbasis of the covariance at the pilot subcarriers of a window of W resource blocks.
 
     Attributes:
@@ -147,7 +147,7 @@ class _FrequencyBasis(NamedTuple):
 
 
 def _estimate(
-    raw: torch.Tensor, inverse: torch.Tensor, time: _TimeBasis, frequency: _FrequencyBasis, num_prb: int
+    raw: torch.Tensor, inverse: torch.Tensor, time: TimeBasis, frequency: FrequencyBasis, num_prb: int
 ) -> torch.Tensor:
     """From raw estimates ``(b, R, P, pilots)`` to the estimate ``(b, R, S, F)``."""
     num_pilots, window_prb = raw.shape[-1] // num_prb, len(frequency.out)
@@ -162,9 +162,7 @@ def _estimate(
     return torch.einsum("st,brtf->brsf", time.out, torch.cat(blocks, -2).flatten(-2))
 
 
-def _errors(
-    inverse: torch.Tensor, var: torch.Tensor, time: _TimeBasis, frequency: _FrequencyBasis
-) -> ErrorDecomposition:
+def _errors(inverse: torch.Tensor, var: torch.Tensor, time: TimeBasis, frequency: FrequencyBasis) -> ErrorDecomposition:
     """Errors for pilots of power 1, per position W in the window, which takes the place of the resource block."""
     values = time.values[:, None] * frequency.values
     explained = torch.einsum("st,btq,wq->bsw", time.gain, inverse, frequency.gain)
@@ -194,19 +192,21 @@ def _pilots_of_prb(subcarriers: torch.Tensor, num_prb: int) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=64)
-def _time_basis(symbols: tuple[int, ...], device: str) -> _TimeBasis:
+def time_basis(symbols: tuple[int, ...], device: str) -> TimeBasis:
+    """Eigenbasis of the fixed covariance at pilot symbols; its vectors are real."""
     covariance = toeplitz(time_lags())
     values, vectors = np.linalg.eigh(covariance[np.ix_(symbols, symbols)])
     out = covariance[:, symbols] @ vectors
-    return _TimeBasis(
+    return TimeBasis(
         _real(values.clip(0), device), _complex(vectors, device), _complex(out, device), _real(out**2, device)
     )
 
 
 @lru_cache(maxsize=64)
-def _frequency_basis(
+def frequency_basis(
     pilots_of_prb: tuple[int, ...], subcarrier_spacing_hz: int, window_prb: int, device: str
-) -> _FrequencyBasis:
+) -> FrequencyBasis:
+    """Eigenbasis of the fixed covariance at the pilots of a window, cut to the significant eigenvalues."""
     lags = frequency_lags(window_prb * SUBCARRIERS_PER_PRB, subcarrier_spacing_hz)
     covariance = toeplitz(lags, lags.conj())
     pilots = np.add.outer(np.arange(window_prb) * SUBCARRIERS_PER_PRB, pilots_of_prb).ravel()
@@ -215,7 +215,7 @@ def _frequency_basis(
     values, vectors = values[significant], vectors[:, significant]
     out = (covariance[:, pilots] @ vectors).reshape(window_prb, SUBCARRIERS_PER_PRB, -1)
     at_pilots = vectors.reshape(window_prb, len(pilots_of_prb), -1)
-    return _FrequencyBasis(
+    return FrequencyBasis(
         _real(values, device),
         _complex(vectors, device),
         _complex(out, device),

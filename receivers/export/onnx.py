@@ -27,7 +27,7 @@ from channels import NUM_SYMBOLS, Slots, SlotStream
 from leanrx_core.errors import UserError
 from leanrx_core.files import TEMPORARY
 from receivers.export.depthwise import split_depthwise
-from receivers.export.parity import MAX_LLR_DIFFERENCE, Parity, compare
+from receivers.export.parity import MAX_LLR_DIFFERENCE, Parity, compare_at_points, total_parity
 from receivers.neural.registry import family_of
 from receivers.neural.weights import NeuralReceiver
 from receivers.runtime.onnx_session import FEATURES_KEY, RECEIVER_KEY, OnnxSession
@@ -96,21 +96,8 @@ def export_onnx(
         path = complete / f"{receiver.name}.onnx"
         _write(receiver, path, stream.scenario.grid.num_subcarriers)
         exported = OnnxReceiver(path, f"{receiver.name} (ONNX)")
-        points = [(fraction, s) for fraction in interference_fractions for s in sinr_db]
-        parities = {
-            f"{s:g} dB, interference fraction {fraction:g}": compare(
-                receiver, exported, stream.at_sinr(s, fraction).block(i)
-            )
-            for i, (fraction, s) in enumerate(points)
-        }
-        for point, parity in parities.items():
-            if not parity.equal:
-                raise UserError(
-                    f"export: {receiver.name} as ONNX differs from the tested receiver at {point}: largest LLR "
-                    f"difference {parity.max_llr_difference:.3g} of {parity.max_llr:.3g}, "
-                    f"{parity.differing_decisions} of {parity.bits} bits decided differently; nothing was written"
-                )
-        total = _total(list(parities.values()))
+        parities = compare_at_points(receiver, exported, stream, sinr_db, interference_fractions)
+        total = total_parity(parities)
         card = _card(receiver, path, exported.digest, total, parities)
         (complete / "card.json").write_text(json.dumps(card, indent=2) + "\n")
         if folder.exists():
@@ -171,18 +158,6 @@ def omitted_part(receiver: str) -> str:
         receiver: spec string.
     """
     return f"the computation of the features of {receiver} from a slot, such as a front end"
-
-
-def _total(parities: list[Parity]) -> Parity:
-    return Parity(
-        slots=sum(p.slots for p in parities),
-        bits=sum(p.bits for p in parities),
-        max_llr_difference=max(p.max_llr_difference for p in parities),
-        max_llr=max(p.max_llr for p in parities),
-        differing_decisions=sum(p.differing_decisions for p in parities),
-        bit_errors_original=sum(p.bit_errors_original for p in parities),
-        bit_errors_exported=sum(p.bit_errors_exported for p in parities),
-    )
 
 
 def _card(

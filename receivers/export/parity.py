@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from channels import Slots
+from channels import Slots, SlotStream
+from leanrx_core.errors import UserError
 from receivers.base import Receiver
 
 MAX_LLR_DIFFERENCE = 1e-4
@@ -68,4 +69,55 @@ def compare(original: Receiver, exported: Receiver, slots: Slots) -> Parity:
         differing_decisions=int((((expected > 0) != (actual > 0)) & mask).sum()),
         bit_errors_original=int((((expected > 0) != bits) & mask).sum()),
         bit_errors_exported=int((((actual > 0) != bits) & mask).sum()),
+    )
+
+
+def compare_at_points(
+    original: Receiver,
+    exported: Receiver,
+    stream: SlotStream,
+    sinr_db: tuple[float, ...],
+    interference_fractions: tuple[float, ...],
+) -> dict[str, Parity]:
+    """Compare two receivers on a block of slots at each point.
+
+    Args:
+        original, exported: receivers.
+        stream: its block i is used at point i.
+        sinr_db, interference_fractions: points; each SINR is combined with each fraction.
+
+    Returns:
+        The comparisons by the description of their point.
+
+    Raises:
+        UserError: if LLRs or decisions differ at a point.
+    """
+    points = [(fraction, s) for fraction in interference_fractions for s in sinr_db]
+    parities = {
+        f"{s:g} dB, interference fraction {fraction:g}": compare(
+            original, exported, stream.at_sinr(s, fraction).block(i)
+        )
+        for i, (fraction, s) in enumerate(points)
+    }
+    for point, parity in parities.items():
+        if not parity.equal:
+            raise UserError(
+                f"export: {exported.name} differs from the tested receiver at {point}: largest LLR difference "
+                f"{parity.max_llr_difference:.3g} of {parity.max_llr:.3g}, {parity.differing_decisions} of "
+                f"{parity.bits} bits decided differently; nothing was written"
+            )
+    return parities
+
+
+def total_parity(parities: dict[str, Parity]) -> Parity:
+    """One comparison over all points."""
+    values = list(parities.values())
+    return Parity(
+        slots=sum(p.slots for p in values),
+        bits=sum(p.bits for p in values),
+        max_llr_difference=max(p.max_llr_difference for p in values),
+        max_llr=max(p.max_llr for p in values),
+        differing_decisions=sum(p.differing_decisions for p in values),
+        bit_errors_original=sum(p.bit_errors_original for p in values),
+        bit_errors_exported=sum(p.bit_errors_exported for p in values),
     )

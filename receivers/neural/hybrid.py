@@ -46,7 +46,7 @@ EXPANSION = 3
 _DILATIONS = ((1, 1), (2, 1), (3, 2), (1, 1))
 """Dilations over symbols and states; block i uses entry i modulo 4."""
 
-_MIN_ERROR_VAR = 1e-5
+MIN_ERROR_VAR = 1e-5
 """Lower limit of the power of the channel estimate's error, so that its logarithm stays finite."""
 
 
@@ -89,7 +89,7 @@ class Hybrid(Network):
         super().__init__(num_features=4 * num_rx + 6, num_bits=num_bits)
         width = int(width)
         self.num_rx, self.width = num_rx, width
-        self.blocks = nn.ModuleList(_HybridBlock(num_rx, width, _DILATIONS[i % len(_DILATIONS)]) for i in range(depth))
+        self.blocks = nn.ModuleList(HybridBlock(num_rx, width, _DILATIONS[i % len(_DILATIONS)]) for i in range(depth))
         self.conv_out = nn.Conv2d(width, 2 * num_bits, 1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
@@ -193,7 +193,7 @@ class Hybrid(Network):
         observation = Observation(
             y, noise_plus_interference_var, pilots, is_data, has_symbol, levels, min_distance.square()
         )
-        return observation, channel, error_var.clamp_min(_MIN_ERROR_VAR).log()
+        return observation, channel, error_var.clamp_min(MIN_ERROR_VAR).log()
 
     def _llrs(self, detection: Detection) -> torch.Tensor:
         """Exact LLRs ``(B, K, S, F)``; bits alternate between the two axes (TS 38.211, 5.1)."""
@@ -233,7 +233,7 @@ def front_end(slots: Slots) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return apply_per_prb(weights, slots.y), channel, error_var[:, None]
 
 
-class _HybridBlock(nn.Module):
+class HybridBlock(nn.Module):
     """Inverted bottleneck: from hidden state and EM features to updates of state, channel and its error power."""
 
     def __init__(self, num_rx: int, width: int, dilation: tuple[int, int]) -> None:

@@ -1,0 +1,231 @@
+"""C files of receivers: compiled with warnings as errors and sanitizers, and compared with the tested receivers."""
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import receivers
+from channels import Channels, Dmrs, Grid, Scenario, Slots, SlotStream
+from leanrx_core.errors import UserError
+from receivers import zoo
+from receivers.export import export_c
+from receivers.export.c_export import CReceiver, compile_library, example_program
+from receivers.export.c_source import BUILD_FLAGS, c_sources
+from receivers.export.parity import compare
+from receivers.neural.registry import build
+from receivers.neural.weights import Card, NeuralReceiver
+from receivers.runtime import CLibrary
+
+COMPILERS = [compiler for compiler in ("gcc", "clang", "clang-14") if shutil.which(compiler)]
+STRICT = ("-Wall", "-Wextra", "-Werror", "-O1", "-march=x86-64-v3" if os.uname().machine == "x86_64" else "-O1")
+
+pytestmark = pytest.mark.skipif(not COMPILERS, reason="needs a C compiler")
+
+
+def conditions(**grid: object) -> Scenario:
+    return Scenario(
+        name="s",
+        grid=Grid(**{"num_prb": 2, "pilot_patterns": ((2,), (2, 11)), **grid}),  # type: ignore[arg-type]
+        channels=Channels(test=("TDL-A",)),
+        modulations=("QPSK", "16-QAM"),
+        interferers=({"probability": 0.5, "sir_db": (0.0, 20.0)},),
+        snr_db=(0.0, 25.0),
+    )
+
+
+def trained(spec: str = "hybrid-w4-d2", num_rx: int = 2, num_bits: int = 4) -> NeuralReceiver:
+    """A receiver whose layers are all different from 0, as after training."""
+    card = Card(
+        name="net",
+        receiver=spec,
+        role="student",
+        num_rx=num_rx,
+        num_bits=num_bits,
+        parameters=1,
+        scenario="s",
+        channels=("TDL-B",),
+        trained_sinr_db=(0, 20),
+        seed=1,
+        training={},
+    )
+    net = build(spec, num_rx=num_rx, num_bits=num_bits, seed=3)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return NeuralReceiver(net, card)
+
+
+def compiled(receiver: NeuralReceiver, grid: Grid, folder: Path, *flags: str, compiler: str = "") -> CReceiver:
+    folder.mkdir(exist_ok=True)
+    for name, text in c_sources(receiver, grid).items():
+        (folder / name).write_text(text)
+    compile_library(folder / "net.c", folder / "net.so", (*STRICT, *flags), compiler)
+    return CReceiver(folder / "net.so", "C")
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> CReceiver:
+    return compiled(trained(), conditions().grid, tmp_path_factory.mktemp("c"))
+
+
+@pytest.mark.parametrize("num_prb", [1, 2, 3, 17, 40])
+def test_one_file_serves_all_bandwidths(library: CReceiver, num_prb: int) -> None:
+    slots = SlotStream(conditions(num_prb=num_prb), 1, 6, "test").block(0)
+    assert len(slots.bits_per_symbol.unique()) == len(slots.pilot_symbols.sum(1).unique()) == 2
+    assert compare(trained(), library, slots).equal
+    assert not library(slots)[~slots.bit_mask].any()
+
+
+@pytest.mark.parametrize(
+    ("num_rx", "num_bits", "grid"),
+    [
+        (1, 2, {"subcarrier_spacing_hz": 30000}),
+        (4, 8, {"dmrs": Dmrs(additional_positions=(0, 2)), "pilot_patterns": ()}),
+        (3, 6, {"dmrs": Dmrs(config_type=2, cdm_groups_without_data=1), "pilot_patterns": ()}),
+    ],
+)
+def test_any_antennas_modulations_and_pilots(
+    tmp_path: Path, num_rx: int, num_bits: int, grid: dict[str, object]
+) -> None:
+    modulations = ("QPSK", "16-QAM", "64-QAM", "256-QAM")[: num_bits // 2]
+    scenario = conditions(num_prb=4, num_rx=num_rx, **grid).model_copy(update={"modulations": modulations})
+    receiver = trained("hybrid-w3-d5", num_rx, num_bits)
+    slots = SlotStream(scenario, 2, 12, "test").block(0)
+    assert len(slots.bits_per_symbol.unique()) == len(modulations)
+    assert compare(receiver, compiled(receiver, scenario.grid, tmp_path), slots).equal
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_the_example_program_is_clean_under_sanitizers(tmp_path: Path, compiler: str) -> None:
+    """Two slots through standard input, at the largest bandwidth that the program is built for."""
+    receiver, scenario = trained(), conditions(num_prb=3)
+    for name, text in {**c_sources(receiver, scenario.grid), "main.c": example_program("net")}.items():
+        (tmp_path / name).write_text(text)
+    flags = [*BUILD_FLAGS, *STRICT, "-g", "-DLEANRX_MAX_PRB=3", "-fsanitize=address,undefined", "-fno-sanitize-recover"]
+    command = [compiler, *flags, "main.c", "net.c", "-o", "receiver", "-lm"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    slots = SlotStream(scenario.model_copy(update={"modulations": ("16-QAM",)}), 1, 2, "test").at_sinr(12.0).block(0)
+    values = [x for i in range(2) for x in (slots.y[i].numpy().tobytes(), slots.pilots[i].numpy().tobytes())]
+    result = subprocess.run(
+        [str(tmp_path / "receiver"), "3", "4", repr(float(slots.noise_var[0]))],
+        input=b"".join(values),
+        capture_output=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr.decode()
+    llrs = torch.tensor(np.frombuffer(result.stdout, np.float32)).view(2, 4, 14, 36)
+    expected = receiver(slots)
+    assert (llrs - expected)[slots.bit_mask].abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_llrs_of_8_bits_are_the_rounded_and_limited_ones(library: CReceiver) -> None:
+    import ctypes
+
+    slots = SlotStream(conditions(), 5, 1, "test").block(0)
+    function = ctypes.CDLL(str(library._library.path)).leanrx_receive_int8
+    llrs = np.empty((4, 14, 24), np.int8)
+    pointers = [array.numpy().ctypes.data_as(ctypes.c_void_p) for array in (slots.y[0], slots.pilots[0])]
+    noise_var = float(slots.noise_var[0] + slots.interference_var[0])
+    code = function(
+        *pointers,
+        ctypes.c_float(noise_var),
+        int(slots.bits_per_symbol[0]),
+        2,
+        ctypes.c_float(4.0),
+        llrs.ctypes.data_as(ctypes.c_void_p),
+    )
+    assert code == 0
+    scaled = (4 * library(slots)[0]).clamp(-127, 127).numpy()
+    assert abs(llrs - scaled).max() <= 0.501
+    assert abs(llrs).max() > 20
+
+
+def bad_slots(slots: Slots, fault: str) -> Slots:
+    match fault:
+        case "noise of 0":
+            return replace(slots, noise_var=0 * slots.noise_var, interference_var=0 * slots.interference_var)
+        case "NaN":
+            return replace(slots, y=slots.y.clone().fill_(float("nan")))
+        case "no pilots":
+            return replace(slots, pilots=torch.zeros_like(slots.pilots))
+        case "moved pilots":
+            return replace(slots, pilots=slots.pilots.roll(1, 1))
+        case "order":
+            return replace(slots, bits_per_symbol=slots.bits_per_symbol * 0 + 6)
+        case _:
+            wide = SlotStream(conditions(num_prb=273), 1, 1, "test").block(0)
+            return replace(wide, y=torch.cat([wide.y, wide.y[..., :12]], -1), pilots=wide.pilots[..., :12].tile(274))
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("noise of 0", "noise_var is not a finite number above 0"),
+        ("NaN", "a received sample or a pilot is not finite"),
+        ("no pilots", "the pilots are on other symbols or subcarriers"),
+        ("moved pilots", "the pilots are on other symbols or subcarriers"),
+        ("order", "bits_per_symbol is not 2, 4, 6 or 8"),
+        ("274 PRB", "num_prb is outside 1 to LEANRX_MAX_PRB"),
+    ],
+)
+def test_bad_slots_are_refused(library: CReceiver, fault: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        library(bad_slots(SlotStream(conditions(), 1, 1, "test").block(0), fault))
+
+
+def test_bad_arrays_and_libraries_are_refused(library: CReceiver, tmp_path: Path) -> None:
+    runtime = library._library
+    y, pilots = np.zeros((1, 2, 14, 24), np.complex64), np.zeros((1, 14, 24), np.complex64)
+    for arguments, message in [
+        ((y.astype(np.complex128), pilots), "y: dtype complex128 is not allowed"),
+        ((y[:, :1], pilots), r"y: shape \(1, 1, 14, 24\) is not allowed"),
+        ((y[..., :13], pilots), r"y: shape \(1, 2, 14, 13\) is not allowed"),
+        ((y, pilots[..., :12]), r"pilots: shape \(1, 14, 12\) does not fit y"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            runtime(*arguments, 0.1, 4)
+    (tmp_path / "text.so").write_text("no library")
+    (tmp_path / "other.c").write_text("int other(void) { return 0; }\n")
+    subprocess.run([COMPILERS[0], "-shared", "-fPIC", "other.c", "-o", "other.so"], cwd=tmp_path, check=True)
+    for name, message in [("text.so", "no shared library"), ("none.so", "missing"), ("other.so", "has no function")]:
+        with pytest.raises(UserError, match=message):
+            CLibrary(tmp_path / name)
+
+
+def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = SlotStream(conditions(), 1, 2, "test", purpose="export")
+    with pytest.raises(UserError, match=r"only hybrids are written in C; use onnx"):
+        export_c(trained("deeprx-w0.0625-d3"), tmp_path / "x", stream, (10.0,))
+    with pytest.raises(UserError, match=r"net has 2 antennas, but the grid has 4"):
+        export_c(trained(), tmp_path / "x", SlotStream(conditions(num_rx=4), 1, 2, "test"), (10.0,))
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(UserError, match=r"no C compiler \(no-such-compiler\)"):
+        export_c(trained(), tmp_path / "x", stream, (10.0,))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_smallest_shipped_receiver_fits_in_64_kb(tmp_path: Path) -> None:
+    """Code and weights, at -O2; at -O3 loops are longer."""
+    scenario = zoo.results("tdl-6prb-hybrid-w5-d5-kd").scenario
+    receiver = receivers.load("tdl-6prb-hybrid-w5-d5-kd")
+    folder = tmp_path / "c"
+    parity = export_c(receiver, folder, SlotStream(scenario, 1, 4, "test", purpose="export"), (9.0,), (0.0, 0.8))
+    assert parity.equal
+    card = json.loads((folder / "card.json").read_text())
+    assert set(card["files"]) == {"main.c", f"{receiver.name}.c", f"{receiver.name}.h"}
+    subprocess.run(
+        [COMPILERS[0], *BUILD_FLAGS, "-O2", "-c", f"{receiver.name}.c", "-o", "receiver.o"], cwd=folder, check=True
+    )
+    sizes = subprocess.run(["size", "receiver.o"], cwd=folder, check=True, capture_output=True, text=True).stdout
+    text_bytes, data_bytes = map(int, sizes.splitlines()[1].split()[:2])
+    assert text_bytes + data_bytes <= 64 * 1024
