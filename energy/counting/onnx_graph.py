@@ -48,9 +48,9 @@ class OnnxGraph:
                 self._consumers.setdefault(name, []).append(node)
         self._constants |= {n for n, node in self._producer.items() if node.op_type == "Constant"}
         self._results = {value.name for value in graph.output}
-        self._trained = {n for n in self._constants if self._is_trained(n)}
+        self._trainable = {n for n in self._constants if self._is_trainable(n)}
 
-    def _is_trained(self, name: str) -> bool:
+    def _is_trainable(self, name: str) -> bool:
         """Whether a constant can be a trained value: indices and sizes are not."""
         from onnx import TensorProto
 
@@ -144,14 +144,14 @@ class OnnxGraph:
         read = self._read(node)
         constants = [n for n in read if n in self._constants]
         operator = qualified_name(node)
-        trained = (set(constants) - quantisation_inputs(node)) & self._trained
-        self._trained -= trained
+        trainable = (set(constants) - quantisation_inputs(node)) & self._trainable
+        self._trainable -= trainable
         return Layer(
             name=self._name(node),
             operator=operator,
             kind=layer_kind(macs, attribute(node, "group", 1) if operator in CONVOLUTIONS else 1),
             phase="forward",
-            parameters=sum(self._values(n, node) for n in trained),
+            parameters=sum(self._values(n, node) for n in trainable),
             macs=macs,
             weight_bytes=sum(map(self._bytes, constants)),
             read_bytes=sum(self._bytes(n) for n in read if n not in self._constants),

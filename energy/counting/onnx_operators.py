@@ -66,12 +66,12 @@ def contraction_macs(equation: str, sizes: Sequence[Sequence[int]]) -> int:
         >>> contraction_macs("ij,jk->ik", [(2, 3), (3, 5)])
         30
     """
-    left, arrow, result = equation.replace(" ", "").partition("->")
-    terms = left.split(",")
+    operands, arrow, result = equation.replace(" ", "").partition("->")
+    terms = operands.split(",")
     if len(terms) > 2 or any("." in term or len(set(term)) < len(term) for term in terms):
         raise ValueError("several contractions")
     if not arrow:
-        result = "".join(label for label in set(left) - {","} if left.count(label) == 1)
+        result = "".join(label for label in set(operands) - {","} if operands.count(label) == 1)
     shared = set(terms[0]).intersection(*terms[1:]) if len(terms) == 2 else set()
     if not shared - set(result):
         return 0

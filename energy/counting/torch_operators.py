@@ -61,16 +61,15 @@ def _attention_backward(args: Sequence[Any], out: Any) -> int:
 
 def _trilinear(args: Sequence[Any], out: Any) -> int:
     """A product of two operands, summed where the third does not need it, and its product with the third."""
-    summed = set(args[6])
-    operands = []
-    for tensor, expanded in zip(args[:3], args[3:6], strict=True):
+    sum_dims, shapes = set(args[6]), []
+    for tensor, new_dims in zip(args[:3], args[3:6], strict=True):
         shape = list(tensor.shape)
-        for dim in sorted(expanded):
+        for dim in sorted(new_dims):
             shape.insert(dim, 1)
-        operands.append(shape)
-    pair = [max(sizes) for sizes in zip(*operands[:2], strict=True)]
-    kept = [1 if d in summed and operands[2][d] == 1 else size for d, size in enumerate(pair)]
-    return math.prod(pair) + math.prod(max(sizes) for sizes in zip(kept, operands[2], strict=True))
+        shapes.append(shape)
+    pair = [max(sizes) for sizes in zip(*shapes[:2], strict=True)]
+    sums = [1 if d in sum_dims and shapes[2][d] == 1 else size for d, size in enumerate(pair)]
+    return math.prod(pair) + math.prod(max(sizes) for sizes in zip(sums, shapes[2], strict=True))
 
 
 def _distances(of: int) -> Formula:

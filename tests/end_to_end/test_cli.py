@@ -268,8 +268,8 @@ def test_no_path_of_this_machine_is_in_an_artefact(run: Path, metered: dict[str,
         data = path.read_bytes()
         if path.suffix == ".parquet":
             data += pd.read_parquet(path).to_csv().encode()
-        found = [name for name, text in machine_paths(run).items() if text.encode() in data]
-        assert not found, (path, found)
+        names = [name for name, text in machine_paths(run).items() if text.encode() in data]
+        assert not names, (path, names)
 
 
 def test_energy_answers_in_json(run: Path, metered: dict[str, Any]) -> None:

@@ -29,10 +29,10 @@ def save(
     **changes: Any,
 ) -> Path:
     """A file with one input ``x`` and one output ``y`` of unknown sizes."""
-    held = [numpy_helper.from_array(value, name) for name, value in (constants or {}).items()]
+    initialisers = [numpy_helper.from_array(value, name) for name, value in (constants or {}).items()]
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
-    graph = helper.make_graph(nodes, "g", inputs, outputs, held)
+    graph = helper.make_graph(nodes, "g", inputs, outputs, initialisers)
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1), helper.make_opsetid("custom", 1)]
     model = helper.make_model(graph, opset_imports=opsets, **{"ir_version": 8, **changes})
     path = folder / "net.onnx"
@@ -91,12 +91,12 @@ def test_dynamically_quantised_product(tmp_path: Path) -> None:
     ids=lambda value: value[0][0] if isinstance(value, list) and isinstance(value[0], tuple) else "",
 )
 def test_products_by_hand(tmp_path: Path, nodes: list, constants: dict, shape: list[int], macs: int) -> None:
-    made = [
+    graph = [
         helper.make_node(name, list(inputs), ["y"], domain=MICROSOFT if name.startswith("Fused") else "", **attributes)
         for name, inputs, attributes in nodes
     ]
-    held = {name: ones(*sizes) for name, sizes in constants.items()}
-    path = save(tmp_path, made, shape, held, opset=23 if nodes[0][0] == "Attention" else 18)
+    weights = {name: ones(*sizes) for name, sizes in constants.items()}
+    path = save(tmp_path, graph, shape, weights, opset=23 if nodes[0][0] == "Attention" else 18)
     assert count_onnx(path).macs == macs
 
 
@@ -137,7 +137,7 @@ def test_local_functions_are_counted(tmp_path: Path) -> None:
     assert count_onnx(save(tmp_path, [node], SLOT, {"w": ones(12, 5)}, functions=[function])).macs == 8 * 14 * 12 * 5
 
 
-def quantised(operator: str, weights: tuple[int, ...], activations: bool, result: bool) -> tuple[list[Any], dict]:
+def layer_of_8_bits(operator: str, weights: tuple[int, ...], activations: bool, result: bool) -> tuple[list[Any], dict]:
     """A convolution or product with weights in 8 bits, and its operand and result too if asked for."""
     name, nodes = "x", [helper.make_node("DequantizeLinear", ["w", "s", "zw"], ["wd"])]
     if activations:
@@ -172,7 +172,7 @@ def quantised(operator: str, weights: tuple[int, ...], activations: bool, result
 def test_integers_are_those_of_the_runtime(
     tmp_path: Path, operator: str, weights: tuple[int, ...], activations: bool, result: bool, precision: str
 ) -> None:
-    path = save(tmp_path, *_with_shape(quantised(operator, weights, activations, result)))
+    path = save(tmp_path, *_with_shape(layer_of_8_bits(operator, weights, activations, result)))
     profile = count_onnx(path)
     assert profile.precision == precision
     options = onnxruntime.SessionOptions()
@@ -303,7 +303,7 @@ def test_recurrent_cells_of_torch_and_of_a_file_agree(tmp_path: Path) -> None:
     assert count_onnx(path).macs == count_module(cell, torch.zeros(9, 2, 4)).macs
 
 
-def damaged(data: bytes, rng: random.Random) -> bytes:
+def damage(data: bytes, rng: random.Random) -> bytes:
     """A file that is cut, has wrong bits, or a node without operands, of another operator or of another domain."""
     kind = rng.randrange(4)
     if kind == 0:
@@ -328,7 +328,7 @@ def test_damaged_files_are_refused_in_one_line(tmp_path: Path) -> None:
     torch.onnx.export(Pool(), (torch.zeros(SLOT),), str(whole), dynamo=False, input_names=["x"], output_names=["y"])
     rng, messages = random.Random(1), []
     for _ in range(200):
-        path.write_bytes(damaged(whole.read_bytes(), rng))
+        path.write_bytes(damage(whole.read_bytes(), rng))
         try:
             count_onnx(path)
         except UserError as error:
