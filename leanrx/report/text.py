@@ -35,7 +35,8 @@ BIT_ERROR_RATE_TEXT = (
     "SINR is the mean desired power over the mean noise-plus-interference power, per receive antenna and before "
     "combining. Slots fade around this mean. All receivers are tested on the same slots, with channel models that were "
     "not used for training. LS and LMMSE are given the noise-plus-interference power, and both LMMSE receivers the "
-    "covariance of the test channels. LMMSE-IRC estimates the covariance of the interference from the pilots. Perfect "
+    "covariance of the test channels, which also gives the error power of LS. "
+    "LMMSE-IRC estimates the covariance of the interference from the pilots. Perfect "
     "CSI is given the true channel, and perfect CSI-IRC also the channels of the interferers."
 )
 BLOCK_ERROR_RATE_TEXT = (

@@ -73,19 +73,21 @@ class ClassicalReceiver(ABC):
 class LsReceiver(ClassicalReceiver):
     """Least squares, linear interpolation, maximum-ratio combining: the practical baseline.
 
-    The error power of its estimate is added to the noise in the demapper.
+    The error power of its estimate is added to the noise in the demapper. A slot continues the interpolation beyond its
+    outer pilots, or repeats the nearest estimate, see :class:`receivers.classical.LsErrorPower`.
 
     Args:
         demapper: exact or max-log.
-        scenario: conditions whose covariance gives the error power of the interpolation. Without it, the error power is
-            only the noise that the interpolation passes, and LLRs are overconfident where the channel changes.
+        scenario: conditions whose covariance gives the error power of the interpolation. Without it, all slots continue
+            the line. The error power is then only the noise that the interpolation passes, and LLRs are overconfident
+            where the channel changes.
         device: torch device of the slots.
     """
 
     label = "LS"
 
     def __init__(self, demapper: Demapper = "app", scenario: Scenario | None = None, device: str = "cpu") -> None:
-        super().__init__("ls/3" if scenario is None else f"ls/3/{_fingerprint(scenario)}", demapper)
+        super().__init__("ls/4" if scenario is None else f"ls/4/{_fingerprint(scenario)}", demapper)
         self._scenario, self._device = scenario, device
 
     @cached_property
@@ -93,7 +95,8 @@ class LsReceiver(ClassicalReceiver):
         return LsErrorPower(None if self._scenario is None else _test_covariance(self._scenario, self._device))
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
-        return mrc(slots.y, ls_estimate(slots), _noise_plus_interference_var(slots) + self._error_power(slots))
+        error_var, extrapolate = self._error_power(slots)
+        return mrc(slots.y, ls_estimate(slots, extrapolate), _noise_plus_interference_var(slots) + error_var)
 
     @staticmethod
     def symbol_macs(sizes: SlotSizes) -> float:
@@ -185,8 +188,10 @@ class PerfectCsiReceiver(ClassicalReceiver):
 class PerfectCsiIrcReceiver(ClassicalReceiver):
     """The true channels of all transmitters: a bound for receivers that reject interference by linear combining.
 
-    The bound is strict while the interferer's delay is below the cyclic prefix. Then its channel alone determines the
-    covariance across antennas.
+    It is a bound while the interferer's delay is below the cyclic prefix. Then its channel alone determines the
+    covariance across antennas. Beyond the prefix, an FFT window holds parts of two symbols of the interferer, whose
+    subcarriers leak into each other. Then the true covariance is another one, and :class:`LmmseIrcReceiver`, which
+    measures it, can have fewer block errors.
 
     Args:
         demapper: exact or max-log.

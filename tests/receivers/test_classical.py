@@ -117,7 +117,7 @@ def test_ls_equals_sionna_on_the_grid_of_its_tutorial() -> None:
     conditions = Scenario(name="x", grid=grid, channels=Channels(test=("CDL-C",)), delay_spread_s=(1e-7, 1e-7))
     slots = SlotStream(conditions, 1, 2, "test").at_sinr(10).block(0)
     occupied = slots.pilots[0, 2] != 0
-    estimate, error_var = ls_estimate(slots), LsErrorPower()(slots)
+    estimate, (error_var, _) = ls_estimate(slots), LsErrorPower()(slots)
     for i in range(2):
         mask = (slots.pilots[i] != 0)[:, occupied]
         values = slots.pilots[i][:, occupied][mask]
@@ -164,6 +164,20 @@ def test_ls_of_pusch_has_less_error_than_that_of_sionna() -> None:
         errors.append((h[0, 0, :, 0, 0] - slots.h[i]).abs().square().mean())
     error = (ls_estimate(slots) - slots.h).abs().square().mean((1, 2, 3))
     assert float(error.mean()) < 0.97 * float(torch.stack(errors).mean())
+
+
+def test_ls_extrapolates_where_that_has_less_error() -> None:
+    """Two pilot symbols: the line beyond them amplifies noise at low SINR, and follows the channel at high SINR."""
+    grid = Grid(num_prb=2, pilot_patterns=((2, 11),))
+    conditions = Scenario(name="x", grid=grid, channels=Channels(test=("TDL-A",)), max_doppler_hz=(0, 400))
+    covariance, stream = Covariance(conditions, num_slots=256), SlotStream(conditions, 5, 256, "test")
+    for sinr_db, is_line in ((0.0, False), (25.0, True)):
+        slots = stream.at_sinr(sinr_db).block(0)
+        error_var, extrapolate = LsErrorPower(covariance)(slots)
+        assert extrapolate.tolist() == 256 * [is_line]
+        errors = [float((ls_estimate(slots, e) - slots.h).abs().square().mean()) for e in (extrapolate, ~extrapolate)]
+        assert errors[0] < 0.97 * errors[1]
+        assert errors[0] == pytest.approx(float(error_var.mean()), rel=0.15)
 
 
 @pytest.mark.parametrize(("name", "sinr_db"), [("whole symbols", 20.0), ("type 1 at amplitude sqrt(2)", 10.0)])
