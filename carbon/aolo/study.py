@@ -322,7 +322,12 @@ def last_quarters(run: Sequence[AgentEvaluation]) -> tuple[Sequence[AgentEvaluat
 
 
 def is_flat(run: Sequence[AgentEvaluation], tolerance: float = 0.01) -> bool:
-    """Whether the mean footprints of the last two quarters differ by less than the tolerance."""
+    """Whether the mean footprints of the last two quarters differ by less than the tolerance.
+
+    A quarter needs two evaluations or more, so a shorter run is never flat.
+    """
+    if len(run) < 8:
+        return False
     third, fourth = (np.mean([e.footprint_g for e in part]) for part in last_quarters(run))
     return bool(abs(fourth / third - 1) < tolerance)
 

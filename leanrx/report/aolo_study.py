@@ -226,7 +226,7 @@ def _agent_lines(title: str, results: TaskResults, steps: int) -> list[str]:
     ]
     if results.headline is not None and results.raw_headline is not None:
         lines.append(
-            f"{title}: SDRL against SAC saves {_percent(results.headline)} after projection, "
+            f"{title}: SDRL reduces the footprint of SAC by {_percent(results.headline)} after projection, "
             f"{_percent(results.raw_headline)} without. The paper's figure is {PAPER_REDUCTION:.2%}; its setting is "
             "not public."
         )
@@ -246,8 +246,8 @@ def _sweep_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
         return []
     ends = [f([row[key] for row in rows]) for key in ("reduction", "sac_gap", "sdrl_gap") for f in (min, max)]
     return [
-        f"over the sweeps of {len({row['parameter'] for row in rows})} parameters, SDRL against SAC saves "
-        f"{ends[0]:.1%} to {ends[1]:.1%}; SAC is {ends[2]:.1%} to {ends[3]:.1%} above the optimum, SDRL {ends[4]:.1%} "
+        f"over the sweeps of {len({row['parameter'] for row in rows})} parameters, SDRL reduces the footprint of SAC "
+        f"by {ends[0]:.1%} to {ends[1]:.1%}; SAC is {ends[2]:.1%} to {ends[3]:.1%} above the optimum, SDRL {ends[4]:.1%} "
         f"to {ends[5]:.1%}"
     ]
 

@@ -171,13 +171,14 @@ def _evaluations(footprints: list[float]) -> list[AgentEvaluation]:
 def test_statistics_of_a_study_by_hand() -> None:
     sac = {1: _evaluations([3, 2, 1.2, 1.2]), 2: _evaluations([3, 2, 1.1, 1.0])}
     sdrl = {1: _evaluations([3, 2, 1.2, 0.9]), 2: _evaluations([3, 2, 1.1, 0.9])}
-    assert is_flat(sac[1])
-    assert not is_flat(sac[2])
+    assert is_flat(_evaluations([3, 2, 2, 2, 1.2, 1.21, 1.2, 1.21]))
+    assert not is_flat(_evaluations([3, 2, 2, 2, 1.2, 1.2, 1.1, 1.1]))
+    assert not is_flat(sac[1])  # one evaluation a quarter says nothing
     paired = reduction(sac, sdrl)
     assert paired.mean == pytest.approx((0.25 + 0.1) / 2)
     # t of one degree of freedom at 97.5 % is 12.706; the standard error is 0.075
     assert (paired.low, paired.high) == pytest.approx((0.175 - 12.7062 * 0.075, 0.175 + 12.7062 * 0.075), rel=1e-4)
-    assert summarise("sac", sac).flat_seeds == 1
+    assert summarise("sac", sac).flat_seeds == 0
     single = SeedMean.of([0.5])
     assert (single.mean, single.seeds) == (0.5, 1)
     assert np.isnan(single.low)

@@ -58,7 +58,7 @@ def test_before_and_after_a_training(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert names == {"aolo-learning-requests", "aolo-learning-site", "aolo-sweeps"}
     _published(tmp_path / "agents", "--learning-rate", 0.001)
     after = capsys.readouterr().out
-    assert "requests: SDRL against SAC saves" in after
+    assert "requests: SDRL reduces the footprint of SAC by" in after
     assert "The paper's figure is 18.77%; its setting is not public." in after
     assert "site: SAC closes" in after
     assert "nJ by arithmetic" in after
