@@ -247,8 +247,8 @@ def _sweep_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     ends = [f([row[key] for row in rows]) for key in ("reduction", "sac_gap", "sdrl_gap") for f in (min, max)]
     return [
         f"over the sweeps of {len({row['parameter'] for row in rows})} parameters, SDRL reduces the footprint of SAC "
-        f"by {ends[0]:.1%} to {ends[1]:.1%}; SAC is {ends[2]:.1%} to {ends[3]:.1%} above the optimum, SDRL {ends[4]:.1%} "
-        f"to {ends[5]:.1%}"
+        f"by {ends[0]:.1%} to {ends[1]:.1%}; SAC is {ends[2]:.1%} to {ends[3]:.1%} above the optimum, "
+        f"SDRL {ends[4]:.1%} to {ends[5]:.1%}"
     ]
 
 
