@@ -7,6 +7,7 @@ are therefore sufficient. The cost of the training so far is saved with them.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,24 +79,33 @@ class Checkpoint:
                 raise UserError(
                     f"{self.path}: checkpoint of another network or another version of leanrx; {self._remedy()}"
                 ) from None
-        optimizer.load_state_dict(_optimizer_state(tensors, optimizer))
-        cost = json.loads(metadata["cost"])
-        energy = TrainingEnergy.from_json(cost["energy"], str(self.path)) if cost["energy"] else None
-        return int(metadata["step"]), TrainingCost(energy, cost["teacher_slots"])
+        try:
+            optimizer.load_state_dict(_optimizer_state(tensors, optimizer))
+            step, cost = int(metadata["step"]), json.loads(metadata["cost"])
+            energy, teacher_slots = cost["energy"], dict[str, float](cost["teacher_slots"])
+        except (ValueError, LookupError, TypeError, RuntimeError):
+            raise UserError(f"{self.path}: damaged checkpoint; {self._remedy()}") from None
+        if step < 1 or not all(0 <= slots < math.inf for slots in teacher_slots.values()):
+            raise UserError(f"{self.path}: damaged checkpoint; {self._remedy()}")
+        training_energy = TrainingEnergy.from_json(energy, str(self.path)) if energy else None
+        return step, TrainingCost(training_energy, teacher_slots)
 
     def _read(self) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
         try:
             with safetensors.safe_open(str(self.path), "pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-        except safetensors.SafetensorError:
-            metadata, tensors = {}, {}
-        if "bill" in metadata or "reading" in json.loads(metadata.get("cost", "{}")):
+            cost = json.loads(metadata.get("cost", "{}"))
+        except (safetensors.SafetensorError, OSError, ValueError, RecursionError):
+            metadata, tensors, cost = {}, {}, {}
+        if "bill" in metadata or "reading" in cost:
             raise UserError(f"{self.path}: checkpoint of an earlier version of leanrx; {self._remedy()}")
         if not {"job", "step", "cost"} <= metadata.keys():
             raise UserError(f"{self.path}: damaged checkpoint; {self._remedy()}")
         if metadata["job"] != self._job():
             raise UserError(f"{self.path}: checkpoint of another configuration; delete it or use another label")
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+            raise UserError(f"{self.path}: its values are not finite; {self._remedy()}")
         return metadata, tensors
 
     def _remedy(self) -> str:

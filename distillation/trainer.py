@@ -34,7 +34,7 @@ from distillation.objective import Objective
 from distillation.optim import Lamb
 from distillation.teachers import Teacher, TeacherOutput
 from leanrx_core.errors import UserError
-from leanrx_core.files import write_atomic
+from leanrx_core.files import append_lines, write_atomic
 from receivers.neural.network import Network
 from receivers.neural.registry import build
 from receivers.neural.weights import Card, NeuralReceiver, full_precision, load, save
@@ -213,9 +213,7 @@ class _Trainer:
         state = StepState(self.step, *values.tolist())
         self.failed = not math.isfinite(state.loss)
         if self._processes.rank == 0:
-            self._log.parent.mkdir(parents=True, exist_ok=True)
-            with self._log.open("a") as log:
-                log.write(json.dumps(asdict(state)) + "\n")
+            append_lines(self._log, json.dumps(asdict(state)) + "\n")
         return state
 
     def _loss(
@@ -304,9 +302,9 @@ def _has_bfloat16(device: str) -> bool:
 def _truncate_log(log: Path, step: int) -> None:
     """Remove lines after ``step``. Training writes them again."""
     if log.exists():
-        lines = log.read_text().splitlines(keepends=True)
         try:
+            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
             complete = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise UserError(f"{log}: not a training log; delete it and run again") from None
         write_atomic(log, "".join(complete))

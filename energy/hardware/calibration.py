@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,8 +33,15 @@ class Calibration(Record):
 
 
 def calibration_path() -> Path:
-    """File of this machine's rates: ``leanrx/machine.yaml`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "leanrx" / "machine.yaml"
+    """File of this machine's rates: ``leanrx/machine.yaml`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+
+    A user without a home directory has it in the folder of temporary files.
+    """
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        cache = Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"
+    return cache / "leanrx" / "machine.yaml"
 
 
 def calibrate(machine: str, recalibrate: bool = False) -> Calibration:
@@ -47,7 +55,7 @@ def calibrate(machine: str, recalibrate: bool = False) -> Calibration:
         UserError: if the file is damaged.
     """
     path = calibration_path()
-    if path.is_file() and not recalibrate:
+    if not recalibrate and os.path.isfile(path) and os.access(path, os.R_OK):
         recorded = Calibration.load(path)
         if recorded.machine == machine:
             return recorded

@@ -90,6 +90,13 @@ class Window:
         own = [m for m in self.measurements if m.instrument == instrument]
         return counted(own) if component is None else [m for m in own if m.component == component]
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether a meter can have given these values: no negative time or energy, and none that is not finite."""
+        times_s, energies_j = (self.begin_s, self.duration_s, self.cpu_s), [m.energy_j for m in self.measurements]
+        is_finite = all(0 <= value < math.inf for value in (*times_s, *energies_j))
+        return is_finite and self.duration_s > 0 and self.round >= 0 and (self.calls > 0) == (self.name != IDLE)
+
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)

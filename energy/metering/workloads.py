@@ -203,11 +203,14 @@ def read_windows(path: Path) -> list[Window]:
         UserError: if it is missing or damaged.
     """
     try:
-        return [Window.from_json(json.loads(line)) for line in path.read_text().splitlines()]
+        windows = [Window.from_json(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; meter first") from None
-    except ValueError:
-        raise UserError(f"{path}: damaged or of another version; delete it and meter again") from None
+    except (ValueError, RecursionError):
+        windows = []
+    if not windows or not all(w.is_possible for w in windows):
+        raise UserError(f"{path}: damaged or of another version; delete it and meter again")
+    return windows
 
 
 def cycles(workload: Workload, call: CallStatistics, device: Device) -> tuple[float, str]:

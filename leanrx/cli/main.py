@@ -6,6 +6,8 @@ import codecs
 import io
 import os
 import sys
+import tempfile
+from pathlib import Path
 from typing import Annotated, TextIO
 
 import typer
@@ -52,6 +54,7 @@ def _program(
 def main() -> None:
     """Entry point. A user's mistake is one line on standard error and exit code 2; Ctrl-C gives exit code 130."""
     _replace_unprintable_characters()
+    _set_home()
     _let_idle_threads_sleep()
     try:
         code = app(standalone_mode=not sys.argv[1:]) or 0  # without arguments, typer prints the help
@@ -83,6 +86,14 @@ def _replace_unprintable_characters() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="leanrx")
+
+
+def _set_home() -> None:
+    """Give a user without a home directory that of temporary files. Several libraries end without one."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = tempfile.gettempdir()
 
 
 def _to_ascii(error: UnicodeError) -> tuple[str, int]:

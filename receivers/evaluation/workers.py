@@ -9,9 +9,11 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from leanrx_core.errors import UserError
+from leanrx_core.interrupts import interrupts_blocked
 from receivers.evaluation.block_counter import BlockCounter
 from receivers.evaluation.error_counts import BlockCount
 
@@ -39,6 +41,7 @@ def worker_pool(counter: BlockCounter, workers: int) -> Iterator[WorkerPool]:
         return
     pool = _ProcessPool(counter, workers)
     try:
+        pool.start()
         yield pool
     finally:
         pool.stop()
@@ -61,19 +64,21 @@ class _SerialPool:
 
 class _ProcessPool:
     def __init__(self, counter: BlockCounter, workers: int) -> None:
-        self.size = workers
-        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-        data = pickle.dumps(counter)
+        self.size, self._data = workers, pickle.dumps(counter)
         self._idle: list[Connection] = []
         self._busy: dict[Connection, Task] = {}
-        self._processes = []
-        for _ in range(workers):
+        self._processes: list[BaseProcess] = []
+
+    def start(self) -> None:
+        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        for _ in range(self.size):
             parent_end, worker_end = context.Pipe()
-            process = context.Process(target=_run_worker, args=(worker_end, data), daemon=True)
-            process.start()
+            process = context.Process(target=_run_worker, args=(worker_end, self._data), daemon=True)
+            with interrupts_blocked():
+                process.start()
+                self._processes.append(process)
             worker_end.close()
             self._idle.append(parent_end)
-            self._processes.append(process)
 
     def submit(self, task: Task) -> None:
         connection = self._idle.pop(0)

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+import safetensors
 import safetensors.torch
 import torch
 from pydantic import Field, ValidationError
@@ -119,13 +120,21 @@ def load(folder: str | Path, device: str = "cpu") -> NeuralReceiver:
             "restore the file or delete the folder and train again"
         )
     net = build(card.receiver, card.num_rx, card.num_bits)
-    tensors = safetensors.torch.load(data)
+    try:
+        tensors = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, LookupError):
+        raise UserError(f"{weights_path}: not in the safetensors format; train the receiver again") from None
     unknown = sorted(set(tensors) - set(net.state_dict()))
     if unknown:
         raise UserError(
             f"{weights_path}: of an earlier version of leanrx, or of another network than '{card.receiver}' "
             f"(unknown tensor '{unknown[0]}'); train the receiver again"
         )
+    for name, tensor in net.state_dict().items():
+        if name in tensors and (tensors[name].dtype != tensor.dtype or not torch.isfinite(tensors[name]).all()):
+            raise UserError(
+                f"{weights_path}: '{name}' is not finite, or not of type {tensor.dtype}; train the receiver again"
+            )
     try:
         net.load_state_dict(tensors)
     except RuntimeError:

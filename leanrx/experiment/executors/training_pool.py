@@ -32,6 +32,7 @@ from leanrx.experiment.plan import ReceiverRecord, TrainingGroup
 from leanrx.experiment.progress import ProgressCallback, StepCallback
 from leanrx.experiment.run import Run
 from leanrx_core.errors import UserError
+from leanrx_core.interrupts import interrupts_blocked
 from receivers.classical import GENIE_AIDED
 
 MIN_SLOTS = 10_000
@@ -131,10 +132,11 @@ class _Workers:
         for _ in range(size):
             parent_end, worker_end = context.Pipe()
             process = context.Process(target=_run_worker, args=(worker_end, run, threads, self._active), daemon=True)
-            process.start()
+            with interrupts_blocked():
+                process.start()
+                self._processes.append(process)
             worker_end.close()
             self.idle.append(parent_end)
-            self._processes.append(process)
 
     def submit(self, share: TrainingGroup) -> None:
         """Let an idle process train these receivers."""
