@@ -249,6 +249,16 @@ class DatasetStream:
         """SHA-256 over the hashes of all blocks."""
         return hashlib.sha256("".join(f"{k}{v}" for k, v in sorted(self._hashes.items())).encode()).hexdigest()
 
+    def check_files(self) -> None:
+        """Check the hash of every block.
+
+        Raises:
+            UserError: if a block is missing or damaged.
+        """
+        for point in self.dataset.points:
+            for number in range(self.dataset.num_blocks):
+                self._read_block(_block_name(point, number))
+
     def require(self, scenario: Scenario, split: Split, block_slots: int) -> DatasetStream:
         """Return this stream if the dataset fits a configuration.
 
@@ -304,6 +314,23 @@ class DatasetStream:
         if self._point not in self.dataset.points:
             raise UserError(f"{self._folder}: holds only test points: {', '.join(self.dataset.points)}; use at_sinr")
         name = _block_name(self._point, number)
+        data, path = self._read_block(name), self._folder / name
+        try:
+            with h5py.File(io.BytesIO(data), "r") as file:
+                self._check_attributes(dict(file.attrs), number)
+                arrays = {field: self._array(field, file[field][()]) for field in _FIELDS}
+        except (OSError, LookupError, ValueError, TypeError, RuntimeError) as error:
+            raise UserError(
+                f"{path}: not the slots of {_RECORD} ({error}); delete the folder and write the dataset again"
+            ) from None
+        return Slots(**{field: torch.from_numpy(array).to(self.device) for field, array in arrays.items()})
+
+    def _read_block(self, name: str) -> bytes:
+        """The content of a block's file, whose hash is the one in the list.
+
+        Raises:
+            UserError: if it is missing, damaged or truncated.
+        """
         path = self._folder / name
         try:
             data = path.read_bytes()
@@ -314,15 +341,7 @@ class DatasetStream:
                 f"{path}: damaged or truncated ({len(data)} bytes; its SHA-256 is not the one in {SUMS}); "
                 "delete the file and write the dataset again"
             )
-        try:
-            with h5py.File(io.BytesIO(data), "r") as file:
-                self._check_attributes(dict(file.attrs), number)
-                arrays = {field: self._array(field, file[field][()]) for field in _FIELDS}
-        except (OSError, LookupError, ValueError, TypeError, RuntimeError) as error:
-            raise UserError(
-                f"{path}: not the slots of {_RECORD} ({error}); delete the folder and write the dataset again"
-            ) from None
-        return Slots(**{field: torch.from_numpy(array).to(self.device) for field, array in arrays.items()})
+        return data
 
     def _check_attributes(self, attributes: dict[str, Any], number: int) -> None:
         required = {"version": VERSION, "block": number, "seed": self.seed, "split": self.dataset.split}

@@ -83,9 +83,10 @@ class Checkpoint:
             optimizer.load_state_dict(_optimizer_state(tensors, optimizer))
             step, cost = int(metadata["step"]), json.loads(metadata["cost"])
             energy, teacher_slots = cost["energy"], dict[str, float](cost["teacher_slots"])
-        except (ValueError, LookupError, TypeError, RuntimeError):
-            raise UserError(f"{self.path}: damaged checkpoint; {self._remedy()}") from None
-        if step < 1 or not all(0 <= slots < math.inf for slots in teacher_slots.values()):
+            is_possible = step >= 1 and all(0 <= slots < math.inf for slots in teacher_slots.values())
+        except (ValueError, LookupError, TypeError, RuntimeError, RecursionError):
+            is_possible = False
+        if not is_possible:
             raise UserError(f"{self.path}: damaged checkpoint; {self._remedy()}")
         training_energy = TrainingEnergy.from_json(energy, str(self.path)) if energy else None
         return step, TrainingCost(training_energy, teacher_slots)

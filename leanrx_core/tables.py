@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,6 +127,36 @@ def read_table(path: str | Path, schema: TableSchema, remedy: str) -> pd.DataFra
     if problem or table is None:
         raise UserError(f"{path}: {problem}: damaged or of another version; {remedy}")
     return table
+
+
+def read_csv(path: str | Path, columns: Sequence[str], numbers: Sequence[str], remedy: str) -> pd.DataFrame:
+    """Read columns of a CSV file.
+
+    Args:
+        path: the file.
+        columns: required; others are left out.
+        numbers: those of ``columns`` that hold numbers; empty cells are NaN.
+        remedy: end of the error message.
+
+    Raises:
+        UserError: if it cannot be read, has no rows, lacks a column, or a number is none or is infinite.
+    """
+    import numpy as np
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({type(error).__name__}): damaged; {remedy}") from None
+    problem = "no rows" if table.empty else ""
+    for name in columns:
+        if name not in table:
+            problem = problem or f"no column {name}"
+        elif name in numbers and (table[name].dtype.kind not in "iuf" or np.isinf(table[name]).any()):
+            problem = problem or f"column {name} is not of numbers"
+    if problem:
+        raise UserError(f"{path}: {problem}: damaged or of another version; {remedy}")
+    return table[list(columns)]
 
 
 _NUMPY: dict[type, str] = {str: "object", int: "int64", float: "float64", bool: "bool"}

@@ -23,6 +23,7 @@ from leanrx.cli.export_commands import export
 from leanrx.cli.machine_commands import doctor
 from leanrx.cli.report_commands import report
 from leanrx.cli.train_commands import sweep, train, tune
+from leanrx.cli.verify_commands import verify
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -31,7 +32,7 @@ _ASCII = {"±": "+-", "–": "-", "…": "...", "→": "->", "×": "x", "µ": "u
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "Storage size calculation overflowed")
 """Parts of the messages with which torch refuses an allocation."""
 
-for command in (doctor, data, train, sweep, tune, evaluate, merge, count, energy, ecal, report, export):
+for command in (doctor, data, train, sweep, tune, evaluate, merge, count, energy, ecal, report, export, verify):
     app.command()(command)
 app.add_typer(carbon, name="carbon")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import subprocess
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,19 +12,36 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel
 
 from energy.metering.table import ENERGY
-from leanrx.experiment.plan import Plan, build_plan
+from leanrx.experiment.plan import Plan, ReceiverRecord, build_plan
 from leanrx.experiment.sweep_config import SweepConfig
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
+from leanrx_core.messages import echo
 from leanrx_core.tables import TableSchema, read_table
 from receivers.evaluation.monte_carlo import Shard
 from receivers.evaluation.store import COUNTS
-from receivers.neural.weights import NeuralReceiver, load
+from receivers.neural.weights import Card, NeuralReceiver, load
 
 OLD_RECEIVERS = "*-twin*"
 """Folders of scratch baselines in runs of earlier versions."""
+
+
+class _Instrument(BaseModel):
+    name: str
+    usable: bool
+    detail: str
+    remedy: str = ""
+
+
+class _Environment(BaseModel):
+    """What a report reads of ``environment.json``."""
+
+    platform: str
+    packages: dict[str, str | None]
+    instruments: list[_Instrument]
 
 
 @dataclass(frozen=True)
@@ -121,7 +140,32 @@ class Run:
                 f"receiver: no '{name}' in {self.folder}; trained receivers: "
                 f"{', '.join(self.receiver_names()) or 'none yet'}"
             )
-        return load(self.receivers_folder / name, device)
+        receiver = load(self.receivers_folder / name, device)
+        self._check_card(receiver.card, self.plan[name])
+        return receiver
+
+    def _check_card(self, card: Card, record: ReceiverRecord) -> None:
+        """Refuse the card of another receiver, or one without the slots and steps that energy is divided by.
+
+        A pretrained teacher brings its own card, which need not say how it was trained.
+        """
+        path, training = self.receivers_folder / record.name / "card.json", card.training
+        if (card.name, card.receiver, card.role) != (record.name, record.spec, record.role):
+            raise UserError(f"{path}: is not the card of {record.name}; delete its folder and train it again")
+        keys = ["steps", "batch_slots"] if training.get("energy") is not None else []
+        if record.role != "teacher" or record.spec not in self.config.teacher.pretrained:
+            keys.append("slots")
+        values = {f"training.{key}": training.get(key) for key in keys}
+        teacher_slots = training.get("teacher_slots", {})
+        if isinstance(teacher_slots, dict):
+            values |= {f"training.teacher_slots.{name}": slots for name, slots in teacher_slots.items()}
+        else:
+            values["training.teacher_slots"] = teacher_slots
+        for field, value in values.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise UserError(
+                    f"{path}: {field}: {echo(value)} is not a number above 0; delete its folder and train it again"
+                )
 
     def counts(self, path: Path | None = None) -> pd.DataFrame:
         """Error counts of the run, or of the table of a shard.
@@ -139,6 +183,11 @@ class Run:
         """
         return self._table(self.energy_path, ENERGY, "leanrx energy")
 
+    def input_digests(self) -> dict[str, str]:
+        """SHA-256 of the tables that life cycles and report follow from, by file name."""
+        paths = [p for p in (self.ber_path, self.energy_path) if p.is_file()]
+        return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
+
     def environment(self) -> dict[str, Any]:
         """Packages, hardware and instruments at the time when the run began.
 
@@ -147,11 +196,10 @@ class Run:
         """
         path = self.folder / "environment.json"
         try:
-            environment = dict(json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError):
-            environment = {}
-        if not {"platform", "packages", "instruments"} <= environment.keys():
-            raise UserError(f"{path}: missing or damaged; delete it and run leanrx sweep again")
+            environment = dict(json.loads(path.read_text(encoding="utf-8")))
+            _Environment.model_validate(environment)
+        except (OSError, ValueError, TypeError, RecursionError):
+            raise UserError(f"{path}: missing or damaged; delete it and run leanrx sweep again") from None
         return environment
 
     def _table(self, path: Path, schema: TableSchema, command: str) -> pd.DataFrame:

@@ -152,8 +152,11 @@ class _Study:
         path.parent.mkdir(parents=True, exist_ok=True)
         _repair_journal(path)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
-        self._study = optuna.create_study(storage=storage, study_name="search", load_if_exists=True)
+        try:
+            storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+            self._study = optuna.create_study(storage=storage, study_name="search", load_if_exists=True)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise UserError(f"{path}: damaged; delete the folder {path.parent} and search again") from None
         for unfinished in self._study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
             self._study.tell(unfinished.number, state=optuna.trial.TrialState.FAIL)
 

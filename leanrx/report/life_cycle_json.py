@@ -51,6 +51,7 @@ def life_cycle_json(inventory: LifeCycleInventory) -> dict[str, Any]:
             "collection_j": ecal.inference["inference_collection"] / ecal.inferences,
         }
     return {
+        "inputs": inventory.run.input_digests(),
         "settings": inventory.settings.model_dump(),
         "reference_instrument": inventory.reference_instrument,
         "bits_per_slot": inventory.bits_per_slot,

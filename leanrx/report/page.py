@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -73,6 +74,7 @@ def write_report(run: Run, basis: EmissionBasis | None = None) -> Path:
         charts += link_charts
         page_sections.insert(-1, _link_section(results, link_tables, link_charts))
     files: dict[str, bytes] = {"index.html": _html(results, page_sections).encode()}
+    files["inputs.json"] = (json.dumps({"inputs": run.input_digests()}, indent=2) + "\n").encode()
     for figure in charts:
         files |= to_files(figure)
     for name, table in tables.items():

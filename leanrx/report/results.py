@@ -26,6 +26,7 @@ from leanrx.life_cycle.inventory import LifeCycleInventory
 from leanrx.report.comparisons import Comparisons, compare, target_bers
 from leanrx.report.style import StyleSheet, style_sheet
 from leanrx_core.errors import UserError
+from leanrx_core.tables import read_csv
 from receivers.base import Receiver
 from receivers.evaluation.rates import rates
 from receivers.evaluation.required_sinr import NO_GAP, gap_db, sinr_at_ber
@@ -148,7 +149,7 @@ def run_results(run: Run) -> RunResults:
         estimates=_estimates(energy, life_cycles.reference_instrument),
         comparisons=compare(table, run.plan, counts, bers, point.highest_sinr_db),
         life_cycles=life_cycles,
-        validation=_validation(run),
+        validation=estimator_validation(run),
         environment=run.environment(),
         reference_instrument=life_cycles.reference_instrument,
         provenance=str(reference["provenance"].iloc[0]),
@@ -336,16 +337,22 @@ _CLOCK_COLUMNS = [
 ]
 
 
-def _validation(run: Run) -> EstimatorValidation | None:
+_TEXT_COLUMNS = {"phase", "runtime", "estimator", "receiver", "cycle_source", "instrument", "provenance"}
+
+
+def estimator_validation(run: Run) -> EstimatorValidation | None:
+    """The validation of the estimators that ``leanrx energy`` wrote; none before that.
+
+    Raises:
+        UserError: if a file is damaged or of another version.
+    """
     scores_path, calls_path = run.validation_folder / "scores.csv", run.validation_folder / "estimates.csv"
     tables = {}
     for path, columns in ((scores_path, [*_SCORE_COLUMNS, "instrument", "provenance"]), (calls_path, _CLOCK_COLUMNS)):
         if not path.exists():
             continue
-        table = pd.read_csv(path)
-        if not set(columns) <= set(table):
-            raise UserError(f"{path}: damaged or of another version; run: leanrx energy {run.folder}")
-        tables[path] = table[columns]
+        numbers = [c for c in columns if c not in _TEXT_COLUMNS]
+        tables[path] = read_csv(path, columns, numbers, f"run: leanrx energy {run.folder}")
     if len(tables) < 2:
         return None
     clocks = tables[calls_path].drop_duplicates().reset_index(drop=True)

@@ -67,7 +67,7 @@ def save_untrained(run: Run, name: str) -> NeuralReceiver:
     """Save a receiver that was not trained. It equals its front end."""
     entry = run.plan[name]
     net = build(entry.spec)
-    training = {**entry.training.model_dump(mode="json"), "teachers": dict.fromkeys(entry.teachers, "0")}
+    training = {**entry.training.model_dump(mode="json"), "slots": 1, "teachers": dict.fromkeys(entry.teachers, "0")}
     card = Card(
         name=name,
         receiver=entry.spec,
