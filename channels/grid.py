@@ -79,7 +79,7 @@ class Subcarriers(Record):
     """
 
     fft_size: int = Field(ge=12, le=4096)
-    guards: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (0, 0)
+    guards: tuple[Annotated[int, Field(ge=0, le=2**16)], Annotated[int, Field(ge=0, le=2**16)]] = (0, 0)
     dc_null: bool = False
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from typing import Any
 
@@ -11,6 +12,10 @@ MAX_LENGTH = 300
 _OMISSION = " [...] "
 _END = 120
 """Characters that are kept of the end of a long message, where the remedy stands."""
+
+
+_LONG_WORD = re.compile(r"\S{180,}")
+"""Text without a space that leaves no room for the rest of a message, such as a very long path."""
 
 
 class _ShortRepr(reprlib.Repr):
@@ -54,15 +59,17 @@ def escaped(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""A message as one line of at most :data:`MAX_LENGTH` characters; the middle of a longer one is left out.
+    r"""A message as one line of at most :data:`MAX_LENGTH` characters.
+
+    The middle of very long words is left out, then that of the message.
 
     Example:
         >>> one_line("label: 'a\nb' is not allowed; use letters")
         "label: 'a\\nb' is not allowed; use letters"
-        >>> len(one_line("x" * 1000))
-        300
+        >>> len(one_line("x " * 1000)), len(one_line("x" * 1000))
+        (300, 123)
     """
-    line = escaped(text)
+    line = _LONG_WORD.sub(lambda word: f"{word[0][:60]}...{word[0][-60:]}", escaped(text))
     if len(line) <= MAX_LENGTH:
         return line
     return line[: MAX_LENGTH - _END - len(_OMISSION)] + _OMISSION + line[-_END:]

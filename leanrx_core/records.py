@@ -161,6 +161,7 @@ _REMEDIES = {
     "string_type": "write text, and put numbers in quotes",
     "string_pattern_mismatch": "use letters, digits, '.', '_' and '-', and begin with a letter or a digit",
     "finite_number": "write a finite number",
+    "int_parsing_size": "write a smaller whole number",
 }
 """What to write instead, by pydantic's type of error."""
 

@@ -179,7 +179,9 @@ def _bind(model: Any, path: str, shape: Sequence[int] | None) -> None:
     for dim, size in zip(dims, shape, strict=True):
         integer("model.shape", size, 1)
         if dim.HasField("dim_value") and dim.dim_value != size:
-            raise UserError(f"model.shape: {list(shape)} does not fit {path}, which fixes one size to {dim.dim_value}")
+            raise UserError(
+                f"model.shape: {list(shape)} does not fit {path}, which fixes one size to {dim.dim_value}; give a graph and a shape that agree"
+            )
         if dim.HasField("dim_param"):
             names[dim.dim_param] = size
         dim.dim_value = size

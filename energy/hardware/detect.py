@@ -12,6 +12,7 @@ from energy.hardware.instruction_sets import InstructionSet, instruction_set
 from energy.hardware.processor_power import processor_power
 from energy.hardware.topology import Topology
 from leanrx_core.errors import UserError
+from leanrx_core.messages import echo
 
 
 def device(name: str) -> Device:
@@ -24,7 +25,7 @@ def device(name: str) -> Device:
         return host()
     records = devices()
     if name not in records:
-        raise UserError(f"device: '{name}' is not known; devices: host, {', '.join(records)}")
+        raise UserError(f"device: {echo(name)} is not known; devices: host, {', '.join(records)}")
     return records[name]
 
 

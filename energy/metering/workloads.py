@@ -204,9 +204,9 @@ def read_windows(path: Path) -> list[Window]:
     """
     try:
         windows = [Window.from_json(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
+    except FileNotFoundError as error:
         raise UserError(f"{path}: {error.strerror}; meter first") from None
-    except (ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         windows = []
     if not windows or not all(w.is_possible for w in windows):
         raise UserError(f"{path}: damaged or of another version; delete it and meter again")

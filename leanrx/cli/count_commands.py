@@ -52,7 +52,7 @@ def count(
     else:
         profile = _count_receiver(receiver, prb, rx, bits, patterns, batch or 1, precision, training)
     estimates = []
-    if device:
+    if device is not None:
         estimators = FLOP_ESTIMATORS if profile.method == "formula" else ESTIMATORS
         estimates = [e.estimate(profile, device_record(device)) for e in estimators]
     if as_json:
@@ -61,7 +61,7 @@ def count(
             | {"provenance": "modelled"}
             for e in estimates
         ]
-        print(json.dumps({**profile.as_json(), **({"estimates": rows} if device else {})}))
+        print(json.dumps({**profile.as_json(), **({"estimates": rows} if device is not None else {})}))
         return
     _print_profile(profile, layers)
     for e in estimates:
@@ -104,7 +104,12 @@ def _count_receiver(
     settings = {"num_prb": prb, "num_rx": rx, "pilot_patterns": patterns}
     grid = Grid.parse({key: value for key, value in settings.items() if value is not None}, "count")
     return count_receiver(
-        receiver, grid, num_bits=bits or 4, batch_slots=batch, precision=precision or "fp32", training=training
+        receiver,
+        grid,
+        num_bits=bits or 4,
+        batch_slots=batch,
+        precision="fp32" if precision is None else precision,
+        training=training,
     )
 
 

@@ -35,7 +35,7 @@ def ecal(
     from energy.ecal.inference_range import sweep_points
     from leanrx_core.errors import UserError
 
-    points = sweep_points(sweep) if sweep else []
+    points = sweep_points(sweep) if sweep is not None else []
     changes = {"inferences": inferences, "teacher_allocation": teacher_allocation}
     changes = {k: v for k, v in changes.items() if v is not None}
     if Path(target).is_dir():

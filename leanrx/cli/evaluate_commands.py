@@ -28,7 +28,7 @@ def evaluate(
     from receivers.evaluation.rates import rates
     from receivers.evaluation.stopping import Evaluation
 
-    part = Shard.parse(shard) if shard else None
+    part = Shard.parse(shard) if shard is not None else None
     loaded, progress = load_locked_run(run, part, quiet=as_json)
     progress.show_transport_formats(loaded.config)
     evaluation = loaded.config.evaluation

@@ -161,7 +161,8 @@ def validate_all(
         _warn_of_part_of_log(run, receivers, log, progress)
     machine = _machine(run)
     scored = [w for w in workloads if not (w.is_whole_receiver and w.runtime != CLASSICAL_RUNTIME)]
-    instrument = _score_reference(table, scored, reference or run.config.metering.reference_instrument, progress)
+    reference = run.config.metering.reference_instrument if reference is None else reference
+    instrument = _score_reference(table, scored, reference, progress)
     classical = [w for w in scored if w.runtime == CLASSICAL_RUNTIME]
     neural = [w for w in scored if w.runtime != CLASSICAL_RUNTIME]
     rows = validation_table(

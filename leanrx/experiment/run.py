@@ -157,10 +157,9 @@ class Run:
             keys.append("slots")
         values = {f"training.{key}": training.get(key) for key in keys}
         teacher_slots = training.get("teacher_slots", {})
-        if isinstance(teacher_slots, dict):
-            values |= {f"training.teacher_slots.{name}": slots for name, slots in teacher_slots.items()}
-        else:
-            values["training.teacher_slots"] = teacher_slots
+        if not isinstance(teacher_slots, dict):
+            raise UserError(f"{path}: training.teacher_slots: {echo(teacher_slots)} is no mapping; train it again")
+        values |= {f"training.teacher_slots.{name}": slots for name, slots in teacher_slots.items()}
         for field, value in values.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise UserError(

@@ -203,7 +203,9 @@ class LifeCycleInventory:
         self.roles = {**dict.fromkeys(classical, "classical"), **{n: c.role for n, c in self._cards.items()}}
         self._inference, self._training = _by_receiver(inference_rows(table)), _by_receiver(trainer_rows(table))
         self._check_inference()
-        self.reference_instrument = reference_instrument(table, reference or config.metering.reference_instrument)
+        self.reference_instrument = reference_instrument(
+            table, config.metering.reference_instrument if reference is None else reference
+        )
         estimators = dict.fromkeys(e.method for e in self._inference.values() if e.estimated)
         self.methods = [self.reference_instrument, *estimators]
         self._check_energy()

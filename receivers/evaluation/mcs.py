@@ -48,7 +48,7 @@ class Mcs(Record):
         ('16-QAM', True)
     """
 
-    index: int = Field(ge=0)
+    index: int = Field(ge=0, le=31)
     table: Literal[1, 2, 3] = 1
 
     @model_validator(mode="before")

@@ -16,6 +16,7 @@ import torch
 from channels import Grid
 from channels.grid import SUBCARRIERS_PER_PRB
 from leanrx_core.errors import UserError
+from leanrx_core.messages import echo
 from receivers.neural import deeprx, hybrid
 from receivers.neural.network import Network
 
@@ -195,5 +196,5 @@ def build(spec: str, num_rx: int = 2, num_bits: int = 4, seed: int = 0) -> Netwo
 def _match(spec: str) -> tuple[Family, re.Match[str]]:
     match = _SPEC.fullmatch(spec)
     if match is None or match["family"] not in FAMILIES:
-        raise UserError(f"receiver: '{spec}' is not a receiver; write {spec_grammar()}")
+        raise UserError(f"receiver: {echo(spec)} is not a receiver; write {spec_grammar()}")
     return FAMILIES[match["family"]], match
