@@ -147,8 +147,8 @@ def write_dataset(dataset: Dataset, root: str | Path, device: str = "cpu") -> It
         root: the dataset becomes the folder ``root/label``.
         device: torch device on which the slots are computed.
 
-    Yields:
-        After each block: the number of complete blocks, and the number of all blocks.
+    Returns:
+        An iterator that writes a block in each step, and gives the numbers of complete blocks and of all blocks.
 
     Raises:
         UserError: if the folder holds another dataset, or one of an earlier version, or another process writes it.
@@ -156,6 +156,10 @@ def write_dataset(dataset: Dataset, root: str | Path, device: str = "cpu") -> It
     folder = Path(root) / dataset.label
     if (folder / _RECORD).exists() and _load_record(folder) != dataset:
         raise UserError(f"{folder}: holds another dataset; change 'label' or delete the folder")
+    return _write_blocks(dataset, folder, device)
+
+
+def _write_blocks(dataset: Dataset, folder: Path, device: str) -> Iterator[tuple[int, int]]:
     with lock(folder):
         write_atomic(folder / _RECORD, dataset.to_yaml())
         drop_unfinished_line(folder / SUMS)

@@ -180,7 +180,8 @@ def _bind(model: Any, path: str, shape: Sequence[int] | None) -> None:
         integer("model.shape", size, 1)
         if dim.HasField("dim_value") and dim.dim_value != size:
             raise UserError(
-                f"model.shape: {list(shape)} does not fit {path}, which fixes one size to {dim.dim_value}; give a graph and a shape that agree"
+                f"model.shape: {list(shape)} does not fit {path}, which fixes one size to {dim.dim_value}; give "
+                "the sizes of the graph"
             )
         if dim.HasField("dim_param"):
             names[dim.dim_param] = size
