@@ -377,7 +377,7 @@ def presets() -> list[str]:
 
     Example:
         >>> presets()
-        ['deeprx-2021', 'deeprx-6prb', 'pusch-fr1', 'tdl-6prb']
+        ['deeprx-2021', 'deeprx-6prb', 'pusch-fr1', 'sionna-neural-receiver', 'tdl-6prb']
     """
     return sorted(f.name.removesuffix(".yaml") for f in (resources.files("channels") / "presets").iterdir())
 

@@ -5,7 +5,7 @@ from leanrx_core.errors import UserError
 
 
 def test_presets_have_the_parameters_of_their_names() -> None:
-    assert presets() == ["deeprx-2021", "deeprx-6prb", "pusch-fr1", "tdl-6prb"]
+    assert presets() == ["deeprx-2021", "deeprx-6prb", "pusch-fr1", "sionna-neural-receiver", "tdl-6prb"]
     full, small = scenario("deeprx-2021"), scenario("deeprx-6prb")
     assert small.grid == full.grid.model_copy(update={"num_prb": 6})
     assert small == full.model_copy(update={"name": "deeprx-6prb", "grid": small.grid})

@@ -103,6 +103,16 @@ def test_codes_that_the_slots_cannot_carry_are_refused_when_read(data: dict[str,
         SweepConfig.parse(data, "x")
 
 
+def test_networks_that_cannot_receive_the_grid_are_refused_when_read() -> None:
+    grid = {"subcarriers": {"fft_size": 128, "guards": [5, 6], "dc_null": True}, "pilot_patterns": [[2]]}
+    data = {**coded({**ONE_PRB, "grid": grid}), "students": {"receivers": ["deeprx-w0.25-d5", "hybrid-w5-d5"]}}
+    with pytest.raises(
+        UserError, match=r"'hybrid-w5-d5' needs whole resource blocks, and the grid has 117 subcarriers"
+    ):
+        SweepConfig.parse(data, "x")
+    assert SweepConfig.parse({**data, "students": {"receivers": ["deeprx-w0.25-d5"]}}, "x").scenario.grid.num_prb == 10
+
+
 def test_a_low_rate_on_a_wide_grid_is_accepted() -> None:
     """0.3008 with 50 PRB of QPSK repeats bits of base graph 1."""
     wide = {**ONE_PRB, "grid": {"num_prb": 50, "pilot_patterns": [[2]]}}
