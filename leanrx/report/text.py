@@ -53,10 +53,11 @@ GAIN_TEXT = (
 def key_results(results: RunResults) -> list[str]:
     """At most five paragraphs, the most useful first.
 
-    They are: size and BER of the smallest student, its gain, energy payback, classical receivers, the Pareto front.
+    They are: the smallest receiver that beats LMMSE, size and BER of the smallest student, its gain, energy payback,
+    the Pareto front.
     """
     table = results.students
-    lines = []
+    lines = [_against_lmmse(results)]
     if len(table):
         best = table[table["best"]]
         smallest = best.loc[best["parameters"].idxmin()]
@@ -65,7 +66,6 @@ def key_results(results: RunResults) -> list[str]:
             _key_gain(results, smallest),
             life_cycle_text.headline(results.life_cycles),
         ]
-    lines.append(_classical_receivers(results))
     if table["spec"].nunique() > 1:
         lines.append(_pareto_front(results))
     return [line for line in lines if line]
@@ -107,14 +107,28 @@ def _key_gain(results: RunResults, student: pd.Series) -> str:
     return text
 
 
-def _classical_receivers(results: RunResults) -> str:
-    receivers = results.receivers.set_index("receiver")
-    neural = receivers[receivers["role"] != "classical"]
-    better = {name: int((neural["ber_high"] < receivers.loc[name, "ber_low"]).sum()) for name in ("LS", "LMMSE")}
+def _against_lmmse(results: RunResults) -> str:
+    """The smallest neural receiver whose BER is below LMMSE's at most SINRs, with separate intervals."""
+    rates = results.rates[results.rates["interference_fraction"] == results.point.interference_fraction]
+    by_sinr = rates.set_index(["receiver", "sinr_db"])
+    limits = by_sinr.loc["LMMSE", "ber_low"]
+    receivers = results.receivers[results.receivers["role"] != "classical"].set_index("receiver")
+    wins = {name: int((by_sinr.loc[name, "ber_high"] < limits).sum()) for name in receivers.index}
+    winners = receivers[[2 * wins[name] > len(limits) for name in receivers.index]]
+    where = f"{interference_phrase(results.point.interference_fraction)}, with separate 95 % intervals"
+    if not len(winners):
+        best = max(wins, key=lambda name: wins[name])
+        return (
+            f"No neural receiver has a lower BER than LMMSE at most SINRs {where}. The best, {best}, has it at "
+            f"{wins[best]} of {len(limits)}."
+        )
+    name = winners.sort_values(["parameters", "ber"]).index[0]
     return (
-        f"At {results.point.sinr_db:g} dB SINR, {better['LS']} of {len(neural)} neural receivers have a lower BER than "
-        f"LS ({receivers.loc['LS', 'ber']:.2g}), and {better['LMMSE']} a lower BER than LMMSE "
-        f"({receivers.loc['LMMSE', 'ber']:.2g}). Only separate 95 % intervals count."
+        f"The smallest neural receiver with a lower BER than LMMSE at most SINRs is {name}, with "
+        f"{winners.loc[name, 'parameters']:,.0f} parameters. Its BER is lower at {wins[name]} of {len(limits)} SINRs "
+        f"{where}. At {results.point.sinr_db:g} dB it is {winners.loc[name, 'ber']:.2g}, and LMMSE's is "
+        f"{results.receivers.set_index('receiver').loc['LMMSE', 'ber']:.2g}. {len(winners)} of {len(receivers)} neural "
+        "receivers do so."
     )
 
 
