@@ -477,3 +477,23 @@ def test_irc_without_interference_has_no_errors_at_a_very_high_sinr(sinr_db: flo
     assert 0.7 < ratio < 1.4
     estimate, predicted = Covariance(conditions).estimate(slots)
     assert float((estimate - slots.h).abs().square().mean()) == pytest.approx(float(predicted.mean()), rel=0.2)
+
+
+def test_irc_of_an_incomplete_last_resource_block() -> None:
+    """117 subcarriers with an empty one: nine blocks and three quarters. Without interference, IRC changes little."""
+    subcarriers = Subcarriers(fft_size=128, guards=(5, 6), dc_null=True)
+    grid = Grid(subcarriers=subcarriers, subcarrier_spacing_hz=30000, pilot_patterns=((2, 11),))
+    conditions = Scenario(
+        name="x",
+        grid=grid,
+        channels=Channels(test=("TDL-A",)),
+        max_doppler_hz=(0, 100),
+        interferers=(Interferer(timing_offset_symbols=(0, 0.05)),),
+    )
+    stream, lmmse, irc = SlotStream(conditions, 5, 96, "test"), LmmseReceiver(conditions), LmmseIrcReceiver(conditions)
+    clean, loud = stream.at_sinr(10).block(0), stream.at_sinr(5, 0.95).block(0)
+    assert residual_covariance(clean, clean.h).shape == (96, 10, 2, 2)
+    assert ber_of(irc, clean) == pytest.approx(ber_of(lmmse, clean), rel=0.1)
+    assert ber_of(irc, loud) < 0.7 * ber_of(lmmse, loud)
+    power = residual_covariance(clean, clean.h).diagonal(dim1=-2, dim2=-1).real.mean((0, 2))
+    torch.testing.assert_close(power, torch.full((10,), 0.1), rtol=0.1, atol=0)
