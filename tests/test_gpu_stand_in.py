@@ -5,13 +5,15 @@ last, ``torch.compile`` and NVML. The tests marked ``gpu`` are for these.
 """
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from factories import Interruption, job
-from gpu_stand_in import Waits, on_cpu, stand_in
+from gpu_stand_in import ROOT, Waits, on_cpu, stand_in
 
 from channels import Scenario, Slots, SlotStream, scenario
 from distillation import trainer
@@ -167,6 +169,24 @@ def test_trainings_stay_on_the_device_and_resume(spec: str, tmp_path: Path, smal
     assert len(train(students, tmp_path / "c", "cuda")) == len(students)
     lines = (tmp_path / "c" / "training" / "e.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
+
+
+def test_a_session_on_a_gpu_does_its_stages_in_order_of_worth(tmp_path: Path) -> None:
+    """With a program in place of Python that only succeeds; the state comes back."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "checkpoint").write_text("x")
+    script = ROOT / "scripts" / "gpu_session.sh"
+    environment = os.environ | {"OUT": str(tmp_path / "out"), "STATE": str(tmp_path / "state"), "PYTHON": "true"}
+    subprocess.run([script], check=True, cwd=ROOT, env=environment, capture_output=True)
+    names = [line.split(":")[0] for line in (tmp_path / "out" / "status.txt").read_text().splitlines()]
+    assert names == ["tests", "bench", "agreement-train", "agreement", "train"]
+    assert (tmp_path / "out" / "state" / "checkpoint").read_text() == "x"
+    assert "device: cuda" in (tmp_path / "out" / "quickstart.yaml").read_text()
+    late = subprocess.run(
+        [script, "train"], cwd=ROOT, env=environment | {"SLICE_S": "0"}, capture_output=True, text=True
+    )
+    assert late.stdout.splitlines()[0] == "train: no time left"
+    assert subprocess.run([script, "trian"], cwd=ROOT, env=environment, capture_output=True).returncode == 2
 
 
 def test_counting_does_not_depend_on_the_device(small, waits: Waits) -> None:
