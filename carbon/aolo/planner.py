@@ -51,18 +51,18 @@ def site_values(site: ReceiverSite, day: SiteDay, levels: int) -> SiteValues:
     values = SiteValues(battery, to_go)
     for index in reversed(range(QUARTERS)):
         for current in range(count):
-            totals = [_totals(site, day, values, index, battery, current, chosen) for chosen in range(count)]
+            totals = [_totals(site, day, values, index, battery, current, receiver) for receiver in range(count)]
             to_go[index, current] = np.min(totals, axis=(0, 1))
     return values
 
 
 def _totals(
-    site: ReceiverSite, day: SiteDay, values: SiteValues, index: int, battery_j: Array, current: int, chosen: int
+    site: ReceiverSite, day: SiteDay, values: SiteValues, index: int, battery_j: Array, current: int, receiver: int
 ) -> Array:
-    """Emissions from a quarter hour on, ``(offsets, charges)``, for one chosen receiver."""
+    """Emissions from a quarter hour on, ``(offsets, charges)``, for one receiver."""
     offsets = np.linspace(*site.offset_db, OFFSETS)[:, None]
-    grams, battery = site.quarter(day, index, battery_j, current, chosen, offsets)
-    return np.asarray(grams + values.at(index + 1, battery, chosen))
+    grams, battery = site.quarter(day, index, battery_j, current, receiver, offsets)
+    return np.asarray(grams + values.at(index + 1, battery, receiver))
 
 
 def reference_values(site: ReceiverSite, day: SiteDay, levels: int = 17) -> SiteValues:

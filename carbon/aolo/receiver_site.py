@@ -88,7 +88,7 @@ class ReceiverSite(Record):
         index: int,
         battery_j: ArrayLike,
         current: ArrayLike,
-        chosen: ArrayLike,
+        receiver: ArrayLike,
         offset_db: ArrayLike,
     ) -> tuple[Array, Array]:
         """One quarter hour; all arguments from ``battery_j`` on broadcast.
@@ -97,7 +97,7 @@ class ReceiverSite(Record):
             day: sun, intensity and traffic.
             index: of the quarter hour.
             battery_j: charge at its begin.
-            current, chosen: indices of the receivers before and now.
+            current, receiver: indices of the receivers before and now.
             offset_db: power offset.
 
         Returns:
@@ -105,10 +105,10 @@ class ReceiverSite(Record):
         """
         received_j = np.array([r.received_j for r in self.receivers])
         sent_j = np.array([r.sent_j for r in self.receivers])
-        chosen, offset = np.asarray(chosen), np.asarray(offset_db, dtype=float)
+        running, offset = np.asarray(receiver), np.asarray(offset_db, dtype=float)
         slots = day.slots[index] * self.repetitions(offset)
-        sender_j = slots * sent_j[chosen] * 10 ** (offset / 10)
-        demand_j = slots * received_j[chosen] + self.reload_j * (chosen != np.asarray(current))
+        sender_j = slots * sent_j[running] * 10 ** (offset / 10)
+        demand_j = slots * received_j[running] + self.reload_j * (running != np.asarray(current))
         surplus_j = day.sun_j[index] - demand_j
         battery = np.asarray(battery_j, dtype=float)
         charged = np.minimum(battery + self.charge_efficiency * np.maximum(surplus_j, 0), self.battery_j)

@@ -6,24 +6,15 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import gymnasium
 import numpy as np
 from scipy import stats
 
 from carbon.aolo.agent_files import checkpoints, load_agent, save_agent
-from carbon.aolo.agents import VIOLATION, Agent, AgentSettings
-from carbon.aolo.planner import closed_part, greedy_policy, myopic_policy, reference_values, run_day
-from carbon.aolo.receiver_site import QUARTERS, ReceiverSite, SiteEnvironment, expected_day, random_day
-from carbon.aolo.request_environment import (
-    RequestDistribution,
-    RequestEnvironment,
-    RequestPool,
-    decisions,
-    project,
-    shortfalls,
-)
+from carbon.aolo.agents import Agent, AgentSettings
+from carbon.aolo.request_environment import RequestDistribution
+from carbon.aolo.tasks import HELD_OUT_REQUESTS, HELD_OUT_SEED, AgentEvaluation, Task, evaluate_requests
 from leanrx_core.errors import UserError
 from leanrx_core.records import Record
 
@@ -34,141 +25,6 @@ PAPER_REDUCTION = 0.1877
 TUNING_SEEDS = (101, 102)
 LEARNING_RATES = (3e-4, 1e-3, 3e-3)
 EVALUATION_STEPS = 1_000
-_TRAINING_POOL, _HELD_OUT, _HELD_OUT_DAYS = 20_000, 400, 10
-_TRAINING_SEED, _HELD_OUT_SEED = 11, 12
-
-
-@dataclass(frozen=True)
-class AgentEvaluation:
-    """An agent on held-out requests or days.
-
-    Attributes:
-        decided: decisions of its training.
-        gap: excess of the footprint over the optimum, after every decision is projected on the feasible set.
-        raw_gap: the same without projection; it may be negative, because violations save carbon.
-        quality_violations, deadline_violations: part of the decisions, without projection; 0 where nothing can be
-            violated.
-        footprint_g, raw_footprint_g: mean per request or day.
-    """
-
-    decided: int
-    gap: float
-    raw_gap: float
-    quality_violations: float
-    deadline_violations: float
-    footprint_g: float
-    raw_footprint_g: float
-
-
-class Task(Protocol):
-    """What agents are trained for.
-
-    Attributes:
-        name: of the task.
-        constraints: number of shortfalls.
-        discount: of the agents.
-    """
-
-    name: str
-    constraints: int
-    discount: float
-
-    def environment(self) -> gymnasium.Env[Any, Any]:
-        """An environment for one agent."""
-
-    def evaluate(self, agent: Agent) -> AgentEvaluation:
-        """The agent's deterministic decisions on held-out cases."""
-
-
-class RequestTask:
-    """Independent requests of a distribution.
-
-    Args:
-        distribution: of the requests.
-    """
-
-    name, constraints, discount = "requests", 2, 0.0
-
-    def __init__(self, distribution: RequestDistribution | None = None) -> None:
-        self.distribution = distribution or RequestDistribution()
-        self.pool = self.distribution.draw(_TRAINING_POOL, _TRAINING_SEED)
-        self.held_out = self.distribution.draw(_HELD_OUT, _HELD_OUT_SEED)
-
-    def environment(self) -> RequestEnvironment:
-        """The environment of the training requests."""
-        return RequestEnvironment(self.pool)
-
-    def evaluate(self, agent: Agent) -> AgentEvaluation:
-        """Evaluate on the held-out requests."""
-        return evaluate_requests(agent, self.held_out)
-
-
-def evaluate_requests(agent: Agent, pool: RequestPool) -> AgentEvaluation:
-    """Evaluate an agent's deterministic decisions on requests."""
-    tokens, power_w = decisions(pool.requests, agent.act(pool.observations))
-    missed = (shortfalls(pool.requests, tokens, power_w) > VIOLATION).mean(0)
-    raw_g = float(pool.requests.footprint_g(tokens, power_w).mean())
-    projected_g = float(pool.requests.footprint_g(*project(pool.requests, tokens, power_w)).mean())
-    best_g = pool.reference_g
-    return AgentEvaluation(
-        decided=agent.decided,
-        gap=projected_g / best_g - 1,
-        raw_gap=raw_g / best_g - 1,
-        quality_violations=float(missed[0]),
-        deadline_violations=float(missed[1]),
-        footprint_g=projected_g,
-        raw_footprint_g=raw_g,
-    )
-
-
-class SiteTask:
-    """Days of a receiver site.
-
-    Args:
-        site: its hardware.
-        days: number of held-out days; 10 if not given.
-
-    Attributes:
-        reference_g, myopic_g, planner_g: emissions of each held-out day.
-    """
-
-    name, constraints, discount = "site", 1, 0.99
-
-    def __init__(self, site: ReceiverSite, days: int | None = None) -> None:
-        self.site, self.days = site, days or _HELD_OUT_DAYS
-        forecast = greedy_policy(site, reference_values(site, expected_day(site)))
-        reference, myopic, planner = [], [], []
-        for number in range(self.days):
-            day = random_day(site, number)
-            best = greedy_policy(site, reference_values(site, day))
-            reference.append(run_day(site, day, best).total_g)
-            myopic.append(run_day(site, day, myopic_policy(site)).total_g)
-            planner.append(run_day(site, day, forecast).total_g)
-        self.reference_g, self.myopic_g, self.planner_g = reference, myopic, planner
-
-    def environment(self) -> SiteEnvironment:
-        """The environment of the training days, none of which is held out."""
-        return SiteEnvironment(self.site)
-
-    def evaluate(self, agent: Agent) -> AgentEvaluation:
-        """Evaluate on the held-out days, all at once."""
-        environments = [self.environment() for _ in range(self.days)]
-        observations = []
-        for number, environment in enumerate(environments):
-            environment.begin(number)
-            observations.append(environment.observe(0, environment.battery_j, 0))
-        total_g = 0.0
-        for _ in range(QUARTERS):
-            actions = agent.act(np.stack(observations))
-            steps = [environment.step(action) for environment, action in zip(environments, actions, strict=True)]
-            observations = [step[0] for step in steps]
-            total_g += sum(step[4]["footprint_g"] for step in steps)
-        gap, mean_g = total_g / sum(self.reference_g) - 1, total_g / self.days
-        return AgentEvaluation(agent.decided, gap, gap, 0.0, 0.0, mean_g, mean_g)
-
-    def closed(self, mean_g: float) -> float:
-        """Part of the gap between the myopic policy and the reference that a mean footprint per day closes."""
-        return closed_part(self.myopic_g, [mean_g * self.days], self.reference_g)
 
 
 @dataclass(frozen=True)
@@ -444,7 +300,7 @@ def sweep_agents(study: Study, distribution: RequestDistribution, seeds: Sequenc
         agents = {name: study.trained_agent(name, seed) for name in ACTORS}
         for parameter, settings in SWEEPS.items():
             for number, changes in enumerate(settings):
-                pool = distribution.model_copy(update=changes).draw(_HELD_OUT, _HELD_OUT_SEED)
+                pool = distribution.model_copy(update=changes).draw(HELD_OUT_REQUESTS, HELD_OUT_SEED)
                 results = {name: evaluate_requests(agent, pool) for name, agent in agents.items()}
                 rows.append(
                     {

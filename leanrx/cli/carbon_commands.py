@@ -98,7 +98,7 @@ def _family(target: str, fraction: float | None, reference: str | None, quiet: b
 
 
 def _print_link(table: LinkTable, case: LinkCase) -> None:
-    from carbon.link_table import block_optima
+    from carbon.block_power import block_optima
     from leanrx.report.carbon_link import (
         HELD_NEIGHBOURS,
         block_sentences,
@@ -139,7 +139,8 @@ def published(
     as_json: JsonOption = False,
 ) -> None:
     """Compare SAC and SDRL with the optimum, after AOLO (2503.04418)."""
-    from carbon.aolo.study import RequestTask, SiteTask, Study, StudySettings
+    from carbon.aolo.study import Study, StudySettings
+    from carbon.aolo.tasks import RequestTask, SiteTask
     from leanrx.report import aolo_study
     from leanrx_core.checks import choice
 

@@ -19,14 +19,13 @@ from carbon.aolo.study import (
     ACTORS,
     PAPER_REDUCTION,
     AgentSummary,
-    RequestTask,
     SeedMean,
-    SiteTask,
     Study,
     reduction,
     summarise,
     sweep_agents,
 )
+from carbon.aolo.tasks import RequestTask, SiteTask
 from carbon.aolo.token_costs import ecologits_costs
 from carbon.link_table import LinkCase, carrier_link, link_table
 from carbon.receiver_options import zoo_family
@@ -84,8 +83,8 @@ def shipped_site() -> ReceiverSite:
     world = Site(intensity=carbon_intensity("world-2023"))
     table = link_table(zoo_family("tdl-6prb"), LinkCase(carrier_link("radio-head"), world, world))
     site = site_of_link(table)
-    kept = [receiver for receiver in site.receivers if not receiver.name.endswith("-scratch")]
-    return site.model_copy(update={"receivers": tuple(kept)})
+    receivers = [receiver for receiver in site.receivers if not receiver.name.endswith("-scratch")]
+    return site.model_copy(update={"receivers": tuple(receivers)})
 
 
 @dataclass(frozen=True)

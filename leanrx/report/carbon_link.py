@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 
 from carbon import Site
+from carbon.block_power import BlockOptimum, block_optima
 from carbon.link_table import (
-    BlockOptimum,
     LinkCase,
     LinkTable,
-    block_optima,
     break_even_powers,
     carrier_links,
     choose,

@@ -18,7 +18,8 @@ from pathlib import Path
 import pandas as pd
 
 from carbon import Site, carbon_intensity
-from carbon.link_table import LinkCase, block_optima, carrier_link, edge_path_loss_db
+from carbon.block_power import block_optima
+from carbon.link_table import LinkCase, carrier_link, edge_path_loss_db
 from carbon.receiver_options import ReceiverFamily, error_curve, zoo_family
 from channels import SlotStream
 from leanrx.report.carbon_link import block_sentences

@@ -18,8 +18,6 @@ from carbon.aolo.agents import Agent, AgentSettings, SpikingActor
 from carbon.aolo.popsan import SpikingActorNet
 from carbon.aolo.request_environment import RequestDistribution, RequestEnvironment, RequestPool
 from carbon.aolo.study import (
-    AgentEvaluation,
-    RequestTask,
     SeedMean,
     Study,
     StudySettings,
@@ -29,6 +27,7 @@ from carbon.aolo.study import (
     summarise,
     sweep_agents,
 )
+from carbon.aolo.tasks import AgentEvaluation, RequestTask
 from leanrx_core.errors import UserError
 
 SMALL = {"steps": 120, "warmup_steps": 40, "hidden": (16, 16), "batch": 16, "seed": 3}
@@ -137,7 +136,7 @@ def test_sampled_rewards_have_the_present_multipliers(pool: RequestPool) -> None
 
 def test_a_study_trains_evaluates_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("carbon.aolo.study.EVALUATION_STEPS", 20)
-    monkeypatch.setattr("carbon.aolo.study._TRAINING_POOL", 100)
+    monkeypatch.setattr("carbon.aolo.tasks._TRAINING_POOL", 100)
     monkeypatch.setattr("carbon.aolo.study.LEARNING_RATES", (1e-3,))
     monkeypatch.setattr("carbon.aolo.study.TUNING_SEEDS", (9,))
     task = RequestTask()

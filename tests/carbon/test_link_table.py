@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from carbon import Site, carbon_intensity
+from carbon.block_power import block_optima
 from carbon.link_table import (
     CarrierLink,
     LinkCase,
-    block_optima,
     break_even_powers,
     carrier_link,
     choose,

@@ -28,7 +28,8 @@ from carbon.aolo.receiver_site import (
     random_day,
     site_of_link,
 )
-from carbon.aolo.study import SiteTask, Study, StudySettings
+from carbon.aolo.study import Study, StudySettings
+from carbon.aolo.tasks import SiteTask
 from carbon.link_table import LinkCase, carrier_link, link_table
 from carbon.receiver_options import zoo_family
 from leanrx_core.errors import UserError
@@ -47,9 +48,9 @@ def test_a_quarter_hour_by_hand() -> None:
     """1,000 slots at offset 0 are sent twice: 14 J at the site and 14 J at the sender, plus 100 J of reload."""
     site = _site(battery_j=50.0, charge_efficiency=0.8, discharge_efficiency=0.5, reload_j=100.0)
     day = SiteDay(np.array([20.0]), np.array([2.0]), np.array([1000.0]))
-    grams, battery = site.quarter(day, 0, 10.0, current=0, chosen=0, offset_db=0.0)
+    grams, battery = site.quarter(day, 0, 10.0, current=0, receiver=0, offset_db=0.0)
     assert (grams, battery) == pytest.approx((2 * 14, 10 + 0.8 * 6))
-    grams, battery = site.quarter(day, 0, 10.0, current=1, chosen=0, offset_db=0.0)
+    grams, battery = site.quarter(day, 0, 10.0, current=1, receiver=0, offset_db=0.0)
     assert (grams, battery) == pytest.approx((2 * (14 + 114 - 20 - 5), 0))
     full = site.quarter(SiteDay(np.array([1e6]), day.g_per_j, day.slots), 0, 10.0, 0, 0, 0.0)[1]
     assert full == 50

@@ -8,7 +8,8 @@ import pytest
 
 from carbon.aolo.controller_energy import dense_proxy, meter_agent, spiking_proxy
 from carbon.aolo.receiver_site import ReceiverSite
-from carbon.aolo.study import RequestTask, Study, StudySettings
+from carbon.aolo.study import Study, StudySettings
+from carbon.aolo.tasks import RequestTask
 from energy.metering.measurement import Measurement
 from energy.metering.session import MeteringProtocol
 from leanrx.cli.main import app
@@ -23,8 +24,8 @@ RECEIVERS = (
 
 @pytest.fixture
 def small_study(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("carbon.aolo.study._TRAINING_POOL", 100)
-    monkeypatch.setattr("carbon.aolo.study._HELD_OUT_DAYS", 1)
+    monkeypatch.setattr("carbon.aolo.tasks._TRAINING_POOL", 100)
+    monkeypatch.setattr("carbon.aolo.tasks._HELD_OUT_DAYS", 1)
     monkeypatch.setattr("carbon.aolo.study.EVALUATION_STEPS", 4)
     site = ReceiverSite.parse({"receivers": RECEIVERS}, "site")
     monkeypatch.setattr(aolo_study, "shipped_site", lambda: site)
