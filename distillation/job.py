@@ -36,7 +36,8 @@ class Training(Record):
             last has (deep supervision, 1409.5185). Networks without intermediate LLRs ignore it, and their cards say 0.
         decay_start: part of ``steps`` after which the learning rate falls.
         precision: ``auto`` uses bfloat16 autocast on CUDA devices that support it; ``float32`` never does.
-        compiled: whether to use ``torch.compile``, which pays off in long trainings on a GPU.
+        compiled: whether to use ``torch.compile``, which pays off in long trainings on a GPU: it compiles for minutes.
+            Without a C++ compiler, the training says so and goes on without it.
         checkpoint_steps: steps between checkpoints.
 
     Example:

@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -164,7 +167,7 @@ class _Trainer:
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
         self.net: Network = net.to(device, memory_format=net.memory_format).train()  # type: ignore[call-overload]
         wrapper = processes.wrap(self.net)
-        self._forward = torch.compile(wrapper) if job.training.compiled else wrapper
+        self._forward = torch.compile(wrapper) if job.training.compiled and _has_compiler(job.name) else wrapper
         self._deep_supervision_weight = job.training.deep_supervision_weight if net.has_intermediate_llrs else 0.0
         self._objective = Objective(job.distillation, self.net, teachers, job.seed)
         self._parameters = [*self.net.parameters(), *self._objective.parameters()]
@@ -297,6 +300,15 @@ def _optimizer(parameters: list[nn.Parameter], training: Training) -> torch.opti
 
 def _has_bfloat16(device: str) -> bool:
     return torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _has_compiler(name: str) -> bool:
+    """Whether torch.compile finds a C++ compiler; says so once per receiver if not."""
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler):
+        return True
+    print(f"{name}: compiled needs the C++ compiler {compiler}; it is trained without torch.compile", file=sys.stderr)
+    return False
 
 
 def _truncate_log(log: Path, step: int) -> None:

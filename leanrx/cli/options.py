@@ -15,6 +15,10 @@ RootOption = Annotated[Path, typer.Option("--runs", help="Folder that contains t
 WorkersOption = Annotated[
     int, typer.Option(min=1, max=1024, help="Number of processes that count errors, one thread each.")
 ]
+OptionalWorkersOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=1024, help="Number of processes that count errors. The default is one per core."),
+]
 RayOption = Annotated[
     str | None, typer.Option("--ray", metavar="HOST:PORT", help="Train and meter on the Ray cluster with this head.")
 ]

@@ -13,10 +13,10 @@ from leanrx.cli.options import (
     ConfigArgument,
     CoresOption,
     JsonOption,
+    OptionalWorkersOption,
     RayOption,
     RootOption,
     ThreadsOption,
-    WorkersOption,
 )
 from leanrx.cli.sessions import make_executor, open_runs
 
@@ -46,13 +46,13 @@ def train(
 def sweep(
     config: ConfigArgument,
     runs: RootOption = Path("runs"),
-    workers: WorkersOption = 1,
+    workers: OptionalWorkersOption = None,
     ray: RayOption = None,
     cores: CoresOption = None,
     threads: ThreadsOption = 1,
 ) -> None:
     """Run all steps: train, evaluate, meter, eCAL, report. The command resumes after an interruption."""
-    from leanrx.experiment.workflow import evaluate_all
+    from leanrx.experiment.workflow import default_workers, evaluate_all
     from leanrx.report.life_cycle_json import write_life_cycle
     from leanrx.report.page import write_report
 
@@ -60,7 +60,7 @@ def sweep(
     for run, progress in open_runs(config, runs):
         progress.show_transport_formats(run.config)
         executor.train_all(run, progress)
-        evaluate_all(run, progress, workers=workers)
+        evaluate_all(run, progress, workers=workers or default_workers(run))
         executor.meter_all(run, progress)
         write_life_cycle(run)
         print(f"report: {write_report(run)}")

@@ -5,6 +5,7 @@ Metering is in :mod:`leanrx.experiment.energy_metering`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -34,6 +35,9 @@ from receivers.evaluation.stopping import Evaluation
 from receivers.neural.registry import build
 from receivers.neural.weights import Card, NeuralReceiver, save
 from receivers.zoo import load
+
+MIN_SLOTS_OF_WORKERS = 4_000
+"""Test slots of a sweep below which processes are not worth their start."""
 
 
 def check_run(run: Run) -> None:
@@ -211,6 +215,19 @@ def _pretrained(run: Run, record: ReceiverRecord) -> NeuralReceiver | None:
     except UserError as error:
         raise UserError(f"teacher.pretrained: {error}") from None
     return receiver
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers(run: Run) -> int:
+    """Processes that count the errors of a sweep: one per core, or this one alone if there is little to count."""
+    evaluation = run.config.evaluation
+    slots = len(evaluation.sinr_db) * len(evaluation.interference_fractions) * evaluation.min_slots
+    on_cpu = torch.device(run.config.torch_device()).type == "cpu"
+    return num_cores() if on_cpu and slots >= MIN_SLOTS_OF_WORKERS else 1
 
 
 def evaluate_all(

@@ -156,6 +156,14 @@ def test_training_learns_to_use_the_pilots(tmp_path) -> None:
     assert sum(last) / len(last) < 0.25
 
 
+def test_without_a_compiler_training_goes_on(tmp_path, small: Scenario, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    compiled = job(small, training=SHORT_TRAINING.model_copy(update={"compiled": True}))
+    assert train_job(compiled, tmp_path / "a").digest == train_job(job(small), tmp_path / "b").digest
+    line = "x: compiled needs the C++ compiler no-such-compiler; it is trained without torch.compile\n"
+    assert capsys.readouterr().err == line
+
+
 @pytest.mark.slow
 def test_a_compiled_training_ends_close_to_the_eager_one(tmp_path, small: Scenario, teacher: NeuralReceiver) -> None:
     """Kernels sum in another order: losses agree to some digits, those of followed modules too; resuming is exact."""

@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from leanrx.experiment.executors import LocalExecutor, training_pool
-from leanrx.experiment.executors.local_executor import num_cores
 from leanrx.experiment.executors.training_pool import next_share
 from leanrx.experiment.run import Run, open_run
 from leanrx.experiment.sweep_config import SweepConfig
-from leanrx.experiment.workflow import train_all
+from leanrx.experiment.workflow import default_workers, num_cores, train_all
 from leanrx_core.errors import UserError
 
 TRAINING = {
@@ -116,4 +115,13 @@ def test_mistakes_in_a_process_are_the_users(tmp_path: Path, monkeypatch: pytest
 def test_there_must_be_the_cores(cores: int | None, threads: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
         LocalExecutor(cores, threads)
-    assert num_cores() >= 1
+
+
+def test_a_small_sweep_counts_in_this_process(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    points = {"sinr_db": (0.0, 10.0), "interference_fractions": (0.0, 0.5)}
+    workers = []
+    for min_slots in (999, 1000):
+        evaluation = run.config.evaluation.model_copy(update={**points, "min_slots": min_slots})
+        workers.append(default_workers(Run(run.folder, run.config.model_copy(update={"evaluation": evaluation}))))
+    assert workers == [1, num_cores()]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from distillation.distributed import current
@@ -13,6 +11,7 @@ from leanrx.experiment.energy_metering import Validation
 from leanrx.experiment.executors.training_pool import torch_threads, train_in_pool
 from leanrx.experiment.progress import ProgressCallback
 from leanrx.experiment.run import Run
+from leanrx.experiment.workflow import num_cores
 from leanrx_core.errors import UserError
 
 
@@ -65,8 +64,3 @@ class LocalExecutor:
     ) -> Validation:
         """See :func:`leanrx.experiment.energy_metering.validate_all`."""
         return energy_metering.validate_all(run, progress, rounds, compiled, log, allow_model, reference)
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
