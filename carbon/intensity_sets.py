@@ -1,19 +1,22 @@
-"""Carbon intensities of states, provinces, zones and countries, from the data files of CodeCarbon.
+"""Sets of carbon intensities: states, provinces, zones and countries, and published balancing areas.
 
-CodeCarbon is a dependency of leanrx, so its files are there without a network. They are read without importing it.
+Most come from the data files of CodeCarbon. It is a dependency of leanrx, so its files are there without a network.
+They are read without importing it. The others are in ``presets/regions.yaml``.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from carbon.accounting import CarbonIntensity, IntensityBasis
 from leanrx_core.errors import UserError
+from leanrx_core.records import read_yaml
 
 KG_PER_LB = 0.45359237
 """International pound."""
@@ -80,11 +83,22 @@ def _countries() -> Iterator[CarbonIntensity]:
         )
 
 
-INTENSITY_SETS = {
+def _preset(name: str) -> Iterator[CarbonIntensity]:
+    path = resources.files("carbon") / "presets" / "regions.yaml"
+    preset = read_yaml(str(path))[name]
+    shared = {key: preset.get(key) for key in ("source", "year", "basis")}
+    year = "" if shared["year"] is None else f"-{shared['year']}"
+    for code, entry in preset["places"].items():
+        yield CarbonIntensity.parse({"name": f"{code}{year}", **entry, **shared}, "regions.yaml")
+
+
+INTENSITY_SETS: dict[str, Callable[[], Iterator[CarbonIntensity]]] = {
     "egrid2023-states": _states,
     "china2023-provinces": _provinces,
     "nordic2025-zones": _zones,
     "owid-countries": _countries,
+    "pnas2016-10": partial(_preset, "pnas2016-10"),
+    "tableI-ladder": partial(_preset, "tableI-ladder"),
 }
 """Names of the sets, and what reads them."""
 

@@ -49,17 +49,12 @@ class Battery(Record):
         return self
 
 
-class EdgeSite(Record):
-    """One site with its computers.
+class SiteHardware(Record):
+    """Computers, battery and limits of a site.
 
     Attributes:
         name: of the site.
-        intensity: name of the carbon intensity.
-        g_per_kwh: carbon intensity of the grid by slot.
-        basis: of the intensity; not given where it is not known.
-        batches: tasks that arrive by slot.
         batch_kwh: energy of a batch above idle.
-        harvest_kwh: renewable energy by slot.
         battery: of the site.
         idle_kw: power of an awake site without work.
         sleep_kw: power asleep; a site without it never sleeps.
@@ -71,12 +66,7 @@ class EdgeSite(Record):
     """
 
     name: str = Field(min_length=1)
-    intensity: str = "own value"
-    g_per_kwh: Profile = Field(min_length=1)
-    basis: IntensityBasis | None = None
-    batches: Profile
     batch_kwh: float = Field(gt=0)
-    harvest_kwh: Profile
     battery: Battery | None = None
     idle_kw: float = Field(0.0, ge=0)
     sleep_kw: float | None = Field(None, ge=0)
@@ -87,25 +77,48 @@ class EdgeSite(Record):
     grid_limit_kw: float | None = Field(None, ge=0)
 
     @model_validator(mode="after")
-    def _check_site(self) -> Self:
-        lengths = {key: len(getattr(self, key)) for key in ("g_per_kwh", "batches", "harvest_kwh")}
-        if len(set(lengths.values())) > 1:
-            given = ", ".join(f"{key} {length}" for key, length in lengths.items())
-            raise UserError(f"site {self.name}: profiles have different numbers of slots ({given}); give equal ones")
+    def _check_sleep(self) -> Self:
         if self.sleep_kw is None and (self.wake_kwh or self.wake_s):
             raise UserError(f"site {self.name}: wake_kwh and wake_s have no effect without sleep_kw; add sleep_kw")
         if self.sleep_kw is not None and self.sleep_kw > self.idle_kw:
-            raise UserError(f"site {self.name}: sleep_kw {self.sleep_kw:g} is above idle_kw {self.idle_kw:g}")
+            raise UserError(
+                f"site {self.name}: sleep_kw {self.sleep_kw:g} is above idle_kw {self.idle_kw:g}; write at most idle_kw"
+            )
         if self.sleep_kw is not None and self.capacity_batches is None:
             raise UserError(f"site {self.name}: a site that sleeps needs a capacity; add capacity_batches")
         return self
 
 
-class EdgeNetwork(Record):
-    """Sites, and what may move between them.
+class EdgeSite(SiteHardware):
+    """One site with its computers, its grid, and what arrives in each slot.
 
     Attributes:
-        sites: all of them, with equally long profiles and intensities of one basis.
+        intensity: name of the carbon intensity.
+        g_per_kwh: carbon intensity of the grid by slot.
+        basis: of the intensity; not given where it is not known.
+        batches: tasks that arrive by slot.
+        harvest_kwh: renewable energy by slot.
+    """
+
+    intensity: str = "own value"
+    g_per_kwh: Profile = Field(min_length=1)
+    basis: IntensityBasis | None = None
+    batches: Profile
+    harvest_kwh: Profile
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        lengths = {key: len(getattr(self, key)) for key in ("g_per_kwh", "batches", "harvest_kwh")}
+        if len(set(lengths.values())) > 1:
+            given = ", ".join(f"{key} {length}" for key, length in lengths.items())
+            raise UserError(f"site {self.name}: profiles have different numbers of slots ({given}); give equal ones")
+        return self
+
+
+class NetworkLimits(Record):
+    """What may move between the sites of a network, and what it costs.
+
+    Attributes:
         slot_s: length of a slot.
         offload_cap: largest part of its batches that a site may send to others in a slot.
         trade_cap: largest part of its harvest that a site may send to others in a slot.
@@ -113,6 +126,22 @@ class EdgeNetwork(Record):
         transport_kwh: energy of moving a batch: one value, or one per pair.
         network_g_per_kwh: carbon intensity of transport, of the same basis as that of the sites.
         whole_slot_sleep: whether a site is awake or asleep for whole slots. Waking with a cost implies it.
+    """
+
+    slot_s: float = Field(gt=0)
+    offload_cap: float = Field(0.5, ge=0, le=1)
+    trade_cap: float = Field(0.5, ge=0, le=1)
+    trading_loss: Annotated[float, Field(ge=0, lt=1)] | PairValues = 0.0
+    transport_kwh: Annotated[float, Field(ge=0)] | PairValues = 0.0
+    network_g_per_kwh: float | None = Field(None, ge=0)
+    whole_slot_sleep: bool = False
+
+
+class EdgeNetwork(NetworkLimits):
+    """Sites, and what may move between them.
+
+    Attributes:
+        sites: all of them, with equally long profiles and intensities of one basis.
 
     Raises:
         UserError: on parsing, for unequal profiles, two bases, equal names, or values per pair that do not fit.
@@ -128,13 +157,6 @@ class EdgeNetwork(Record):
     """
 
     sites: tuple[EdgeSite, ...] = Field(min_length=1)
-    slot_s: float = Field(gt=0)
-    offload_cap: float = Field(0.5, ge=0, le=1)
-    trade_cap: float = Field(0.5, ge=0, le=1)
-    trading_loss: Annotated[float, Field(ge=0, lt=1)] | PairValues = 0.0
-    transport_kwh: Annotated[float, Field(ge=0)] | PairValues = 0.0
-    network_g_per_kwh: float | None = Field(None, ge=0)
-    whole_slot_sleep: bool = False
 
     @property
     def slots(self) -> int:
