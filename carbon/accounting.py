@@ -146,7 +146,7 @@ class Site(Record):
     """
 
     intensity: CarbonIntensity
-    pue: float = Field(1.0, ge=1)
+    pue: float = Field(1.0, ge=1, le=100)
     embodied_kg: float = Field(0.0, ge=0)
     lifetime_s: float = Field(4 * SECONDS_PER_YEAR, gt=0)
     resource_share: float = Field(1.0, gt=0, le=1)

@@ -29,6 +29,7 @@ from leanrx_core.records import Record, read_yaml
 
 Array = NDArray[np.float64]
 Metric = Literal["BER", "BLER"]
+MAX_PATH_LOSS_DB = 300.0
 _PRB_SUBCARRIERS = 12
 _THERMAL_DBM_PER_HZ = -174.0
 
@@ -50,8 +51,8 @@ class CarrierLink(Record):
 
     name: str
     transmitter: Transmitter
-    carrier_prb: int | None = Field(None, ge=1)
-    noise_figure_db: float = Field(ge=0)
+    carrier_prb: int | None = Field(None, ge=1, le=100_000)
+    noise_figure_db: float = Field(ge=0, le=100)
 
     def max_output_w(self, num_prb: int) -> float:
         """Highest power over some resource blocks, W.
@@ -126,7 +127,7 @@ class LinkCase:
         if self.deadline_s is not None:
             positive("link: deadline_s", self.deadline_s)
         if self.path_loss_db is not None:
-            number("link: path_loss_db", self.path_loss_db, 0)
+            number("link: path_loss_db", self.path_loss_db, 0, MAX_PATH_LOSS_DB)
         bases = [site.intensity.basis for site in (self.receiver_site, self.transmitter_site)]
         if bases[0] != bases[1]:
             named = " and ".join(f"'{basis or 'not stated'}'" for basis in bases)

@@ -56,9 +56,9 @@ class AgentSettings(Record):
     """
 
     actor: Literal["dense", "spiking"]
-    steps: int = Field(30_000, ge=1)
-    seed: int = Field(1, ge=0)
-    learning_rate: float = Field(1e-3, gt=0)
+    steps: int = Field(30_000, ge=1, le=10_000_000)
+    seed: int = Field(1, ge=0, lt=2**32)
+    learning_rate: float = Field(1e-3, gt=0, le=1)
     hidden: tuple[int, ...] = (256, 256)
     batch: int = Field(100, ge=1)
     warmup_steps: int = Field(1_000, ge=0)

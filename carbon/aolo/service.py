@@ -33,8 +33,8 @@ class RadioChannel(Record):
     """
 
     bandwidth_hz: float = Field(gt=0)
-    path_loss_db: float = Field(ge=0)
-    noise_figure_db: float = 9.0
+    path_loss_db: float = Field(ge=0, le=300)
+    noise_figure_db: float = Field(9.0, ge=0, le=100)
     fading: str = Field("none", pattern="^(none|rayleigh)$")
     static_w: float = Field(ge=0)
     slope: float = Field(gt=0)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 from scipy import stats
 
 from carbon.aolo.agent_files import checkpoints, load_agent, save_agent
@@ -52,9 +53,9 @@ class StudySettings(Record):
         learning_rate: of both agents; none to tune it for each on further seeds.
     """
 
-    steps: int = 30_000
+    steps: int = Field(30_000, ge=8, le=10_000_000)
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
-    learning_rate: float | None = None
+    learning_rate: float | None = Field(None, gt=0, le=1)
 
 
 class Study:

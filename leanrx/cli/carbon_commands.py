@@ -129,7 +129,7 @@ def published(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="The case study: aolo.")],
     train: Annotated[bool, typer.Option(help="Train the agents first; an interrupted training resumes.")] = False,
     folder: Annotated[Path, typer.Option(help="Folder of the agents.")] = Path("runs/aolo"),
-    steps: Annotated[int, typer.Option(help="Decisions of each training.", min=8)] = 30_000,
+    steps: Annotated[int, typer.Option(help="Decisions of each training.", min=8, max=10_000_000)] = 30_000,
     seeds: Annotated[int, typer.Option(help="Number of seeds of the comparison.", min=1, max=100)] = 5,
     learning_rate: Annotated[
         float | None, typer.Option(help="Of both agents. By default, each is tuned over three rates and two seeds.")

@@ -196,6 +196,7 @@ def test_repeatability_from_equal_networks() -> None:
         ({"target": 1.5}, "target BER 1.5 is not allowed"),
         ({"deadline_s": 0.0}, "deadline_s: 0.0 is not allowed"),
         ({"path_loss_db": -3.0}, "path_loss_db: -3.0 is not allowed"),
+        ({"path_loss_db": 1e9}, "path_loss_db: 1000000000.0 is not allowed; give a number from 0 to 300"),
         ({"metric": "BLER"}, "no counted transport blocks; set evaluation.code_rate"),
         ({"target": 1e-6}, "no receiver of tdl-6prb reaches BER 1e-06; raise the target"),
         ({"deadline_s": 1e-5}, "reaches BER 0.01 within 0.01 ms"),
