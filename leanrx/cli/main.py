@@ -111,7 +111,7 @@ def _error_line(error: Exception) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError):
-        return str(system_error(error))
+        return str(system_error(error, "output"))
     if isinstance(error, MemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY):
         return "memory: too little for this command; lower batch_slots or block_slots, or the number of workers"
     format_message = getattr(error, "format_message", None)  # of typer's own errors, whose class is private
@@ -127,7 +127,7 @@ def _flush_output() -> None:
     try:
         sys.stdout.flush()
     except OSError as error:
-        raise OSError(error.errno, error.strerror, "standard output") from None  # EPIPE: BrokenPipeError
+        raise OSError(error.errno, error.strerror, "output") from None  # EPIPE: BrokenPipeError
 
 
 def _discard_output(stream: TextIO) -> None:

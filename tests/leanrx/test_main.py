@@ -1,7 +1,9 @@
 """The program ``leanrx`` itself: its version, its module, and options that it does not know."""
 
+import os
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,6 +26,50 @@ def test_the_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch, cap
     assert run_main(monkeypatch, "--version") == 0
     assert capsys.readouterr().out == f"leanrx {leanrx.__version__}\n"
     assert leanrx.__version__ == version("leanrx")
+
+
+def test_an_ascii_terminal_gets_ascii(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['leanrx', '--version']\n"
+        "from leanrx.cli import main\n"
+        "main._replace_unprintable_characters()\n"
+        "print('1e-3 \u00b15% \u4e2d')"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert (process.returncode, process.stdout) == (0, "1e-3 +-5% \\u4e2d\n"), process.stderr
+
+
+def test_output_to_a_full_disk_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "leanrx", "--version"]
+        process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    message = "leanrx: output: No space left on device; free some space and run the same command again\n"
+    assert (process.returncode, process.stderr) == (2, message)
+
+
+def test_a_user_without_a_home_directory_gets_a_temporary_one(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    assert run_main(monkeypatch, "--version") == 0
+    assert Path.home() == Path(tempfile.gettempdir())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+    ],
+)
+def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys, error: Exception) -> None:
+    def fail(**options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("leanrx.cli.main.app", fail)
+    assert run_main(monkeypatch, "count") == 2
+    assert capsys.readouterr().err.startswith("leanrx: memory: too little for this command; lower batch_slots")
 
 
 def test_the_package_runs_as_a_module() -> None:
