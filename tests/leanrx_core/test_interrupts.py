@@ -1,0 +1,30 @@
+"""Ctrl-C reaches a parent, and not the processes that it starts while interrupts are blocked."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from leanrx_core.interrupts import interrupts_blocked
+
+
+def test_a_process_that_starts_while_interrupts_are_blocked_does_not_get_them() -> None:
+    with interrupts_blocked():
+        process = subprocess.Popen([sys.executable, "-c", "input(); print('alive')"], stdin=-1, stdout=-1, text=True)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate("go on\n") == ("alive\n", None)
+
+
+def test_an_interrupt_is_delivered_when_the_context_ends() -> None:
+    steps = []
+
+    def interrupt() -> None:
+        with interrupts_blocked():
+            os.kill(os.getpid(), signal.SIGINT)
+            steps.append("in the context")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert steps == ["in the context"]
