@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from distillation.energy_allocation import TrainingCost
+from distillation.job import difference, weight_settings
 from energy.metering.training import TrainingEnergy
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
@@ -103,11 +104,22 @@ class Checkpoint:
             raise UserError(f"{self.path}: checkpoint of an earlier version of leanrx; {self._remedy()}")
         if not {"job", "step", "cost"} <= metadata.keys():
             raise UserError(f"{self.path}: damaged checkpoint; {self._remedy()}")
-        if metadata["job"] != self._job():
-            raise UserError(f"{self.path}: checkpoint of another configuration; delete it or use another label")
+        self._check_job(metadata["job"])
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
             raise UserError(f"{self.path}: its values are not finite; {self._remedy()}")
         return metadata, tensors
+
+    def _check_job(self, stored: str) -> None:
+        try:
+            mismatch = difference(weight_settings(json.loads(stored)), weight_settings(self.description))
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{self.path}: checkpoint of another version of leanrx; {self._remedy()}") from None
+        if mismatch is not None:
+            field, previous, current = mismatch
+            raise UserError(
+                f"{self.path}: checkpoint of another configuration: {field} {previous} there, {current} here; go back, "
+                f"or {self._remedy()}"
+            )
 
     def _remedy(self) -> str:
         return f"delete it to train {self.name} from the start"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -15,6 +16,7 @@ from leanrx_core.errors import UserError
 from leanrx_core.records import Record
 from receivers.base import Receiver
 from receivers.evaluation.block_counter import device_name
+from receivers.neural.registry import family_of
 from receivers.neural.weights import NeuralReceiver
 
 MAX_STEPS = 10**8
@@ -150,6 +152,52 @@ class Job:
         }
 
 
+def weight_settings(description: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a job's description that its weights depend on, in a form that can be compared.
+
+    The name of the scenario, the channel models for tests and the number of steps between checkpoints have no effect on
+    the weights. Neither have the settings of a loss that the job does not use.
+
+    Args:
+        description: as :meth:`Job.description` gives it, or read from a checkpoint.
+    """
+    settings = dict(description)
+    settings["scenario"] = training_conditions(Scenario.model_validate(settings["scenario"]))
+    training = Training.model_validate(settings["training"]).model_dump(mode="json", exclude={"checkpoint_steps"})
+    if not family_of(settings["receiver"]).network.has_intermediate_llrs:
+        training["deep_supervision_weight"] = 0.0
+    settings["training"] = training
+    if settings["distillation"] is not None:
+        settings["distillation"] = Distillation.model_validate(settings["distillation"]).loss_settings()
+    return settings
+
+
+def training_conditions(scenario: Scenario) -> dict[str, Any]:
+    """The part of a scenario that training slots depend on: all but its name and its channel models for tests."""
+    conditions = scenario.model_dump(mode="json", exclude={"name": True, "channels": {"test"}})
+    for interferer in conditions["interferers"]:
+        if interferer["channels"] is not None:
+            del interferer["channels"]["test"]
+    return conditions
+
+
+def difference(previous: Any, current: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """The first setting in which two sets of nested settings differ: its path and both values; none if they agree.
+
+    Example:
+        >>> difference({"grid": {"num_prb": 6}}, {"grid": {"num_prb": 12}})
+        ('grid.num_prb', 6, 12)
+    """
+    if isinstance(previous, Mapping) and isinstance(current, Mapping):
+        for key in dict.fromkeys([*previous, *current]):
+            path = f"{name}.{key}" if name else str(key)
+            result = difference(previous.get(key), current.get(key), path)
+            if result is not None:
+                return result
+        return None
+    return None if previous == current else (name, previous, current)
+
+
 def check_fit(teacher: NeuralReceiver, scenario: Scenario, student: str) -> None:
     """Check that a teacher was trained on the scenario of its student.
 
@@ -159,7 +207,9 @@ def check_fit(teacher: NeuralReceiver, scenario: Scenario, student: str) -> None
         student: name of the student, for errors.
 
     Raises:
-        UserError: if the number of antennas, the number of bits, or the scenario differs.
+        UserError: if the number of antennas, the number of bits, or anything else that training slots depend on
+            differs. The card of an earlier version describes the scenario by its name, its channel models and its
+            SINR range only.
     """
     card = teacher.card
     for field, student_value in (("num_rx", scenario.grid.num_rx), ("num_bits", scenario.bits_per_symbol)):
@@ -168,6 +218,20 @@ def check_fit(teacher: NeuralReceiver, scenario: Scenario, student: str) -> None
             raise UserError(
                 f"{student}: teacher has {field} {teacher_value}, student {student_value}; they must be equal"
             )
+    if card.conditions is not None:
+        mismatch = difference(training_conditions(card.conditions), training_conditions(scenario))
+        if mismatch is not None:
+            field, teacher_value, student_value = mismatch
+            raise UserError(
+                f"{student}: teacher {card.name} was trained with scenario.{field} {teacher_value}, the student has "
+                f"{student_value}; take a teacher of the same scenario"
+            )
+        return
+    if tuple(card.trained_sinr_db) != scenario.sinr_range_db:
+        raise UserError(
+            f"{student}: teacher {card.name} was trained at {card.trained_sinr_db} dB SINR, the student at "
+            f"{scenario.sinr_range_db} dB; take a teacher of the same scenario"
+        )
     if (card.scenario, card.channels) != (scenario.name, tuple(scenario.channels.train)):
         raise UserError(
             f"{student}: teacher {card.name} was trained on scenario {card.scenario} ({', '.join(card.channels)}), the "

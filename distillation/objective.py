@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Discriminator, Field, Tag, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from torch import nn
 
 from channels import Slots
@@ -20,11 +20,19 @@ from distillation.feature_transfer import (
     match_resolution,
 )
 from distillation.losses import bit_loss, confidence_weights, distillation_loss, regression_loss, sinr_weights
-from distillation.teachers import Teacher, TeacherOutput, ensemble_llrs
+from distillation.teachers import MAX_LLR, Teacher, TeacherOutput, ensemble_llrs
 from leanrx_core.errors import UserError
 from leanrx_core.records import Record
 from receivers.neural.network import Network
 from receivers.neural.weights import full_precision
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 1e3
+"""Limits of the temperature. The gradient of soft bits is the difference of two sigmoids near 1/2. In float32 its
+relative error grows with the temperature: below 1e-3 at 1e3, several percent at 1e6. From 1e8 the gradient is 0."""
+
+
+UNUSED_SETTINGS: dict[str, tuple[str, ...]] = {"soft-bits": ("clip",), "regression": ("temperature",)}
+"""Settings of :class:`Distillation` that a loss does not use."""
 
 
 class Schedule(Record):
@@ -67,9 +75,10 @@ class Distillation(Record):
             (``perfect CSI``, ``perfect CSI-IRC``). If omitted, each teacher of the run is used in turn.
         loss: ``soft-bits`` (:func:`distillation.losses.distillation_loss`) or ``regression``
             (:func:`distillation.losses.regression_loss`).
-        temperature: temperature of the soft bits, a number or a :class:`Schedule`.
+        temperature: temperature of the soft bits, a number or a :class:`Schedule`, from 0.01 to 1,000.
         alpha: weight of the teacher's term against that of the true bits, a number or a :class:`Schedule`.
-        clip: LLR magnitude of regression, in nats. A bit with LLR 8 is wrong once in 3,000.
+        clip: LLR magnitude of regression, in nats, from 0.1 to 10,000, where teachers' LLRs are clipped. A bit with
+            LLR 8 is wrong once in 3,000.
         weighting: per-bit weights of the teacher's term: ``none``, the teacher's ``confidence`` in each bit, or the
             ``sinr`` of each slot. True bits have equal weights, as in the scratch baseline.
         transfers: pairs of modules for feature and attention transfer.
@@ -86,7 +95,7 @@ class Distillation(Record):
     loss: Literal["soft-bits", "regression"] = "soft-bits"
     temperature: Scheduled = 2.0
     alpha: Scheduled = 0.5
-    clip: float = Field(8.0, gt=0)
+    clip: float = Field(8.0, ge=0.1, le=MAX_LLR)
     weighting: Literal["none", "confidence", "sinr"] = "none"
     transfers: tuple[FeatureTransfer, ...] = ()
     generations: int = Field(1, ge=1, le=100)
@@ -104,8 +113,11 @@ class Distillation(Record):
     @field_validator("temperature")
     @classmethod
     def _check_temperature(cls, value: float | Schedule) -> float | Schedule:
-        if min(_ends(value)) <= 0:
-            raise ValueError("must be above 0, at both ends of a schedule")
+        if min(_ends(value)) < MIN_TEMPERATURE or max(_ends(value)) > MAX_TEMPERATURE:
+            raise ValueError(
+                f"must be between {MIN_TEMPERATURE:g} and {MAX_TEMPERATURE:g}, at both ends of a schedule; 'loss: "
+                "regression' is the limit of high temperatures"
+            )
         return value
 
     @field_validator("alpha")
@@ -114,6 +126,24 @@ class Distillation(Record):
         if min(_ends(value)) < 0 or max(_ends(value)) > 1:
             raise ValueError("must be between 0 and 1, at both ends of a schedule")
         return value
+
+    @model_validator(mode="after")
+    def _check_effect(self) -> Self:
+        for name in self.settings_without_effect():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name}: has no effect with loss {self.loss}; remove it or change the loss")
+        return self
+
+    def settings_without_effect(self) -> tuple[str, ...]:
+        """Names of the settings that the loss does not use."""
+        return UNUSED_SETTINGS[self.loss]
+
+    def loss_settings(self) -> dict[str, Any]:
+        """The settings that the loss of one student depends on, besides its teacher."""
+        unused = {"teacher", "generations", *self.settings_without_effect()}
+        if _ends(self.alpha) == (0.0, 0.0):
+            unused |= {"loss", "temperature", "clip", "weighting"}
+        return self.model_dump(mode="json", exclude=unused)
 
 
 def value_at(value: float | Schedule, progress: float) -> float:

@@ -44,7 +44,7 @@ from receivers.neural.weights import Card, NeuralReceiver, full_precision, load,
 
 
 class DivergenceError(UserError):
-    """The loss of a training is not finite."""
+    """The loss or a weight of a training is not finite."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,14 @@ def train(
                 for trainer in active:
                     if not trainer.failed:
                         trainer.save_checkpoint(costs[trainer.job.name])
+    for trainer in trainers:
+        trainer.failed |= not trainer.has_finite_weights()
     receivers = [x.save_receiver(_names(trainers)) for x in trainers if not x.failed]
     failed = [x.job.name for x in trainers if x.failed]
     if failed:
-        raise DivergenceError(f"{', '.join(failed)}: loss is not finite; lower learning_rate, change label")
+        raise DivergenceError(
+            f"{', '.join(failed)}: loss is not finite; lower learning_rate and change label to train again"
+        )
     return receivers
 
 
@@ -240,6 +244,10 @@ class _Trainer:
         if self._processes.rank == 0:
             self._checkpoint.save(self._modules(), self._optimizer, self.step, self._cost)
 
+    def has_finite_weights(self) -> bool:
+        """Whether no weight is infinite or not a number. The last step can leave such weights behind a finite loss."""
+        return all(bool(torch.isfinite(value).all()) for value in self.net.state_dict().values())
+
     def save_receiver(self, training_group: list[str]) -> NeuralReceiver:
         """Save the receiver with its card and delete the checkpoint.
 
@@ -260,6 +268,7 @@ class _Trainer:
             parameters=sum(p.numel() for p in self.net.parameters()),
             scenario=job.scenario.name,
             channels=tuple(job.scenario.channels.train),
+            conditions=job.scenario,
             trained_sinr_db=job.scenario.sinr_range_db,
             seed=job.seed,
             training={
@@ -271,7 +280,8 @@ class _Trainer:
                 "teacher_slots": dict(self._cost.teacher_slots),
                 "energy": self._cost.energy.as_json() if self._cost.energy else None,
                 "training_group": training_group,
-                "dataset": job.dataset,
+                "dataset": DatasetStream(job.dataset).dataset.label if job.dataset else None,
+                "dataset_sha256": DatasetStream(job.dataset).digest if job.dataset else None,
                 "processes": self._processes.size,
             },
         )

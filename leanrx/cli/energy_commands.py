@@ -41,15 +41,17 @@ def energy(
 ) -> None:
     """Meter the energy of every receiver of a run and validate the estimates. It resumes after an interruption."""
     from energy.metering.power_log import Wattmeter
+    from leanrx.experiment.energy_metering import ValidationOptions
     from leanrx.report.estimator_charts import write_estimator_charts
     from leanrx_core.errors import UserError
 
     if utc_offset is not None and wattmeter is None:
         raise UserError("energy: --utc-offset applies to the times of a wattmeter; give its log with --wattmeter")
     log = Wattmeter.read(wattmeter, utc_offset) if wattmeter else None
+    options = ValidationOptions(rounds, compiled, log, allow_model, reference)
     executor = make_executor(ray)
     loaded, progress = load_locked_run(run, quiet=as_json)
-    validation = executor.validate_all(loaded, progress, rounds, compiled, log, allow_model, reference)
+    validation = executor.validate_all(loaded, progress, options)
     write_estimator_charts(validation.rows, loaded.validation_folder)
     if as_json:
         _print_json(loaded, validation)

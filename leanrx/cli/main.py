@@ -14,6 +14,7 @@ import typer
 
 from leanrx import __version__
 from leanrx.cli.carbon_commands import carbon
+from leanrx.cli.check_commands import check
 from leanrx.cli.count_commands import count
 from leanrx.cli.data_commands import data
 from leanrx.cli.ecal_commands import ecal
@@ -32,7 +33,8 @@ _ASCII = {"±": "+-", "–": "-", "…": "...", "→": "->", "×": "x", "µ": "u
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "Storage size calculation overflowed")
 """Parts of the messages with which torch refuses an allocation."""
 
-for command in (doctor, data, train, sweep, tune, evaluate, merge, count, energy, ecal, report, export, verify):
+_COMMANDS = (doctor, check, data, train, sweep, tune, evaluate, merge, count, energy, ecal, report, export, verify)
+for command in _COMMANDS:
     app.command()(command)
 app.add_typer(carbon, name="carbon")
 

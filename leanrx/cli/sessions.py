@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -20,8 +20,16 @@ if TYPE_CHECKING:
 _locks: list[IO[str]] = []  # locks of run folders, until the process ends
 
 
-def open_runs(config: Path, root: Path, quiet: bool = False) -> Iterator[tuple[Run, ConsoleProgress]]:
-    """The runs of a configuration, one after the other. All are checked before the first begins.
+def open_runs(
+    config: Path, root: Path, check: Callable[[Run], None], quiet: bool = False
+) -> Iterator[tuple[Run, ConsoleProgress]]:
+    """The runs of a configuration, one after the other. All are checked before anything is written.
+
+    Args:
+        config: a YAML file.
+        root: folder of the runs.
+        check: raises an error if a run cannot be executed as configured.
+        quiet: print progress on standard error.
 
     Raises:
         UserError: if the configuration has a mistake, or another process uses a run folder.
@@ -29,32 +37,40 @@ def open_runs(config: Path, root: Path, quiet: bool = False) -> Iterator[tuple[R
     from distillation.distributed import current
     from leanrx.experiment.run import Run, open_run
     from leanrx.experiment.sweep_config import SweepConfig
-    from leanrx.experiment.workflow import check_run
     from leanrx_core.files import lock
 
     configs = SweepConfig.load_all(config)
     for sweep_config in configs:
-        check_run(Run(root / sweep_config.label, sweep_config))
+        check(Run(root / sweep_config.label, sweep_config))
     group = current()
     for sweep_config in configs:
         if group.rank == 0:
             _locks.append(lock(root / sweep_config.label))
             open_run(sweep_config, root)
         group.barrier()
-        yield Run(root / sweep_config.label, sweep_config), console_progress(quiet, silent=group.rank != 0)
+        progress = console_progress(quiet, silent=group.rank != 0)
+        for warning in sweep_config.warnings():
+            progress.on_warning(warning)
+        yield Run(root / sweep_config.label, sweep_config), progress
 
 
 def load_locked_run(folder: Path, shard: Shard | None = None, quiet: bool = False) -> tuple[Run, ConsoleProgress]:
     """An existing run, locked for this process. Processes that count different shards may use one run together.
 
     Raises:
-        UserError: if the folder is not a run, or another process uses it.
+        UserError: if the folder is not a run, a file in it belongs to another configuration, the shard has no block,
+            or another process uses it.
     """
     from leanrx.experiment.run import load_run
+    from leanrx.experiment.workflow import check_artefacts
     from leanrx_core.files import lock
+    from receivers.evaluation.points import build_points
 
     run = load_run(folder)
+    if shard is not None:
+        build_points([], run.config.evaluation, run.config.evaluation.block_slots, shard)
     _locks.append(lock(run.shard_path(shard).parent if shard else folder))
+    check_artefacts(run)
     return run, console_progress(quiet)
 
 
@@ -117,3 +133,16 @@ def write_figures(figures: Sequence[Figure | HeatMap], folder: Path) -> None:
 def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table as plain values. NaN becomes None, because JSON has no NaN."""
     return list(json.loads(table.to_json(orient="records", double_precision=15)))
+
+
+def raise_failures(failures: Sequence[str]) -> None:
+    """End the command with the trainings that failed, after all others.
+
+    Raises:
+        UserError: if there is a failure; it quotes the first.
+    """
+    from leanrx_core.errors import UserError
+
+    if failures:
+        others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        raise UserError(f"{failures[0]}{others}; everything else is complete")

@@ -18,7 +18,7 @@ from leanrx.cli.options import (
     RootOption,
     ThreadsOption,
 )
-from leanrx.cli.sessions import make_executor, open_runs
+from leanrx.cli.sessions import make_executor, open_runs, raise_failures
 
 if TYPE_CHECKING:
     from leanrx.experiment.search import Trial
@@ -34,13 +34,16 @@ def train(
 ) -> None:
     """Train teachers, students and scratch baselines. It resumes after an interruption; torchrun uses several GPUs."""
     from distillation.distributed import init
+    from leanrx.experiment.workflow import check_run
 
     group = init()
     executor = make_executor(ray, cores, threads)
-    for run, progress in open_runs(config, runs):
-        executor.train_all(run, progress, receiver)
+    failures: list[str] = []
+    for run, progress in open_runs(config, runs, lambda run: check_run(run, receiver)):
+        failures += dict.fromkeys(executor.train_all(run, progress, receiver).values())
         if group.rank == 0:
             print(f"receivers: {run.receivers_folder}")
+    raise_failures(failures)
 
 
 def sweep(
@@ -52,26 +55,30 @@ def sweep(
     threads: ThreadsOption = 1,
 ) -> None:
     """Run all steps: train, evaluate, meter, eCAL, report. The command resumes after an interruption."""
-    from leanrx.experiment.workflow import default_workers, evaluate_all
+    from leanrx.experiment.workflow import check_run, default_workers, evaluate_all
     from leanrx.report.life_cycle_json import write_life_cycle
     from leanrx.report.page import write_report
 
     executor = make_executor(ray, cores, threads)
-    for run, progress in open_runs(config, runs):
+    failures: list[str] = []
+    for run, progress in open_runs(config, runs, check_run):
         progress.show_transport_formats(run.config)
-        executor.train_all(run, progress)
+        failures += dict.fromkeys(executor.train_all(run, progress).values())
+        if not run.receiver_names():  # every training diverged
+            continue
         evaluate_all(run, progress, workers=workers or default_workers(run))
         executor.meter_all(run, progress)
         write_life_cycle(run)
         print(f"report: {write_report(run)}")
+    raise_failures(failures)
 
 
 def tune(config: ConfigArgument, runs: RootOption = Path("runs"), as_json: JsonOption = False) -> None:
     """Search the hyper-parameters in the section 'search'. The command resumes after an interruption."""
-    from leanrx.experiment.search import best_trial, search
+    from leanrx.experiment.search import best_trial, check_search, search
     from leanrx.report.search_charts import write_search_charts
 
-    for run, progress in open_runs(config, runs, quiet=as_json):
+    for run, progress in open_runs(config, runs, check_search, quiet=as_json):
         trials = []
         for trial in search(run, progress):
             trials.append(trial)

@@ -27,11 +27,12 @@ from energy.estimation.estimators import ESTIMATORS, FLOP_ESTIMATORS
 from energy.estimation.validation import leave_one_out, scores, validation_table
 from energy.hardware.detect import gpu, host
 from energy.hardware.devices import Device
-from energy.metering.instruments import available, cycle_counter
+from energy.metering.instruments import BEST_FIRST, available, cycle_counter
 from energy.metering.power_log import WATTMETER, Wattmeter
 from energy.metering.session import IDLE, MeteringProtocol, join_log
 from energy.metering.table import (
     ENERGY,
+    TRAINER_RUNTIME,
     EnergyRow,
     compare_instruments,
     energy_table,
@@ -56,7 +57,10 @@ from energy.metering.workloads import (
 )
 from leanrx.experiment.progress import ProgressCallback
 from leanrx.experiment.run import Run
+from leanrx.experiment.run_export import exported_files
+from leanrx.experiment.sweep_config import MeteringConfig
 from leanrx.experiment.workflow import all_receivers, operation_profiles
+from leanrx_core.checks import choice
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
 from leanrx_core.tables import write_table
@@ -81,6 +85,38 @@ def meter_all(run: Run, progress: ProgressCallback) -> None:
     workloads = _receiver_workloads(run, receivers, [run.config.metering.batch_slots])
     _meter(run, workloads, progress, run.config.metering.rounds, allow_model=True)
     _write_table(run, receivers, workloads, None)
+
+
+@dataclass(frozen=True)
+class ValidationOptions:
+    """How the estimators of a run are validated.
+
+    Attributes:
+        rounds: windows per call; the run's own if not given.
+        compiled: meter ``torch.compile``, too.
+        log: of a wattmeter that metered the recorded windows. With a log nothing is metered again.
+        allow_model: use CodeCarbon alone where the device's own counter cannot be read.
+        reference: name of the reference instrument; the run's own if not given. Where neither names one, and the best
+            instrument did not meter all workloads, the best one that did is the reference of the scores.
+    """
+
+    rounds: int | None = None
+    compiled: bool = False
+    log: Wattmeter | None = None
+    allow_model: bool = False
+    reference: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse options that have no effect, and names that are no instruments.
+
+        Raises:
+            UserError: if there is one.
+        """
+        for name, is_given in (("rounds", self.rounds is not None), ("allow-model", self.allow_model)):
+            if self.log is not None and is_given:
+                raise UserError(f"--{name}: has no effect with a wattmeter's log, which meters nothing; leave it out")
+        if self.reference is not None:
+            choice("--reference", self.reference, BEST_FIRST)
 
 
 @dataclass(frozen=True)
@@ -118,15 +154,7 @@ class Validation:
         return energies.pivot(index=_CALL, columns="column", values="mj").rename_axis(columns=None)
 
 
-def validate_all(
-    run: Run,
-    progress: ProgressCallback,
-    rounds: int | None = None,
-    compiled: bool = False,
-    log: Wattmeter | None = None,
-    allow_model: bool = False,
-    reference: str | None = None,
-) -> Validation:
+def validate_all(run: Run, progress: ProgressCallback, options: ValidationOptions | None = None) -> Validation:
     """Meter every receiver in every runtime, for inference and a training step, and score the estimators.
 
     Runtimes of a neural receiver are the whole receiver, its network in torch, compiled if asked for, and in ONNX
@@ -137,31 +165,26 @@ def validate_all(
     Args:
         run: trained.
         progress: called as windows are metered.
-        rounds: windows per call; the run's own if not given.
-        compiled: meter ``torch.compile``, too.
-        log: of a wattmeter that metered the recorded windows. With a log nothing is metered again.
-        allow_model: use CodeCarbon alone where the device's own counter cannot be read.
-        reference: name of the reference instrument; the run's own if not given. Where neither names one, and the best
-            instrument did not meter all workloads, the best one that did is the reference of the scores.
+        options: the defaults if not given.
 
     Raises:
         UserError: if nothing was trained yet, a counter cannot be read, the log does not cover the windows, or
             ``energy.parquet`` is of another version.
     """
-    receivers = _receivers(run)
+    receivers, options = _receivers(run), options or ValidationOptions()
     if run.energy_path.exists():
         run.energy()  # refuses a table of another version before anything is metered
-    workloads = _all_workloads(run, receivers, compiled)
-    if log is None:
-        _meter(run, workloads, progress, rounds or run.config.metering.rounds, allow_model)
+    workloads = _all_workloads(run, receivers, options.compiled)
+    if options.log is None:
+        _meter(run, workloads, progress, options.rounds or run.config.metering.rounds, options.allow_model)
     else:
         workloads = _recorded(run, workloads)
-    table = _write_table(run, receivers, workloads, log)
-    if log is not None:
-        _warn_of_part_of_log(run, receivers, log, progress)
+    table = _write_table(run, receivers, workloads, options.log)
+    if options.log is not None:
+        _warn_of_part_of_log(run, receivers, options.log, progress)
     machine = _machine(run)
     scored = [w for w in workloads if not (w.is_whole_receiver and w.runtime != CLASSICAL_RUNTIME)]
-    reference = run.config.metering.reference_instrument if reference is None else reference
+    reference = run.config.metering.reference_instrument if options.reference is None else options.reference
     instrument = _score_reference(table, scored, reference, progress)
     classical = [w for w in scored if w.runtime == CLASSICAL_RUNTIME]
     neural = [w for w in scored if w.runtime != CLASSICAL_RUNTIME]
@@ -229,12 +252,32 @@ def _receivers(run: Run) -> list[Receiver]:
 
 
 def _is_complete(run: Run, receivers: Sequence[Receiver]) -> bool:
-    """Whether the table has energy of inference of every receiver as it is now, metered on this machine."""
+    """Whether the table has energy of inference of every receiver as it is now, as configured, on this machine."""
     if not run.energy_path.exists():
         return False
-    rows = inference_rows(run.energy())
-    rows = rows[~rows["estimated"] & (rows["machine"] == _machine(run).name)]
+    rows, settings, previous = inference_rows(run.energy()), run.config.metering, _stored_settings(run)
+    is_current = previous.cpu_power_w == settings.cpu_power_w and previous.min_duration_s >= settings.min_duration_s
+    rows = rows[~rows["estimated"] & (rows["machine"] == _machine(run).name) & is_current]
+    rows = rows[(rows["batch_slots"] == settings.batch_slots) & (rows["windows"] >= settings.rounds)]
     return {(r.name, r.digest) for r in receivers} <= set(zip(rows["receiver"], rows["digest"], strict=True))
+
+
+def _settings_path(run: Run) -> Path:
+    return _windows_path(run).with_suffix(".yaml")
+
+
+def _stored_settings(run: Run) -> MeteringConfig:
+    """The settings of the table's rows from this machine; the present ones if they are not known."""
+    path = _settings_path(run)
+    return MeteringConfig.load(path) if path.exists() else run.config.metering
+
+
+def _discard_outdated_windows(run: Run) -> None:
+    """Remove windows that are shorter than configured now, or were modelled with another power of the CPU."""
+    path, settings, previous = _windows_path(run), run.config.metering, _stored_settings(run)
+    if path.exists() and previous != settings:
+        windows = read_windows(path) if previous.cpu_power_w == settings.cpu_power_w else []
+        write_windows(path, [w for w in windows if w.duration_s >= settings.min_duration_s])
 
 
 def _meter(run: Run, workloads: Sequence[Workload], progress: ProgressCallback, rounds: int, allow_model: bool) -> None:
@@ -242,6 +285,7 @@ def _meter(run: Run, workloads: Sequence[Workload], progress: ProgressCallback, 
     instruments = available(device, metering.cpu_power_w, allow_model)
     window_s = max(metering.min_duration_s, *(i.shortest_s for i in instruments))
     protocol = MeteringProtocol(min_duration_s=window_s, idle_s=window_s, cool_down_s=window_s / 5, rounds=rounds)
+    _discard_outdated_windows(run)
     total, done = len(workloads) * rounds, 0
     for window in meter_workloads(workloads, instruments, protocol, _windows_path(run), cycle_counter()):
         if window.name != IDLE:
@@ -272,15 +316,19 @@ def _write_table(
             rows += _training_rows(run, receiver, profiles, machine, log)
     table = energy_table(rows)
     if run.energy_path.exists():
-        table = pd.concat([table, _still_valid(run.energy(), table)], ignore_index=True)
+        still_valid = _still_valid(run.energy(), table, run.config.metering.batch_slots)
+        table = pd.concat([table, still_valid], ignore_index=True)
     if log is not None:
         write_windows(_windows_path(run), windows)
     write_table(run.energy_path, table, ENERGY)
+    if log is None:
+        write_atomic(_settings_path(run), run.config.metering.to_yaml())
     return table
 
 
-def _still_valid(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the old table that the new one lacks, of receivers and of a machine that have not changed since."""
+def _still_valid(old: pd.DataFrame, new: pd.DataFrame, batch_slots: int) -> pd.DataFrame:
+    """Rows of the old table that the new one lacks, of receivers, a machine and a batch that have not changed since."""
+    old = old[(old["runtime"] == TRAINER_RUNTIME) | old["batch_slots"].isin([1, batch_slots])]
     artefact, key = ["receiver", "digest", "machine"], [*_CALL, "component", "method"]
     unchanged = inference_rows(old)[artefact].merge(inference_rows(new)[artefact])
     rows = old[old["receiver"].isin(unchanged["receiver"])]
@@ -316,7 +364,7 @@ def _network_workloads(run: Run, receiver: NeuralReceiver, compiled: bool) -> li
     name, device = receiver.name, run.config.torch_device()
     inputs = receiver.net.features(_stream(run, run.config.metering.batch_slots).block(0))
     batches = [inputs[:n] for n in sorted({1, len(inputs)})]
-    exported = sorted((run.folder / "exports" / name).glob("*.onnx")) if device == "cpu" else []
+    exported = exported_files(run, receiver) if device == "cpu" else []
     workloads = [network_workload(receiver.net, name, x) for x in batches]
     workloads += [network_workload(receiver.net, name, x, compiled=True) for x in batches if compiled]
     workloads += [onnx_workload(path, name, x) for path in exported for x in batches]

@@ -15,6 +15,7 @@ import pandas as pd
 from pydantic import BaseModel
 
 from energy.metering.table import ENERGY
+from leanrx.experiment.artefacts import check_receivers
 from leanrx.experiment.plan import Plan, ReceiverRecord, build_plan
 from leanrx.experiment.sweep_config import SweepConfig
 from leanrx_core.errors import UserError
@@ -120,6 +121,10 @@ class Run:
         complete = {p.parent.name for p in self.receivers_folder.glob("*/card.json")}
         return [r.name for r in self.plan.neural if r.name in complete]
 
+    def names_with_weights(self) -> set[str]:
+        """Names of the trained receivers whose weights exist. Another receiver has to be trained again."""
+        return {n for n in self.receiver_names() if (self.receivers_folder / n / "weights.safetensors").exists()}
+
     def receiver(self, name: str, device: str = "cpu") -> NeuralReceiver:
         """Load a trained receiver.
 
@@ -210,26 +215,33 @@ class Run:
 def open_run(config: SweepConfig, root: str | Path = "runs") -> Run:
     """Create the folder of a run, or resume an existing run.
 
+    An existing run takes over the configuration if its trained receivers do not depend on what changed.
+
     Raises:
-        UserError: if the folder holds a run of another configuration or of an earlier version.
+        UserError: if the folder holds receivers of another configuration, or a run of an earlier version.
     """
-    folder = Path(root) / config.label
-    path = folder / "config.yaml"
+    run = Run(Path(root) / config.label, config)
     stored = config.model_copy(update={"search": None})  # a search stores its own settings
-    if path.exists():
-        previous = _load_config(folder)
-        if previous != stored:
-            raise UserError(
-                f"{folder}: holds a run with another {_difference(previous, stored)}; "
-                "change 'label' in the configuration or delete the folder"
-            )
-    else:
-        write_atomic(path, stored.to_yaml())
-    if not (folder / "environment.json").exists():
+    previous = previous_config(run)
+    if previous != stored:
+        check_receivers(run, previous)
+        write_atomic(run.folder / "config.yaml", stored.to_yaml())
+    if not (run.folder / "environment.json").exists():
         from energy.hardware.doctor import report
 
-        write_atomic(folder / "environment.json", json.dumps({"git_commit": _commit(), **report()}, indent=2) + "\n")
-    return Run(folder, config)
+        write_atomic(
+            run.folder / "environment.json", json.dumps({"git_commit": _commit(), **report()}, indent=2) + "\n"
+        )
+    return run
+
+
+def previous_config(run: Run) -> SweepConfig | None:
+    """The configuration that is stored in the folder of a run; none for a new run.
+
+    Raises:
+        UserError: if it is damaged, or the folder holds a run of an earlier version.
+    """
+    return _load_config(run.folder) if (run.folder / "config.yaml").exists() else None
 
 
 def load_run(folder: str | Path) -> Run:
@@ -258,21 +270,6 @@ def _load_config(folder: Path) -> SweepConfig:
     if old is not None:
         raise UserError(f"{folder}: a run of an earlier version of leanrx (it has receivers/{old.name}); {remedy}")
     return config
-
-
-def _difference(previous: SweepConfig, current: SweepConfig) -> str:
-    """The first field in which two configurations differ, with both values."""
-
-    def walk(a: Any, b: Any, name: str) -> str | None:
-        if isinstance(a, dict) and isinstance(b, dict):
-            for key in a.keys() | b.keys():
-                difference = walk(a.get(key), b.get(key), f"{name}.{key}" if name else key)
-                if difference:
-                    return difference
-            return None
-        return f"{name} ({a!r} in the folder, {b!r} here)" if a != b else None
-
-    return walk(previous.model_dump(), current.model_dump(), "") or "configuration"
 
 
 def _commit() -> str | None:

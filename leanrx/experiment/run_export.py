@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -99,6 +100,27 @@ def export_source_code(source: ExportSource) -> tuple[Path, Parity]:
     folder, evaluation = source.folder.with_name(f"{source.folder.name}-c"), source.evaluation
     parity = export_c(source.receiver, folder, stream, evaluation.sinr_db, evaluation.interference_fractions)
     return folder / f"{source.receiver.name}.c", parity
+
+
+def exported_files(run: Run, receiver: NeuralReceiver) -> list[Path]:
+    """The ONNX files of a receiver in the run.
+
+    Raises:
+        UserError: if they were exported from other weights than the receiver's.
+    """
+    folder = run.folder / "exports" / receiver.name
+    files = sorted(folder.glob("*.onnx"))
+    if files:
+        try:
+            exported = json.loads((folder / "card.json").read_bytes())["receiver"]["weights_sha256"]
+        except (OSError, ValueError, LookupError, TypeError):
+            exported = None
+        if exported != receiver.digest:
+            raise UserError(
+                f"{folder}: exported from other weights than the present ones; delete the folder, or run: "
+                f"leanrx export {run.folder} {receiver.name}"
+            )
+    return files
 
 
 def export_quantised(source: ExportSource, path: Path) -> Int8Comparison:

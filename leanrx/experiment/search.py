@@ -15,6 +15,7 @@ had without the interruption, if the version of Optuna is the same.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,26 +26,32 @@ import pandas as pd
 import yaml
 
 from channels import SlotStream
+from distillation.job import difference, weight_settings
 from distillation.objective import Distillation
 from distillation.trainer import DivergenceError, train
+from energy.metering.measurement import weakest
 from energy.metering.training import TrainingEnergy, TrainingMeter
 from leanrx.experiment.plan import ReceiverRecord
 from leanrx.experiment.progress import ProgressCallback
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import SearchConfig
-from leanrx.experiment.workflow import make_jobs, train_all, training_meter
+from leanrx.experiment.workflow import check_run, make_job, make_jobs, train_all, training_meter
 from leanrx_core.errors import UserError
 from leanrx_core.files import drop_unfinished_line, write_atomic
+from leanrx_core.records import read_yaml
 from receivers.classical import GENIE_AIDED
-from receivers.evaluation.error_counts import Counts
+from receivers.evaluation.error_counts import Counts, NonFiniteLlrError
 from receivers.evaluation.monte_carlo import count_errors
 from receivers.evaluation.stopping import Evaluation
+from receivers.neural.registry import family_of
 from receivers.neural.weights import NeuralReceiver, load
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 BLOCK_SLOTS = 32
+
+_ENERGY_FIELDS = ("energy_j", "energy_method", "energy_provenance")
 
 
 @dataclass(frozen=True)
@@ -56,12 +63,16 @@ class Trial:
         values: proposed values by name.
         ber: mean over validation points; none if the training diverged.
         energy_j: of the training, with the teachers' part; none if it was not metered.
+        energy_method: name of the instrument that metered it; empty without energy.
+        energy_provenance: measured or modelled; empty without energy.
     """
 
     index: int
     values: dict[str, float]
     ber: float | None
-    energy_j: float | None
+    energy_j: float | None = None
+    energy_method: str = ""
+    energy_provenance: str = ""
 
     def to_yaml(self) -> str:
         """The values as YAML for the configuration of a sweep."""
@@ -83,16 +94,17 @@ def search(run: Run, progress: ProgressCallback) -> Iterator[Trial]:
         UserError: if Optuna is missing, the configuration has no ``search``, or the folder holds another search.
     """
     settings, folder = run.config.search, run.folder / "search"
-    if settings is None:
-        raise UserError(f"{run.config.label}: no section 'search'; write the ranges of the hyper-parameters to search")
-    _check_settings(settings, folder / "settings.yaml")
+    check_search(run)
+    assert settings is not None, "checked"
+    write_atomic(folder / "settings.yaml", _stored_settings(run))
     study = _Study(folder / "journal.jsonl", run.config.seed, settings)
-    spec = settings.receiver or run.config.students.receivers[0]
-    student = next(r for r in run.plan if (r.role, r.spec) == ("student", spec))
+    student = _student(run)
     for teacher in student.teachers:
         if teacher not in GENIE_AIDED:
-            train_all(run, progress, teacher)
-    evaluation = _validation(run, settings)
+            failures = train_all(run, progress, teacher)
+            if failures:
+                raise UserError(next(iter(failures.values())))
+    evaluation = _validation(run)
     trials = study.finished_trials()
     yield from trials
     pending = range(len(trials), settings.trials)
@@ -101,11 +113,11 @@ def search(run: Run, progress: ProgressCallback) -> Iterator[Trial]:
         values = study.propose(index)
         try:
             receiver = _train_trial(run, _trial_record(student, settings, index, values), folder, progress, meter)
-        except DivergenceError:
-            trial = Trial(index, values, None, None)
-        else:
             ber = _mean_ber(run, receiver, evaluation, folder / "ber.parquet")
-            trial = Trial(index, values, ber, _training_energy_j(receiver))
+        except (DivergenceError, NonFiniteLlrError):
+            trial = Trial(index, values, None)
+        else:
+            trial = Trial(index, values, ber, *_training_energy(receiver))
         study.add_outcome(trial)
         trials.append(trial)
         write_atomic(folder / "search.csv", trial_table(trials).to_csv(index=False, lineterminator="\n"))
@@ -125,8 +137,15 @@ def best_trial(trials: list[Trial]) -> Trial:
 
 
 def trial_table(trials: list[Trial]) -> pd.DataFrame:
-    """One row per trial: ``trial``, the values, ``mean_ber``, ``energy_j``; empty cells if the training diverged."""
-    rows = [{"trial": t.index, **t.values, "mean_ber": t.ber, "energy_j": t.energy_j} for t in trials]
+    """One row per trial; empty cells if the training diverged.
+
+    Returns:
+        columns ``trial``, the values, ``mean_ber``, ``energy_j``, ``energy_method`` and ``energy_provenance``.
+    """
+    rows = [
+        {"trial": t.index, **t.values, "mean_ber": t.ber, **{name: getattr(t, name) for name in _ENERGY_FIELDS}}
+        for t in trials
+    ]
     return pd.DataFrame(rows)
 
 
@@ -165,7 +184,8 @@ class _Study:
         states = self._optuna.trial.TrialState
         finished = self._study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED))
         return [
-            Trial(index, _rounded(t.params), t.value, t.user_attrs.get("energy_j")) for index, t in enumerate(finished)
+            Trial(index, _rounded(t.params), t.value, **{k: v for k, v in t.user_attrs.items() if k in _ENERGY_FIELDS})
+            for index, t in enumerate(finished)
         ]
 
     def propose(self, index: int) -> dict[str, float]:
@@ -180,7 +200,8 @@ class _Study:
         if trial.ber is None:
             self._study.tell(self._proposal, state=self._optuna.trial.TrialState.PRUNED)
             return
-        self._proposal.set_user_attr("energy_j", trial.energy_j)
+        for name in _ENERGY_FIELDS:
+            self._proposal.set_user_attr(name, getattr(trial, name))
         self._study.tell(self._proposal, trial.ber)
 
 
@@ -195,13 +216,70 @@ def _rounded(values: dict[str, Any]) -> dict[str, float]:
     return {name: float(f"{value:.4g}") for name, value in values.items()}
 
 
-def _check_settings(settings: SearchConfig, path: Path) -> None:
-    """Write the settings, or compare them with those of the existing search; the number of trials may change."""
+def check_search(run: Run) -> None:
+    """Check that a run can be searched as configured. Nothing is written, and its folder may be missing.
+
+    Raises:
+        UserError: if Optuna is missing; if the configuration has no ``search``, or it does not fit the student; if the
+            folder holds another search; or as :func:`leanrx.experiment.workflow.check_run`.
+    """
+    settings = run.config.search
+    if settings is None:
+        raise UserError(f"{run.config.label}: no section 'search'; write the ranges of the hyper-parameters to search")
+    if importlib.util.find_spec("optuna") is None:
+        raise UserError("search: needs Optuna; pip install 'leanrx[search]'")
+    check_run(run)
+    student = _student(run)
+    assert student.distillation is not None, "a student has a distillation setting"
+    unused = list(student.distillation.settings_without_effect())
+    if not family_of(student.spec).network.has_intermediate_llrs:
+        unused.append("deep_supervision_weight")
+    name = next((name for name in settings.ranges if name in unused), None)
+    if name is not None:
+        raise UserError(
+            f"search.ranges: {name} has no effect on {student.name} (loss {student.distillation.loss}); remove it"
+        )
+    stream, evaluation = _validation_stream(run), _validation(run)
+    for fraction in evaluation.interference_fractions:
+        stream.at_sinr(evaluation.sinr_db[0], fraction)
+    path = run.folder / "search" / "settings.yaml"
     if path.exists():
-        previous = SearchConfig.load(path)
-        if previous.model_copy(update={"trials": settings.trials}) != settings:
-            raise UserError(f"{path.parent}: holds another search; delete the folder or write its settings again")
-    write_atomic(path, settings.to_yaml())
+        mismatch = difference(_comparable(read_yaml(path)), _comparable(yaml.safe_load(_stored_settings(run))))
+        if mismatch is not None:
+            field, previous, current = mismatch
+            raise UserError(
+                f"{path.parent}: holds another search: {field} {previous} there, {current} here; delete the folder or "
+                "write the earlier value"
+            )
+
+
+def _student(run: Run) -> ReceiverRecord:
+    """The student that is searched: in its first distillation setting, with the first seed."""
+    assert run.config.search is not None, "checked"
+    spec = run.config.search.receiver or run.config.students.receivers[0]
+    return next(r for r in run.plan if (r.role, r.spec) == ("student", spec))
+
+
+def _stored_settings(run: Run) -> str:
+    """The settings of the search, and all others that its trials depend on, as YAML."""
+    settings, student = run.config.search, _student(run)
+    assert settings is not None, "checked"
+    description = make_job(run.config, student).description("cpu")
+    for name in ("device", "processes", "teachers_sha256"):
+        del description[name]
+    trial = weight_settings(description)
+    for name in settings.ranges:
+        trial["training" if name in trial["training"] else "distillation"].pop(name, None)
+    if settings.steps is not None:
+        del trial["training"]["steps"]
+    validation = _validation(run).model_dump(mode="json", include={"sinr_db", "interference_fractions"})
+    trial |= {"teachers": list(student.teachers), "validation": validation}
+    return settings.to_yaml() + yaml.safe_dump({"trial": trial}, sort_keys=False)
+
+
+def _comparable(stored: Any) -> dict[str, Any]:
+    """Stored settings without the number of trials, which may change."""
+    return {k: v for k, v in stored.items() if k != "trials"} if isinstance(stored, dict) else {}
 
 
 def _trial_record(
@@ -237,15 +315,20 @@ def _train_trial(
     return train(jobs, folder, device, meter, progress.on_training(jobs))[0]
 
 
-def _training_energy_j(receiver: NeuralReceiver) -> float | None:
-    """Energy of a training by its best instrument; none if it was not metered."""
+def _training_energy(receiver: NeuralReceiver) -> tuple[float | None, str, str]:
+    """Energy of a training by its best instrument, the instrument and the provenance; none if it was not metered."""
     if receiver.card.training["energy"] is None:
-        return None
+        return None, "", ""
     energy = TrainingEnergy.from_json(receiver.card.training["energy"], receiver.name)
-    return None if energy.best_instrument is None else energy.energy_j(energy.best_instrument)
+    best = energy.best_instrument
+    if best is None:
+        return None, "", ""
+    return energy.energy_j(best), best, weakest(m.provenance for m in energy.by(best))
 
 
-def _validation(run: Run, settings: SearchConfig) -> Evaluation:
+def _validation(run: Run) -> Evaluation:
+    settings = run.config.search
+    assert settings is not None, "checked"
     return Evaluation.parse(
         {
             "sinr_db": settings.sinr_db or run.config.evaluation.sinr_db,
@@ -259,11 +342,14 @@ def _validation(run: Run, settings: SearchConfig) -> Evaluation:
     )
 
 
+def _validation_stream(run: Run) -> SlotStream:
+    config = run.config
+    return SlotStream(config.scenario, config.seed, BLOCK_SLOTS, "train", config.torch_device(), "validation")
+
+
 def _mean_ber(run: Run, receiver: NeuralReceiver, evaluation: Evaluation, path: Path) -> float:
     """Mean BER over validation points, each with the same weight."""
-    config, device = run.config, run.config.torch_device()
-    stream = SlotStream(config.scenario, config.seed, evaluation.block_slots, "train", device, "validation")
     last: dict[tuple[float, float], Counts] = {}
-    for state in count_errors([receiver], stream, evaluation, path):
+    for state in count_errors([receiver], _validation_stream(run), evaluation, path):
         last[state.interference_fraction, state.sinr_db] = state.counts[receiver.name]
     return float(np.mean([counts.ber for counts in last.values()]))

@@ -7,6 +7,7 @@ A list may stand in place of one receiver, one seed, one scenario, one distillat
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -16,13 +17,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from channels.scenarios import MAX_BLOCK_SLOTS, NamedScenario
 from distillation.job import MAX_STEPS, Training
-from distillation.objective import Distillation
+from distillation.objective import UNUSED_SETTINGS, Distillation
 from energy.ecal.life_cycle_config import ConventionConfig
 from leanrx_core.checks import MAX_COUNT
 from leanrx_core.errors import UserError
 from leanrx_core.records import PathComponent, Range, Record, read_yaml
 from receivers.evaluation.stopping import Evaluation
-from receivers.neural.registry import check_grid, parse_spec
+from receivers.neural.registry import check_grid, family_of, parse_spec
 
 
 def _as_tuple(value: Any) -> Any:
@@ -51,19 +52,42 @@ def _expand_settings(value: Any) -> Any:
 
 
 def _combinations(entry: Any) -> Iterator[Any]:
-    """Every combination of the lists in one entry of ``distillation``."""
+    """Every combination of the lists in one entry of ``distillation``.
+
+    Where losses are listed, each has only the settings that it uses, and equal combinations are trained once.
+    """
     if not isinstance(entry, dict):
         yield entry
         return
     axes = [values if _is_axis(key, values) else [values] for key, values in entry.items()]
+    reduced: list[dict[str, Any]] = []
     for combination in itertools.product(*axes):
-        yield dict(zip(entry, combination, strict=True))
+        setting = dict(zip(entry, combination, strict=True))
+        unused = UNUSED_SETTINGS.get(str(setting.get("loss")), ()) if isinstance(entry.get("loss"), list) else ()
+        if unused_keys := [key for key in unused if key in setting]:
+            for key in unused_keys:
+                del setting[key]
+            if setting in reduced:
+                continue
+            reduced.append(setting)
+        yield setting
 
 
 def _is_axis(key: str, values: Any) -> bool:
     if key == "transfers":  # one value of this key is a list already
         return isinstance(values, list) and any(isinstance(v, list) for v in values)
     return isinstance(values, list)
+
+
+def _absolute(path: str) -> str:
+    """An absolute path, so that a run finds its files from any working directory and after it was moved."""
+    return str(Path(path).absolute())
+
+
+def _absolute_folder(name_or_path: str) -> str:
+    """The absolute path of a folder; a name in the zoo stays."""
+    is_folder = os.sep in name_or_path or Path(name_or_path).is_dir()
+    return _absolute(name_or_path) if is_folder else name_or_path
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -92,7 +116,7 @@ class TeacherConfig(Record):
     receiver: Specs = ("deeprx",)
     seeds: Seeds | None = None
     training: Training = Training()
-    pretrained: dict[str, str] = Field(default_factory=dict)
+    pretrained: dict[str, Annotated[str, AfterValidator(_absolute_folder)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check_pretrained(self) -> Self:
@@ -121,6 +145,25 @@ class StudentsConfig(Record):
     seeds: Seeds = (1,)
     training: Training = Training()
     distillation: DistillationSettings = (Distillation(),)
+
+    @model_validator(mode="after")
+    def _check_effect(self) -> Self:
+        """Refuse students that would equal their scratch baseline, and settings that train equal students."""
+        previous: list[tuple[str | None, int, dict[str, Any]]] = []
+        for index, setting in enumerate(self.distillation):
+            if setting.alpha == 0 and not setting.transfers:
+                raise ValueError(
+                    f"distillation.{index}.alpha: 0 gives the teacher no weight, and the student would equal its "
+                    "scratch baseline, which is trained anyway; write a number above 0"
+                )
+            key = setting.teacher, setting.generations, setting.loss_settings()
+            if key in previous:
+                raise ValueError(
+                    f"distillation.{index}: trains the same student as distillation.{previous.index(key)}, because "
+                    "what differs has no effect; remove one of them"
+                )
+            previous.append(key)
+        return self
 
 
 class SearchConfig(Record):
@@ -155,9 +198,13 @@ class SearchConfig(Record):
         for name, ends in self.ranges.items():
             if name not in records:
                 raise ValueError(f"ranges: '{name}' cannot be searched; write one of: {', '.join(records)}")
+            if ends[0] == ends[1]:
+                raise ValueError(f"ranges.{name}: has one value, {ends[0]:g}; write two, or remove it")
+            users = [loss for loss, unused in UNUSED_SETTINGS.items() if name not in unused]
+            loss = {"loss": users[0]} if records[name] is Distillation else {}
             for end in ends:
                 try:
-                    records[name].parse({name: end}, "ranges")
+                    records[name].parse({name: end, **loss}, "ranges")
                 except UserError as error:
                     raise ValueError(str(error)) from None
         return self
@@ -226,8 +273,8 @@ class DatasetConfig(Record):
         test: it must contain all test points of the evaluation.
     """
 
-    train: str | None = None
-    test: str | None = None
+    train: Annotated[str, AfterValidator(_absolute)] | None = None
+    test: Annotated[str, AfterValidator(_absolute)] | None = None
 
 
 class SweepConfig(Record):
@@ -316,6 +363,33 @@ class SweepConfig(Record):
                 f"{', '.join(self.students.receivers)}; name one of them"
             )
         return self
+
+    def warnings(self) -> list[str]:
+        """One sentence for each setting that is allowed but has no effect, or hardly one that is meant."""
+        texts = []
+        for name, section, specs in (
+            ("teacher", self.teacher, [s for s in self.teacher.receiver if s not in self.teacher.pretrained]),
+            ("students", self.students, list(self.students.receivers)),
+        ):
+            training = section.training
+            if not specs:
+                if training != Training():
+                    texts.append(f"{name}.training has no effect, because all {name}s are pretrained")
+                continue
+            if training.warmup_steps > training.steps:
+                texts.append(
+                    f"{name}.training.warmup_steps {training.warmup_steps} is more than the {training.steps} steps, so "
+                    f"the learning rate never reaches {training.learning_rate:g}"
+                )
+            if training.deep_supervision_weight and not any(family_of(s).network.has_intermediate_llrs for s in specs):
+                texts.append(
+                    f"{name}.training.deep_supervision_weight has no effect on {', '.join(specs)}, which have no "
+                    "intermediate LLRs"
+                )
+        if self.report.sinr_db not in self.evaluation.sinr_db:
+            closest = min(self.evaluation.sinr_db, key=lambda s: abs(s - self.report.sinr_db))
+            texts.append(f"report.sinr_db {self.report.sinr_db:g} is not tested; the report takes {closest:g} dB")
+        return texts
 
     def torch_device(self) -> str:
         """The torch device of the run, such as ``cuda:0``.

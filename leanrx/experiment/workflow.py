@@ -6,7 +6,7 @@ Metering is in :mod:`leanrx.experiment.energy_metering`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -17,14 +17,15 @@ from distillation.distributed import current
 from distillation.job import Job, check_fit
 from distillation.objective import Objective
 from distillation.teachers import Teacher
-from distillation.trainer import train
+from distillation.trainer import DivergenceError, train
 from energy.counting.counter import count
 from energy.counting.profile import OperationProfile
 from energy.counting.torch_net import check_countable
 from energy.metering.training import TrainingMeter
+from leanrx.experiment.artefacts import check_counts, check_receivers
 from leanrx.experiment.plan import Plan, ReceiverRecord, TrainingGroup
 from leanrx.experiment.progress import ProgressCallback, StepCallback
-from leanrx.experiment.run import Run
+from leanrx.experiment.run import Run, previous_config
 from leanrx.experiment.sweep_config import SweepConfig
 from leanrx_core.errors import UserError
 from receivers.base import Receiver
@@ -40,26 +41,58 @@ MIN_SLOTS_OF_WORKERS = 4_000
 """Test slots of a sweep below which processes are not worth their start."""
 
 
-def check_run(run: Run) -> None:
+def check_run(run: Run, only: str | None = None) -> None:
     """Check that a run can be trained and tested as configured. Nothing is written, and its folder may be missing.
 
+    Args:
+        run: its folder and configuration.
+        only: train this receiver and its teachers only.
+
     Raises:
-        UserError: as :func:`leanrx.experiment.plan.build_plan`; if the device is not available, a network has no such
-            module for feature transfer, a pretrained teacher does not fit, a network cannot be counted, or a dataset
-            lacks slots.
+        UserError: as :func:`leanrx.experiment.plan.build_plan`; if ``only`` is not in the run; if the device is not
+            available, a network has no such module for feature transfer or cannot be counted, a pretrained teacher does
+            not fit, the scenario has no such test point, or a dataset lacks slots; if a file in the folder is damaged
+            or belongs to another configuration.
     """
-    config, plan = run.config, run.plan
-    config.torch_device()
+    config, plan = run.config, run.plan if only is None else run.plan.subset(only)
+    device, previous = config.torch_device(), previous_config(run)
+    check_receivers(run, previous)
     for record in plan.neural:
         _pretrained(run, record)
+    pending = [record for group in pending_groups(run, only) for record in group]
+    for training in {record.training for record in pending if config.dataset.train and record.training}:
+        assert config.dataset.train is not None
+        DatasetStream(config.dataset.train).require(config.scenario, "train", training.batch_slots)
+    check_counts(run, run.ber_path, _test_stream(run, config.evaluation, device), previous)
+    _check_transfers(run)
+    _check_operations(config, plan)
+
+
+def _check_operations(config: SweepConfig, plan: Plan) -> None:
+    """Check that the operations of all networks can be counted."""
     for spec, record in {record.spec: record for record in plan.neural}.items():
         net = _untrained(config, record).net
         inputs = torch.empty(1, net.num_features, NUM_SYMBOLS, config.scenario.grid.num_subcarriers, device="meta")
         check_countable(net, inputs, name=spec)
-    if config.dataset.train is not None:
-        for training in {record.training for record in plan.neural if record.training}:
-            DatasetStream(config.dataset.train).require(config.scenario, "train", training.batch_slots)
-    _test_stream(run, config.evaluation, "cpu")
+
+
+def check_artefacts(run: Run) -> None:
+    """Check that the receivers and error counts of an existing run belong to its configuration.
+
+    Raises:
+        UserError: as :func:`leanrx.experiment.artefacts.check_receivers` and
+            :func:`leanrx.experiment.artefacts.check_counts`.
+    """
+    check_receivers(run)
+    folder = run.config.dataset.test
+    if folder is None or Path(folder).is_dir():  # without its dataset, a run can still be reported
+        stream = _test_stream(run, run.config.evaluation, run.config.torch_device())
+        check_counts(run, run.ber_path, stream)
+
+
+def _check_transfers(run: Run) -> None:
+    """Check that the modules of feature transfers exist."""
+    config, plan = run.config, run.plan
     genies = {r.name: r for r in classical_receivers(config.scenario) if r.name in GENIE_AIDED}
     for record in plan.neural:
         if record.distillation and record.distillation.transfers:
@@ -87,7 +120,7 @@ def _untrained(config: SweepConfig, record: ReceiverRecord) -> NeuralReceiver:
     return NeuralReceiver(build(card.receiver, card.num_rx, card.num_bits), card)
 
 
-def train_all(run: Run, progress: ProgressCallback, only: str | None = None) -> None:
+def train_all(run: Run, progress: ProgressCallback, only: str | None = None) -> dict[str, str]:
     """Train the teachers, the students and the scratch baselines.
 
     Args:
@@ -95,44 +128,98 @@ def train_all(run: Run, progress: ProgressCallback, only: str | None = None) -> 
         progress: receives the progress.
         only: train this receiver and its teachers only.
 
+    Returns:
+        the receivers that have no weights because their training diverged, or that of a teacher, with the reason. All
+        others are trained.
+
     Raises:
-        UserError: as :func:`check_run`; if ``only`` is not in the run, or a training fails because of its settings.
+        UserError: as :func:`check_run`, or if a training fails for another reason.
     """
-    groups = pending_groups(run, progress, only)
+    groups = begin_training(run, progress, only)
+    return train_groups(run, groups, progress).report(progress)
+
+
+def train_groups(run: Run, groups: Sequence[TrainingGroup], progress: ProgressCallback) -> TrainingFailures:
+    """Train groups one after the other in this process.
+
+    Raises:
+        UserError: if a training fails for another reason than divergence.
+    """
+    failures = TrainingFailures()
+    meter = training_meter(run.config) if groups else None
+    for group in groups:
+        trainable = failures.without_dependents(group)
+        if trainable:
+            try:
+                train_group(run, trainable, progress.on_training, meter)
+            except DivergenceError as error:
+                failures.add(trainable, run.names_with_weights(), error)
+    return failures
+
+
+class TrainingFailures:
+    """The receivers of a run whose training diverged, and those that are distilled from them.
+
+    Attributes:
+        reasons: one sentence by receiver.
+    """
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+
+    def add(self, group: TrainingGroup, complete: Collection[str], error: DivergenceError) -> None:
+        """Add the receivers of a group that are not complete."""
+        self.reasons |= {r.name: str(error) for r in group if r.name not in complete}
+
+    def without_dependents(self, group: TrainingGroup) -> TrainingGroup:
+        """The group without the students of a failed teacher, which fail too."""
+        for record in group:
+            teacher = next((t for t in record.teachers if t in self.reasons), None)
+            if teacher is not None:
+                self.reasons[record.name] = f"{record.name}: not trained, because its teacher {teacher} diverged"
+        return tuple(r for r in group if r.name not in self.reasons)
+
+    def report(self, progress: ProgressCallback) -> dict[str, str]:
+        """Warn of all failures, and return them."""
+        for text in dict.fromkeys(self.reasons.values()):
+            progress.on_warning(text)
+        return self.reasons
+
+
+def begin_training(run: Run, progress: ProgressCallback, only: str | None = None) -> list[TrainingGroup]:
+    """Check a run, import its pretrained teachers, and return the groups that are still to be trained.
+
+    Raises:
+        UserError: as :func:`check_run`.
+    """
+    check_run(run, only)
+    plan = run.plan if only is None else run.plan.subset(only)
+    import_pretrained(run, plan)
+    complete = run.names_with_weights()
+    for record in plan.neural:
+        if record.name in complete:
+            progress.on_skipped(record.name)
+    return pending_groups(run, only)
+
+
+def pending_groups(run: Run, only: str | None = None) -> list[TrainingGroup]:
+    """The training groups without the receivers that are trained already.
+
+    Raises:
+        UserError: if ``only`` is not in the run; if a trained receiver is damaged; if torchrun started this process and
+            a student is pending.
+    """
+    plan = run.plan if only is None else run.plan.subset(only)
+    complete = run.names_with_weights()
+    for name in sorted(complete):
+        run.receiver(name)
+    groups = [tuple(r for r in group if r.name not in complete) for group in plan.training_groups()]
     student = next((record.name for group in groups for record in group if record.teachers), None)
     if student is not None and current().size > 1:
         raise UserError(
             f"torchrun: trains teachers and scratch baselines only, and {student} is a student; run 'train CONFIG "
             "teacher' with torchrun, and the rest without it"
         )
-    train_groups(run, groups, progress)
-
-
-def train_groups(run: Run, groups: Sequence[TrainingGroup], progress: ProgressCallback) -> None:
-    """Train groups one after the other in this process.
-
-    Raises:
-        UserError: if a training fails because of its settings.
-    """
-    meter = training_meter(run.config) if groups else None
-    for group in groups:
-        train_group(run, group, progress.on_training, meter)
-
-
-def pending_groups(run: Run, progress: ProgressCallback, only: str | None = None) -> list[TrainingGroup]:
-    """The training groups without the receivers that are trained already. Pretrained teachers are imported first.
-
-    Raises:
-        UserError: as :func:`check_run`, or if ``only`` is not in the run.
-    """
-    check_run(run)
-    plan = run.plan if only is None else run.plan.subset(only)
-    import_pretrained(run, plan)
-    complete = set(run.receiver_names())
-    for record in plan.neural:
-        if record.name in complete:
-            progress.on_skipped(record.name)
-    groups = [tuple(r for r in group if r.name not in complete) for group in plan.training_groups()]
     return [group for group in groups if group]
 
 
@@ -205,7 +292,7 @@ def _pretrained(run: Run, record: ReceiverRecord) -> NeuralReceiver | None:
     """The pretrained receiver of a teacher that the run has not yet; none for other records."""
     config = run.config
     folder = config.teacher.pretrained.get(record.spec)
-    if record.role != "teacher" or folder is None or record.name in run.receiver_names():
+    if record.role != "teacher" or folder is None or record.name in run.names_with_weights():
         return None
     try:
         receiver = load(folder)
@@ -259,6 +346,7 @@ def evaluate_all(
     for warning in sinr_range_warnings(receivers, evaluation):
         progress.on_warning(warning)
     stream = _test_stream(run, evaluation, device)
+    check_counts(run, path, stream)
     states = count_errors(receivers, stream, evaluation, path, workers, shard or ALL_BLOCKS)
     progress.on_evaluation(states, [r.name for r in receivers])
     return path
@@ -267,18 +355,29 @@ def evaluate_all(
 def _test_stream(run: Run, evaluation: Evaluation, device: str) -> Stream:
     """Test slots, simulated or from a dataset."""
     config = run.config
+    stream: Stream
     if config.dataset.test is None:
-        return SlotStream(config.scenario, config.seed, evaluation.block_slots, "test", device)
+        stream = SlotStream(config.scenario, config.seed, evaluation.block_slots, "test", device)
+        _check_points(stream, evaluation)
+        return stream
     stream = DatasetStream(config.dataset.test, device).require(config.scenario, "test", evaluation.block_slots)
-    for fraction in evaluation.interference_fractions:
-        for sinr_db in evaluation.sinr_db:
-            stream.at_sinr(sinr_db, fraction)
+    _check_points(stream, evaluation)
     if evaluation.max_slots > stream.dataset.num_blocks * stream.block_slots:
         raise UserError(
             f"evaluation.max_slots: {evaluation.max_slots} is more than the {stream.dataset.num_blocks} blocks of "
             f"{stream.block_slots} slots per point in {config.dataset.test}; lower it or write a longer dataset"
         )
     return stream
+
+
+def _check_points(stream: Stream, evaluation: Evaluation) -> None:
+    """Check that a stream has all test points."""
+    for fraction in evaluation.interference_fractions:
+        for sinr_db in evaluation.sinr_db:
+            try:
+                stream.at_sinr(sinr_db, fraction)
+            except UserError as error:
+                raise UserError(f"evaluation: {error}") from None
 
 
 def merge_shards(run: Run, parts: Sequence[Path] = ()) -> list[tuple[float, float]]:
@@ -309,6 +408,7 @@ def all_receivers(run: Run, device: str) -> list[Receiver]:
     names = run.receiver_names()
     if not names:
         raise UserError(f"{run.folder}: no trained receiver; run: leanrx sweep on its configuration")
+    check_receivers(run)
     return [*classical_receivers(run.config.scenario, device), *(run.receiver(n, device) for n in names)]
 
 

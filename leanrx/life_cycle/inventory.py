@@ -195,7 +195,7 @@ class LifeCycleInventory:
         self.run, self.settings = run, settings or config.ecal
         table = run.energy()
         names = run.receiver_names()
-        missing = [r.name for r in run.plan if r.role == "teacher" and r.name not in names]
+        missing = [r.name for name in names for r in run.plan.upstream(name) if r.name not in names]
         if missing:
             raise UserError(f"{run.folder}: {missing[0]} is not trained; run: leanrx sweep on its configuration")
         self._cards = {n: run.receiver(n).card for n in names}

@@ -17,6 +17,10 @@ from receivers.evaluation.ldpc import TransportBlocks
 Interval = tuple[float, float]
 
 
+class NonFiniteLlrError(UserError):
+    """A receiver gives LLRs that are infinite or no numbers."""
+
+
 @dataclass(frozen=True)
 class Counts:
     """Error counts of one receiver; ``+`` adds them.
@@ -141,11 +145,11 @@ def count_block(receiver: Receiver, slots: Slots, transport: TransportBlocks | N
         The fields of :class:`Counts`, and ``correct_slot_bits`` of :class:`BlockCount`.
 
     Raises:
-        UserError: if an LLR of a data bit is not finite.
+        NonFiniteLlrError: if an LLR of a data bit is not finite.
     """
     llrs, mask = receiver(slots), slots.bit_mask
     if not torch.isfinite(llrs).logical_or(~mask).all():
-        raise UserError(
+        raise NonFiniteLlrError(
             f"{receiver.name}: LLRs are not finite; the slots are outside its range of SINR, or its weights are damaged"
         )
     wrong = ((llrs > 0) != slots.bits.bool()) & mask

@@ -42,7 +42,7 @@ def sinr_at_ber(sinr_db: Array, bit_errors: Array, bits: Array, target: float) -
         target: BER.
 
     Returns:
-        Required SINR in dB, ``(...)``; NaN where a curve starts below the target or never falls to it.
+        Required SINR in dB, ``(...)``; NaN where a curve starts below the target, never falls to it, or is one point.
 
     Example:
         >>> import numpy as np
@@ -50,6 +50,8 @@ def sinr_at_ber(sinr_db: Array, bit_errors: Array, bits: Array, target: float) -
         5.0
     """
     log_ber = np.log10(np.maximum(bit_errors, 0.5) / bits / target)
+    if log_ber.shape[-1] < 2:
+        return np.full(log_ber.shape[:-1], np.nan)
     falls = (log_ber[..., :-1] > 0) & (log_ber[..., 1:] <= 0)
     first = falls.argmax(-1)
     before = np.take_along_axis(log_ber, first[..., None], -1)[..., 0]

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from pydantic import Field, ValidationError
 
-from channels import Slots
+from channels import Scenario, Slots
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
 from leanrx_core.records import Record
@@ -35,6 +35,7 @@ class Card(Record):
         parameters: trained parameters.
         scenario: name of the scenario it was trained on.
         channels: channel models it was trained on.
+        conditions: the whole scenario it was trained on; none on the card of an earlier version.
         trained_sinr_db: SINR range of its training data (mean powers).
         seed: seed of its weights and data.
         training: configuration, losses, duration and energy of its training.
@@ -49,6 +50,7 @@ class Card(Record):
     parameters: int = Field(ge=0)
     scenario: str
     channels: tuple[str, ...]
+    conditions: Scenario | None = None
     trained_sinr_db: tuple[float, float]
     seed: int
     training: dict[str, Any]

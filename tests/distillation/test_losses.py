@@ -10,6 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, kl_div, logsig
 
 from channels import Scenario, Slots, SlotStream
 from distillation.losses import bit_loss, confidence_weights, distillation_loss, regression_loss, sinr_weights
+from distillation.objective import MAX_TEMPERATURE
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +172,19 @@ def test_soft_bits_equal_the_formula_bit_for_bit(slots: Slots) -> None:
     expected.backward()
     assert torch.equal(loss, expected)
     assert torch.equal(llrs.grad, reference_llrs.grad)
+
+
+def test_gradients_are_exact_up_to_the_highest_temperature(slots: Slots) -> None:
+    """In float32 against float64; at 1e8 little is left of the gradient."""
+
+    def gradient(temperature: float, dtype: torch.dtype) -> torch.Tensor:
+        student, teacher = (llrs_like(slots, seed).to(dtype) for seed in (1, 2))
+        student.requires_grad_()
+        return torch.autograd.grad(distillation_loss(student, teacher, slots, temperature, 1.0), student)[0].double()
+
+    def error(temperature: float) -> float:
+        exact = gradient(temperature, torch.float64)
+        return float((gradient(temperature, torch.float32) - exact).norm() / exact.norm())
+
+    assert error(MAX_TEMPERATURE) < 1e-3
+    assert error(1e8) > 0.5

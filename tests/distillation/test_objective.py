@@ -70,7 +70,8 @@ def test_several_teachers_are_an_ensemble(slots: Slots) -> None:
 @pytest.mark.parametrize("weighting", ["none", "confidence", "sinr"])
 @pytest.mark.parametrize("loss", ["soft-bits", "regression"])
 def test_each_loss_with_each_weighting(slots: Slots, loss: str, weighting: str) -> None:
-    settings = Distillation(loss=loss, weighting=weighting, temperature=3.0, alpha=0.7, clip=4.0)
+    own_settings = {"clip": 4.0} if loss == "regression" else {"temperature": 3.0}
+    settings = Distillation(loss=loss, weighting=weighting, alpha=0.7, **own_settings)
     llrs, output = run(build(SMALL, seed=1), slots), receiver()(slots)
     weights = {"none": None, "confidence": confidence_weights(output, slots), "sinr": sinr_weights(slots)}[weighting]
     if loss == "soft-bits":
@@ -96,14 +97,17 @@ def test_schedules_move_alpha_and_temperature(slots: Slots) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"temperature": 0}, "temperature: must be above 0"),
-        ({"temperature": {"start": 2, "end": -1}}, "temperature: must be above 0"),
+        ({"temperature": 0}, r"temperature: must be between 0\.01 and 1000"),
+        ({"temperature": {"start": 2, "end": -1}}, r"temperature: must be between 0\.01 and 1000"),
+        ({"temperature": 1e6}, "temperature: must be between .* 'loss: regression' is the limit of high temperatures"),
+        ({"clip": 4}, "clip: has no effect with loss soft-bits; remove it or change the loss"),
+        ({"loss": "regression", "temperature": 4}, "temperature: has no effect with loss regression"),
         ({"temperature": "hot"}, "temperature.number: Input should be a valid number"),
         ({"temperature": {"start": 2, "ende": 1}}, "temperature.schedule.ende: unknown key; did you mean 'end'"),
         ({"alpha": 1.01}, "alpha: must be between 0 and 1"),
         ({"alpha": {"start": 0, "end": 2}}, "alpha: must be between 0 and 1"),
         ({"alpha": {"start": 0, "end": 1, "until": 0}}, "alpha.schedule.until: Input should be greater than 0"),
-        ({"clip": 0}, "clip: Input should be greater than 0"),
+        ({"clip": 0}, "clip: Input should be greater than or equal to 0.1"),
         ({"generations": 0}, "generations: Input should be greater than or equal to 1"),
         ({"loss": "mse"}, "loss: Input should be 'soft-bits' or 'regression'"),
         ({"teacher": "a+"}, "teacher: write names joined by"),

@@ -193,7 +193,9 @@ def test_a_diverging_receiver_does_not_affect_others(
 
 
 def test_a_teacher_of_another_scenario_is_refused(tmp_path: Path, small: Scenario, jobs: list[Job]) -> None:
-    other = replace(jobs[0], scenario=small.model_copy(update={"name": "other"}))
-    with pytest.raises(UserError, match=r"trained on scenario small .* student's is other"):
+    other = replace(jobs[0], scenario=small.model_copy(update={"snr_db": (0.0, 30.0)}))
+    with pytest.raises(
+        UserError, match=r"trained with scenario\.snr_db \[0\.0, 20\.0\], the student has \[0\.0, 30\.0\]"
+    ):
         train([other], tmp_path)
     assert not list(tmp_path.iterdir())

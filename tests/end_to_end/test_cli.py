@@ -146,6 +146,25 @@ def test_a_sweep_leaves_a_complete_run(run: Path) -> None:
     assert environment["packages"]["torch"]
 
 
+def test_diverged_students_do_not_stop_the_sweep(tmp_path, capsys) -> None:
+    """Their teacher is evaluated, metered and reported. The exit code is 2."""
+    training = {**SMALL["students"]["training"], "learning_rate": 1e30, "optimizer": "adamw"}  # type: ignore[index]
+    students = {"receivers": ["deeprx-w0.03125-d3"], "training": training}
+    evaluation = {**SMALL["evaluation"], "sinr_db": [10], "max_slots": 16}  # type: ignore[dict-item]
+    config = write(
+        tmp_path,
+        students=students,
+        evaluation=evaluation,
+        metering={"batch_slots": 4, "rounds": 1, "min_duration_s": 1},
+    )
+    line = error_line(capsys, "sweep", config, "--runs", tmp_path)
+    assert line.startswith("leanrx: deeprx-w0.03125-d3-kd, deeprx-w0.03125-d3-scratch: loss is not finite; lower")
+    assert line.endswith("everything else is complete")
+    table = pd.read_csv(tmp_path / "small" / "report" / "receivers.csv").set_index("receiver")
+    assert table.loc["teacher", "energy_j_per_slot"] > 0
+    assert "deeprx-w0.03125-d3-kd" not in table.index
+
+
 def test_the_report_is_one_page_that_needs_no_network(run: Path) -> None:
     page = (run / "report" / "index.html").read_text()
     assert "<script src=" not in page
@@ -654,7 +673,7 @@ def test_wrong_arguments(run: Path, tmp_path, capsys) -> None:
 
 def test_a_run_of_another_configuration_is_not_touched(run: Path, tmp_path, capsys) -> None:
     leanrx("sweep", write(tmp_path, seed=9), "--runs", run.parent, code=2)
-    assert "another seed (1 in the folder, 9 here)" in capsys.readouterr().err
+    assert "receivers/teacher: trained with seed 1, the configuration has 9" in capsys.readouterr().err
 
 
 def test_the_reports_numbers_are_those_of_the_run(run: Path) -> None:

@@ -77,7 +77,7 @@ def save_untrained(run: Run, name: str) -> NeuralReceiver:
         parameters=123,
         scenario=run.config.scenario.name,
         channels=("TDL-B", "TDL-D"),
-        trained_sinr_db=(0, 20),
+        trained_sinr_db=run.config.scenario.sinr_range_db,
         seed=3,
         training=training,
     )

@@ -118,11 +118,11 @@ def test_a_run_computes_its_plan_once(tmp_path: Path) -> None:
     assert load_run(run.folder).plan.names == run.plan.names
 
 
-def test_another_configuration_is_refused_with_both_values(tmp_path: Path) -> None:
+def test_a_run_without_receivers_takes_over_another_configuration(tmp_path: Path) -> None:
     config = SweepConfig.parse(CONFIG, "x")
     open_run(config, tmp_path)
-    with pytest.raises(UserError, match=r"another seed \(1 in the folder, 2 here\); change 'label'"):
-        open_run(config.model_copy(update={"seed": 2}), tmp_path)
+    other = config.model_copy(update={"seed": 2})
+    assert load_run(open_run(other, tmp_path).folder).config == other
 
 
 class Spectral(DeepRx):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from leanrx.experiment.plan import Plan, ReceiverRecord, build_plan
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import SweepConfig
 from leanrx.life_cycle.inventory import LifeCycleInventory
-from leanrx.report import ber_figures, comparison_figures, text
+from leanrx.report import ber_figures, comparison_figures, page, text
 from leanrx.report.charts import Curve, Figure, HeatMap, to_plotly
 from leanrx.report.comparisons import families_at_equal_macs, pareto_front
 from leanrx.report.life_cycle_tables import savings_table
@@ -485,3 +486,33 @@ def test_an_uncoded_run_has_no_section_on_blocks(results: RunResults) -> None:
     charts = ber_figures.figures(results)
     assert not [c for c in charts if c.name.startswith("bler")]
     assert "Block error rate" not in [s.title for s in sections(results, charts)]
+
+
+@pytest.mark.parametrize(
+    ("missing", "num_points", "num_blocks"),
+    [
+        (("deeprx-w0.015625-d5-kd",), 2, 2),
+        (("deeprx-w0.015625-d5-scratch",), 2, 2),
+        (("teacher", "deeprx-w0.015625-d5-kd", "hybrid-w4-d1-kd"), 2, 2),
+        ((), 1, 1),
+    ],
+)
+def test_a_part_of_a_run_has_a_report(
+    tmp_path: Path, missing: tuple[str, ...], num_points: int, num_blocks: int
+) -> None:
+    """Receivers whose training diverged are missing, or there are few points and blocks."""
+    evaluation = {"sinr_db": list(SINR_DB[:num_points])}
+    sections = {"teacher": {"receiver": "deeprx-w0.0625-d3"}, "students": {"seeds": [1]}, "evaluation": evaluation}
+    run = synthetic_run(tmp_path / "part", config(**sections))
+    for name in missing:
+        shutil.rmtree(run.receivers_folder / name)
+    counts, energy = run.counts(), run.energy()
+    counts = counts[counts["sinr_db"].isin(SINR_DB[:num_points]) & (counts["block"] < num_blocks)]
+    write_table(run.ber_path, counts[~counts["receiver"].isin(missing)], COUNTS)
+    write_table(run.energy_path, energy[~energy["receiver"].isin(missing)], ENERGY)
+    results = run_results(run)
+    charts = page.figures(results)
+    html = page._html(results, page.sections(results, charts))
+    assert all(f">{name}<" not in html for name in missing)
+    assert "hybrid-w4-d1-scratch" in html
+    assert len(page.csv_tables(results)["ber.csv"]) == num_points * results.rates["receiver"].nunique()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from energy_factories import FakeMeter
 
@@ -18,13 +19,13 @@ from leanrx.cli import sessions
 from leanrx.cli.main import main
 from leanrx.experiment import search as search_module
 from leanrx.experiment.run import Run, open_run
-from leanrx.experiment.search import Trial, best_trial, search
+from leanrx.experiment.search import Trial, best_trial, check_search, search
 from leanrx.experiment.sweep_config import SearchConfig, SweepConfig
 from leanrx.report.search_charts import write_search_charts
 from leanrx_core.errors import UserError
 from receivers.evaluation.block_counter import stream_digest
 from receivers.evaluation.error_counts import count_block
-from receivers.neural.weights import load
+from receivers.neural.weights import NeuralReceiver, load
 
 TINY = {"steps": 4, "batch_slots": 2, "optimizer": "adamw", "warmup_steps": 1, "checkpoint_steps": 2}
 RANGES = {"temperature": [1, 8], "alpha": [0, 1], "learning_rate": [1e-3, 2e-2]}
@@ -132,7 +133,9 @@ def test_the_table_and_the_figures_are_those_of_the_trials(whole_search: tuple[R
     run, trials, _ = whole_search
     write_search_charts(run, trials)
     table = pd.read_csv(run.folder / "search" / "search.csv")
-    assert list(table) == ["trial", *RANGES, "mean_ber", "energy_j"]
+    assert list(table) == ["trial", *RANGES, "mean_ber", "energy_j", "energy_method", "energy_provenance"]
+    assert set(table["energy_method"]) == {"fake"}
+    assert set(table["energy_provenance"]) == {"modelled"}
     assert table["mean_ber"].tolist() == [t.ber for t in trials]
     assert {p.name for p in (run.folder / "search").glob("*.p*")} == {
         "ber.parquet",
@@ -284,11 +287,78 @@ def test_without_optuna_the_error_says_how_to_install_it(tmp_path: Path, small, 
         ({"trials": 0}, r"search\.trials"),
         ({"receiver": "deeprx"}, "deeprx is not among the students hybrid-w4-d2, hybrid-w2-d1"),
         ({"range": {}}, "did you mean 'ranges'"),
+        ({"ranges": {"alpha": [0.5, 0.5]}}, r"ranges\.alpha: has one value, 0\.5; write two, or remove it"),
     ],
 )
 def test_mistakes_of_a_search_are_named(small, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         config(small, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ranges": {"clip": [1, 8]}}, r"search\.ranges: clip has no effect on hybrid-w2-d1-kd-s7 \(loss soft-bits\)"),
+        ({"sinr_db": [500]}, r"search: .*sinr_db: 500\.0 is outside -50\.\.100 dB"),
+        ({"sinr_db": [5, 5]}, "search: .*sinr_db names a point twice"),
+    ],
+)
+def test_a_search_is_checked_before_anything_is_written(
+    tmp_path: Path, small, changes: dict[str, Any], message: str
+) -> None:
+    run = Run(tmp_path / "x", config(small, **changes))
+    with pytest.raises(UserError, match=message):
+        check_search(run)
+    with pytest.raises(UserError, match=message):
+        next(search(run, Recorder()))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            ("students", "training", "weight_decay"),
+            0.5,
+            r"holds another search: trial\.training\.weight_decay 0\.0001 there",
+        ),
+        (("evaluation", "interference_fractions"), [0], r"trial\.validation\.interference_fractions"),
+        (("students", "training", "steps"), 60, ""),
+        (("students", "distillation", "temperature"), 3, ""),
+        (("report", "target_ber"), 0.1, ""),
+    ],
+)
+def test_trials_are_pinned_by_what_they_depend_on(
+    whole_search: tuple[Run, list[Trial], Recorder], path: tuple[str, ...], value: object, message: str
+) -> None:
+    """The searched values and the steps of the trials stand in the search, so that those of the students may change."""
+    run, _, _ = whole_search
+    data = json.loads(run.config.model_dump_json())
+    section = data
+    for key in path[:-1]:
+        section = section[key][0] if isinstance(section[key], list) else section[key]
+    section[path[-1]] = value
+    changed = Run(run.folder, SweepConfig.parse(data, "x"))
+    if not message:
+        check_search(changed)
+        return
+    with pytest.raises(UserError, match=message):
+        check_search(changed)
+
+
+def test_a_trial_whose_llrs_are_not_finite_is_the_worst(tmp_path: Path, small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its loss was finite, but its LLRs in the validation are not."""
+    mean_ber = search_module._mean_ber
+
+    def failing(run: Run, receiver: NeuralReceiver, *arguments: Any) -> float:
+        if receiver.name == "trial-000":
+            with torch.no_grad():
+                next(receiver.net.parameters()).fill_(torch.inf)
+        return mean_ber(run, receiver, *arguments)
+
+    monkeypatch.setattr(search_module, "_mean_ber", failing)
+    trials = list(search(open_run(config(small, trials=2), tmp_path), Recorder()))
+    assert [trial.ber is None for trial in trials] == [True, False]
 
 
 def test_the_command_prints_what_to_paste(tmp_path: Path, small, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

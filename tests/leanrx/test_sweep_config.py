@@ -55,6 +55,19 @@ def test_old_keys_are_refused_with_their_new_names(section: dict[str, Any], mess
         ({"distillation": {"alpha": 1.5}}, r"students\.distillation\.0\.alpha"),
         ({"distillation": {"alpha": []}}, "is empty"),
         (
+            {"distillation": {"alpha": 0}},
+            r"distillation\.0\.alpha: 0 gives the teacher no weight, and the student would",
+        ),
+        (
+            {"distillation": {"loss": "regression", "temperature": [1, 4]}},
+            "temperature: has no effect with loss regression",
+        ),
+        ({"distillation": {"clip": [2, 4]}}, "clip: has no effect with loss soft-bits"),
+        (
+            {"distillation": {"transfers": [{"student": "a", "teacher": "b"}], "alpha": 0, "temperature": [1, 4]}},
+            r"distillation\.1: trains the same student as distillation\.0, because what differs has no effect",
+        ),
+        (
             {"teacher": {"seeds": [1, 2], "pretrained": {"deeprx": "x"}}},
             "pretrained: one receiver would stand for several",
         ),
@@ -121,3 +134,36 @@ def test_a_low_rate_on_a_wide_grid_is_accepted() -> None:
             config.scenario
         )
         assert (block.size_bits, block.coded_bits, block.base_graph) == (4608, 15600, 1)
+
+
+def test_each_listed_loss_has_its_own_settings() -> None:
+    """Two temperatures and one clip are three students, and the stored configuration says the same."""
+    entry = {"loss": ["soft-bits", "regression"], "temperature": [1, 4], "clip": 6}
+    config = SweepConfig.parse(configuration(distillation=entry), "x.yaml")
+    settings = [(s.loss, s.temperature, s.clip) for s in config.students.distillation]
+    assert settings == [("soft-bits", 1, 8), ("soft-bits", 4, 8), ("regression", 2, 6)]
+    assert SweepConfig.parse(yaml.safe_load(config.to_yaml()), "x.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({"report": {"sinr_db": 7}}, "report.sinr_db 7 is not tested; the report takes 0 dB"),
+        (
+            {"teacher": {"receiver": "deeprx-d3", "training": {"steps": 700}}},
+            "teacher.training.warmup_steps 800 is more than the 700 steps, so the learning rate never reaches 0.01",
+        ),
+        (
+            {"teacher": {"receiver": "deeprx-d3", "training": {"deep_supervision_weight": 0.5}}},
+            "teacher.training.deep_supervision_weight has no effect on deeprx-d3, which have no intermediate LLRs",
+        ),
+        (
+            {"teacher": {"receiver": "deeprx-d3", "training": {"steps": 900}, "pretrained": {"deeprx-d3": "x"}}},
+            "teacher.training has no effect, because all teachers are pretrained",
+        ),
+    ],
+)
+def test_settings_with_little_effect_are_warned_about(changes: dict[str, Any], warning: str) -> None:
+    quiet = {**configuration(), "report": {"sinr_db": 0}}
+    assert SweepConfig.parse(quiet, "x.yaml").warnings() == []
+    assert SweepConfig.parse({**quiet, **changes}, "x.yaml").warnings() == [warning]

@@ -44,6 +44,7 @@ class SilentProgress:
         return self._on_state
 
     def on_skipped(self, name: str) -> None: ...
+    def on_warning(self, text: str) -> None: ...
 
 
 def new_run(root: Path) -> Run:
@@ -92,14 +93,16 @@ def test_a_free_process_takes_its_share_of_what_is_ready(tmp_path: Path) -> None
     assert next_share([tuple(r for r in rest[0] if r.role == "student")], names, 2) == ()
 
 
-def test_mistakes_in_a_process_are_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_divergence_does_not_stop_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The teacher diverges, and its students are not trained; scratch baselines are complete."""
     monkeypatch.setattr(training_pool, "MIN_SLOTS", 0)
     diverging = {**CONFIG, "teacher": {"receiver": "hybrid-w4-d2", "training": {**TRAINING, "learning_rate": 1e30}}}
     run = open_run(SweepConfig.parse(diverging, "small.yaml"), tmp_path)
-    with pytest.raises(UserError, match="teacher: loss is not finite"):
-        training_pool.train_in_pool(run, SilentProgress(), 2)
-    assert all("scratch" in name for name in run.receiver_names())
+    failures = training_pool.train_in_pool(run, SilentProgress(), 2)
+    assert failures["teacher"].startswith("teacher: loss is not finite")
+    students = {r.name for r in run.plan.neural if r.role == "student"}
+    assert {name for name in failures if "because its teacher teacher diverged" in failures[name]} == students
+    assert set(run.receiver_names()) == {r.name for r in run.plan.neural} - failures.keys()
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from energy.metering.power_log import Wattmeter
-from leanrx.experiment.energy_metering import Validation
+from leanrx.experiment.energy_metering import Validation, ValidationOptions
 from leanrx.experiment.progress import ProgressCallback
 from leanrx.experiment.run import Run
 
@@ -13,7 +12,7 @@ from leanrx.experiment.run import Run
 class Executor(Protocol):
     """Trains and meters the receivers of a run. All steps resume after an interruption."""
 
-    def train_all(self, run: Run, progress: ProgressCallback, only: str | None = None) -> None:
+    def train_all(self, run: Run, progress: ProgressCallback, only: str | None = None) -> dict[str, str]:
         """Train the receivers, see :func:`leanrx.experiment.workflow.train_all`."""
         ...
 
@@ -22,14 +21,7 @@ class Executor(Protocol):
         ...
 
     def validate_all(
-        self,
-        run: Run,
-        progress: ProgressCallback,
-        rounds: int | None = None,
-        compiled: bool = False,
-        log: Wattmeter | None = None,
-        allow_model: bool = False,
-        reference: str | None = None,
+        self, run: Run, progress: ProgressCallback, options: ValidationOptions | None = None
     ) -> Validation:
         """Validate the estimators, see :func:`leanrx.experiment.energy_metering.validate_all`."""
         ...

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 
 from distillation.distributed import current
-from energy.metering.power_log import Wattmeter
 from leanrx.experiment import energy_metering, workflow
-from leanrx.experiment.energy_metering import Validation
+from leanrx.experiment.energy_metering import Validation, ValidationOptions
 from leanrx.experiment.executors.training_pool import torch_threads, train_in_pool
 from leanrx.experiment.progress import ProgressCallback
 from leanrx.experiment.run import Run
@@ -38,29 +37,21 @@ class LocalExecutor:
             raise UserError(f"threads: {threads} is outside 1..{cores}, the cores for training")
         self._processes, self._threads = cores // threads, threads
 
-    def train_all(self, run: Run, progress: ProgressCallback, only: str | None = None) -> None:
+    def train_all(self, run: Run, progress: ProgressCallback, only: str | None = None) -> dict[str, str]:
         """See :func:`leanrx.experiment.workflow.train_all`."""
         if torch.device(run.config.torch_device()).type != "cpu" or current().size > 1:
-            workflow.train_all(run, progress, only)
-        elif self._processes > 1:
-            train_in_pool(run, progress, self._processes, self._threads, only)
-        else:
-            with torch_threads(self._threads):
-                workflow.train_all(run, progress, only)
+            return workflow.train_all(run, progress, only)
+        if self._processes > 1:
+            return train_in_pool(run, progress, self._processes, self._threads, only)
+        with torch_threads(self._threads):
+            return workflow.train_all(run, progress, only)
 
     def meter_all(self, run: Run, progress: ProgressCallback) -> None:
         """See :func:`leanrx.experiment.energy_metering.meter_all`."""
         energy_metering.meter_all(run, progress)
 
     def validate_all(
-        self,
-        run: Run,
-        progress: ProgressCallback,
-        rounds: int | None = None,
-        compiled: bool = False,
-        log: Wattmeter | None = None,
-        allow_model: bool = False,
-        reference: str | None = None,
+        self, run: Run, progress: ProgressCallback, options: ValidationOptions | None = None
     ) -> Validation:
         """See :func:`leanrx.experiment.energy_metering.validate_all`."""
-        return energy_metering.validate_all(run, progress, rounds, compiled, log, allow_model, reference)
+        return energy_metering.validate_all(run, progress, options)

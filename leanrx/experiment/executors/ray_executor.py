@@ -30,10 +30,9 @@ from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 import torch
 
 from distillation.job import Job
-from distillation.trainer import StepState
-from energy.metering.power_log import Wattmeter
+from distillation.trainer import DivergenceError, StepState
 from leanrx.experiment import energy_metering, workflow
-from leanrx.experiment.energy_metering import Validation
+from leanrx.experiment.energy_metering import Validation, ValidationOptions
 from leanrx.experiment.plan import ReceiverRecord, TrainingGroup
 from leanrx.experiment.progress import ProgressCallback, StepCallback
 from leanrx.experiment.run import Run
@@ -86,7 +85,7 @@ class RayExecutor:
             ) from None
         self._largest_node(cores, 0)
 
-    def train_all(self, run: Run, progress: ProgressCallback, only: str | None = None) -> None:
+    def train_all(self, run: Run, progress: ProgressCallback, only: str | None = None) -> dict[str, str]:
         """See :func:`leanrx.experiment.workflow.train_all`; groups whose teachers are complete train at the same time.
 
         Raises:
@@ -94,18 +93,21 @@ class RayExecutor:
         """
         run, gpus = _resolve_device(run)
         self._largest_node(self._cores, gpus)
-        pending = workflow.pending_groups(run, progress, only)
+        pending = workflow.begin_training(run, progress, only)
         jobs = {r.name: workflow.make_job(run.config, r) for group in pending for r in group}
         on_step = progress.on_training(list(jobs.values())) if jobs else None
-        complete = set(run.receiver_names())
+        complete, failures = run.names_with_weights(), workflow.TrainingFailures()
         task = self._ray.remote(num_cpus=self._cores, num_gpus=gpus, max_retries=RETRIES, max_calls=1)(_train)
         running: dict[Any, tuple[TrainingGroup, Iterator[list[dict[str, Any]]]]] = {}
         try:
             while pending or running:
+                pending = [g for g in map(failures.without_dependents, pending) if g]
                 for group in [g for g in pending if _trained_teachers(g) <= complete]:
                     pending.remove(group)
                     lines = _new_lines(_progress_log(run, group[0].name))
                     running[task.remote(os.getcwd(), self._cores, run, group)] = group, lines
+                if not running:
+                    break  # the teachers of all that is left have failed
                 finished, _ = self._ray.wait(list(running), timeout=POLL_S)
                 for _, lines in running.values():
                     for line in next(lines):
@@ -113,11 +115,15 @@ class RayExecutor:
                         on_step(jobs[line["receiver"]], StepState(line["step"], line["loss"], line["ber"]))
                 for ref in finished:
                     group, _ = running.pop(ref)
-                    self._result(ref, ", ".join(r.name for r in group))
-                    complete |= {r.name for r in group}
+                    try:
+                        self._result(ref, ", ".join(r.name for r in group))
+                    except DivergenceError as error:
+                        failures.add(group, run.names_with_weights(), error)
+                    complete |= {r.name for r in group} - failures.reasons.keys()
         finally:
             for ref in running:
                 self._ray.cancel(ref, force=True)
+        return failures.report(progress)
 
     def meter_all(self, run: Run, progress: ProgressCallback) -> None:
         """See :func:`leanrx.experiment.energy_metering.meter_all`; it runs on a node that has no other task.
@@ -128,23 +134,14 @@ class RayExecutor:
         self._run_exclusive(run, progress, energy_metering.meter_all)
 
     def validate_all(
-        self,
-        run: Run,
-        progress: ProgressCallback,
-        rounds: int | None = None,
-        compiled: bool = False,
-        log: Wattmeter | None = None,
-        allow_model: bool = False,
-        reference: str | None = None,
+        self, run: Run, progress: ProgressCallback, options: ValidationOptions | None = None
     ) -> Validation:
         """See :func:`leanrx.experiment.energy_metering.validate_all`; it runs on a node that has no other task.
 
         Raises:
             UserError: as there.
         """
-        return self._run_exclusive(
-            run, progress, energy_metering.validate_all, rounds, compiled, log, allow_model, reference
-        )
+        return self._run_exclusive(run, progress, energy_metering.validate_all, options)
 
     def _run_exclusive(
         self,
@@ -268,7 +265,7 @@ def _new_lines(path: Path) -> Iterator[list[dict[str, Any]]]:
 def _train(directory: str, cores: int, run: Run, group: Sequence[ReceiverRecord]) -> None:
     _setup_worker(directory, cores, run)
     with _locked(_progress_log(run, group[0].name)) as log:
-        complete = set(run.receiver_names())  # a lost worker may have completed some
+        complete = run.names_with_weights()  # a lost worker may have completed some
         pending = [r for r in group if r.name not in complete]
         if pending:
             meter = workflow.training_meter(run.config)

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from distillation.job import Job
-from distillation.trainer import StepState
+from distillation.trainer import DivergenceError, StepState
 from leanrx.experiment import workflow
 from leanrx.experiment.plan import ReceiverRecord, TrainingGroup
 from leanrx.experiment.progress import ProgressCallback, StepCallback
@@ -52,7 +52,7 @@ def torch_threads(threads: int) -> Iterator[None]:
 
 def train_in_pool(
     run: Run, progress: ProgressCallback, processes: int, threads: int = 1, only: str | None = None
-) -> None:
+) -> dict[str, str]:
     """Train the receivers of a run as :func:`leanrx.experiment.workflow.train_all`, on several cores.
 
     Args:
@@ -62,19 +62,22 @@ def train_in_pool(
         threads: torch threads of each.
         only: train this receiver and its teachers only.
 
+    Returns:
+        the receivers whose training diverged, as there.
+
     Raises:
         UserError: as there, or if a process ends unexpectedly. Other processes complete their receivers first.
     """
-    groups = workflow.pending_groups(run, progress, only)
+    groups = workflow.begin_training(run, progress, only)
     records = [r for group in groups for r in group]
     if _num_slots(records) < MIN_SLOTS or len(records) < 2:
         with torch_threads(threads):
-            workflow.train_groups(run, groups, progress)
-        return
+            return workflow.train_groups(run, groups, progress).report(progress)
     jobs = {r.name: workflow.make_job(run.config, r) for r in records}
     on_step = progress.on_training(list(jobs.values()))
-    complete = {*run.receiver_names(), *GENIE_AIDED}
+    complete = {*run.names_with_weights(), *GENIE_AIDED}
     failure: BaseException | None = None
+    failures = workflow.TrainingFailures()
     with _workers(run, min(processes, len(records)), threads) as workers:
         while groups or workers.busy:
             while workers.idle and failure is None and (share := next_share(groups, complete, workers.size)):
@@ -86,12 +89,17 @@ def train_in_pool(
                 if isinstance(message, tuple):
                     name, state = message
                     on_step(jobs[name], state)
+                elif isinstance(message, DivergenceError):
+                    failures.add(share, run.names_with_weights(), message)
+                    complete |= {r.name for r in share} - failures.reasons.keys()
+                    groups = [rest for group in groups if (rest := failures.without_dependents(group))]
                 elif isinstance(message, BaseException):
                     failure = failure or message
                 else:
                     complete |= {r.name for r in share}
     if failure is not None:
         raise failure
+    return failures.report(progress)
 
 
 def next_share(groups: Sequence[TrainingGroup], complete: set[str], processes: int) -> TrainingGroup:
