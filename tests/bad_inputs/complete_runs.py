@@ -11,6 +11,7 @@ import pandas as pd
 from energy_factories import energy_row
 from run_factories import DATA_BITS, block_count_row, save_receivers
 
+from channels import SlotStream
 from energy.metering.measurement import Measurement
 from energy.metering.session import IDLE, Window
 from energy.metering.table import ENERGY
@@ -20,6 +21,7 @@ from leanrx.experiment.sweep_config import SweepConfig
 from leanrx_core.files import write_atomic
 from leanrx_core.tables import write_table
 from receivers.classical import GENIE_AIDED, classical_receivers
+from receivers.evaluation.block_counter import stream_digest
 from receivers.evaluation.store import COUNTS
 
 CONFIG: dict[str, Any] = {
@@ -71,8 +73,9 @@ def complete_run(folder: Path) -> Run:
     write_atomic(folder / "environment.json", json.dumps(environment))
     digests = {r.name: r.digest for r in classical_receivers(config.scenario)}
     digests |= {name: card.weights_sha256 for name, card in save_receivers(run, training_slots=8000).items()}
+    stream = stream_digest(SlotStream(config.scenario, config.seed, config.evaluation.block_slots, "test"))
     counts = [
-        block_count_row(name, digest, float(sinr_db), 64, round(DATA_BITS * 64 * ber), 64, block)
+        block_count_row(name, digest, float(sinr_db), 64, round(DATA_BITS * 64 * ber), 64, block) | {"stream": stream}
         for name, digest in digests.items()
         for sinr_db, ber in ((0, 0.2), (10, 0.02))
         for block in range(2)
