@@ -126,7 +126,8 @@ def _print_link(table: LinkTable, case: LinkCase) -> None:
 
 @carbon.command()
 def published(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="The case study: aolo.")],
+    context: typer.Context,
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="The case study: aolo or deta.")],
     train: Annotated[bool, typer.Option(help="Train the agents first; an interrupted training resumes.")] = False,
     folder: Annotated[Path, typer.Option(help="Folder of the agents.")] = Path("runs/aolo"),
     steps: Annotated[int, typer.Option(help="Decisions of each training.", min=8, max=10_000_000)] = 30_000,
@@ -135,16 +136,21 @@ def published(
         float | None, typer.Option(help="Of both agents. By default, each is tuned over three rates and two seeds.")
     ] = None,
     meter: Annotated[bool, typer.Option(help="Meter decisions and gradient steps of both agents.")] = False,
-    figures: Annotated[Path | None, typer.Option(help="Draw learning curves and sweeps into this folder.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Draw the figures of the study into this folder.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare SAC and SDRL with the optimum, after AOLO (2503.04418)."""
+    """Compare SAC and SDRL with the optimum, after AOLO (2503.04418), or show the table and the cuts of DETA."""
+    from leanrx_core.checks import choice
+
+    choice("study", study, ("aolo", "deta"))
+    if study == "deta":
+        _refuse_agent_options(context)
+        _published_deta(figures, as_json)
+        return
     from carbon.aolo.study import Study, StudySettings
     from carbon.aolo.tasks import RequestTask, SiteTask
     from leanrx.report import aolo_study
-    from leanrx_core.checks import choice
 
-    choice("study", study, ("aolo",))
     values = {"steps": steps, "seeds": tuple(range(1, seeds + 1)), "learning_rate": learning_rate}
     settings = StudySettings.parse(values, "published")
     requests = Study(folder, RequestTask(), settings)
@@ -158,6 +164,29 @@ def published(
         print(json.dumps(aolo_study.plain(results)))
         return
     for line in aolo_study.lines(results, steps):
+        print(line)
+
+
+def _refuse_agent_options(context: typer.Context) -> None:
+    """Refuse options of agents for a study without agents."""
+    from leanrx_core.errors import UserError
+
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in ("study", "figures", "as_json") and source is not None and source.name != "DEFAULT":
+            raise UserError(f"published deta: --{name.replace('_', '-')} has no effect; leave it out")
+
+
+def _published_deta(figures: Path | None, as_json: bool) -> None:
+    from leanrx.report import deta_study
+
+    results = deta_study.deta_results()
+    if figures is not None:
+        write_figures(deta_study.figures(results), figures)
+    if as_json:
+        print(json.dumps(deta_study.plain(results)))
+        return
+    for line in deta_study.lines(results):
         print(line)
 
 
