@@ -26,6 +26,10 @@ _INFEASIBLE = 2
 _SMALL = 1e-7
 
 
+class InfeasibleNetwork(UserError):
+    """Limits of a network that a policy cannot meet together."""
+
+
 @dataclass(frozen=True)
 class Dispatch:
     """What each site does in each slot. Arrays are ``(slots, sites)``, in kWh or batches per slot.
@@ -104,7 +108,7 @@ def dispatch(network: EdgeNetwork, policy: Policy, pairwise: bool | None = None)
         pairwise: whether each pair of sites is an edge; by default only where the network has values per pair.
 
     Raises:
-        UserError: if limits cannot be met together. It names site, slot, limit and amount.
+        InfeasibleNetwork: if limits cannot be met together. It names site, slot, limit and amount.
 
     Example:
         >>> site = {"batches": (10,), "batch_kwh": 0.1}
@@ -131,7 +135,7 @@ def dispatch(network: EdgeNetwork, policy: Policy, pairwise: bool | None = None)
         bounds[fixed] = awake[fixed - programme.columns["awake"].start, None]
     result = _solve(programme, bounds)
     if result.status == _INFEASIBLE:
-        raise UserError(infeasible_text(programme))
+        raise InfeasibleNetwork(infeasible_text(programme))
     if result.x is None:
         raise UserError(f"network: {policy} was not solved ({result.message}); make the values more alike in size")
     return _result(programme, result, gap, has_whole_numbers)
@@ -168,7 +172,7 @@ def _whole_numbers(programme: Programme) -> tuple[Array, float]:
         options={"time_limit": MILP_SECONDS, "mip_rel_gap": _MILP_GAP},
     )
     if result.status == _INFEASIBLE:
-        raise UserError(infeasible_text(programme))
+        raise InfeasibleNetwork(infeasible_text(programme))
     if result.x is None:
         raise UserError(
             f"network: {programme.policy} has no solution after {MILP_SECONDS:g} s; "
@@ -245,7 +249,7 @@ def _result(programme: Programme, result: OptimizeResult, gap: float, holds_whol
         level_kwh=values["level"],
         sent_kwh=sent_kwh,
         received_kwh=trades @ programme.arrivals.T,
-        curtailed_kwh=programme.harvest_kwh - values["own"] - values["charge"] - sent_kwh,
+        curtailed_kwh=np.maximum(programme.harvest_kwh - values["own"] - values["charge"] - sent_kwh, 0.0),
         sent_batches=sent,
         received_batches=received,
         run_batches=run,

@@ -167,6 +167,34 @@ def published(
         print(line)
 
 
+@carbon.command()
+def network(
+    file: Annotated[Path, typer.Option("--network", help="A YAML file of a network of edge sites.")],
+    csv: Annotated[Path | None, typer.Option(help="Write what each site does in each slot into this file.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Draw emissions and tasks over slots into this folder.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the dispatch of least carbon of edge sites that trade energy and move tasks."""
+    from carbon.deta.network_file import read_network
+    from leanrx.report import carbon_network
+    from leanrx_core.files import write_atomic
+
+    results = carbon_network.network_results(read_network(file))
+    if csv is not None:
+        write_atomic(csv, carbon_network.flow_frame(results).to_csv(index=False, lineterminator="\n"))
+    if figures is not None:
+        write_figures(carbon_network.figures(results), figures)
+    if as_json:
+        deta = results.dispatches["DETA"]
+        footprint = carbon_network.network_footprint(deta).model_dump(mode="json")["rows"]
+        rows = json_rows(carbon_network.policy_frame(results))
+        answer = {"policies": rows, "infeasible": results.infeasible, "footprint": footprint}
+        print(json.dumps({**answer, "marginal": deta.marginal_sentences()}))
+        return
+    for line in carbon_network.lines(results):
+        print(line)
+
+
 def _refuse_agent_options(context: typer.Context) -> None:
     """Refuse options of agents for a study without agents."""
     from leanrx_core.errors import UserError

@@ -1,0 +1,79 @@
+"""The command of a network of edge sites: totals, flows, footprint, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from leanrx.cli.main import app
+from leanrx_core.errors import UserError
+
+NETWORK = """
+slot_s: 3600
+slots: 1
+trading_loss: 0.1
+basis: {place: production, kind: average, boundary: direct}
+sites:
+  - {name: clean, intensity: 50, batches: 10, batch_kwh: 0.1, harvest_kwh: 0.6}
+  - {name: dirty, intensity: 500, batches: 10, batch_kwh: 0.1, harvest_kwh: 0.2}
+"""
+
+
+def _network(folder: Path, *options: object, text: str = NETWORK) -> None:
+    path = folder / "network.yaml"
+    path.write_text(text)
+    app(["carbon", "network", "--network", str(path), *map(str, options)], standalone_mode=False)
+
+
+def test_text_flows_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _network(tmp_path, "--csv", tmp_path / "flows.csv", "--figures", tmp_path / "figures")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == (
+        "2 sites, 1 slots: DETA emits 75 g, a cut of 82.1% against B1 and 86.4% against B0. "
+        "Basis of the intensities: production, average, direct."
+    )
+    assert "DETA: one more kWh at dirty emits 500 g in slot 1." in lines
+    assert "DETA, clean (edge/cloud, scope 2): 60 g" in lines
+    assert "DETA, transport (core, scope 2): not modelled" in lines
+    assert "DETA, embodied (edge/cloud, scope 3): not modelled" in lines
+    flows = pd.read_csv(tmp_path / "flows.csv")
+    assert len(flows) == 10
+    grams = flows.grid_kwh * flows.site.map({"clean": 50, "dirty": 500})
+    assert grams.groupby(flows.policy).sum().round(6).to_dict() == {
+        "B0": 550,
+        "B1": 420,
+        "DAT": 195,
+        "DET": 300,
+        "DETA": 75,
+    }
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"network-emissions", "network-tasks"}
+
+
+def test_json_with_transport_and_an_infeasible_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    moving = "transport_kwh: 0.01\nnetwork_g_per_kwh: 300\n"
+    limit = "harvest_kwh: 0.2, capacity_batches: 8}"
+    _network(tmp_path, "--json", text=NETWORK.replace("harvest_kwh: 0.2}", limit) + moving)
+    answer = json.loads(capsys.readouterr().out)
+    assert set(answer["infeasible"]) == {"B0", "B1", "DET"}
+    assert "site dirty, slot 1, capacity is short by 2 batches" in answer["infeasible"]["B1"]
+    deta = answer["policies"][-1]
+    assert deta["cut_b1"] is None
+    assert deta["transport_g"] == pytest.approx(3 * deta["moved_batches"])
+    grams = [row["g"] for row in answer["footprint"] if row["g"] is not None]
+    assert sum(grams) == pytest.approx(deta["total_g"])
+
+
+def test_the_shipped_example(capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(__file__).parents[2] / "configs" / "network.yaml"
+    app(["carbon", "network", "--network", str(path)], standalone_mode=False)
+    text = capsys.readouterr().out
+    assert "a cut of 53.6% against B1 and 59.2% against B0" in text
+
+
+def test_an_infeasible_network_is_refused(tmp_path: Path) -> None:
+    text = NETWORK.replace("0.1,", "0.1, capacity_batches: 3,")
+    with pytest.raises(UserError, match=r"DETA is infeasible: site .* capacity is short by"):
+        _network(tmp_path, text=text)
