@@ -204,7 +204,7 @@ def _set_item(x: torch.Tensor, index: Any, value: Any) -> None:
 def _basic_index(x: torch.Tensor, index: Any) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
     """The views of an index, and its tensors by dimension."""
     index = index if isinstance(index, tuple) else (index,)
-    index = tuple(torch.tensor(i) if isinstance(i, list) else i for i in index)
+    index = tuple(torch.tensor(i, dtype=torch.long) if isinstance(i, list | tuple) else i for i in index)
     if not any(i is Ellipsis for i in index):
         index = (*index, Ellipsis)
     position = next(n for n, i in enumerate(index) if i is Ellipsis)

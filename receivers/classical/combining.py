@@ -42,8 +42,8 @@ def residual_covariance(slots: Slots, h: torch.Tensor) -> torch.Tensor:
         index, num_pilots = _pilots_of_blocks(group.subcarriers, num_prb)
         if int(num_pilots.min()) < index.shape[1]:
             residual = pad(residual, (0, 1))  # a pilot of power 0, for blocks with fewer pilots
-        blocks = residual[..., index]  # (b, R, P, num_prb, pilots of a block and symbol)
-        n = (blocks.shape[2] * num_pilots).clamp_min(1)
+        blocks = residual[..., index.to(h.device)]  # (b, R, P, num_prb, pilots of a block and symbol)
+        n = (blocks.shape[2] * num_pilots).clamp_min(1).to(h.device)
         sample[group.indices] = torch.einsum("brspk,bqspk->bprq", blocks, blocks.conj()) / n[:, None, None]
         count[group.indices] = n.float()
     trace = sample.diagonal(dim1=-2, dim2=-1).sum(-1).real

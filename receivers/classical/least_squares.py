@@ -100,11 +100,12 @@ class LsErrorPower:
             gain = torch.outer(weights_t.square().sum(1), weights_f.square().sum(1))
             error = torch.zeros_like(gain)
             if self._covariance is not None:
-                terms_t = _error_terms(self._covariance.time, weights_t, group.symbols)
-                terms_f = _error_terms(self._covariance.frequency, weights_f, group.subcarriers)
+                terms_t = _error_terms(self._covariance.time.cpu(), weights_t, group.symbols)
+                terms_f = _error_terms(self._covariance.frequency.cpu(), weights_f, group.subcarriers)
                 prior, cross, passed = (torch.outer(t, f) for t, f in zip(terms_t, terms_f, strict=True))
                 error = (prior - 2 * cross + passed).real
-            self._cache[key] = gain.float(), error.clamp_min(0).float()
+            device = group.indices.device
+            self._cache[key] = gain.float().to(device), error.clamp_min(0).float().to(device)
         return self._cache[key]
 
 
@@ -147,13 +148,14 @@ class _AxisPositions:
             return values.expand(shape)
         if len(self.centres) == count and self.average == 1:
             return values
-        targets = torch.arange(count, device=values.device, dtype=torch.float64)
+        targets = torch.arange(count, dtype=torch.float64)
         if not extrapolate:
             targets = targets.clamp(float(self.centres[0]), float(self.centres[-1]))
         right = torch.searchsorted(self.centres, targets).clamp(1, len(self.centres) - 1)
         left_position, right_position = self.centres[right - 1], self.centres[right]
         weight = (targets - left_position) / (right_position - left_position)
-        weight = weight.to(values.dtype).view([-1 if d == dim else 1 for d in range(values.dim())])
+        weight = weight.to(values.dtype).view([-1 if d == dim else 1 for d in range(values.dim())]).to(values.device)
+        right = right.to(values.device)
         return values.index_select(dim, right - 1).lerp(values.index_select(dim, right), weight)
 
     def weights(self, count: int, extrapolate: bool) -> torch.Tensor:

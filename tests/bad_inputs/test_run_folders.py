@@ -138,7 +138,7 @@ def _assert_refused(
         ({"num_rx": 10**9}, "num_rx cannot be read"),
         ({"num_bits": -1}, "num_bits cannot be read"),
         ({"receiver": "hybrid-w8-d2"}, ""),
-        ({"receiver": "nonsense"}, "'nonsense' is not a receiver"),
+        ({"receiver": "nonsense"}, "the configuration has deeprx-w0.03125-d3"),
         ({"weights_sha256": "0"}, "its SHA-256 is not the card's"),
     ],
 )

@@ -701,7 +701,7 @@ def test_the_reports_numbers_are_those_of_the_run(run: Path) -> None:
         ("energy.parquet", b"PAR1", "ecal", "damaged"),
         ("receivers/teacher/card.json", b"\xff", "report", "not a receiver's card"),
         ("config.yaml", b"", "report", "write keys and values"),
-        ("ber.journal.jsonl", b"nonsense\n", "evaluate", "not a table of counts"),
+        ("ber.journal.jsonl", b"nonsense\n", "evaluate", "damaged or of another version"),
         ("validation/scores.csv", b"phase\ninference\n", "report", "of another version; run: leanrx energy"),
         ("validation/estimates.csv", b"receiver\nnet\n", "report", "of another version; run: leanrx energy"),
     ],
@@ -855,7 +855,7 @@ def test_wrong_shards(run: Path, tmp_path, capsys) -> None:
     config.write_text(config.read_text().replace("seed: 1", "seed: 2", 1))
     for arguments, message in (
         (("evaluate", run, "--shard", "5/4"), "'5/4' is not a shard; write 1/4"),
-        (("evaluate", run, "--workers", 0), "workers: 0 is too few"),
+        (("evaluate", run, "--workers", 0), "Invalid value for '--workers'"),
         (("merge", run), "run leanrx evaluate RUN --shard 1/N first"),
         (("merge", run, run / "config.yaml"), "config.yaml: not a table of counts"),
         (("merge", run, tmp_path / "none.parquet"), "none.parquet: not a table of counts"),

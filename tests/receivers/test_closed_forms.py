@@ -50,7 +50,7 @@ def rayleigh_ber(num_bits: int, snr: float, branches: int) -> float:
 def simulate(tmp_path, model: str, modulation: str, num_rx: int, sinr_db: list[float], block: int) -> pd.DataFrame:
     scenario = Scenario.model_validate(
         {
-            "name": "closed form",
+            "name": "closed-form",
             "grid": Grid(num_prb=1, num_rx=num_rx, pilot_patterns=((2,),)),
             "modulations": [modulation],
             "channels": Channels.model_validate({"test": [model]}),
@@ -126,7 +126,7 @@ def test_known_interference_in_flat_rayleigh(modulation: str, branches: int, inr
     """Against optimum combining, with a Gaussian interferer and fresh gains of it in every RE."""
     scenario = Scenario.model_validate(
         {
-            "name": "closed form",
+            "name": "closed-form",
             "grid": Grid(num_prb=1, num_rx=branches, pilot_patterns=((2,),)),
             "modulations": [modulation],
             "channels": Channels(test=("Rayleigh",)),

@@ -1,0 +1,132 @@
+"""Time of one slot, from samples to LLRs, on one core: an exported C file beside torch and ONNX Runtime.
+
+    python scripts/benchmarks/bench_latency.py [NAME...] [--prb 6 26] [--slots 300] [--rounds 5]
+
+All runtimes take turns in rounds on the same slots, one slot at a time and on one thread. ONNX Runtime does not spin.
+Its time includes the front end in torch, which the file lacks. ``torch.compile`` covers the network, after the front end in
+torch. LMMSE is the classical receiver in torch. Times are wall-clock quantiles over all rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from channels import Scenario, Slots, SlotStream
+from leanrx_core.errors import UserError
+from receivers import zoo
+from receivers.classical import LmmseReceiver
+from receivers.export import export_onnx
+from receivers.export.c_export import compile_library
+from receivers.export.c_source import c_sources
+from receivers.neural.weights import NeuralReceiver
+from receivers.runtime import CLibrary
+
+Call = Callable[[Slots], object]
+
+
+def on_grid(scenario: Scenario, num_prb: int) -> Scenario:
+    """The scenario on a grid of ``num_prb`` resource blocks."""
+    grid = {**scenario.grid.model_dump(), "num_prb": num_prb}
+    return Scenario.parse({**scenario.model_dump(), "grid": grid}, "--prb")
+
+
+def c_call(receiver: NeuralReceiver, scenario: Scenario, folder: Path) -> Call:
+    """The compiled C file; it reads the arrays of the slots without copies."""
+    for name, text in c_sources(receiver, scenario.grid).items():
+        (folder / name).write_text(text)
+    compile_library(folder / f"{receiver.name}.c", folder / f"{receiver.name}.so")
+    library = CLibrary(folder / f"{receiver.name}.so")
+
+    def call(slots: Slots) -> object:
+        noise_var = (slots.noise_var + slots.interference_var).numpy()
+        return library(slots.y.numpy(), slots.pilots.numpy(), noise_var, slots.bits_per_symbol.numpy())
+
+    return call
+
+
+def onnx_call(receiver: NeuralReceiver, scenario: Scenario, folder: Path) -> Call:
+    """The front end in torch, then the exported file in ONNX Runtime."""
+    stream = SlotStream(scenario, 1, 2, "test", purpose="export")
+    export_onnx(receiver, folder / "onnx", stream, (10.0,))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    path = folder / "onnx" / f"{receiver.name}.onnx"
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda slots: session.run(None, {"features": receiver.net.features(slots).numpy()})
+
+
+def compiled_call(receiver: NeuralReceiver) -> Call:
+    """The front end in torch, then the network by ``torch.compile``."""
+    network = torch.compile(receiver.net.eval(), dynamic=False)
+    return lambda slots: network(receiver.net.features(slots))
+
+
+def quantiles_us(calls: dict[str, Call], slots: Sequence[Slots], rounds: int) -> dict[str, np.ndarray]:
+    """Quantiles 0.1, 0.5, 0.99 of the time of a slot by runtime, microseconds."""
+    times_s: dict[str, list[float]] = {name: [] for name in calls}
+    with torch.no_grad():
+        for call in calls.values():
+            for slot in slots[:3]:
+                call(slot)
+        for _ in range(rounds):
+            for name, call in calls.items():
+                for slot in slots:
+                    begin = time.perf_counter()
+                    call(slot)
+                    times_s[name].append(time.perf_counter() - begin)
+    return {name: 1e6 * np.quantile(values, [0.1, 0.5, 0.99]) for name, values in times_s.items()}
+
+
+def bench(name: str, num_prb: int, num_slots: int, rounds: int) -> dict[str, np.ndarray]:
+    """Times of one receiver of the zoo on one grid."""
+    receiver, scenario = zoo.load(name), on_grid(zoo.results(name).scenario, num_prb)
+    stream = SlotStream(scenario, 1, 1, "test", purpose="latency").at_sinr(12.0)
+    slots = [stream.block(number) for number in range(num_slots)]
+    with tempfile.TemporaryDirectory() as work:
+        calls: dict[str, Call] = {
+            "C": c_call(receiver, scenario, Path(work)),
+            "ONNX Runtime": onnx_call(receiver, scenario, Path(work)),
+            "torch.compile": compiled_call(receiver),
+            "torch": receiver,
+            "LMMSE in torch": LmmseReceiver(scenario),
+        }
+        return quantiles_us(calls, slots, rounds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="hybrids of the zoo; default: the two smallest")
+    parser.add_argument("--prb", type=int, nargs="+", default=[6, 26], help="resource blocks")
+    parser.add_argument("--slots", type=int, default=300, help="slots in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    table = Table("receiver", "PRB", "runtime", "10 %, us", "median, us", "99 %, us", "median over C's")
+    try:
+        for name in arguments.names or ["tdl-6prb-hybrid-w5-d5-kd", "tdl-6prb-hybrid-w13-d8-kd"]:
+            for num_prb in arguments.prb:
+                times = bench(name, num_prb, arguments.slots, arguments.rounds)
+                for runtime, values in times.items():
+                    ratio = values[1] / times["C"][1]
+                    table.add_row(name, str(num_prb), runtime, *(f"{value:.0f}" for value in values), f"{ratio:.1f}")
+    except UserError as error:
+        sys.exit(f"bench_latency: {error}")
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
