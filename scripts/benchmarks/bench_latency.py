@@ -3,8 +3,8 @@
     python scripts/benchmarks/bench_latency.py [NAME...] [--prb 6 26] [--slots 300] [--rounds 5]
 
 All runtimes take turns in rounds on the same slots, one slot at a time and on one thread. ONNX Runtime does not spin.
-Its time includes the front end in torch, which the file lacks. ``torch.compile`` covers the network, after the front end in
-torch. LMMSE is the classical receiver in torch. Times are wall-clock quantiles over all rounds.
+Its time includes the front end in torch, which the file lacks. ``torch.compile`` covers the network, after the front
+end in torch. LMMSE is the classical receiver in torch. Times are wall-clock quantiles over all rounds.
 """
 
 from __future__ import annotations

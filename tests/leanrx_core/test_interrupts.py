@@ -1,9 +1,9 @@
 """Ctrl-C reaches a parent, and not the processes that it starts while interrupts are blocked."""
 
-import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_an_interrupt_is_delivered_when_the_context_ends() -> None:
 
     def interrupt() -> None:
         with interrupts_blocked():
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # not to another thread of the tests
             steps.append("in the context")
 
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores interrupts
