@@ -8,6 +8,8 @@ import pytest
 
 from channels import Channels, Grid, Interferer, Scenario
 
+collect_ignore = ["conftest.py", "bad_inputs/conftest.py"]  # no examples to test; both are modules of the same name
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
