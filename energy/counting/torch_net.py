@@ -106,7 +106,7 @@ def _record(
         UserError: if an operator is unknown, or the network does not run on shapes alone.
     """
     meta_net = _on_meta(net).train(optimizer is not None)
-    meta_inputs = tuple(torch.empty_like(i, device="meta") for i in inputs)
+    meta_inputs = tuple(torch.zeros_like(i, device="meta") for i in inputs)
     recorder, label = _OperatorRecorder(meta_net, bytes_per_value), name or type(net).__name__
     try:
         with torch.device("meta"):
