@@ -64,6 +64,36 @@ def write_atomic(path: str | Path, data: str | bytes) -> None:
             raise
 
 
+@contextlib.contextmanager
+def replaced_folder(folder: str | Path) -> Iterator[Path]:
+    """Fill a new folder, which takes the place of ``folder`` when the context ends without an exception.
+
+    Args:
+        folder: may exist; its parents are created.
+
+    Yields:
+        An empty folder beside it. After an exception, it is removed and ``folder`` stays as it was.
+
+    Example:
+        >>> root = tempfile.TemporaryDirectory()
+        >>> for text in ("first", "second"):
+        ...     with replaced_folder(f"{root.name}/x") as new:
+        ...         _ = (new / text).write_text("")
+        >>> [path.name for path in Path(f"{root.name}/x").iterdir()]
+        ['second']
+        >>> root.cleanup()
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _name_failures(folder), tempfile.TemporaryDirectory(dir=folder.parent, prefix=TEMPORARY) as work:
+        complete = Path(work) / "complete"
+        complete.mkdir()
+        yield complete
+        if folder.exists():
+            folder.rename(Path(work) / "old")
+        complete.rename(folder)
+
+
 def append_lines(path: str | Path, text: str) -> None:
     """Append whole lines to a text file; they are on disk when the call returns.
 

@@ -59,11 +59,9 @@ class ExportSource:
             root: a folder for the files of this and other receivers.
 
         Raises:
-            UserError: if there is no such receiver, or its folder holds something else than an export.
+            UserError: if there is no such receiver.
         """
         results, folder = zoo.results(name), root / name
-        if folder.exists() and not (folder / "card.json").is_file():
-            raise UserError(f"{folder}: exists and is no export, so it is not replaced; move it or give --exports")
         evaluation = Evaluation(
             sinr_db=tuple(dict.fromkeys(p.sinr_db for p in results.points)),
             interference_fractions=tuple(dict.fromkeys(p.interference_fraction for p in results.points)),
@@ -79,8 +77,9 @@ def export_float32(source: ExportSource) -> tuple[Path, Parity]:
         the file, and the comparison on slots that are neither training nor test slots.
 
     Raises:
-        UserError: if the file's decisions differ from the original's.
+        UserError: if the file's decisions differ from the original's, or its folder is no export.
     """
+    _check_replaceable(source.folder)
     stream = SlotStream(source.scenario, source.seed, PARITY_BLOCK_SLOTS, "test", purpose="export")
     evaluation = source.evaluation
     parity = export_onnx(source.receiver, source.folder, stream, evaluation.sinr_db, evaluation.interference_fractions)
@@ -94,12 +93,18 @@ def export_source_code(source: ExportSource) -> tuple[Path, Parity]:
         the C file, and the comparison on slots that are neither training nor test slots.
 
     Raises:
-        UserError: if the receiver is not a hybrid, no compiler is there, or decisions differ.
+        UserError: if the receiver is not a hybrid, no compiler is there, decisions differ, or the folder is no export.
     """
     stream = SlotStream(source.scenario, source.seed, PARITY_BLOCK_SLOTS, "test", purpose="export")
     folder, evaluation = source.folder.with_name(f"{source.folder.name}-c"), source.evaluation
+    _check_replaceable(folder)
     parity = export_c(source.receiver, folder, stream, evaluation.sinr_db, evaluation.interference_fractions)
     return folder / f"{source.receiver.name}.c", parity
+
+
+def _check_replaceable(folder: Path) -> None:
+    if folder.exists() and not (folder / "card.json").is_file():
+        raise UserError(f"{folder}: exists and is no export, so it is not replaced; move it or give --exports")
 
 
 def exported_files(run: Run, receiver: NeuralReceiver) -> list[Path]:

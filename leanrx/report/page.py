@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -29,7 +27,7 @@ from leanrx.report.emissions import EmissionBasis, emission_table, emissions
 from leanrx.report.formatting import PageTable
 from leanrx.report.life_cycle_text import notes
 from leanrx.report.results import RunResults, run_results
-from leanrx_core.files import TEMPORARY
+from leanrx_core.files import replaced_folder
 
 
 @dataclass(frozen=True)
@@ -80,20 +78,10 @@ def write_report(run: Run, basis: EmissionBasis | None = None) -> Path:
     for name, table in tables.items():
         if len(table):
             files[name] = table.to_csv(index=False, lineterminator="\n").encode()
-    _replace_folder(run.report_folder, files)
-    return run.report_folder / "index.html"
-
-
-def _replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write all files, then put their folder in the place of the earlier one."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=TEMPORARY) as work:
-        complete = Path(work) / "complete"
-        complete.mkdir()
+    with replaced_folder(run.report_folder) as complete:
         for name, data in files.items():
             (complete / name).write_bytes(data)
-        if folder.exists():
-            folder.rename(Path(work) / "old")
-        shutil.move(complete, folder)
+    return run.report_folder / "index.html"
 
 
 def figures(results: RunResults) -> list[Figure | HeatMap]:

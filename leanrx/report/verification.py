@@ -138,18 +138,24 @@ def _table_state(
 
 
 def _export_state(run: Run, folder: Path, digests: dict[str, str]) -> FileState:
+    """State of an exported ONNX file, or of the files of a receiver in C."""
     path = _relative(run, folder)
     remedy = f"run: leanrx export {run.folder} {folder.name}"
     try:
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-        digest = hashlib.sha256((folder / card["file"]).read_bytes()).hexdigest()
-        is_same, source = digest == card["sha256"], card["receiver"]["weights_sha256"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        name, source = card["receiver"]["name"], card["receiver"]["weights_sha256"]
+        if card["format"] == "c":
+            remedy = f"run: leanrx export {run.folder} {name} --format c"
+            expected = {file: entry["sha256"] for file, entry in card["files"].items()}
+        else:
+            expected = {card["file"]: card["sha256"]}
+        actual = {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in expected}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return FileState(path, "damaged", f"{path}: the file or its card cannot be read; {remedy}")
-    if not is_same:
+    if actual != expected:
         return FileState(path, "damaged", f"{path}: the file is not the one of its card; {remedy}")
-    if digests.get(folder.name, source) != source:
-        return FileState(path, "stale", f"{folder.name} has other weights now; {remedy}")
+    if digests.get(name, source) != source:
+        return FileState(path, "stale", f"{name} has other weights now; {remedy}")
     return FileState(path, "intact")
 
 

@@ -15,7 +15,7 @@ import torch
 
 from channels import Slots, SlotStream
 from leanrx_core.errors import UserError
-from leanrx_core.files import TEMPORARY
+from leanrx_core.files import replaced_folder
 from receivers.export.c_source import BUILD_FLAGS, c_sources
 from receivers.export.parity import MAX_LLR_DIFFERENCE, Parity, compare_at_points, total_parity
 from receivers.neural.weights import NeuralReceiver
@@ -109,11 +109,8 @@ def export_c(
         >>> parity.equal  # doctest: +SKIP
         True
     """
-    folder, sources = Path(folder), c_sources(receiver, stream.scenario.grid)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=TEMPORARY) as work:
-        complete = Path(work) / "complete"
-        complete.mkdir()
+    sources = c_sources(receiver, stream.scenario.grid)
+    with replaced_folder(folder) as complete, tempfile.TemporaryDirectory() as work:
         for name, text in sources.items():
             (complete / name).write_text(text)
         (complete / "main.c").write_text(example_program(receiver.name))
@@ -123,9 +120,6 @@ def export_c(
         parities = compare_at_points(receiver, exported, stream, sinr_db, interference_fractions)
         card = _card(receiver, stream, complete, parities)
         (complete / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-        if folder.exists():
-            folder.rename(Path(work) / "old")
-        complete.rename(folder)
     return total_parity(parities)
 
 

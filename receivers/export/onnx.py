@@ -15,7 +15,6 @@ import copy
 import io
 import json
 import logging
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ import torch
 
 from channels import NUM_SYMBOLS, Slots, SlotStream
 from leanrx_core.errors import UserError
-from leanrx_core.files import TEMPORARY
+from leanrx_core.files import replaced_folder
 from receivers.export.depthwise import split_depthwise
 from receivers.export.parity import MAX_LLR_DIFFERENCE, Parity, compare_at_points, total_parity
 from receivers.neural.registry import family_of
@@ -88,11 +87,7 @@ def export_onnx(
         >>> parity.equal  # doctest: +SKIP
         True
     """
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=TEMPORARY) as work:
-        complete = Path(work) / "complete"
-        complete.mkdir()
+    with replaced_folder(folder) as complete:
         path = complete / f"{receiver.name}.onnx"
         _write(receiver, path, stream.scenario.grid.num_subcarriers)
         exported = OnnxReceiver(path, f"{receiver.name} (ONNX)")
@@ -100,9 +95,6 @@ def export_onnx(
         total = total_parity(parities)
         card = _card(receiver, path, exported.digest, total, parities)
         (complete / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-        if folder.exists():
-            folder.rename(Path(work) / "old")
-        complete.rename(folder)
     return total
 
 

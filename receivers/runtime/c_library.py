@@ -78,10 +78,10 @@ class CLibrary:
         orders = np.broadcast_to(np.asarray(bits_per_symbol), (batch,))
         llrs = np.empty((batch, self.num_bits, NUM_SYMBOLS, num_subcarriers), np.float32)
         for i in range(batch):
-            slot, known = np.ascontiguousarray(y[i]), np.ascontiguousarray(pilots[i])
+            y_slot, pilots_slot = np.ascontiguousarray(y[i]), np.ascontiguousarray(pilots[i])
             code = self._receive(
-                slot.ctypes.data_as(ctypes.c_void_p),
-                known.ctypes.data_as(ctypes.c_void_p),
+                y_slot.ctypes.data_as(ctypes.c_void_p),
+                pilots_slot.ctypes.data_as(ctypes.c_void_p),
                 ctypes.c_float(noise[i]),
                 ctypes.c_int(int(orders[i])),
                 ctypes.c_int(num_subcarriers // SUBCARRIERS_PER_PRB),

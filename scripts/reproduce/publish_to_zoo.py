@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from energy.metering.table import inference_rows, reference_instrument
 from leanrx.experiment.run import Run, load_run
 from leanrx.report.page import pilot_phrase
 from leanrx_core.errors import UserError
-from leanrx_core.files import TEMPORARY, write_atomic
+from leanrx_core.files import replaced_folder, write_atomic
 from receivers import zoo
 from receivers.classical import GENIE_AIDED, classical_receivers
 from receivers.evaluation.error_counts import BlockCount, Counts
@@ -43,17 +42,12 @@ def publish(run: Run, name: str, shipped_name: str, folder: Path = zoo.SHIPPED) 
     """
     receiver = run.receiver(name)
     results = results_of(run, receiver)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY) as work:
-        complete = Path(work) / "complete"
+    with replaced_folder(folder / shipped_name) as complete:
         weights = (run.receivers_folder / receiver.name / "weights.safetensors").read_bytes()
         write_atomic(complete / "weights.safetensors", weights)
         results.write(complete / "results.json")
         card = receiver.card.model_copy(update={"name": shipped_name})
         write_atomic(complete / "card.json", json.dumps(card.model_dump(mode="json"), indent=2) + "\n")
-        if (folder / shipped_name).exists():
-            (folder / shipped_name).rename(Path(work) / "old")
-        complete.rename(folder / shipped_name)
 
 
 def results_of(run: Run, receiver: NeuralReceiver) -> Results:

@@ -238,3 +238,27 @@ def test_a_run_folder_below_a_file_is_refused(tmp_path: Path) -> None:
     assert "Not a directory; give a path" in refusal("sweep", path, "--runs", path)
     assert "give a path" in refusal("sweep", path, "--runs", "/proc/none")
     assert os.listdir(tmp_path) == ["c.yaml"]
+
+
+def test_the_files_of_a_receiver_in_c_are_verified(run: Run) -> None:
+    folder, source = run.folder / "exports" / "student-c", b"int x;"
+    folder.mkdir(parents=True)
+    (folder / "student.c").write_bytes(source)
+    receiver = json.loads((run.folder / STUDENT / "card.json").read_text())
+    files = {"student.c": {"bytes": 6, "sha256": hashlib.sha256(source).hexdigest()}}
+    card = {"format": "c", "files": files, "receiver": receiver}
+
+    def state() -> str:
+        (folder / "card.json").write_text(json.dumps(card))
+        (export,) = [s for s in verify(run) if s.path == "exports/student-c"]
+        assert export.state == "intact" or export.detail.endswith(f"{receiver['name']} --format c")
+        return export.state
+
+    assert state() == "intact"
+    card["receiver"] = {**receiver, "weights_sha256": "0"}
+    assert state() == "stale"
+    card["receiver"] = receiver
+    (folder / "student.c").write_bytes(b"int y;")
+    assert state() == "damaged"
+    (folder / "student.c").unlink()
+    assert state() == "damaged"

@@ -22,6 +22,7 @@ from carbon.link_table import (
 from carbon.receiver_options import ErrorCurve, ReceiverFamily, ReceiverOption, error_curve, pooled_sd, zoo_family
 from carbon.transmitters import amplifier, earth_station, nr_station
 from leanrx_core.errors import UserError
+from receivers import zoo
 from receivers.evaluation.error_counts import Counts
 
 WORLD = Site(intensity=carbon_intensity("world-2023"))
@@ -55,6 +56,17 @@ def test_shipped_receivers(
     low_j, high_j = option.energy_interval_j
     assert low_j < option.energy_j < high_j
     assert option.provenance == "modelled"
+
+
+@pytest.mark.parametrize("name", [W5, W13, W64])
+def test_required_sinrs_follow_from_the_shipped_counts(desk: ReceiverFamily, name: str) -> None:
+    """By linear interpolation of the logarithm of the BER over dB, between the points without interference."""
+    option = next(o for o in desk.options if o.name == name)
+    points = sorted((p.sinr_db, p.counts.ber) for p in zoo.results(name).points if p.interference_fraction == 0)
+    sinr_db, ber = np.array(points).T
+    for target in (0.1, 0.01):
+        expected = np.interp(-np.log10(target), -np.log10(ber), sinr_db)
+        assert option.bits.required_sinr_db(target)[0] == pytest.approx(expected, abs=0.02)
 
 
 def test_break_even_of_the_shipped_receivers(desk: ReceiverFamily) -> None:

@@ -68,11 +68,12 @@ def test_a_receiver_of_the_zoo(monkeypatch: pytest.MonkeyPatch, capsys, small_zo
     assert sorted(p.name for p in small_zoo.iterdir()) == ["card.json", "results.json", "weights.safetensors"]
 
 
-def test_what_is_no_export_is_not_replaced(monkeypatch: pytest.MonkeyPatch, capsys, small_zoo: Path) -> None:
-    own = Path("mine") / NAME / "notes.txt"
+@pytest.mark.parametrize(("format", "suffix"), [("onnx", ""), ("c", "-c")])
+def test_what_is_no_export_is_not_replaced(monkeypatch, capsys, small_zoo: Path, format: str, suffix: str) -> None:
+    own = Path("mine") / f"{NAME}{suffix}" / "notes.txt"
     own.parent.mkdir(parents=True)
     own.write_text("keep")
-    assert leanrx_export(monkeypatch, NAME, "--exports", "mine") == 2
+    assert leanrx_export(monkeypatch, NAME, "--exports", "mine", "--format", format) == 2
     assert "is no export, so it is not replaced" in capsys.readouterr().err
     assert own.read_text() == "keep"
 
