@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Self, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from leanrx_core.checks import MAX_COUNT, MAX_NAME, MAX_NUMBER, NAME_PATTERN
 from leanrx_core.errors import UserError
@@ -168,7 +169,7 @@ _REMEDIES = {
 
 def _describe(model: type[BaseModel], error: ValidationError) -> str:
     """Describe the first mistake in one line. Unknown keys come first, because they often cause the other mistakes."""
-    mistakes = error.errors()
+    mistakes = _own_mistakes(error)
     first = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
     field = ".".join(_shortened(str(part)) for part in first["loc"]) or model.__name__
     if first["type"] == "extra_forbidden":
@@ -181,6 +182,13 @@ def _describe(model: type[BaseModel], error: ValidationError) -> str:
         value = "" if isinstance(first["input"], dict | BaseModel) else f" (given: {echo(first['input'])})"
         text = f"{field}: {first['msg'].removeprefix('Value error, ')}{value}"
     return text + (f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else "")
+
+
+def _own_mistakes(error: ValidationError) -> list[ErrorDetails]:
+    """All mistakes but those that follow from others: a collection is called too short where an entry has a mistake."""
+    mistakes = error.errors()
+    begins = {m["loc"][:length] for m in mistakes for length in range(len(m["loc"]))}
+    return [m for m in mistakes if m["type"] != "too_short" or m["loc"] not in begins]
 
 
 def _shortened(part: str, length: int = 40) -> str:
@@ -201,10 +209,14 @@ def _record_at(model: type[BaseModel], path: tuple[int | str, ...]) -> type[Base
     for part in path:
         field = model.model_fields.get(str(part))
         if field is not None:
-            types = [field.annotation, *get_args(field.annotation)]
-            types += [inner for annotated in types[1:] for inner in get_args(annotated)]  # Annotated inside a union
+            types = _types_in(field.annotation)
             model = next((t for t in types if isinstance(t, type) and issubclass(t, BaseModel)), model)
     return model
+
+
+def _types_in(annotation: Any) -> list[Any]:
+    """A type and all types in it: members of unions, of collections, and of ``Annotated``."""
+    return [annotation, *(inner for part in get_args(annotation) for inner in _types_in(part))]
 
 
 def _check_order(interval: tuple[float, float]) -> tuple[float, float]:

@@ -39,6 +39,7 @@ class Dispatch:
         policy: of the programme.
         total_g: emissions of grid and transport, gCO2e.
         transport_g: of transport alone.
+        slot_g: emissions of all sites by slot, ``(slots,)``, transport included.
         grid_kwh: taken from the grid.
         own_kwh: harvest that is used at once.
         charge_kwh, discharge_kwh: of the battery.
@@ -58,6 +59,7 @@ class Dispatch:
     policy: Policy
     total_g: float
     transport_g: float
+    slot_g: Array
     grid_kwh: Array
     own_kwh: Array
     charge_kwh: Array
@@ -222,9 +224,10 @@ def _excesses(programme: Programme, limits: list[Rows], amounts: Array) -> Itera
         begin += len(rows.limits)
         size, unit = rows.unit
         for index in np.flatnonzero(excesses > _SMALL):
-            site = programme.network.sites[rows.sites[index]].name
+            site = rows.sites[index]
+            place = "all sites" if site < 0 else f"site {programme.network.sites[site].name}"
             amount = f"{size * excesses[index]:.4g} {unit}"
-            yield f"site {site}, slot {rows.slots[index] + 1}, {rows.name} is short by {amount}"
+            yield f"{place}, slot {rows.slots[index] + 1}, {rows.name} is short by {amount}"
 
 
 def _result(programme: Programme, result: OptimizeResult, gap: float, holds_whole_numbers: bool) -> Dispatch:
@@ -241,7 +244,8 @@ def _result(programme: Programme, result: OptimizeResult, gap: float, holds_whol
         network=programme.network,
         policy=programme.policy,
         total_g=float(result.fun * programme.unit_kwh),
-        transport_g=float((moves * programme.transport_g).sum()),
+        transport_g=float((moves @ programme.transport_g).sum()),
+        slot_g=(values["grid"] * programme.g_per_kwh).sum(1) + moves @ programme.transport_g,
         grid_kwh=values["grid"],
         own_kwh=values["own"],
         charge_kwh=values["charge"],

@@ -31,7 +31,8 @@ class Battery(Record):
         charge_kw, discharge_kw: largest powers; not limited where not given.
         charge_efficiency, discharge_efficiency: one way, above 0 and up to 1.
         self_discharge: part of the level that is lost in a slot.
-        begin_kwh: level before the first slot. The level after the last slot is at least as high.
+        begin_kwh: level before the first slot.
+        end_kwh: smallest level after the last slot; ``begin_kwh`` where not given.
     """
 
     capacity_kwh: float = Field(ge=0)
@@ -41,12 +42,32 @@ class Battery(Record):
     discharge_efficiency: float = Field(1.0, gt=0, le=1)
     self_discharge: float = Field(0.0, ge=0, lt=1)
     begin_kwh: float = Field(0.0, ge=0)
+    end_kwh: float | None = Field(None, ge=0)
+
+    @property
+    def last_kwh(self) -> float:
+        """Smallest level after the last slot."""
+        return self.begin_kwh if self.end_kwh is None else self.end_kwh
 
     @model_validator(mode="after")
-    def _check_begin(self) -> Self:
-        if self.begin_kwh > self.capacity_kwh:
-            raise ValueError(f"begin_kwh {self.begin_kwh:g} is above capacity_kwh {self.capacity_kwh:g}; write less")
+    def _check_levels(self) -> Self:
+        for key in ("begin_kwh", "end_kwh"):
+            level = getattr(self, key) or 0.0
+            if level > self.capacity_kwh:
+                raise ValueError(f"{key} {level:g} is above capacity_kwh {self.capacity_kwh:g}; write less")
         return self
+
+
+class CarbonBudget(Record):
+    """Emissions that all sites together may cause in a number of consecutive slots.
+
+    Attributes:
+        slots: that it covers.
+        g: gCO2e of grid and transport.
+    """
+
+    slots: int = Field(ge=1)
+    g: float = Field(ge=0)
 
 
 class SiteHardware(Record):
@@ -126,6 +147,7 @@ class NetworkLimits(Record):
         transport_kwh: energy of moving a batch: one value, or one per pair.
         network_g_per_kwh: carbon intensity of transport, of the same basis as that of the sites.
         whole_slot_sleep: whether a site is awake or asleep for whole slots. Waking with a cost implies it.
+        budgets: of carbon, one after the other from the first slot to the last one.
     """
 
     slot_s: float = Field(gt=0)
@@ -135,6 +157,7 @@ class NetworkLimits(Record):
     transport_kwh: Annotated[float, Field(ge=0)] | PairValues = 0.0
     network_g_per_kwh: float | None = Field(None, ge=0)
     whole_slot_sleep: bool = False
+    budgets: tuple[CarbonBudget, ...] = ()
 
 
 class EdgeNetwork(NetworkLimits):
@@ -192,6 +215,13 @@ class EdgeNetwork(NetworkLimits):
         if len(bases) > 1:
             named = " and ".join(f"'{basis}' ({site})" for basis, site in bases.items())
             raise UserError(f"network: intensities have two bases: {named}; choose intensities of one basis")
+        covered = sum(budget.slots for budget in self.budgets)
+        if self.budgets and covered != self.slots:
+            where = "ends inside a budget" if covered > self.slots else "goes on after the last budget"
+            raise UserError(
+                f"network: the horizon {where}: budgets cover {covered} slots and the network has {self.slots}; "
+                "give budgets whose slots add up to those of the network"
+            )
         self._check_pairs()
         return self
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from carbon.accounting import CarbonIntensity, IntensityBasis, carbon_intensity
 from carbon.deta.edge_network import EdgeNetwork, NetworkLimits, Profile, SiteHardware
+from carbon.deta.solar import SolarPanel
 from carbon.intensity_series import IntensitySeries
 from leanrx_core.errors import UserError
 from leanrx_core.records import Record
@@ -39,13 +41,28 @@ class DailyTraffic(Record):
     lowest_over_highest: float = Field(0.25, ge=0, le=1)
     peak_hour: float = Field(20.0, ge=0, lt=_HOURS)
 
-    def batches(self, slots: int, slot_s: float) -> tuple[float, ...]:
-        """Batches of each slot: those of the middle of the slot. The first slot begins at midnight."""
+    def batches(self, slots: int, slot_s: float, begin_hour: float = 0.0) -> tuple[float, ...]:
+        """Batches of each slot: those of the middle of the slot. The first slot begins at ``begin_hour``."""
         ratio = self.lowest_over_highest
         amplitude = self.mean_batches * (1 - ratio) / (1 + ratio)
-        hours = ((slot + 0.5) * slot_s / 3600 for slot in range(slots))
+        hours = (begin_hour + (slot + 0.5) * slot_s / 3600 for slot in range(slots))
         angles = (2 * math.pi * (hour - self.peak_hour) / _HOURS for hour in hours)
         return tuple(max(0.0, self.mean_batches + amplitude * math.cos(angle)) for angle in angles)
+
+
+def _kind(value: Any) -> str:
+    """Which of several forms a value has, so that a message is about this form alone."""
+    if isinstance(value, Mapping | Record):
+        return "record"
+    return "profile" if isinstance(value, list | tuple) else "name" if isinstance(value, str) else "number"
+
+
+def _form(allowed: str) -> Discriminator:
+    return Discriminator(_kind, custom_error_type="form", custom_error_message=f"give {allowed}")
+
+
+_Number = Annotated[float, Field(ge=0), Tag("number")]
+_ProfileForm = Annotated[Profile, Tag("profile")]
 
 
 class SiteEntry(SiteHardware):
@@ -54,12 +71,30 @@ class SiteEntry(SiteHardware):
     Attributes:
         intensity: a name such as ``US-VT-2023``, a number in g/kWh, one number per slot, or a CSV file of a series.
         batches: a number for all slots, one per slot, or a daily traffic.
-        harvest_kwh: a number for all slots, or one per slot.
+        harvest_kwh: a number for all slots, one per slot, or a solar panel.
     """
 
-    intensity: str | Annotated[float, Field(ge=0)] | Profile | None = None
-    batches: Annotated[float, Field(ge=0)] | Profile | DailyTraffic | None = None
-    harvest_kwh: Annotated[float, Field(ge=0)] | Profile | None = None
+    intensity: (
+        Annotated[
+            Annotated[str, Tag("name")] | _Number | _ProfileForm,
+            _form("a name such as US-VT-2023, a number, one number per slot, or a CSV file"),
+        ]
+        | None
+    ) = None
+    batches: (
+        Annotated[
+            _Number | _ProfileForm | Annotated[DailyTraffic, Tag("record")],
+            _form("a number, one per slot, or a daily traffic such as {mean_batches: 100}"),
+        ]
+        | None
+    ) = None
+    harvest_kwh: (
+        Annotated[
+            _Number | _ProfileForm | Annotated[SolarPanel, Tag("record")],
+            _form("a number, one per slot, or a panel such as {latitude: 44, longitude: -73, peak_kw: 2}"),
+        ]
+        | None
+    ) = None
 
 
 class NetworkFile(NetworkLimits):
@@ -67,6 +102,8 @@ class NetworkFile(NetworkLimits):
 
     Attributes:
         slots: number of slots.
+        begin: of the first slot, ISO 8601 with the offset from UTC. Solar panels need it. Traffic begins at its hour,
+            or at midnight where it is not given.
         basis: of intensities that are given as numbers.
         profiles: CSV file with the columns ``slot``, ``site``, and any of ``g_per_kwh``, ``batches``, ``harvest_kwh``.
             Slots begin at 1. A column stands for the same field of every site.
@@ -75,6 +112,7 @@ class NetworkFile(NetworkLimits):
     """
 
     slots: int = Field(ge=1, le=MAX_SLOTS)
+    begin: datetime | None = None
     basis: IntensityBasis | None = None
     profiles: str | None = None
     network_intensity: str | None = None
@@ -108,10 +146,18 @@ def _site(file: NetworkFile, entry: SiteEntry, columns: Mapping[str, Profile], f
         if getattr(entry, key) is not None and column in columns:
             raise UserError(f"site {entry.name}: {key} is given here and in {file.profiles}; give it once")
     record, basis, name = _intensity(file, entry, folder)
-    batches = entry.batches
+    batches, harvest = entry.batches, entry.harvest_kwh
     if isinstance(batches, DailyTraffic):
-        batches = batches.batches(file.slots, file.slot_s)
-    profiles = {"g_per_kwh": record, "batches": batches, "harvest_kwh": entry.harvest_kwh}
+        begin_hour = 0.0 if file.begin is None else file.begin.hour + file.begin.minute / 60
+        batches = batches.batches(file.slots, file.slot_s, begin_hour)
+    if isinstance(harvest, SolarPanel):
+        if file.begin is None or file.begin.tzinfo is None:
+            raise UserError(
+                f"site {entry.name}: a solar panel needs the time of the first slot with its offset from UTC; "
+                "add begin, such as 2026-06-21T00:00-05:00"
+            )
+        harvest = harvest.harvest_kwh(file.begin, file.slots, file.slot_s)
+    profiles = {"g_per_kwh": record, "batches": batches, "harvest_kwh": harvest}
     values = {key: columns.get(key) or _profile(value, file.slots) for key, value in profiles.items()}
     values["harvest_kwh"] = values["harvest_kwh"] or (0.0,) * file.slots
     for key, field in (("g_per_kwh", "intensity"), ("batches", "batches")):

@@ -186,6 +186,7 @@ class Programme:
             *(self._harvest(), self._offload_cap(), self._trade_cap()),
             *(rows for rows in (self._capacity(), self._storage(), self._grid_limit()) if len(rows.limits)),
             *(self._battery_end(), *([self._waking()] if self.whole_numbers.any() else [])),
+            *([self._carbon_budgets()] if self.network.budgets else []),
         ]
 
     def _blocks(self, blocks: dict[str, sparse.csr_array], rows: int) -> sparse.csr_array:
@@ -317,14 +318,27 @@ class Programme:
         return self._rows("grid limit", {"grid": sparse.eye_array(self.sites)}, limits, "kWh", limited, is_elastic=True)
 
     def _battery_end(self) -> Rows:
-        """The last level is at least the first one, so that the horizon does not use up the battery."""
-        begin = np.array([b.begin_kwh for b in self.batteries])
+        """The last level is by default at least the first one, so that the horizon does not use up the battery."""
+        last_kwh = np.array([b.last_kwh for b in self.batteries])
         sites, last = np.arange(self.sites), self.columns["level"].stop - self.sites
         matrix = sparse.csr_array((-np.ones(self.sites), (sites, last + sites)), shape=(self.sites, self.size))
         slots = np.full(self.sites, self.slots - 1)
         unit = (self.unit_kwh, "kWh")
-        limits = -begin / self.unit_kwh
+        limits = -last_kwh / self.unit_kwh
         return Rows("battery level at the end", matrix, limits, sites, slots, unit, is_elastic=True)
+
+    def _carbon_budgets(self) -> Rows:
+        """Emissions of all sites in the slots of each budget."""
+        lengths = [budget.slots for budget in self.network.budgets]
+        budget_of_slot = np.repeat(np.arange(len(lengths)), lengths)
+        grams = self.objective
+        columns = np.flatnonzero(grams)
+        slot_of_column = np.concatenate([np.repeat(np.arange(self.slots), n) for n in self._widths.values()])
+        rows = budget_of_slot[slot_of_column[columns]]
+        matrix = sparse.csr_array((grams[columns], (rows, columns)), shape=(len(lengths), self.size))
+        limits = np.array([budget.g for budget in self.network.budgets]) / self.unit_kwh
+        none, last = np.full(len(lengths), -1), np.cumsum(lengths) - 1
+        return Rows("carbon budget", matrix, limits, none, last, (self.unit_kwh, "g"), is_elastic=True)
 
     def _waking(self) -> Rows:
         """A site wakes where it is awake and was asleep in the slot before. The last slot is before the first one."""

@@ -320,3 +320,57 @@ def test_values_per_pair_matter() -> None:
     result = dispatch(_network(*sites, transport_kwh=far, network_g_per_kwh=1000.0), "DAT")
     np.testing.assert_allclose(result.sent_batches, [[0, 5, 5]], atol=1e-7)
     np.testing.assert_allclose(result.received_batches, [[5, 5, 0]], atol=1e-7)
+
+
+def _stated_for_cvxpy(network: EdgeNetwork) -> float:
+    """DETA written as matrix equations and solved by an interior-point solver of another house."""
+    cvxpy = pytest.importorskip("cvxpy")
+    sites, n, slots, hours = network.sites, len(network.sites), network.slots, network.slot_s / 3600
+    batteries = [site.battery for site in sites]
+    grams, tasks, harvest = (
+        np.array([getattr(s, key) for s in sites]) for key in ("g_per_kwh", "batches", "harvest_kwh")
+    )
+    shape = (n, slots)
+    grid, own, charge, discharge, level, awake = (cvxpy.Variable(shape, nonneg=True) for _ in range(6))
+    moves, trades = ([cvxpy.Variable((n, n), nonneg=True) for _ in range(slots)] for _ in range(2))
+
+    def column(key: str) -> Any:
+        return np.array([getattr(site, key) for site in sites])[:, None]
+
+    def of_battery(key: str) -> Any:
+        return np.array([getattr(battery, key) for battery in batteries])[:, None]
+
+    sent, received, exported, imported = (
+        cvxpy.vstack([cvxpy.sum(part, axis=axis) for part in parts]).T
+        for parts, axis in ((moves, 1), (moves, 0), (trades, 1), (trades, 0))
+    )
+    run = tasks - sent + received
+    load = hours * (column("sleep_kw") + cvxpy.multiply(column("idle_kw") - column("sleep_kw"), awake))
+    load += cvxpy.multiply(column("batch_kwh"), run)
+    before = cvxpy.hstack([np.zeros((n, 1)), level[:, :-1]]) if slots > 1 else np.zeros(shape)
+    kept = cvxpy.multiply(1 - of_battery("self_discharge"), before)
+    rules = [
+        grid + own + discharge + (1 - network.trading_loss) * imported == load,
+        own + charge + exported <= harvest,
+        level
+        == kept
+        + cvxpy.multiply(of_battery("charge_efficiency"), charge)
+        - cvxpy.multiply(1 / of_battery("discharge_efficiency"), discharge),
+        level <= of_battery("capacity_kwh"),
+        charge <= hours * of_battery("charge_kw"),
+        run <= cvxpy.multiply(column("capacity_batches"), awake),
+        received <= column("storage_batches"),
+        sent <= network.offload_cap * tasks,
+        exported <= network.trade_cap * harvest,
+        awake <= 1,
+        *(cvxpy.diag(part) == 0 for part in (*moves, *trades)),
+    ]
+    transport_g = network.transport_kwh * (network.network_g_per_kwh or 0)
+    total = cvxpy.sum(cvxpy.multiply(grams, grid)) + transport_g * cvxpy.sum(sent)
+    return float(cvxpy.Problem(cvxpy.Minimize(total), rules).solve(solver=cvxpy.CLARABEL))
+
+
+def test_another_solver_finds_the_same_optimum() -> None:
+    for seed in range(20, 25):
+        network = _random_network(seed)
+        assert dispatch(network, "DETA").total_g == pytest.approx(_stated_for_cvxpy(network), rel=1e-6, abs=1e-6)
