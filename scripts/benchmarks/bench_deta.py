@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import logging
-import resource
 import subprocess
 import sys
 import time
@@ -115,7 +114,8 @@ def pypsa_det_g(network: EdgeNetwork) -> Callable[[], float]:
             )
 
     def solve() -> float:
-        model.optimize(solver_name="highs", solver_options={"output_flag": False}, include_objective_constant=False)
+        options = {"solver_options": {"output_flag": False}, "include_objective_constant": False, "progress": False}
+        model.optimize(solver_name="highs", **options)
         return float(model.objective)
 
     return solve
@@ -171,7 +171,8 @@ def _one(sites: int, slots: int) -> None:
         return results[0].total_g
 
     total_g, cpu_s, wall_s = timed(solve)
-    memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    status = Path("/proc/self/status").read_text()
+    memory_mb = int(status.split("VmHWM:")[1].split()[0]) / 1024  # largest resident size since the process began
     print(
         f"{cpu_s} {total_g:.1f} g, CPU {cpu_s:.1f} s, wall clock {wall_s:.1f} s, {memory_mb:,.0f} MiB, imbalance "
         f"{results[0].imbalance:.0e} of the mean load"
