@@ -25,6 +25,7 @@ from leanrx.cli.machine_commands import doctor
 from leanrx.cli.report_commands import report
 from leanrx.cli.train_commands import sweep, train, tune
 from leanrx.cli.verify_commands import verify
+from leanrx.cli.zoo_commands import zoo
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -37,6 +38,7 @@ _COMMANDS = (doctor, check, data, train, sweep, tune, evaluate, merge, count, en
 for command in _COMMANDS:
     app.command()(command)
 app.add_typer(carbon, name="carbon")
+app.add_typer(zoo, name="zoo")
 
 
 def _print_version(requested: bool) -> None:

@@ -22,6 +22,7 @@ from energy.counting.counter import count
 from energy.metering.table import inference_rows, reference_instrument
 from leanrx.experiment.run import Run, load_run
 from leanrx.report.page import pilot_phrase
+from leanrx.report.zoo_table import ROLES, ShippedReceiver, rate, shipped_receivers
 from leanrx_core.errors import UserError
 from leanrx_core.files import replaced_folder, write_atomic
 from receivers import zoo
@@ -121,11 +122,11 @@ def _inference_energy(row: dict[str, Any]) -> InferenceEnergy:
 
 def page(folder: Path = zoo.SHIPPED) -> str:
     """The page of a zoo in Markdown; all numbers come from its files."""
-    entries = {name: (zoo.card(name, folder), zoo.results(name, folder)) for name in zoo.names(folder)}
-    scenarios: dict[str, list[str]] = {}
-    for name, (_, results) in entries.items():
-        scenarios.setdefault(results.scenario.model_dump_json() + results.stream, []).append(name)
-    return "\n".join([HEAD, *(_scenario({name: entries[name] for name in names}) for names in scenarios.values())])
+    scenarios: dict[str, list[ShippedReceiver]] = {}
+    for receiver in shipped_receivers(folder):
+        results = receiver.results
+        scenarios.setdefault(results.scenario.model_dump_json() + results.stream, []).append(receiver)
+    return "\n".join([HEAD, *(_scenario(receivers) for receivers in scenarios.values())])
 
 
 HEAD = """# Receivers that ship with leanrx
@@ -134,6 +135,12 @@ HEAD = """# Receivers that ship with leanrx
 `teacher.pretrained` in the YAML file of a sweep takes a name too. `scripts/reproduce/evaluate_zoo.py` tests receivers
 on another grid. `scripts/reproduce/publish_to_zoo.py` writes this page from the files in `receivers/zoo`.
 
+    leanrx zoo list
+    leanrx zoo show tdl-6prb-hybrid-w5-d5-kd
+
+`leanrx zoo list` prints the receivers with their size and required SINR. `leanrx zoo show NAME` prints the card of one:
+conditions, counts, energy, training, and the hash of its file. Both take `--json`.
+
 All receivers are tested on channel models they were not trained on. All receivers of a table see the same test slots.
 The tables show the BER with its 95 % interval over slots. "below" gives the upper end of an interval that begins at
 zero. A name that ends in `-scratch` is a scratch baseline: the student's network, trained from scratch on the same
@@ -141,13 +148,14 @@ slots.
 """
 
 
-def _scenario(entries: dict[str, tuple[Card, Results]]) -> str:
-    results = next(iter(entries.values()))[1]
-    points = [point for _, results in entries.values() for point in results.points]
-    lines = [f"## {results.scenario.name}", "", _conditions(results.scenario, points), "", *_cost_table(entries), ""]
-    lines += [_training(name, card) for name, (card, _) in entries.items()]
+def _scenario(receivers: Sequence[ShippedReceiver]) -> str:
+    scenario = receivers[0].results.scenario
+    points = [point for receiver in receivers for point in receiver.results.points]
+    lines = [f"## {scenario.name}", "", _conditions(scenario, points), "", *_cost_table(receivers), ""]
+    lines += ["SINR is the one for a BER of 1e-2 without an interferer, with its 95 % interval.", ""]
+    lines += [_training(receiver.name, receiver.card) for receiver in receivers]
     for fraction in sorted({point.interference_fraction for point in points}):
-        lines += ["", f"BER at interference fraction {fraction:g}:", "", *_ber_table(entries, fraction)]
+        lines += ["", f"BER at interference fraction {fraction:g}:", "", *_ber_table(receivers, fraction)]
     return "\n".join(lines) + "\n"
 
 
@@ -163,45 +171,41 @@ def _conditions(scenario: Scenario, points: Sequence[Point]) -> str:
     )
 
 
-def _cost_table(entries: dict[str, tuple[Card, Results]]) -> list[str]:
-    """Sizes, operations and energy; each instrument is named once, below the table."""
+def _cost_table(receivers: Sequence[ShippedReceiver]) -> list[str]:
+    """Sizes, operations, required SINR and energy; each instrument is named once, below the table."""
     notes: dict[str, int] = {}
     rows = []
-    for name, (card, results) in entries.items():
-        for energy in results.energy:
+    for receiver in receivers:
+        for energy in receiver.results.energy:
             note = notes.setdefault(f"{energy.instrument}, on {energy.machine}", len(notes) + 1)
             rows.append(
                 [
-                    f"`{name}`",
-                    card.receiver,
-                    f"{card.parameters:,}",
-                    f"{results.macs:,}",
+                    f"`{receiver.name}`",
+                    receiver.card.receiver,
+                    f"{receiver.card.parameters:,}",
+                    f"{receiver.results.macs:,}",
+                    f"{receiver.macs_per_re:,.0f}",
+                    f"{receiver.weights_bytes:,}",
+                    receiver.required_sinr(0.0),
                     f"{1e3 * energy.energy_j_per_slot:.3g}",
                     f"{energy.provenance} ({note})",
                 ]
             )
-    headings = ["receiver", "network", "parameters", "MACs per slot", "mJ per slot", "provenance"]
+    headings = ["receiver", "network", "parameters", "MACs per slot", "MACs per RE", "bytes", "SINR [dB]"]
+    headings += ["mJ per slot", "provenance"]
     return [*_table(headings, rows), "", *(f"({note}) {text}." for text, note in notes.items())]
 
 
-def _ber_table(entries: dict[str, tuple[Card, Results]], fraction: float) -> list[str]:
-    points = {
-        (name, point.sinr_db): point
-        for name, (_, results) in entries.items()
-        for point in results.points
-        if point.interference_fraction == fraction
-    }
+def _ber_table(receivers: Sequence[ShippedReceiver], fraction: float) -> list[str]:
+    points = {(r.name, point.sinr_db): point for r in receivers for point in r.points(fraction)}
     columns = {sinr_db: point for (_, sinr_db), point in sorted(points.items(), key=lambda item: item[0][1])}
     classical = next(iter(columns.values())).classical
-    rows = [[name, *(_rate(point.classical[name]) for point in columns.values())] for name in classical]
+    rows = [[name, *(rate(point.classical[name]) for point in columns.values())] for name in classical]
     rows += [
-        [f"`{name}`", *(_rate(points[name, s].counts) if (name, s) in points else "" for s in columns)]
-        for name in entries
+        [f"`{r.name}`", *(rate(points[r.name, s].counts) if (r.name, s) in points else "" for s in columns)]
+        for r in receivers
     ]
     return _table(["receiver", *(f"{sinr_db:g} dB" for sinr_db in columns)], rows)
-
-
-ROLES = {"teacher": "teacher", "student": "student", "scratch": "scratch baseline"}
 
 
 def _training(name: str, card: Card) -> str:
@@ -212,11 +216,6 @@ def _training(name: str, card: Card) -> str:
         f"{training['batch_slots']} slots, {training['optimizer']} at {training['learning_rate']:g}, seed {card.seed}; "
         f"{', '.join(card.channels)} at {low:.0f} to {high:.0f} dB SINR."
     )
-
-
-def _rate(counts: Counts) -> str:
-    low, high = counts.ber_interval()
-    return f"{counts.ber:.2e} ({low:.2e} to {high:.2e})" if low > 0 else f"below {high:.2e}"
 
 
 def _table(headings: list[str], rows: list[list[str]]) -> list[str]:
