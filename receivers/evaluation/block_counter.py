@@ -52,7 +52,7 @@ class BlockCounter:
         """
         if self._code_rate is not None and self._transport is None:
             self._transport = TransportBlocks(self._code_rate, device=self._stream.device)
-        with _one_thread():
+        with one_thread():
             slots = self._stream.at_sinr(sinr_db, interference_fraction).block(number)
             return [
                 BlockCount(
@@ -69,7 +69,7 @@ class BlockCounter:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """One torch thread: the rounding of sums, and so a decision near zero, depends on the number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
