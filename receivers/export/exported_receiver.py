@@ -1,0 +1,168 @@
+"""Exported files as receivers that worker processes can load, whatever their format."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from channels import Slots
+from leanrx_core.errors import UserError
+from leanrx_core.files import TEMPORARY
+from receivers.base import Receiver
+from receivers.export.c_export import CReceiver, compile_library, find_compiler
+from receivers.export.c_source import BUILD_FLAGS
+from receivers.export.onnx import OnnxReceiver
+
+Arithmetic = Literal["float", "int8"]
+
+LIBRARY_SUFFIXES = (".so", ".dylib", ".dll")
+CARD = "card.json"
+
+
+@dataclass
+class ExportedReceiver:
+    """An exported file: a :class:`receivers.base.Receiver` on the CPU, which is loaded in each process that uses it.
+
+    Attributes:
+        path: an ONNX file or a compiled C file.
+        name: name in tables.
+        digest: hash of what the file was built from.
+        arithmetic: of its convolutions.
+    """
+
+    path: Path
+    name: str
+    digest: str
+    arithmetic: Arithmetic = "float"
+    _receiver: Receiver | None = field(default=None, repr=False)
+
+    def __call__(self, slots: Slots) -> torch.Tensor:
+        if self._receiver is None:
+            self._receiver = _load(self.path, self.name)
+        return self._receiver(slots)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_receiver": None}
+
+
+def open_exported(path: str | Path, build_folder: str | Path) -> ExportedReceiver:
+    """Open an exported file, and compile it if it is a C file.
+
+    Args:
+        path: an ONNX file, a shared library, a C file, or the folder of a C export.
+        build_folder: for the compiled C file.
+
+    Raises:
+        UserError: if there is no such file, it cannot be loaded or compiled, or no compiler is there.
+    """
+    path = exported_file(path)
+    if path.suffix == ".c":
+        return _compiled(path, Path(build_folder))
+    arithmetic: Arithmetic = "int8" if path.suffix == ".onnx" and _has_integers(path) else "float"
+    receiver = ExportedReceiver(path, path.name, _sha256(path), arithmetic)
+    receiver._receiver = _load(path, path.name)
+    return receiver
+
+
+def exported_file(path: str | Path) -> Path:
+    """The file of an export: the path itself, or the C file of its folder.
+
+    Raises:
+        UserError: if there is none, or its format is unknown.
+    """
+    path = Path(path)
+    if path.is_dir():
+        candidates = [p for suffix in (".c", ".onnx") for p in sorted(path.glob(f"*{suffix}")) if p.name != "main.c"]
+        if not candidates:
+            raise UserError(f"{path}: has no exported file; give an ONNX file, a C file or a compiled C file")
+        if len(candidates) > 1:
+            names = ", ".join(p.name for p in candidates)
+            raise UserError(f"{path}: has several exported files ({names}); give one of them")
+        path = candidates[0]
+    if path.suffix not in (".onnx", ".c", *LIBRARY_SUFFIXES):
+        raise UserError(f"{path}: is no exported file; give an ONNX file, a C file or a compiled C file")
+    if not path.is_file():
+        raise UserError(f"{path}: missing; export the receiver again, or give another file")
+    return path
+
+
+def card_of(path: Path) -> dict[str, Any]:
+    """The card beside an exported file; empty if there is none.
+
+    Raises:
+        UserError: if it is damaged.
+    """
+    card = path.parent / CARD
+    if not card.is_file():
+        return {}
+    try:
+        values = json.loads(card.read_text(encoding="utf-8"))
+        if not isinstance(values["receiver"]["name"], str) or not isinstance(values["receiver"]["weights_sha256"], str):
+            raise ValueError("receiver")
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        raise UserError(f"{card}: damaged, or of another program; export the receiver again") from None
+    return dict(values)
+
+
+def check_digests(path: Path, card: dict[str, Any]) -> None:
+    """Compare an exported file with the hashes in its card. A compiled C file has none.
+
+    Raises:
+        UserError: if the file, or the header of a C file, is another one.
+    """
+    cards, quantised = [card], path.with_suffix(".json")
+    try:
+        if path.suffix == ".onnx" and quantised.is_file():
+            cards.append(json.loads(quantised.read_text(encoding="utf-8")))
+        digests = {name: entry["sha256"] for name, entry in card.get("files", {}).items()}
+        digests |= {entry["file"]: entry["sha256"] for entry in cards if "file" in entry}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise UserError(f"{path.parent / CARD}: damaged, or of another program; export the receiver again") from None
+    names = [path.name, f"{path.stem}.h"] if path.suffix == ".c" else [path.name]
+    for name in names:
+        if name in digests and _sha256(path.parent / name) != digests[name]:
+            raise UserError(f"{path.parent / name}: changed since its export; export again, or give --checkpoint")
+
+
+def _compiled(source: Path, build_folder: Path) -> ExportedReceiver:
+    compiler = find_compiler()
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    parts = [*BUILD_FLAGS, version, _sha256(source), _sha256(source.with_suffix(".h"))]
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    library = build_folder / f"{source.stem}.{digest[:16]}.so"
+    if not library.is_file():
+        build_folder.mkdir(parents=True, exist_ok=True)
+        temporary = build_folder / f"{TEMPORARY}{library.name}"
+        compile_library(source, temporary, compiler=compiler)
+        temporary.replace(library)
+    receiver = ExportedReceiver(library, source.name, digest)
+    receiver._receiver = _load(library, source.name)
+    return receiver
+
+
+def _load(path: Path, name: str) -> Receiver:
+    return OnnxReceiver(path, name) if path.suffix == ".onnx" else CReceiver(path, name)
+
+
+def _has_integers(path: Path) -> bool:
+    """Whether a graph quantises values."""
+    import onnx
+
+    try:
+        graph = onnx.load(path).graph
+    except Exception as error:
+        raise UserError(f"{path}: no ONNX file ({type(error).__name__}); export the receiver again") from None
+    return any("QuantizeLinear" in node.op_type or node.op_type.endswith("Integer") for node in graph.node)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); export the receiver again") from None
