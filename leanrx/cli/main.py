@@ -22,6 +22,7 @@ from leanrx.cli.energy_commands import energy
 from leanrx.cli.evaluate_commands import evaluate, merge
 from leanrx.cli.export_commands import export
 from leanrx.cli.machine_commands import doctor
+from leanrx.cli.record_commands import record
 from leanrx.cli.report_commands import report
 from leanrx.cli.train_commands import sweep, train, tune
 from leanrx.cli.verify_commands import verify
@@ -34,8 +35,24 @@ _ASCII = {"±": "+-", "–": "-", "…": "...", "→": "->", "×": "x", "µ": "u
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "Storage size calculation overflowed")
 """Parts of the messages with which torch refuses an allocation."""
 
-_COMMANDS = (doctor, check, data, train, sweep, tune, evaluate, merge, count, energy, ecal, report, export, verify)
-for command in _COMMANDS:
+_COMMANDS = (
+    doctor,
+    check,
+    data,
+    train,
+    sweep,
+    tune,
+    evaluate,
+    merge,
+    count,
+    energy,
+    ecal,
+    report,
+    export,
+    record,
+    verify,
+)
+for command in (*_COMMANDS, verify):
     app.command()(command)
 app.add_typer(carbon, name="carbon")
 app.add_typer(zoo, name="zoo")

@@ -64,7 +64,9 @@ def required(command: str, run: Run, configuration: Path) -> list[object]:
         return [configuration, "--runs", configuration.parent / "runs"]
     if command in ("evaluate", "merge", "energy", "report", "verify", "ecal"):
         return [run.folder]
-    return {"count": ["deeprx-w0.0625-d3"], "export": [run.folder, "smallest"]}.get(command, [])
+    return {"count": ["deeprx-w0.0625-d3"], "export": [run.folder, "smallest"], "record": [run.folder, "smallest"]}.get(
+        command, []
+    )
 
 
 def test_the_numeric_options_are_known() -> None:

@@ -1,0 +1,241 @@
+"""Replay recorded slots through an exported receiver, and compare its errors with those of the recording.
+
+    python verify_recording.py RECORDING.h5 FILE
+    python verify_recording.py RECORDING.h5 --raw FOLDER
+
+FILE is an ONNX file, a C file with its header beside it, or a compiled C file (.so). The script needs numpy and h5py.
+An ONNX file needs onnxruntime, and a C file a C compiler. Nothing of leanrx is used. Exit code 1: the file has other
+errors.
+
+With --raw, it writes the slots for the example program ``main.c`` of a C export, and the commands that decode them.
+Then a C compiler is enough. ``count_errors.c`` beside this script counts the errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+FORMAT, VERSION = "leanrx recording", 1
+MARGIN_DB = {"float": 0.02, "int8": 0.05}
+MAX_DIFFERENCE = 1e-4
+"""Of the decisions, and of an LLR over the largest one, for float files."""
+
+BLOCK_SLOTS = 32
+FLAGS = ("-std=c11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
+ERRORS = {-1: "PRB", -2: "modulation", -3: "noise power", -4: "pilots", -5: "samples", -6: "pointer"}
+Receiver = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+class Problem(Exception):
+    """A bad input, described in one line."""
+
+
+def onnx_receiver(path: Path) -> tuple[Receiver, str]:
+    """An ONNX file in ONNX Runtime, and its arithmetic."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise Problem("onnxruntime: not installed; run: pip install onnxruntime") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise Problem(f"{path}: ONNX Runtime cannot load it ({type(error).__name__}); export it again") from None
+    inputs = {x.name for x in session.get_inputs()}
+    names = ("y", "pilots", "noise_plus_interference_var", "bits_per_symbol")
+    if not {"y", "pilots"} <= inputs <= set(names):
+        raise Problem(f"{path}: its inputs are {', '.join(sorted(inputs))}; give a file that takes samples and pilots")
+
+    def receive(y: np.ndarray, pilots: np.ndarray, noise: np.ndarray, orders: np.ndarray) -> np.ndarray:
+        real = [np.ascontiguousarray(x)[..., None].view(np.float32) for x in (y, pilots)]
+        arrays = dict(zip(names, (*real, noise, orders), strict=True))
+        return np.asarray(session.run(None, {name: arrays[name] for name in inputs})[0])
+
+    return receive, "int8" if b"QuantizeLinear" in path.read_bytes() else "float"
+
+
+def c_receiver(path: Path) -> tuple[Receiver, str]:
+    """A compiled C file."""
+    try:
+        library = ctypes.CDLL(str(path.resolve()))
+        num_bits, function = library.leanrx_num_bits(), library.leanrx_receive
+    except (OSError, AttributeError):
+        raise Problem(f"{path}: no library of an exported C file; compile NAME.c with -shared -fPIC") from None
+
+    def receive(y: np.ndarray, pilots: np.ndarray, noise: np.ndarray, orders: np.ndarray) -> np.ndarray:
+        llrs = np.empty((len(y), num_bits, *y.shape[2:]), np.float32)
+        for i in range(len(y)):
+            arrays = (np.ascontiguousarray(x[i]) for x in (y, pilots))
+            pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in arrays]
+            numbers = ctypes.c_float(noise[i]), ctypes.c_int(orders[i]), ctypes.c_int(y.shape[3] // 12)
+            code = function(*pointers, *numbers, llrs[i].ctypes.data_as(ctypes.c_void_p))
+            if code:
+                raise Problem(f"{path}: refuses slot {i} of a block: {ERRORS.get(code, code)}")
+        return llrs
+
+    return receive, "float"
+
+
+def compiled(source: Path, folder: Path) -> Path:
+    """The library of a C file."""
+    compiler = os.environ.get("CC") or next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), "")
+    if not shutil.which(compiler):
+        raise Problem(f"{source}: no C compiler ({compiler or 'cc, gcc, clang'}); install one, or set CC")
+    library = folder / "receiver.so"
+    command = [compiler, *FLAGS, "-march=native", "-shared", "-fPIC", str(source), "-o", str(library), "-lm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Problem(f"{source}: {compiler} fails: {(done.stderr.strip().splitlines() or ['no message'])[0]}")
+    return library
+
+
+def open_recording(path: Path) -> h5py.File:
+    """The recording, whose format is checked."""
+    try:
+        file = h5py.File(path, "r")
+    except OSError:
+        raise Problem(f"{path}: missing, or no HDF5 file; write it with: leanrx record") from None
+    if file.attrs.get("format") != FORMAT or file.attrs.get("version") != VERSION:
+        raise Problem(f"{path}: no recording of version {VERSION}; write it again with: leanrx record")
+    return file
+
+
+def blocks(file: h5py.File) -> Iterator[slice]:
+    """Slices of slots, so that memory stays small."""
+    count = len(file["y"])
+    for first in range(0, count, BLOCK_SLOTS):
+        yield slice(first, min(first + BLOCK_SLOTS, count))
+
+
+def bit_mask(file: h5py.File, part: slice) -> np.ndarray:
+    """Where slots carry bits, (slots, bits, symbols, subcarriers)."""
+    order = np.arange(file["bits"].shape[1])
+    used = order < file["bits_per_symbol"][part][:, None]
+    return file["is_data"][part][:, None] & used[..., None, None]
+
+
+def replay(file: h5py.File, receive: Receiver) -> tuple[np.ndarray, np.ndarray, float]:
+    """Bit errors and bits of each slot, and the largest LLR difference over the largest LLR."""
+    errors, bits, differences, largest = [], [], [0.0], [0.0]
+    llr_slots, begin, due = list(file["llr_slots"][()]), time.monotonic(), 0.0
+    for part in blocks(file):
+        fields = ("y", "pilots", "noise_plus_interference_var", "bits_per_symbol")
+        llrs, mask = receive(*(file[name][part] for name in fields)), bit_mask(file, part)
+        if llrs.shape != mask.shape:
+            raise Problem(f"LLRs have shape {llrs.shape}, and the recorded bits {mask.shape}; give another file")
+        if not np.isfinite(llrs[mask]).all():
+            raise Problem("LLRs are not finite; the file is damaged")
+        errors.append((((llrs > 0) != file["bits"][part].astype(bool)) & mask).sum((1, 2, 3)))
+        bits.append(mask.sum((1, 2, 3)))
+        for row in (i for i, slot in enumerate(llr_slots) if part.start <= slot < part.stop):
+            slot = llr_slots[row] - part.start
+            expected = file["llrs"][row][mask[slot]]
+            differences.append(float(np.abs(llrs[slot][mask[slot]] - expected).max()))
+            largest.append(float(np.abs(expected).max()))
+        if (elapsed := time.monotonic() - begin) > due:
+            print(f"{part.stop} of {len(file['y'])} slots, {elapsed:.0f} s", file=sys.stderr)
+            due = elapsed + 10
+    return np.concatenate(errors), np.concatenate(bits), max(differences) / max(max(largest), 1e-30)
+
+
+def required_sinr_db(sinr_db: np.ndarray, ber: np.ndarray, target: float) -> float:
+    """SINR at which a curve first falls to a BER, linear in dB over log10(BER); NaN where it does not."""
+    for i in range(len(ber) - 1):
+        if ber[i] > target >= ber[i + 1]:
+            fraction = np.log(ber[i] / target) / np.log(ber[i] / ber[i + 1])
+            return float(sinr_db[i] + fraction * (sinr_db[i + 1] - sinr_db[i]))
+    return float("nan")
+
+
+def compare(file: h5py.File, receive: Receiver, arithmetic: str) -> list[str]:
+    """Replay all slots and print both BERs at each point. Returns why the file is refused, or nothing."""
+    errors, bits, llr_difference = replay(file, receive)
+    expected, sinr_db, fraction = (file[x][()] for x in ("bit_errors", "sinr_db", "interference_fraction"))
+    faults, target = [], float(file.attrs["target_ber"])
+    for part in np.unique(fraction):
+        curves, points = [], np.unique(sinr_db[fraction == part])
+        for point in points:
+            at = (fraction == part) & (sinr_db == point)
+            rates = [max(int(x[at].sum()), 0.5) / int(bits[at].sum()) for x in (errors, expected)]
+            where = f"{point:>6g} dB, interference fraction {part:g}"
+            print(f"{where}: BER {rates[1]:.3e} recorded, {rates[0]:.3e} of the file")
+            curves.append(rates)
+        required = [required_sinr_db(points, curve, target) for curve in np.array(curves).T]
+        gap_db, margin_db = required[0] - required[1], MARGIN_DB[arithmetic]
+        print(f"gap at BER {target:g}, interference fraction {part:g}: {gap_db:+.4f} dB, allowed {margin_db} dB")
+        if not abs(gap_db) <= margin_db:
+            faults.append(f"gap of {gap_db:+.3f} dB at BER {target:g}")
+    changed = int(np.abs(errors - expected).sum())
+    print(f"slots: {len(errors)}, bit errors: {expected.sum()} recorded, {errors.sum()} of the file")
+    print(f"largest LLR difference: {llr_difference:.1e} of the largest LLR")
+    if arithmetic == "float" and changed > MAX_DIFFERENCE * bits.sum():
+        faults.append(f"the slots' error counts differ by {changed} of {bits.sum()} bits")
+    if arithmetic == "float" and llr_difference > MAX_DIFFERENCE:
+        faults.append(f"LLRs differ by {llr_difference:.1e} of the largest one")
+    return faults
+
+
+def write_raw(file: h5py.File, folder: Path) -> None:
+    """Write the slots of each point and modulation as raw files, and print the commands that decode them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = ("interference_fraction", "sinr_db", "bits_per_symbol", "noise_plus_interference_var")
+    table = np.stack([file[key][()].astype(float) for key in keys], 1)
+    for number, values in enumerate(np.unique(table, axis=0)):
+        name = f"{number:03d}-sinr{values[1]:+06.2f}-fraction{values[0]:.3f}-bits{values[2]:.0f}"
+        slots = np.flatnonzero((table == values).all(1))
+        with open(folder / f"{name}.f32", "wb") as samples, open(folder / f"{name}.bits", "wb") as bits:
+            for i in slots:
+                samples.write(file["y"][i].tobytes() + file["pilots"][i].tobytes())
+                mask = bit_mask(file, slice(i, i + 1))[0]
+                bits.write(np.where(mask, file["bits"][i], 2).astype(np.uint8).tobytes())
+        path, num_prb = folder / name, file["y"].shape[3] // 12
+        print(f"./receiver {num_prb} {values[2]:.0f} {values[3]:.9g} < {path}.f32 > {path}.llrs")
+        print(f"./count_errors {path}.llrs {path}.bits {file['bit_errors'][slots].sum()}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recording", type=Path)
+    parser.add_argument("file", type=Path, nargs="?")
+    parser.add_argument("--raw", type=Path, metavar="FOLDER", help="write raw slots for the example program")
+    arguments = parser.parse_args()
+    if (arguments.file is None) == (arguments.raw is None):
+        parser.error("give FILE or --raw FOLDER")
+    try:
+        with open_recording(arguments.recording) as file, tempfile.TemporaryDirectory() as work:
+            if arguments.raw is not None:
+                write_raw(file, arguments.raw)
+                return
+            path = arguments.file
+            if not path.is_file() or path.suffix not in (".onnx", ".c", ".so", ".dylib"):
+                raise Problem(f"{path}: no exported file; give an ONNX file, a C file or a compiled C file")
+            if path.suffix == ".onnx":
+                receive, arithmetic = onnx_receiver(path)
+            else:
+                receive, arithmetic = c_receiver(compiled(path, Path(work)) if path.suffix == ".c" else path)
+            faults = compare(file, receive, arithmetic)
+    except Problem as problem:
+        print(f"verify_recording: {problem}", file=sys.stderr)
+        sys.exit(2)
+    for fault in faults:
+        print(f"verify_recording: {arguments.file}: {fault}", file=sys.stderr)
+    print("different" if faults else "equal")
+    sys.exit(1 if faults else 0)
+
+
+if __name__ == "__main__":
+    main()
