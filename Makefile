@@ -5,6 +5,7 @@
 PYTHON ?= python3
 CONFIG ?= configs/quickstart.yaml
 RUNS ?= runs
+WORKERS ?= 2
 BIN := .venv/bin
 
 .PHONY: demo test slow check docs clean
@@ -15,7 +16,7 @@ demo: .venv.stamp
 	@echo "open $(RUNS)/$(basename $(notdir $(CONFIG)))/report/index.html"
 
 test: .venv.stamp
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 slow: .venv.stamp
 	$(BIN)/python -m pytest -m slow

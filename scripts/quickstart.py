@@ -35,11 +35,19 @@ def main() -> None:
 
 
 def distil(radio: Scenario, steps: int, folder: Path) -> tuple[NeuralReceiver, NeuralReceiver]:
-    """Train a teacher, and a student of a quarter of its size with the teacher's soft bits."""
-    training = Training(steps=steps, batch_slots=16, optimizer="adamw", learning_rate=1e-2, warmup_steps=20)
-    (teacher,) = train([Job("teacher", "teacher", "deeprx-w0.125-d5", radio, training, seed=1)], folder)
+    """Train a hybrid teacher, and a student of a fifth of its size with the teacher's soft bits."""
+    training = Training(
+        steps=steps,
+        batch_slots=16,
+        optimizer="adamw",
+        learning_rate=5e-3,
+        warmup_steps=20,
+        max_gradient_norm=1.0,
+        deep_supervision_weight=0.5,
+    )
+    (teacher,) = train([Job("teacher", "teacher", "hybrid-w16-d6", radio, training, seed=1)], folder)
     settings = Distillation(temperature=2.0, alpha=0.5)
-    job = Job("student", "student", "deeprx-w0.0625-d5", radio, training, 1, settings, (teacher,))
+    job = Job("student", "student", "hybrid-w5-d5", radio, training, 1, settings, (teacher,))
     (student,) = train([job], folder)
     return teacher, student
 
