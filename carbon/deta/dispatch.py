@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy import sparse
@@ -135,7 +136,7 @@ def dispatch(network: EdgeNetwork, policy: Policy, pairwise: bool | None = None)
         awake = np.round(values[programme.columns["awake"]])
         fixed = np.flatnonzero(programme.whole_numbers)
         bounds[fixed] = awake[fixed - programme.columns["awake"].start, None]
-    result = _solve(programme, bounds)
+    result = solve(programme, bounds)
     if result.status == _INFEASIBLE:
         raise InfeasibleNetwork(infeasible_text(programme))
     if result.x is None:
@@ -148,11 +149,30 @@ def ladder(network: EdgeNetwork) -> dict[Policy, Dispatch]:
     return {policy: dispatch(network, policy) for policy in POLICIES}
 
 
+class LinearProgramme(Protocol):
+    """What a solution needs of a programme. Attributes are those of :class:`carbon.deta.programme.Programme`."""
+
+    sites: int
+    size: int
+
+    @property
+    def policy(self) -> str: ...
+    @property
+    def site_names(self) -> list[str]: ...
+    @property
+    def rows(self) -> list[Rows]: ...
+    @property
+    def bounds(self) -> Array: ...
+    @property
+    def objective(self) -> Array: ...
+
+
 def _stacked(rows: list[Rows]) -> tuple[sparse.csr_array, Array]:
     return sparse.vstack([r.matrix for r in rows], "csr"), np.concatenate([r.limits for r in rows])
 
 
-def _solve(programme: Programme, bounds: Array) -> OptimizeResult:
+def solve(programme: LinearProgramme, bounds: Array) -> OptimizeResult:
+    """The solution of least emissions, without whole numbers."""
     equal, equals = _stacked([r for r in programme.rows if r.is_equality])
     limited, limits = _stacked([r for r in programme.rows if not r.is_equality])
     method = "highs-ipm" if programme.sites >= INTERIOR_POINT_SITES else "highs"
@@ -183,7 +203,7 @@ def _whole_numbers(programme: Programme) -> tuple[Array, float]:
     return result.x, float(result.mip_gap or 0.0)
 
 
-def infeasible_text(programme: Programme) -> str:
+def infeasible_text(programme: LinearProgramme) -> str:
     """Name limits that cannot be met together, by the least sum of relative excesses.
 
     Balances hold exactly. Each limit may be exceeded, at a price of one over its scale: its size, or the mean size of
@@ -217,7 +237,7 @@ def infeasible_text(programme: Programme) -> str:
     )
 
 
-def _excesses(programme: Programme, limits: list[Rows], amounts: Array) -> Iterator[str]:
+def _excesses(programme: LinearProgramme, limits: list[Rows], amounts: Array) -> Iterator[str]:
     begin = 0
     for rows in limits:
         excesses = amounts[begin : begin + len(rows.limits)]
@@ -225,7 +245,7 @@ def _excesses(programme: Programme, limits: list[Rows], amounts: Array) -> Itera
         size, unit = rows.unit
         for index in np.flatnonzero(excesses > _SMALL):
             site = rows.sites[index]
-            place = "all sites" if site < 0 else f"site {programme.network.sites[site].name}"
+            place = "all sites" if site < 0 else f"site {programme.site_names[site]}"
             amount = f"{size * excesses[index]:.4g} {unit}"
             yield f"{place}, slot {rows.slots[index] + 1}, {rows.name} is short by {amount}"
 

@@ -57,12 +57,13 @@ def _kind(value: Any) -> str:
     return "profile" if isinstance(value, list | tuple) else "name" if isinstance(value, str) else "number"
 
 
-def _form(allowed: str) -> Discriminator:
+def profile_form(allowed: str) -> Discriminator:
+    """Which of several forms of a profile a value has; a message says what is allowed."""
     return Discriminator(_kind, custom_error_type="form", custom_error_message=f"give {allowed}")
 
 
-_Number = Annotated[float, Field(ge=0), Tag("number")]
-_ProfileForm = Annotated[Profile, Tag("profile")]
+Amount = Annotated[float, Field(ge=0), Tag("number")]
+SlotValues = Annotated[Profile, Tag("profile")]
 
 
 class SiteEntry(SiteHardware):
@@ -76,22 +77,22 @@ class SiteEntry(SiteHardware):
 
     intensity: (
         Annotated[
-            Annotated[str, Tag("name")] | _Number | _ProfileForm,
-            _form("a name such as US-VT-2023, a number, one number per slot, or a CSV file"),
+            Annotated[str, Tag("name")] | Amount | SlotValues,
+            profile_form("a name such as US-VT-2023, a number, one number per slot, or a CSV file"),
         ]
         | None
     ) = None
     batches: (
         Annotated[
-            _Number | _ProfileForm | Annotated[DailyTraffic, Tag("record")],
-            _form("a number, one per slot, or a daily traffic such as {mean_batches: 100}"),
+            Amount | SlotValues | Annotated[DailyTraffic, Tag("record")],
+            profile_form("a number, one per slot, or a daily traffic such as {mean_batches: 100}"),
         ]
         | None
     ) = None
     harvest_kwh: (
         Annotated[
-            _Number | _ProfileForm | Annotated[SolarPanel, Tag("record")],
-            _form("a number, one per slot, or a panel such as {latitude: 44, longitude: -73, peak_kw: 2}"),
+            Amount | SlotValues | Annotated[SolarPanel, Tag("record")],
+            profile_form("a number, one per slot, or a panel such as {latitude: 44, longitude: -73, peak_kw: 2}"),
         ]
         | None
     ) = None
@@ -145,20 +146,15 @@ def _site(file: NetworkFile, entry: SiteEntry, columns: Mapping[str, Profile], f
     for key, column in (("intensity", "g_per_kwh"), ("batches", "batches"), ("harvest_kwh", "harvest_kwh")):
         if getattr(entry, key) is not None and column in columns:
             raise UserError(f"site {entry.name}: {key} is given here and in {file.profiles}; give it once")
-    record, basis, name = _intensity(file, entry, folder)
+    record, basis, name = site_intensity(entry.name, entry.intensity, file.basis, file.slot_s, folder)
     batches, harvest = entry.batches, entry.harvest_kwh
     if isinstance(batches, DailyTraffic):
         begin_hour = 0.0 if file.begin is None else file.begin.hour + file.begin.minute / 60
         batches = batches.batches(file.slots, file.slot_s, begin_hour)
     if isinstance(harvest, SolarPanel):
-        if file.begin is None or file.begin.tzinfo is None:
-            raise UserError(
-                f"site {entry.name}: a solar panel needs the time of the first slot with its offset from UTC; "
-                "add begin, such as 2026-06-21T00:00-05:00"
-            )
-        harvest = harvest.harvest_kwh(file.begin, file.slots, file.slot_s)
+        harvest = solar_harvest(entry.name, harvest, file.begin, file.slots, file.slot_s)
     profiles = {"g_per_kwh": record, "batches": batches, "harvest_kwh": harvest}
-    values = {key: columns.get(key) or _profile(value, file.slots) for key, value in profiles.items()}
+    values = {key: columns.get(key) or slot_profile(value, file.slots) for key, value in profiles.items()}
     values["harvest_kwh"] = values["harvest_kwh"] or (0.0,) * file.slots
     for key, field in (("g_per_kwh", "intensity"), ("batches", "batches")):
         if values[key] is None:
@@ -170,24 +166,46 @@ def _site(file: NetworkFile, entry: SiteEntry, columns: Mapping[str, Profile], f
     return {**hardware, **values, "basis": basis, "intensity": name}
 
 
-def _profile(value: float | Profile | None, slots: int) -> Profile | None:
+def slot_profile(value: float | Profile | None, slots: int) -> Profile | None:
+    """One value for every slot, if it is one value."""
     return (value,) * slots if isinstance(value, float) else value
 
 
-def _intensity(
-    file: NetworkFile, entry: SiteEntry, folder: Path
+def site_intensity(
+    site: str, given: str | float | Profile | None, basis: IntensityBasis | None, slot_s: float, folder: Path
 ) -> tuple[float | Profile | None, IntensityBasis | None, str]:
-    """Grams per kWh of a site, their basis and their name."""
-    given = entry.intensity
+    """Grams per kWh of a site, their basis and their name.
+
+    Args:
+        site: its name.
+        given: name of an intensity, number, one number per slot, or CSV file of a series.
+        basis: of numbers.
+        slot_s: length of a slot.
+        folder: of CSV files.
+    """
     if not isinstance(given, str):
-        return given, file.basis, "own value"
+        return given, basis, "own value"
     if not given.endswith(".csv"):
         record: CarbonIntensity = carbon_intensity(given)
         return record.g_per_kwh, record.basis, record.name
-    series = IntensitySeries.read_csv(folder / given, file.basis)
-    if series.step_s != file.slot_s:
-        raise UserError(f"site {entry.name}: {given} has steps of {series.step_s:g} s; slot_s is {file.slot_s:g}")
+    series = IntensitySeries.read_csv(folder / given, basis)
+    if series.step_s != slot_s:
+        raise UserError(f"site {site}: {given} has steps of {series.step_s:g} s; slot_s is {slot_s:g}")
     return series.g_per_kwh, series.basis, series.name
+
+
+def solar_harvest(site: str, panel: SolarPanel, begin: datetime | None, slots: int, slot_s: float) -> Profile:
+    """Energy of a panel by slot.
+
+    Raises:
+        UserError: if the time of the first slot is not known.
+    """
+    if begin is None or begin.tzinfo is None:
+        raise UserError(
+            f"site {site}: a solar panel needs the time of the first slot with its offset from UTC; "
+            "add begin, such as 2026-06-21T00:00-05:00"
+        )
+    return panel.harvest_kwh(begin, slots, slot_s)
 
 
 def read_profiles(path: str | Path, sites: list[str], slots: int) -> dict[str, dict[str, Profile]]:

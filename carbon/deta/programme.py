@@ -94,6 +94,11 @@ class Programme:
         self.size = sum(n * self.slots for n in self._widths.values())
         self.columns = self._columns()
 
+    @property
+    def site_names(self) -> list[str]:
+        """Names of the sites."""
+        return [site.name for site in self.network.sites]
+
     def _values(self, key: str) -> Array:
         values = [getattr(site, key) for site in self.network.sites]
         return np.array([np.inf if value is None else value for value in values], dtype=float)

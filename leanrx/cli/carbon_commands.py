@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -144,7 +145,7 @@ def published(
 
     choice("study", study, ("aolo", "deta"))
     if study == "deta":
-        _refuse_agent_options(context)
+        _refuse_options(context, ("study", "figures", "as_json"), "published deta")
         _published_deta(figures, as_json)
         return
     from carbon.aolo.study import Study, StudySettings
@@ -169,12 +170,51 @@ def published(
 
 @carbon.command()
 def network(
-    file: Annotated[Path, typer.Option("--network", help="A YAML file of a network of edge sites.")],
+    context: typer.Context,
+    file: Annotated[Path, typer.Option("--network", help="A YAML file of a network of sites.")],
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN|FAMILY]", help="Receivers of the sites: a run folder, or a family of the zoo."),
+    ] = None,
+    interference_fraction: Annotated[
+        float | None, typer.Option(help="Part of interference at the test points. The default is the lowest one.")
+    ] = None,
+    grams_per_db: Annotated[
+        bool, typer.Option("--grams-per-db", help="Solve again for one dB more at each site.")
+    ] = False,
     csv: Annotated[Path | None, typer.Option(help="Write what each site does in each slot into this file.")] = None,
-    figures: Annotated[Path | None, typer.Option(help="Draw emissions and tasks over slots into this folder.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Draw the figures into this folder.")] = None,
+    reference: ReferenceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the dispatch of least carbon of edge sites that trade energy and move tasks."""
+    """Find the dispatch of least carbon of sites that trade energy and move tasks; with RUN, of receivers."""
+    if target is None:
+        _refuse_options(context, ("file", "csv", "figures", "as_json"), "network without RUN or FAMILY")
+        _edge_network(file, csv, figures, as_json)
+        return
+    from carbon.deta.receiver_network import read_receiver_network
+    from leanrx.report import receiver_sites
+    from leanrx_core.files import write_atomic
+
+    def report(text: str) -> None:
+        print(f"network: {text}", file=sys.stderr)
+
+    sites = read_receiver_network(file)
+    family = _family(target, interference_fraction, reference, as_json)
+    results = receiver_sites.site_results(sites, family, grams_per_db, report)
+    if csv is not None:
+        write_atomic(csv, receiver_sites.slot_frame(results).to_csv(index=False, lineterminator="\n"))
+    if figures is not None:
+        write_figures(receiver_sites.figures(results), figures)
+    if as_json:
+        rows = json_rows(receiver_sites.policy_frame(results))
+        print(json.dumps({"policies": rows, **receiver_sites.plain(results)}))
+        return
+    for line in receiver_sites.lines(results):
+        print(line)
+
+
+def _edge_network(file: Path, csv: Path | None, figures: Path | None, as_json: bool) -> None:
     from carbon.deta.network_file import read_network
     from leanrx.report import carbon_network
     from leanrx_core.files import write_atomic
@@ -195,14 +235,14 @@ def network(
         print(line)
 
 
-def _refuse_agent_options(context: typer.Context) -> None:
-    """Refuse options of agents for a study without agents."""
+def _refuse_options(context: typer.Context, allowed: Collection[str], place: str) -> None:
+    """Refuse options that have no effect."""
     from leanrx_core.errors import UserError
 
     for name in context.params:
         source = context.get_parameter_source(name)
-        if name not in ("study", "figures", "as_json") and source is not None and source.name != "DEFAULT":
-            raise UserError(f"published deta: --{name.replace('_', '-')} has no effect; leave it out")
+        if name not in (*allowed, "target") and source is not None and source.name != "DEFAULT":
+            raise UserError(f"{place}: --{name.replace('_', '-')} has no effect; leave it out")
 
 
 def _published_deta(figures: Path | None, as_json: bool) -> None:

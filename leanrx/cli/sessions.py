@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from leanrx.cli.console import ConsoleProgress
     from leanrx.experiment.executors import Executor
     from leanrx.experiment.run import Run
-    from leanrx.report.charts import Figure, HeatMap
+    from leanrx.report.charts import AnyFigure
     from receivers.evaluation.monte_carlo import Shard
 
 _locks: list[IO[str]] = []  # locks of run folders, until the process ends
@@ -119,7 +119,7 @@ def console_progress(quiet: bool = False, silent: bool = False) -> ConsoleProgre
     return ConsoleProgress(Console(stderr=quiet, quiet=silent, highlight=False, soft_wrap=True))
 
 
-def write_figures(figures: Sequence[Figure | HeatMap], folder: Path) -> None:
+def write_figures(figures: Sequence[AnyFigure], folder: Path) -> None:
     """Write each figure as PNG and PDF into a folder, and say so on standard error."""
     from leanrx.report.charts import to_files
     from leanrx_core.files import write_atomic

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leanrx.report.bar_charts import Bars, Strip, draw_bars, draw_strip, plot_bars, plot_strip
+
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
@@ -147,6 +149,8 @@ class HeatMap:
         return float(np.nanmax(np.abs(self.z)))
 
 
+AnyFigure = Figure | HeatMap | Strip | Bars
+
 _LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
     "height": 560,
@@ -160,10 +164,12 @@ _FEW_DECADES = 2.5
 """A logarithmic axis over fewer decades has ticks at 1, 2 and 5 of each."""
 
 
-def to_plotly(figure: Figure | HeatMap) -> go.Figure:
+def to_plotly(figure: AnyFigure) -> go.Figure:
     """The figure for the page."""
     import plotly.graph_objects as go
 
+    if isinstance(figure, Strip | Bars):
+        return plot_strip(figure) if isinstance(figure, Strip) else plot_bars(figure)
     if isinstance(figure, HeatMap):
         axes = {
             axis: {"title": title, "type": "category"}
@@ -280,20 +286,23 @@ _LEGEND_INSIDE = 8
 """A legend with more entries is placed below the axes."""
 
 
-def to_files(figure: Figure | HeatMap) -> dict[str, bytes]:
+def to_files(figure: AnyFigure) -> dict[str, bytes]:
     """The figure for print: PNG and PDF by file name."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    canvas, axes = plt.subplots(figsize=(7.2, 4.8), layout="constrained")
-    if isinstance(figure, HeatMap):
-        _draw_heat_map(canvas, axes, figure)
+    if isinstance(figure, Strip | Bars):
+        canvas = draw_strip(figure) if isinstance(figure, Strip) else draw_bars(figure)
     else:
-        _draw_curves(axes, figure)
-        _draw_axes(axes, figure)
-        _draw_legend(canvas, axes, figure)
+        canvas, axes = plt.subplots(figsize=(7.2, 4.8), layout="constrained")
+        if isinstance(figure, HeatMap):
+            _draw_heat_map(canvas, axes, figure)
+        else:
+            _draw_curves(axes, figure)
+            _draw_axes(axes, figure)
+            _draw_legend(canvas, axes, figure)
     files = {}
     for suffix in ("png", "pdf"):
         buffer = io.BytesIO()

@@ -77,3 +77,51 @@ def test_an_infeasible_network_is_refused(tmp_path: Path) -> None:
     text = NETWORK.replace("0.1,", "0.1, capacity_batches: 3,")
     with pytest.raises(UserError, match=r"DETA is infeasible: site .* capacity is short by"):
         _network(tmp_path, text=text)
+
+
+RECEIVERS = """
+slot_s: 43200
+slots: 2
+link: nr-macro
+ber: 0.01
+deadline_ms: 4
+network_intensity: US-2023
+sites:
+  - {name: north, intensity: US-VT-2023, computers: 9, path_loss_db: 118, activity: 0.5, harvest_kwh: [0, 1]}
+  - {name: south, intensity: US-MO-2023, computers: 9, path_loss_db: 128, activity: 0.5, harvest_kwh: [0, 1]}
+jobs:
+  - {name: adapt, site: south, kwh: 0.1, hours: 2, gigabytes: 1, deadline: 2}
+"""
+
+
+def test_receivers_of_sites(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "network.yaml"
+    path.write_text(RECEIVERS)
+    options = ["--csv", tmp_path / "slots.csv", "--figures", tmp_path / "figures", "--grams-per-db"]
+    command = ["carbon", "network", "tdl-6prb", "--network", path, *options]
+    app([str(part) for part in command], standalone_mode=False)
+    text = capsys.readouterr().out
+    assert text.startswith("2 sites, 2 slots, BER 0.01: ")
+    assert "LMMSE at all sites, all else chosen: not possible" in text
+    assert "One dB more of SINR at south saves " in text
+    rows = pd.read_csv(tmp_path / "slots.csv")
+    assert len(rows) == 6 * 4
+    best = rows[rows.policy == "DETA+wait"]
+    assert best.filter(like="share tdl").sum(axis=1).round(6).tolist() == [1] * 4
+    assert best.jobs_part.sum() == pytest.approx(1)
+    names = {"sites-day", "sites-policies", "sites-choices", "sites-stages"}
+    assert {file.stem for file in (tmp_path / "figures").iterdir()} == names
+    app([str(part) for part in [*command[:5], "--json"]], standalone_mode=False)
+    answer = json.loads(capsys.readouterr().out)
+    stages = [value for key, value in answer["policies"][-1].items() if key.endswith("_g") and key != "total_g"]
+    assert sum(stages) == pytest.approx(answer["policies"][-1]["total_g"])
+    assert answer["single_receivers_g"]["LMMSE"] is None
+    assert sum(part["part"] for part in answer["jobs"][0]["parts"]) == pytest.approx(1)
+
+
+def test_options_of_receivers_are_refused_without_receivers(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--grams-per-db has no effect; leave it out"):
+        _network(tmp_path, "--grams-per-db")
+    (tmp_path / "network.yaml").write_text(RECEIVERS)
+    with pytest.raises(UserError, match="no run folder and no family 'nothing' in the zoo"):
+        app(["carbon", "network", "nothing", "--network", str(tmp_path / "network.yaml")], standalone_mode=False)

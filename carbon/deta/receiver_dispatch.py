@@ -1,0 +1,266 @@
+"""The dispatch of least carbon of receiving sites, what each choice saves, and what a dB is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carbon.deta.dispatch import InfeasibleNetwork, infeasible_text, solve
+from carbon.deta.programme import Array
+from carbon.deta.receiver_network import ReceiverNetwork
+from carbon.deta.receiver_programme import SITE_POLICIES, ReceiverProgramme, SitePolicyName
+from carbon.receiver_options import ReceiverFamily
+from leanrx_core.checks import choice
+from leanrx_core.errors import UserError
+
+_INFEASIBLE = 2
+STAGES = ("transmission", "reception", "idle", "development", "recycling", "transport")
+"""What the energy is for. Training is development, and adaptation is recycling."""
+
+
+@dataclass(frozen=True)
+class ReceiverDispatch:
+    """What each site does in each slot of time. Arrays are ``(slots, sites)``, in kWh per slot, unless said otherwise.
+
+    Attributes:
+        network: the sites.
+        family: the receivers.
+        policy: of the programme.
+        total_g: emissions, gCO2e.
+        receivers: names of the receivers that were allowed.
+        shares: part of a site's traffic by receiver, ``(slots, sites, receivers)``; 0 without traffic.
+        moved_shares: part of a site's traffic that runs elsewhere.
+        output_w: mean power that the transmitter sends on each carrier in use; NaN without traffic.
+        job_parts: part of each job, ``(jobs, slots, sites)``.
+        grid_kwh, own_kwh, charge_kwh, discharge_kwh, level_kwh, sent_kwh, received_kwh: as of
+            :class:`carbon.deta.dispatch.Dispatch`.
+        load_kwh: of the site's computers, and of its transmitter where it has its power.
+        stage_kwh, stage_g: energy and emissions by stage of :data:`STAGES` and site, ``(stages, sites)``.
+    """
+
+    network: ReceiverNetwork
+    family: ReceiverFamily
+    policy: SitePolicyName
+    total_g: float
+    receivers: tuple[str, ...]
+    shares: Array
+    moved_shares: Array
+    output_w: Array
+    job_parts: Array
+    grid_kwh: Array
+    own_kwh: Array
+    charge_kwh: Array
+    discharge_kwh: Array
+    level_kwh: Array
+    sent_kwh: Array
+    received_kwh: Array
+    load_kwh: Array
+    stage_kwh: Array
+    stage_g: Array
+
+    @property
+    def imbalance(self) -> float:
+        """Largest error of the energy balance of a site in a slot, as part of the mean load."""
+        supply = self.grid_kwh + self.own_kwh + self.discharge_kwh + self.received_kwh
+        return float(np.abs(supply - self.load_kwh).max() / (self.load_kwh.mean() or 1.0))
+
+
+def receiver_dispatch(
+    network: ReceiverNetwork,
+    family: ReceiverFamily,
+    policy: SitePolicyName = "DETA+wait",
+    receivers: Sequence[str] | None = None,
+    has_full_power: bool = False,
+    gains_db: Array | None = None,
+) -> ReceiverDispatch:
+    """The dispatch of least carbon.
+
+    Args:
+        network: sites and jobs.
+        family: receivers with their required SINR, joules and times.
+        policy: a key of :data:`carbon.deta.receiver_programme.SITE_POLICIES`.
+        receivers: names of those that may be used; all if not given.
+        has_full_power: whether transmitters send at their limit.
+        gains_db: by which the SINR of each site is higher, ``(sites,)``.
+
+    Raises:
+        UserError: if no receiver meets the target of a site.
+        InfeasibleNetwork: if limits cannot be met together. It names site, slot, limit and amount.
+    """
+    choice("policy", policy, SITE_POLICIES)
+    programme = ReceiverProgramme(network, family, policy, receivers, has_full_power, gains_db)
+    result = solve(programme, programme.bounds)
+    if result.status == _INFEASIBLE:
+        raise InfeasibleNetwork(infeasible_text(programme))
+    if result.x is None:
+        raise UserError(f"network: {policy} was not solved ({result.message}); make the values more alike in size")
+    return _result(programme, np.maximum(result.x, 0.0), float(result.fun * programme.unit_kwh))
+
+
+def _summed(slots: int, sites: int, places: NDArray[np.int64], data: Array) -> Array:
+    """Sums over paths by site, ``(slots, sites)``."""
+    result = np.zeros((sites, slots))
+    np.add.at(result, places, data.T)
+    return result.T
+
+
+def _result(p: ReceiverProgramme, x: Array, total_g: float) -> ReceiverDispatch:
+    paths, has_traffic = p.paths, p.radio_slots > 0
+    shares = p.values(x, "shares") * has_traffic[:, p.paths.homes]
+    by_receiver = np.zeros((p.sites, len(p.options), p.slots))
+    np.add.at(by_receiver, (paths.homes, paths.options), shares.T)
+    by_receiver = by_receiver.transpose(2, 0, 1)
+    away = _summed(p.slots, p.sites, paths.homes, shares * (paths.homes != paths.places))
+    power = (by_receiver * np.nan_to_num(p.output_w)).sum(2)
+    parts = np.zeros((len(p.network.jobs), p.slots, p.sites))
+    jobs, places, slots = p.job_cells.T
+    parts[jobs, slots, places] = p.values(x, "jobs")
+    energies = {name: p.values(x, name) for name in p.columns if name not in ("shares", "jobs")}
+    stage_kwh, stage_g, load_kwh = _stages(p, shares, parts, energies["grid"])
+    return ReceiverDispatch(
+        network=p.network,
+        family=p.family,
+        policy=p.policy,
+        total_g=total_g,
+        receivers=tuple(o.name for o in p.options),
+        shares=by_receiver,
+        moved_shares=away,
+        output_w=np.where(has_traffic, power, np.nan),
+        job_parts=parts,
+        **{f"{name}_kwh": energies[name] for name in ("grid", "own", "charge", "discharge", "level")},
+        sent_kwh=energies["exports"],
+        received_kwh=energies["imports"],
+        load_kwh=load_kwh,
+        stage_kwh=stage_kwh,
+        stage_g=stage_g,
+    )
+
+
+def _stages(p: ReceiverProgramme, shares: Array, parts: Array, grid_kwh: Array) -> tuple[Array, Array, Array]:
+    """Energy and emissions by stage and site, and the load of the sites.
+
+    All that a site consumes in a slot has the same mix of grid and other energy.
+    """
+    homes, places = p.paths.homes, p.paths.places
+    sent = _summed(p.slots, p.sites, homes, shares * np.nan_to_num(p.path_sent_kwh))
+    own_transmitter = ~p.transmits_from_grid
+    received = _summed(p.slots, p.sites, places, shares * p.path_received_kwh)
+    moved = _summed(p.slots, p.sites, homes, shares * p.path_transport_kwh)
+    idle = np.tile(p.idle_kwh, (p.slots, 1))
+    by_stage = {stage: np.zeros((p.slots, p.sites)) for stage in ("development", "recycling")}
+    transport = np.zeros((len(p.network.jobs), p.slots, p.sites))
+    jobs, job_places, job_slots = p.job_cells.T
+    transport[jobs, job_slots, job_places] = p.job_transport_kwh
+    for index, job in enumerate(p.network.jobs):
+        by_stage[job.stage] += job.kwh * parts[index]
+        moved[:, p.site_names.index(job.site)] += (transport[index] * parts[index]).sum(1)
+    load_kwh = received + idle + sum(by_stage.values()) + sent * own_transmitter
+    mix = p.g_per_kwh * grid_kwh / np.where(load_kwh > 0, load_kwh, 1.0)
+    kwh = np.array([sent, received, idle, by_stage["development"], by_stage["recycling"], moved])
+    site_g = np.where(own_transmitter, mix, p.g_per_kwh)
+    network_g = np.full_like(mix, p.network.network_g_per_kwh)
+    intensities = np.array([site_g, mix, mix, mix, mix, network_g])
+    return kwh.sum(1), (kwh * intensities).sum(1), load_kwh
+
+
+@dataclass(frozen=True)
+class ChoiceStep:
+    """Emissions where more and more is chosen.
+
+    Attributes:
+        title: what is chosen at this step, with all of the earlier ones.
+        total_g: emissions.
+    """
+
+    title: str
+    total_g: float
+
+
+@dataclass(frozen=True)
+class ReceiverPart:
+    """What choosing receivers saves.
+
+    Attributes:
+        single: the one receiver that would serve all sites and slots with the least emissions, with all else chosen.
+        single_g: its emissions; NaN if no single receiver can.
+        menu_g: emissions where receivers are chosen, with all else.
+        first_g, first_menu_g: the same pair where nothing else is chosen but the power.
+        by_receiver_g: emissions with one receiver at all sites and all else chosen, by receiver; NaN if it cannot.
+    """
+
+    single: str
+    single_g: float
+    menu_g: float
+    first_g: float
+    first_menu_g: float
+    by_receiver_g: dict[str, float]
+
+
+def receiver_part(network: ReceiverNetwork, family: ReceiverFamily) -> ReceiverPart:
+    """What choosing receivers by site and slot saves against the best single one.
+
+    Raises:
+        UserError: if the network is infeasible even with all receivers.
+    """
+    last = {option.name: _total_g(network, family, "DETA+wait", [option.name]) for option in family.options}
+    first = [_total_g(network, family, "B1", [option.name]) for option in family.options]
+    best = min(last, key=lambda name: last[name] if last[name] == last[name] else np.inf)
+    return ReceiverPart(
+        single=best,
+        single_g=last[best],
+        menu_g=receiver_dispatch(network, family).total_g,
+        first_g=float(np.nanmin(first)) if np.isfinite(first).any() else np.nan,
+        first_menu_g=receiver_dispatch(network, family, "B1").total_g,
+        by_receiver_g=last,
+    )
+
+
+def _total_g(
+    network: ReceiverNetwork,
+    family: ReceiverFamily,
+    policy: SitePolicyName,
+    receivers: Sequence[str],
+    has_full_power: bool = False,
+) -> float:
+    try:
+        return receiver_dispatch(network, family, policy, receivers, has_full_power).total_g
+    except UserError:
+        return np.nan
+
+
+def choice_steps(network: ReceiverNetwork, family: ReceiverFamily) -> list[ChoiceStep]:
+    """Emissions from nothing chosen to everything chosen: power, receiver, place, hour.
+
+    Nothing chosen is one receiver everywhere, the best of those at full power, own harvest and battery, and jobs that
+    run at once at their own site. A step that cannot be met has NaN.
+    """
+    totals = {o.name: _total_g(network, family, "B1", [o.name], has_full_power=True) for o in family.options}
+    single = min(totals, key=lambda name: totals[name] if totals[name] == totals[name] else np.inf)
+    names = [option.name for option in family.options]
+    return [
+        ChoiceStep(f"{single} everywhere, full power", totals[single]),
+        ChoiceStep("+ transmit power", _total_g(network, family, "B1", [single])),
+        ChoiceStep("+ receivers", _total_g(network, family, "B1", names)),
+        ChoiceStep("+ place: trades and moves", _total_g(network, family, "DETA", names)),
+        ChoiceStep("+ hour of jobs", _total_g(network, family, "DETA+wait", names)),
+    ]
+
+
+def grams_per_db(
+    network: ReceiverNetwork, family: ReceiverFamily, site: str, policy: SitePolicyName = "DETA+wait"
+) -> float:
+    """Emissions that one dB more of SINR at a site would save, by solving again.
+
+    A dB is no row of the programme, so no marginal value is its price.
+
+    Raises:
+        UserError: if there is no such site.
+    """
+    names = [s.name for s in network.sites]
+    choice("site", site, names)
+    gains_db = np.array([float(name == site) for name in names])
+    total_g = receiver_dispatch(network, family, policy).total_g
+    return total_g - receiver_dispatch(network, family, policy, gains_db=gains_db).total_g
