@@ -116,8 +116,8 @@ def _state(agent: Agent) -> dict[str, Any]:
         "episodes": model._episode_num,
         "replay_pos": replay.pos,
         "replay_full": int(replay.full),
-        "environment": agent.environment.unwrapped.state(),  # type: ignore[attr-defined]
-        "environment_generator": _generator_state(agent.environment.unwrapped.np_random),
+        "environments": [e.unwrapped.state() for e in agent.environments],  # type: ignore[attr-defined]
+        "environment_generators": [_generator_state(e.unwrapped.np_random) for e in agent.environments],
         "action_generator": _generator_state(model.action_space.np_random),
     }
     kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - the replay draws from it
@@ -154,10 +154,12 @@ def _restore(agent: Agent, arrays: dict[str, NDArray[Any]]) -> None:
     model.num_timesteps, model._n_updates = counters["decided"], counters["updates"]
     model._episode_num = counters["episodes"]
     model._last_obs = arrays["last_observation"]
-    model._last_episode_starts = np.zeros(1, dtype=bool)
-    environment: Any = agent.environment.unwrapped
-    environment.restore(counters["environment"])
-    environment.np_random.bit_generator.state = counters["environment_generator"]
+    model._last_episode_starts = np.zeros(len(agent.environments), dtype=bool)
+    states = zip(agent.environments, counters["environments"], counters["environment_generators"], strict=True)
+    for environment, state, generator in states:
+        own: Any = environment.unwrapped
+        own.restore(state)
+        own.np_random.bit_generator.state = generator
     model.action_space.np_random.bit_generator.state = counters["action_generator"]
     np.random.set_state((counters["numpy_kind"], arrays["numpy_keys"], *counters["numpy_rest"]))  # noqa: NPY002
     torch.set_rng_state(torch.from_numpy(arrays["torch_generator"]))

@@ -9,7 +9,8 @@ the tolerated part of decisions violate its constraint, and falls otherwise (dua
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -24,18 +25,21 @@ from leanrx_core.records import Record
 
 try:
     import gymnasium
-    from stable_baselines3 import SAC
     from stable_baselines3.common.buffers import ReplayBuffer
     from stable_baselines3.common.logger import Logger
     from stable_baselines3.common.type_aliases import ReplayBufferSamples
     from stable_baselines3.common.vec_env import DummyVecEnv
     from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor, SACPolicy
+
+    from carbon.aolo.actor_critic import SoftActorCritic
 except ModuleNotFoundError as error:
     raise UserError(f"carbon: {error.name} is not installed; run: pip install 'leanrx[carbon]'") from None
 
 
 VIOLATION = 1e-9
 """Relative shortfall from which a constraint is violated."""
+FIRST_MULTIPLIER = 5.0
+"""Of every constraint, before the dual ascent; footprints are relative to their mean optimum."""
 
 
 class AgentSettings(Record):
@@ -43,11 +47,15 @@ class AgentSettings(Record):
 
     Attributes:
         actor: ``dense`` is SAC, ``spiking`` is SDRL.
-        steps: decisions of the training.
+        steps: decisions of the training; the last ones that are taken at once are complete.
         seed: of weights, replay, exploration and environment.
         learning_rate: of actor, critics and entropy, by Adam.
         hidden: neurons of each hidden layer of actor and critics.
-        batch: transitions of a gradient step; one step a decision.
+        batch: transitions of a gradient step.
+        environments: decisions that are taken at once, each in an environment of its own.
+        gradient_steps: after these decisions.
+        target_entropy: of the exploring policy, in nats; a lower one explores in a narrower range.
+        entropy_coefficient: at the begin; it then follows the target entropy.
         warmup_steps: random decisions at the beginning.
         discount: 0 where decisions are independent.
         tolerated: part of decisions that may violate a constraint.
@@ -58,13 +66,17 @@ class AgentSettings(Record):
     actor: Literal["dense", "spiking"]
     steps: int = Field(30_000, ge=1, le=10_000_000)
     seed: int = Field(1, ge=0, lt=2**32)
-    learning_rate: float = Field(1e-3, gt=0, le=1)
-    hidden: tuple[int, ...] = (256, 256)
-    batch: int = Field(100, ge=1)
+    learning_rate: float = Field(3e-3, gt=0, le=1)
+    hidden: tuple[int, ...] = (64, 64)
+    batch: int = Field(256, ge=1)
+    environments: int = Field(16, ge=1, le=1024)
+    gradient_steps: int = Field(2, ge=1, le=1024)
+    target_entropy: float = -6.0
+    entropy_coefficient: float = Field(0.01, gt=0)
     warmup_steps: int = Field(1_000, ge=0)
     discount: float = Field(0.0, ge=0, lt=1)
     tolerated: float = Field(0.01, ge=0, lt=1)
-    multiplier_rate: float = Field(0.002, ge=0)
+    multiplier_rate: float = Field(0.01, ge=0)
     multiplier_window: int = Field(500, ge=1)
 
 
@@ -95,29 +107,40 @@ class SpikingPolicy(SACPolicy):
 class ConstrainedReplay(ReplayBuffer):
     """A replay that keeps shortfalls beside rewards, and weighs them when it is sampled.
 
-    A violation costs its multiplier times one plus its relative shortfall. The one makes the multiplier the price of a
-    violation, whose rate is constrained. The shortfall shows the critics the way back.
+    A relative shortfall costs its multiplier times its size. A fixed price per violation would be a cliff. Critics
+    smooth a cliff, and actors keep away from it.
 
     Attributes:
-        shortfalls: of each transition, ``(size, constraints)``.
+        shortfalls: of each transition, ``(size, environments, constraints)``.
         multipliers: weights, ``(constraints,)``.
     """
 
     def __init__(self, *arguments: Any, constraints: int, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.shortfalls = np.zeros((self.buffer_size, constraints), dtype=np.float32)
-        self.multipliers = np.ones(constraints)
+        self.shortfalls = np.zeros((self.buffer_size, self.n_envs, constraints), dtype=np.float32)
+        self.multipliers = np.full(constraints, FIRST_MULTIPLIER)
 
     def add(self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: list[dict[str, Any]]) -> None:
-        """Store a transition with the shortfalls of its ``info``."""
-        self.shortfalls[self.pos] = infos[0]["shortfalls"]
+        """Store transitions with the shortfalls of their ``info``."""
+        self.shortfalls[self.pos] = [info["shortfalls"] for info in infos]
         super().add(obs, next_obs, action, reward, done, infos)
 
     def _get_samples(self, batch_inds: NDArray[np.intp], env: Any = None) -> ReplayBufferSamples:
-        samples = super()._get_samples(batch_inds, env)
-        missed = self.shortfalls[batch_inds]
-        penalty = (missed + (missed > VIOLATION)) @ self.multipliers
-        return samples._replace(rewards=samples.rewards - self.to_torch(penalty[:, None].astype(np.float32)))
+        index = batch_inds, np.random.randint(self.n_envs, size=len(batch_inds))  # noqa: NPY002 - as its base class
+        missed = self.shortfalls[index]
+        penalty = missed @ self.multipliers
+        arrays = (
+            self.observations[index],
+            self.actions[index],
+            self.next_observations[index],
+            (self.dones[index] * (1 - self.timeouts[index]))[:, None],
+            (self.rewards[index] - penalty).astype(np.float32)[:, None],
+        )
+        return ReplayBufferSamples(*(torch.from_numpy(array) for array in arrays))
+
+
+def _itself(environment: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    return environment
 
 
 class Agent:
@@ -125,7 +148,7 @@ class Agent:
 
     Args:
         settings: of the training.
-        environment: whose ``info`` has ``shortfalls``; it is driven by this agent alone.
+        environments: whose ``info`` has ``shortfalls``, as many as the settings say; driven by this agent alone.
         constraints: number of shortfalls.
 
     Attributes:
@@ -133,20 +156,28 @@ class Agent:
         violations: whether each constraint was violated in the last decisions.
     """
 
-    def __init__(self, settings: AgentSettings, environment: gymnasium.Env[Any, Any], constraints: int = 2) -> None:
-        self.settings, self.environment = settings, environment
+    def __init__(
+        self, settings: AgentSettings, make_environment: Callable[[], gymnasium.Env[Any, Any]], constraints: int = 2
+    ) -> None:
+        self.settings = settings
+        self.environments = [make_environment() for _ in range(settings.environments)]
         torch.manual_seed(settings.seed)
-        self.model = SAC(
+        self.model = SoftActorCritic(
             SpikingPolicy if settings.actor == "spiking" else "MlpPolicy",
-            DummyVecEnv([lambda: environment]),  # as it is: a monitor would have a state of its own
+            # as they are: a monitor would have a state of its own
+            DummyVecEnv([partial(_itself, environment) for environment in self.environments]),
             learning_rate=settings.learning_rate,
-            buffer_size=settings.steps,
+            buffer_size=settings.steps + settings.environments - 1,
             learning_starts=settings.warmup_steps,
             batch_size=settings.batch,
+            train_freq=1,
+            gradient_steps=settings.gradient_steps,
+            ent_coef=f"auto_{settings.entropy_coefficient}",
+            target_entropy=settings.target_entropy,
             gamma=settings.discount,
             replay_buffer_class=ConstrainedReplay,
             replay_buffer_kwargs={"constraints": constraints},
-            policy_kwargs={"net_arch": list(settings.hidden)},
+            policy_kwargs={"net_arch": list(settings.hidden), "optimizer_kwargs": {"fused": True}},
             seed=settings.seed,
             device="cpu",
         )
@@ -180,12 +211,14 @@ class Agent:
             yield self.decided
 
     def _observe(self, local_variables: dict[str, Any], _: dict[str, Any]) -> bool:
-        """Dual ascent after each decision."""
+        """Dual ascent after the decisions that were taken at once."""
         settings = self.settings
-        self.violations.append(np.asarray(local_variables["infos"][0]["shortfalls"]) > VIOLATION)
+        for information in local_variables["infos"]:
+            self.violations.append(np.asarray(information["shortfalls"]) > VIOLATION)
         if self.decided > settings.warmup_steps:
             excess = np.mean(self.violations, axis=0) - settings.tolerated
-            self.replay.multipliers = np.maximum(self.multipliers + settings.multiplier_rate * excess, 0.0)
+            step = settings.environments * settings.multiplier_rate
+            self.replay.multipliers = np.maximum(self.multipliers + step * excess, 0.0)
         return True
 
     def act(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -18,35 +18,78 @@ POPULATION = 10
 CURRENT_DECAY = 0.5
 VOLTAGE_DECAY = 0.75
 THRESHOLD = 0.5
+SURROGATE_HALF_WIDTH = 0.5
 ENCODER_THRESHOLD = 0.999
 ENCODER_RANGE = 3.0
 ENCODER_VARIANCE = 0.15
 
 
-class _RectangularSpike(torch.autograd.Function):
-    """Step at the threshold; its gradient is 1 where the voltage is within 0.5 of it."""
+class _EncoderSpikes(torch.autograd.Function):
+    """Spikes of integrate-and-fire neurons with soft reset; the gradient of a step is 1."""
 
     @staticmethod
-    def forward(ctx: Any, voltage: Tensor) -> Tensor:
-        ctx.save_for_backward(voltage)
-        return (voltage > THRESHOLD).to(voltage.dtype)
+    def forward(ctx: Any, drive: Tensor, steps: int) -> Tensor:
+        voltage = torch.zeros_like(drive)
+        spikes = drive.new_empty((steps, *drive.shape))
+        for spike in spikes:
+            voltage += drive
+            torch.gt(voltage, ENCODER_THRESHOLD, out=spike)
+            voltage.sub_(spike, alpha=ENCODER_THRESHOLD)
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (of_spikes,) = gradients
+        # A spike lowers the voltage by the threshold, so the rest of a voltage's gradient reaches the next time step.
+        of_voltage = torch.zeros_like(of_spikes[0])
+        of_drive = torch.zeros_like(of_spikes[0])
+        for gradient in reversed(of_spikes):
+            of_voltage = gradient + (1 - ENCODER_THRESHOLD) * of_voltage
+            of_drive += of_voltage
+        return of_drive, None
+
+
+class _LayerSpikes(torch.autograd.Function):
+    """Voltages and spikes of leaky integrate-and-fire neurons over all time steps.
+
+    The gradient of a step is 1 where the voltage is within 0.5 of the threshold, and 0 elsewhere.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        voltages, spikes = torch.empty_like(inputs), torch.empty_like(inputs)
+        current = torch.zeros_like(inputs[0])
+        for index, value in enumerate(inputs):
+            current = torch.add(value, current, alpha=CURRENT_DECAY)
+            voltage = voltages[index]
+            if index:
+                torch.addcmul(voltages[index - 1], voltages[index - 1], spikes[index - 1], value=-1, out=voltage)
+                torch.add(current, voltage, alpha=VOLTAGE_DECAY, out=voltage)
+            else:
+                voltage.copy_(current)
+            torch.gt(voltage, THRESHOLD, out=spikes[index])
+        ctx.save_for_backward(voltages, spikes)
+        return voltages, spikes
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (voltage,) = ctx.saved_tensors
-        return gradients[0] * ((voltage - THRESHOLD).abs() < 0.5).to(voltage.dtype)
-
-
-class _StraightSpike(torch.autograd.Function):
-    """Step at the encoder's threshold; its gradient is 1."""
-
-    @staticmethod
-    def forward(ctx: Any, voltage: Tensor) -> Tensor:
-        return (voltage > ENCODER_THRESHOLD).to(voltage.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0]
+        of_voltages, of_spikes = gradients
+        voltages, spikes = ctx.saved_tensors
+        slopes = ((voltages - THRESHOLD).abs_() < SURROGATE_HALF_WIDTH).to(voltages.dtype)
+        kept = 1 - spikes
+        of_inputs = torch.empty_like(voltages)
+        of_current = torch.zeros_like(voltages[0])
+        of_next = None  # gradient of the next time step's voltage
+        for index in reversed(range(len(voltages))):
+            of_spike = of_spikes[index]
+            if of_next is not None:
+                of_spike = torch.addcmul(of_spike, voltages[index], of_next, value=-VOLTAGE_DECAY)
+            of_voltage = torch.addcmul(of_voltages[index], of_spike, slopes[index])
+            if of_next is not None:
+                of_voltage.addcmul_(kept[index], of_next, value=VOLTAGE_DECAY)
+            of_current = torch.add(of_voltage, of_current, alpha=CURRENT_DECAY, out=of_inputs[index])
+            of_next = of_voltage
+        return of_inputs
 
 
 def encode_spikes(drive: Tensor, steps: int = TIME_STEPS) -> Tensor:
@@ -63,13 +106,7 @@ def encode_spikes(drive: Tensor, steps: int = TIME_STEPS) -> Tensor:
         >>> encode_spikes(torch.tensor(0.6)).int().tolist()
         [0, 1, 0, 1, 1]
     """
-    voltage, spikes = torch.zeros_like(drive), []
-    for _ in range(steps):
-        voltage = voltage + drive
-        spike = _StraightSpike.apply(voltage)
-        voltage = voltage - ENCODER_THRESHOLD * spike
-        spikes.append(spike)
-    return torch.stack(spikes)
+    return _EncoderSpikes.apply(drive, steps)
 
 
 def fire(inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,15 +120,7 @@ def fire(inputs: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Voltages before the reset, and spikes, both ``(steps, ...)``.
     """
-    current = voltage = spike = torch.zeros_like(inputs[0])
-    voltages, spikes = [], []
-    for value in inputs:
-        current = CURRENT_DECAY * current + value
-        voltage = VOLTAGE_DECAY * voltage * (1 - spike) + current
-        spike = _RectangularSpike.apply(voltage)
-        voltages.append(voltage)
-        spikes.append(spike)
-    return torch.stack(voltages), torch.stack(spikes)
+    return _LayerSpikes.apply(inputs)
 
 
 class PopulationEncoder(nn.Module):

@@ -24,8 +24,10 @@ ACTORS = {"sac": "dense", "sdrl": "spiking"}
 PAPER_REDUCTION = 0.1877
 """Reduction of SDRL against SAC in the abstract of AOLO; the setting that gave it is not public."""
 TUNING_SEEDS = (101, 102)
-LEARNING_RATES = (3e-4, 1e-3, 3e-3)
-EVALUATION_STEPS = 1_000
+LEARNING_RATES = (1e-3, 3e-3, 1e-2)
+TUNING_FRACTION = 0.25
+"""Part of the decisions of a training that a tuning run has."""
+EVALUATION_STEPS = 2_000
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,19 @@ class Study:
     def __init__(self, folder: Path, task: Task, settings: StudySettings | None = None) -> None:
         self.folder, self.task, self.settings = folder, task, settings or StudySettings()
 
+    def _steps(self, seed: int) -> int:
+        """Decisions of a training: a part for the seeds of the tuning."""
+        return max(1, int(TUNING_FRACTION * self.settings.steps)) if seed in TUNING_SEEDS else self.settings.steps
+
     def agent(self, name: str, seed: int, learning_rate: float) -> Agent:
         """An agent at its beginning."""
         own = {"actor": ACTORS[name], "seed": seed, "learning_rate": learning_rate, "discount": self.task.discount}
-        settings = AgentSettings.parse({**own, "steps": self.settings.steps}, name)
-        return Agent(settings, self.task.environment(), self.task.constraints)
+        settings = AgentSettings.parse({**own, "steps": self._steps(seed)}, name)
+        return Agent(settings, self.task.environment, self.task.constraints)
 
     def agent_folder(self, name: str, seed: int, learning_rate: float) -> Path:
         """Folder of its checkpoints."""
-        return self.folder / f"{self.task.name}-{name}-s{seed}-lr{learning_rate:g}-n{self.settings.steps}"
+        return self.folder / f"{self.task.name}-{name}-s{seed}-lr{learning_rate:g}-n{self._steps(seed)}"
 
     def train(self) -> Iterator[StudyProgress]:
         """Train everything that is not trained yet: first the learning rates, then the seeds of the comparison.
@@ -102,7 +108,7 @@ class Study:
         for decided in agent.train(EVALUATION_STEPS):
             evaluations.append(self.task.evaluate(agent))
             save_agent(agent, folder, {_EVALUATIONS: json.dumps([asdict(e) for e in evaluations], indent=1) + "\n"})
-            yield StudyProgress(folder.name, decided, self.settings.steps, evaluations[-1])
+            yield StudyProgress(folder.name, decided, self._steps(seed), evaluations[-1])
 
     def learning_rate(self, name: str) -> float:
         """The given learning rate, or the one with the least gap in the last quarter of the tuning runs.
@@ -124,17 +130,18 @@ class Study:
         """Whether an agent has a learning rate, given or tuned."""
         if self.settings.learning_rate is not None:
             return True
-        return all(self._is_complete(run) for rate in LEARNING_RATES for run in self._tuning_runs(name, rate))
+        runs = [run for rate in LEARNING_RATES for run in self._tuning_runs(name, rate)]
+        return all(self._is_complete(run, TUNING_SEEDS[0]) for run in runs)
 
     def _tuning_runs(self, name: str, learning_rate: float) -> list[list[AgentEvaluation]]:
         return [read_evaluations(self.agent_folder(name, seed, learning_rate)) for seed in TUNING_SEEDS]
 
-    def _is_complete(self, run: Sequence[AgentEvaluation]) -> bool:
-        return bool(run) and run[-1].decided >= self.settings.steps
+    def _is_complete(self, run: Sequence[AgentEvaluation], seed: int) -> bool:
+        return bool(run) and run[-1].decided >= self._steps(seed)
 
     def completed(self, name: str) -> dict[int, list[AgentEvaluation]]:
         """Evaluations of an agent's complete trainings, by seed."""
-        return {seed: run for seed, run in self.begun(name).items() if self._is_complete(run)}
+        return {seed: run for seed, run in self.begun(name).items() if self._is_complete(run, seed)}
 
     def begun(self, name: str) -> dict[int, list[AgentEvaluation]]:
         """Evaluations of an agent's trainings, by seed, complete or not."""

@@ -112,12 +112,14 @@ def _print_link(table: LinkTable, case: LinkCase) -> None:
     print(conclusion(table))
     width = max(len(row.receiver) for row in table.rows)
     for row in table.rows:
-        sinr = interval(row.sinr_db, row.sinr_low_db, row.sinr_high_db, "{:.2f}") or "none"
-        grams = interval(row.slot_g, row.slot_low_g, row.slot_high_g, "{:.3g}") or "none"
-        print(
-            f"{row.receiver:<{width}}  {row.verdict:<28} SINR {sinr} dB, sent {1e3 * row.sent_j:.3g} mJ, received "
-            f"{1e3 * row.received_j:.3g} mJ ({row.provenance}), {1e3 * row.duration_s:.3g} ms, {grams} g per slot"
-        )
+        sinr = interval(row.sinr_db, row.sinr_low_db, row.sinr_high_db, "{:.2f}")
+        grams = interval(row.slot_g, row.slot_low_g, row.slot_high_g, "{:.3g}")
+        begin = f"{row.receiver:<{width}}  {row.verdict:<28}"
+        received = f"received {1e3 * row.received_j:.3g} mJ ({row.provenance}), {1e3 * row.duration_s:.3g} ms"
+        if sinr:
+            print(f"{begin} SINR {sinr} dB, sent {1e3 * row.sent_j:.3g} mJ, {received}, {grams} g per slot")
+        else:
+            print(f"{begin} {received}")
     sentences = [*refusals(table), *break_even_sentences(table)]
     if all(option.blocks is not None for option in table.family.options):
         sentences += block_sentences(block_optima(table.family, case, table.path_loss_db))
@@ -130,6 +132,9 @@ def published(
     context: typer.Context,
     study: Annotated[str, typer.Argument(metavar="STUDY", help="The case study: aolo or deta.")],
     train: Annotated[bool, typer.Option(help="Train the agents first; an interrupted training resumes.")] = False,
+    task: Annotated[
+        str | None, typer.Option(help="Train agents for requests or for site alone. The default is both.")
+    ] = None,
     folder: Annotated[Path, typer.Option(help="Folder of the agents.")] = Path("runs/aolo"),
     steps: Annotated[int, typer.Option(help="Decisions of each training.", min=8, max=10_000_000)] = 30_000,
     seeds: Annotated[int, typer.Option(help="Number of seeds of the comparison.", min=1, max=100)] = 5,
@@ -156,8 +161,10 @@ def published(
     settings = StudySettings.parse(values, "published")
     requests = Study(folder, RequestTask(), settings)
     site = Study(folder, SiteTask(aolo_study.shipped_site()), settings)
+    if task is not None:
+        choice("task", task, (requests.task.name, site.task.name))
     if train:
-        _train([requests, site])
+        _train([study for study in (requests, site) if task in (None, study.task.name)])
     results = aolo_study.aolo_results(requests, site, meter)
     if figures is not None:
         write_figures(aolo_study.figures(results), figures)

@@ -158,7 +158,9 @@ def controllers(study: Study, seed: int, meter: bool) -> Controllers:
     assert isinstance(net, SpikingActorNet)
     rates = tuple(net.spike_rates(torch.from_numpy(observations)))
     inputs = observations.shape[1]
-    proxies = {"sac": asdict(dense_proxy(inputs, 2)), "sdrl": asdict(spiking_proxy(inputs, 2, rates))}
+    dense = dense_proxy(inputs, 2, agents["sac"].settings.hidden)
+    spiking = spiking_proxy(inputs, 2, rates, agents["sdrl"].settings.hidden)
+    proxies = {"sac": asdict(dense), "sdrl": asdict(spiking)}
     metered = {name: meter_agent(agent, observations) for name, agent in agents.items()} if meter else {}
     return Controllers(rates, proxies, metered)
 

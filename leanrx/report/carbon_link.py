@@ -246,19 +246,27 @@ def _break_even_figure(table: LinkTable) -> Figure:
         )
         for pair in pairs
     ]
-    extra = [pair.extra_j / family.num_prb for pair in pairs]
     for (name, link), marker in zip(links.items(), _LINK_MARKERS, strict=False):
         full_w = link.transmitter.load_w(link.max_output_w(family.num_prb)) / family.num_prb
-        labels = [f"{name}: {pair.larger} over {pair.smaller}" for pair in pairs]
-        curves.append(
-            Curve(f"{name}, full power", extra, [full_w] * len(pairs), marker=marker, lines=False, labels=labels)
-        )
+        curves += [
+            Curve(
+                "" if index else f"{name}, full power",
+                [pair.extra_j / family.num_prb],
+                [full_w],
+                colour=colours[pair.larger],
+                marker=marker,
+                lines=False,
+                labels=[f"{name}: {pair.larger} over {pair.smaller}"],
+            )
+            for index, pair in enumerate(pairs)
+        ]
     powers = [value for line in curves for value in line.y]
     return Figure(
         name="link-break-even",
         caption="Break-even of a larger receiver, with equal intensities on both sides. The horizontal axis is the "
-        "energy that the larger receiver needs more. A point above the line of its pair means that the larger receiver "
-        f"pays on this link at full power, for {case.metric} {case.target:g}.",
+        "energy that the larger receiver needs more. The shape of a point names its link, and the colour its pair. A "
+        "point above the line of its pair means that the larger receiver pays on this link at full power, for "
+        f"{case.metric} {case.target:g}.",
         x_title="extra energy per resource block and slot [J]",
         y_title="consumed power per resource block [W]",
         curves=curves,

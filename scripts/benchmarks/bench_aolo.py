@@ -39,7 +39,7 @@ def bench_requests() -> None:
     print(f"optimum: {REQUESTS / cpu_s(lambda: solve(pool.requests)):,.0f} decisions per second, {REQUESTS:,} at once")
     for name, actor in (("SAC", "dense"), ("SDRL", "spiking")):
         settings = AgentSettings.parse({"actor": actor, "steps": 10}, name)
-        agent = Agent(settings, RequestEnvironment(pool))
+        agent = Agent(settings, lambda: RequestEnvironment(pool))
         single = pool.observations[:1]
         for label, count, observations in (("one by one", 1, single), (f"{REQUESTS:,} at once", REQUESTS, None)):
             batch = pool.observations if observations is None else observations

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import SAC
 
+from carbon.aolo.actor_critic import SoftActorCritic
 from carbon.aolo.agent_files import checkpoints, load_agent, save_agent
 from carbon.aolo.agents import Agent, AgentSettings, SpikingActor
 from carbon.aolo.popsan import SpikingActorNet
@@ -30,7 +32,7 @@ from carbon.aolo.study import (
 from carbon.aolo.tasks import AgentEvaluation, RequestTask
 from leanrx_core.errors import UserError
 
-SMALL = {"steps": 120, "warmup_steps": 40, "hidden": (16, 16), "batch": 16, "seed": 3}
+SMALL = {"steps": 120, "warmup_steps": 40, "hidden": (16, 16), "batch": 16, "seed": 3, "environments": 2}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def pool() -> RequestPool:
 
 
 def _agent(pool: RequestPool, actor: str = "dense", **changes: object) -> Agent:
-    return Agent(AgentSettings.parse({**SMALL, "actor": actor, **changes}, "agent"), RequestEnvironment(pool))
+    return Agent(AgentSettings.parse({**SMALL, "actor": actor, **changes}, "agent"), lambda: RequestEnvironment(pool))
 
 
 def _weights(agent: Agent) -> dict[str, torch.Tensor]:
@@ -55,7 +57,7 @@ def test_agents_differ_in_the_actor_alone(pool: RequestPool) -> None:
     assert isinstance(spiking.model.actor, SpikingActor)
     assert isinstance(spiking.model.actor.mu, SpikingActorNet)
     assert [p.shape for p in dense.model.critic.parameters()] == [p.shape for p in spiking.model.critic.parameters()]
-    assert dense.model.target_entropy == spiking.model.target_entropy == -2
+    assert dense.model.target_entropy == spiking.model.target_entropy == -6
     assert spiking.act(pool.observations[:7]).shape == (7, 2)
     assert np.abs(spiking.act(pool.observations)).max() <= 1
 
@@ -118,34 +120,57 @@ def test_multipliers_rise_with_violations_and_fall_without(pool: RequestPool) ->
     information = {"shortfalls": np.array([0.2, 0.0])}
     agent.model.num_timesteps = 1
     for _ in range(10):
-        agent._observe({"infos": [information]}, {})
-    assert agent.multipliers == pytest.approx([1 + 10 * 0.1 * 0.99, 1 - 10 * 0.1 * 0.01])
+        agent._observe({"infos": [information, information]}, {})
+    # two decisions at once, so each of the ten steps counts twice
+    assert agent.multipliers == pytest.approx([1 + 20 * 0.1 * 0.99, 1 - 20 * 0.1 * 0.01])
 
 
 def test_sampled_rewards_have_the_present_multipliers(pool: RequestPool) -> None:
     agent = _agent(pool)
     next(agent.train(30))
     replay = agent.replay
-    index = np.arange(30)
     for weights in ((0.0, 0.0), (3.0, 5.0)):
         replay.multipliers = np.array(weights)
-        rewards = replay._get_samples(index).rewards.numpy()[:, 0]
-        violations = replay.shortfalls[:30] + (replay.shortfalls[:30] > 0)
-        assert rewards == pytest.approx(replay.rewards[:30, 0] - violations @ weights, rel=1e-5)
+        np.random.seed(7)  # noqa: NPY002 - the replay draws the environment of each row from it
+        samples = replay._get_samples(np.arange(15))
+        np.random.seed(7)  # noqa: NPY002
+        index = np.arange(15), np.random.randint(2, size=15)  # noqa: NPY002
+        expected = replay.rewards[index] - replay.shortfalls[index] @ weights
+        assert samples.rewards.numpy()[:, 0] == pytest.approx(expected, rel=1e-5)
+        assert (samples.observations.numpy() == replay.observations[index]).all()
+
+
+@pytest.mark.parametrize("actor", ["dense", "spiking"])
+@pytest.mark.parametrize("discount", [0.0, 0.9])
+def test_gradient_steps_equal_those_of_stable_baselines3(pool: RequestPool, actor: str, discount: float) -> None:
+    weights = []
+    for train in (SoftActorCritic.train, SAC.train):
+        agent = _agent(pool, actor, discount=discount, steps=40, entropy_coefficient=0.2)
+        list(agent.train(40))
+        torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        # Without a discount the next actions are not drawn, so only one step has the same noise.
+        train(agent.model, 3 if discount else 1, 16)
+        critics = {} if discount else {"critic_target"}
+        kept = {name: value for name, value in _weights(agent).items() if name.split(".")[0] not in critics}
+        weights.append(kept | {"entropy": agent.model.log_ent_coef.detach().clone()})
+    for name, value in weights[0].items():
+        assert value == pytest.approx(weights[1][name], abs=1e-6), name
 
 
 def test_a_study_trains_evaluates_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("carbon.aolo.study.EVALUATION_STEPS", 20)
+    monkeypatch.setattr("carbon.aolo.study.EVALUATION_STEPS", 32)
     monkeypatch.setattr("carbon.aolo.tasks._TRAINING_POOL", 100)
     monkeypatch.setattr("carbon.aolo.study.LEARNING_RATES", (1e-3,))
     monkeypatch.setattr("carbon.aolo.study.TUNING_SEEDS", (9,))
     task = RequestTask()
-    study = Study(tmp_path, task, StudySettings(steps=40, seeds=(1,)))
+    monkeypatch.setattr("carbon.aolo.study.TUNING_FRACTION", 1.0)
+    study = Study(tmp_path, task, StudySettings(steps=80, seeds=(1,)))
     with pytest.raises(UserError, match="the learning rates are not tuned yet"):
         study.learning_rate("sac")
     progress = list(study.train())
-    assert [p.decided for p in progress] == [20, 40] * 4
-    assert progress[0].name == "requests-sac-s9-lr0.001-n40"
+    assert [p.decided for p in progress] == [32, 64, 80] * 4
+    assert progress[0].name == "requests-sac-s9-lr0.001-n80"
     assert list(study.train()) == []
     assert study.learning_rate("sdrl") == 1e-3
     runs = {name: study.completed(name) for name in ("sac", "sdrl")}
@@ -197,12 +222,16 @@ def test_a_missing_extra_names_the_installation() -> None:
 _TRAINING = """
 import sys
 from pathlib import Path
+from stable_baselines3 import SAC
+
+from carbon.aolo.actor_critic import SoftActorCritic
 from carbon.aolo.agent_files import load_agent, save_agent
 from carbon.aolo.agents import Agent, AgentSettings
 from carbon.aolo.request_environment import RequestDistribution, RequestEnvironment
 
-settings = AgentSettings(actor="spiking", steps=400, warmup_steps=40, hidden=(16, 16), batch=16)
-agent = Agent(settings, RequestEnvironment(RequestDistribution().draw(200, 1)))
+settings = AgentSettings(actor="spiking", steps=400, warmup_steps=40, hidden=(16, 16), batch=16, environments=4)
+pool = RequestDistribution().draw(200, 1)
+agent = Agent(settings, lambda: RequestEnvironment(pool))
 load_agent(agent, Path(sys.argv[1]))
 for decided in agent.train(20):
     save_agent(agent, Path(sys.argv[1]))

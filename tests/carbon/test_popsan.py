@@ -37,3 +37,49 @@ def test_gradients_reach_the_encoder() -> None:
     for parameter in (net.encoder.mean, net.encoder.std, *(layer.weight for layer in net.layers)):
         assert parameter.grad is not None
         assert float(parameter.grad.abs().sum()) > 0
+
+
+def test_gradients_are_those_of_the_recursions() -> None:
+    """Autograd through the recursions, with the rectangular and the straight-through slope written out."""
+    generator = torch.Generator().manual_seed(2)
+    inputs = torch.randn(5, 40, generator=generator, dtype=torch.float64)
+    weights = torch.randn(2, 5, 40, generator=generator, dtype=torch.float64)
+    results = []
+    for of_layer in (fire, _fire_by_autograd):
+        own = inputs.clone().requires_grad_()
+        voltages, spikes = of_layer(own)
+        (weights[0] * voltages + weights[1] * spikes).sum().backward()
+        results.append(own.grad)
+    assert torch.allclose(*results, rtol=0, atol=1e-12)
+    results = []
+    for of_drive in (encode_spikes, _encode_by_autograd):
+        own = inputs[0].sigmoid().requires_grad_()
+        (weights[1] * of_drive(own)).sum().backward()
+        results.append(own.grad)
+    assert torch.allclose(*results, rtol=0, atol=1e-12)
+
+
+def _step(value: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+    """A step at 0 with a slope of its own."""
+    return (value > 0).double() + (slope * value - (slope * value).detach())
+
+
+def _fire_by_autograd(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    current = voltage = spike = torch.zeros_like(inputs[0])
+    voltages, spikes = [], []
+    for value in inputs:
+        current = 0.5 * current + value
+        voltage = 0.75 * voltage * (1 - spike) + current
+        spike = _step(voltage - 0.5, ((voltage - 0.5).abs() < 0.5).double().detach())
+        voltages.append(voltage)
+        spikes.append(spike)
+    return torch.stack(voltages), torch.stack(spikes)
+
+
+def _encode_by_autograd(drive: torch.Tensor) -> torch.Tensor:
+    voltage, spikes = torch.zeros_like(drive), []
+    for _ in range(5):
+        voltage = voltage + drive
+        spikes.append(_step(voltage - 0.999, torch.ones_like(drive)))
+        voltage = voltage - 0.999 * spikes[-1]
+    return torch.stack(spikes)
