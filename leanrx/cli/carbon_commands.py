@@ -157,12 +157,12 @@ def published(
     from carbon.aolo.tasks import RequestTask, SiteTask
     from leanrx.report import aolo_study
 
+    if task is not None:
+        choice("task", task, (RequestTask.name, SiteTask.name))
     values = {"steps": steps, "seeds": tuple(range(1, seeds + 1)), "learning_rate": learning_rate}
     settings = StudySettings.parse(values, "published")
     requests = Study(folder, RequestTask(), settings)
     site = Study(folder, SiteTask(aolo_study.shipped_site()), settings)
-    if task is not None:
-        choice("task", task, (requests.task.name, site.task.name))
     if train:
         _train([study for study in (requests, site) if task in (None, study.task.name)])
     results = aolo_study.aolo_results(requests, site, meter)

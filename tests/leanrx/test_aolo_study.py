@@ -26,13 +26,13 @@ RECEIVERS = (
 def small_study(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("carbon.aolo.tasks._TRAINING_POOL", 100)
     monkeypatch.setattr("carbon.aolo.tasks._HELD_OUT_DAYS", 1)
-    monkeypatch.setattr("carbon.aolo.study.EVALUATION_STEPS", 4)
+    monkeypatch.setattr("carbon.aolo.study.EVALUATION_STEPS", 16)
     site = ReceiverSite.parse({"receivers": RECEIVERS}, "site")
     monkeypatch.setattr(aolo_study, "shipped_site", lambda: site)
 
 
 def _published(folder: Path, *options: object) -> None:
-    arguments = ["carbon", "published", "aolo", "--folder", folder, "--steps", 8, "--seeds", 1, *options]
+    arguments = ["carbon", "published", "aolo", "--folder", folder, "--steps", 16, "--seeds", 1, *options]
     app([str(a) for a in arguments], standalone_mode=False)
 
 
@@ -41,13 +41,13 @@ def test_before_and_after_a_training(tmp_path: Path, capsys: pytest.CaptureFixtu
     _published(tmp_path / "agents")
     before = capsys.readouterr().out
     assert before.startswith("text, 0.1 x the joules: The choice of power changes the total by")
-    assert "requests: no agent is trained for 8 steps yet; run: leanrx carbon published aolo --train" in before
+    assert "requests: no agent is trained for 16 steps yet; run: leanrx carbon published aolo --train" in before
     assert "the myopic policy emits" in before
     assert "one answer of text, prompt transport (core, scope 2): not modelled" in before
     assert "one answer of text, decode (edge/cloud, scope 2): 0." in before
     _published(tmp_path / "agents", "--learning-rate", 0.001, "--train", "--figures", tmp_path / "figures", "--json")
     captured = capsys.readouterr()
-    assert "requests-sdrl-s1-lr0.001-n8: 8 of 8 decisions" in captured.err
+    assert "requests-sdrl-s1-lr0.001-n16: 16 of 16 decisions" in captured.err
     answer: dict[str, Any] = json.loads(captured.out)
     assert set(answer["requests"]["summaries"]) == {"sac", "sdrl"}
     assert answer["paper_reduction"] == 0.1877
@@ -65,7 +65,9 @@ def test_before_and_after_a_training(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "nJ by arithmetic" in after
 
 
-def test_unknown_studies_are_refused() -> None:
+def test_unknown_studies_and_tasks_are_refused() -> None:
+    with pytest.raises(UserError, match="task: 'x' is not known; choose from requests, site"):
+        app(["carbon", "published", "aolo", "--task", "x"], standalone_mode=False)
     with pytest.raises(UserError, match="study: 'x' is not known; choose from aolo"):
         app(["carbon", "published", "x"], standalone_mode=False)
 
@@ -104,7 +106,7 @@ class _Constant:
 
 @pytest.mark.usefixtures("small_study")
 def test_agents_are_metered(tmp_path: Path) -> None:
-    study = Study(tmp_path, RequestTask(), StudySettings(steps=8, seeds=(1,), learning_rate=1e-3))
+    study = Study(tmp_path, RequestTask(), StudySettings(steps=16, seeds=(1,), learning_rate=1e-3))
     list(study.train())
     agent = study.trained_agent("sac", 1)
     protocol = MeteringProtocol(min_duration_s=0.001, idle_s=0, cool_down_s=0, rounds=1)
