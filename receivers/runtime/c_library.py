@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from leanrx_core.errors import UserError
+from receivers.runtime.call_arguments import complex_samples, modulation_orders, noise_powers
 
 NUM_SYMBOLS = 14
 SUBCARRIERS_PER_PRB = 12
@@ -73,9 +74,10 @@ class CLibrary:
         Raises:
             UserError: if shapes or dtypes are not allowed, or the receiver refuses a slot.
         """
+        y, pilots = complex_samples("y", y), complex_samples("pilots", pilots)
         batch, num_subcarriers = self._check_shapes(y, pilots)
-        noise = np.broadcast_to(np.asarray(noise_plus_interference_var, np.float32), (batch,))
-        orders = np.broadcast_to(np.asarray(bits_per_symbol), (batch,))
+        noise = noise_powers(noise_plus_interference_var, batch)
+        orders = modulation_orders(bits_per_symbol, batch, self.num_bits)
         llrs = np.empty((batch, self.num_bits, NUM_SYMBOLS, num_subcarriers), np.float32)
         for i in range(batch):
             y_slot, pilots_slot = np.ascontiguousarray(y[i]), np.ascontiguousarray(pilots[i])
@@ -92,10 +94,8 @@ class CLibrary:
         return llrs
 
     def _check_shapes(self, y: NDArray[np.complex64], pilots: NDArray[np.complex64]) -> tuple[int, int]:
-        for name, array in (("y", y), ("pilots", pilots)):
-            if array.dtype != np.complex64:
-                raise UserError(f"{name}: dtype {array.dtype} is not allowed; convert with astype('complex64')")
-        if y.ndim != 4 or y.shape[1:3] != (self.num_rx, NUM_SYMBOLS) or y.shape[3] % SUBCARRIERS_PER_PRB:
+        is_grid = y.ndim == 4 and y.shape[1:3] == (self.num_rx, NUM_SYMBOLS)
+        if not is_grid or y.shape[3] % SUBCARRIERS_PER_PRB or not y.size:
             raise UserError(
                 f"y: shape {y.shape} is not allowed; {self.path.name} takes (batch, {self.num_rx}, {NUM_SYMBOLS}, "
                 f"{SUBCARRIERS_PER_PRB} subcarriers for each of 1 to {self.max_prb} resource blocks)"

@@ -1,0 +1,77 @@
+"""Arguments of a runtime's call: one value per slot, or one for all, and complex samples."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from leanrx_core.errors import UserError
+
+MIN_NOISE_VAR, MAX_NOISE_VAR = 1.2e-38, 1e30
+"""Range of noise powers: normal float32 numbers below the limit of the C files."""
+
+
+def complex_samples(name: str, values: ArrayLike) -> NDArray[np.complex64]:
+    """An array of complex samples, as it is.
+
+    Args:
+        name: of the argument.
+        values: complex64.
+
+    Raises:
+        UserError: if it has another type.
+    """
+    array = np.asarray(values)
+    if array.dtype != np.complex64:
+        raise UserError(f"{name}: dtype {array.dtype} is not allowed; convert with astype('complex64')")
+    return array
+
+
+def noise_powers(values: ArrayLike, batch: int) -> NDArray[np.float32]:
+    """Noise-plus-interference power of each slot.
+
+    Args:
+        values: one value, or one per slot.
+        batch: number of slots.
+
+    Raises:
+        UserError: if they are no such numbers, or one is not finite or not above 0.
+
+    Example:
+        >>> noise_powers(0.5, 2).tolist()
+        [0.5, 0.5]
+    """
+    powers = _per_slot("noise_plus_interference_var", values, batch)
+    if not ((powers >= MIN_NOISE_VAR) & (powers < MAX_NOISE_VAR)).all():
+        raise UserError(
+            "noise_plus_interference_var: a value is not a finite number above 0; give the mean power of the slot"
+        )
+    return powers.astype(np.float32)
+
+
+def modulation_orders(values: ArrayLike, batch: int, num_bits: int) -> NDArray[np.int64]:
+    """Bits per symbol of each slot.
+
+    Args:
+        values: one value, or one per slot.
+        batch: number of slots.
+        num_bits: largest value that the receiver takes.
+
+    Raises:
+        UserError: if they are no such numbers.
+    """
+    orders = _per_slot("bits_per_symbol", values, batch)
+    allowed = range(2, num_bits + 1, 2)
+    if not np.isin(orders, allowed).all():
+        raise UserError(f"bits_per_symbol: a value is not allowed; give {', '.join(map(str, allowed))}")
+    return orders.astype(np.int64)
+
+
+def _per_slot(name: str, values: ArrayLike, batch: int) -> NDArray[np.float64]:
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(f"{name}: no numbers; give one value, or one per slot") from None
+    if array.shape not in ((), (1,), (batch,)):
+        raise UserError(f"{name}: shape {array.shape} is not allowed; give one value, or one for each of {batch} slots")
+    return np.broadcast_to(array, (batch,))
