@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from channels.grid import NUM_SYMBOLS, Dmrs, Grid, constellation
+from channels.grid import NUM_SYMBOLS, SUBCARRIERS_PER_PRB, Dmrs, Grid, constellation
 
 _GOLD_DELAY = 1600  # N_C of TS 38.211, 5.2.1
 
@@ -136,6 +136,19 @@ def dmrs_layouts(dmrs: Dmrs) -> list[DmrsLayout]:
         has_data = (~config.dmrs_mask[:, symbols[0]].astype(bool)).tolist()
         layouts.append(DmrsLayout(symbols, has_pilot, has_data))
     return layouts
+
+
+def pilot_layouts(grid: Grid) -> list[DmrsLayout]:
+    """Return where the pilots of a slot can be, one layout per pattern or DMRS layout that a slot can draw.
+
+    Example:
+        >>> [layout.symbols for layout in pilot_layouts(Grid(pilot_patterns=((2,), (2, 11))))]
+        [[2], [2, 11]]
+    """
+    if grid.dmrs is not None:
+        return dmrs_layouts(grid.dmrs)
+    everywhere, nowhere = [True] * SUBCARRIERS_PER_PRB, [False] * SUBCARRIERS_PER_PRB
+    return [DmrsLayout(list(pattern), everywhere, nowhere) for pattern in grid.pilot_patterns]
 
 
 def dmrs_initial_state(slot: torch.Tensor, symbol: int, identity: torch.Tensor, scid: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from channels import Scenario
 from distillation import Job, StepState, Training, train
@@ -60,3 +61,12 @@ def card(receiver: str, **changes: Any) -> Card:
 def untrained_receiver(spec: str, seed: int, **changes: Any) -> NeuralReceiver:
     """A receiver with initial weights, and a card with some fields replaced."""
     return NeuralReceiver(build(spec, seed=seed), card(spec, seed=seed, **changes))
+
+
+def perturbed_receiver(spec: str, num_rx: int = 2, num_bits: int = 4) -> NeuralReceiver:
+    """A receiver whose layers are all different from 0, as after training."""
+    net, generator = build(spec, num_rx, num_bits, seed=3), torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return NeuralReceiver(net, card(spec, name="net", num_rx=num_rx, num_bits=num_bits))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
 from channels import NUM_SYMBOLS, Grid
 from channels.grid import SUBCARRIERS_PER_PRB
-from energy.counting.onnx_file import OnnxInterface, count_onnx, read_interface
 from energy.counting.profile import OperationProfile
 from energy.counting.torch_net import count_module
 from leanrx_core.checks import choice, integer
@@ -23,8 +20,6 @@ from receivers.neural.weights import NeuralReceiver
 
 CLASSICAL = ("LS", "LMMSE", "LMMSE-IRC", *GENIE_AIDED)
 """Receivers that are counted by formula alone; ``" max-log"`` may follow the name."""
-
-_MAX_RX = 16
 
 
 def count(
@@ -87,40 +82,6 @@ def count(
     return _with_formula(OperationProfile(label, batch_slots=batch_slots), formula_count(classical, grid, num_bits))
 
 
-def count_exported(
-    path: str | Path, shape: Sequence[int] | None = None, pilot_patterns: Sequence[Sequence[int]] | None = None
-) -> OperationProfile:
-    """Count one run of an ONNX file, with the operations of its receiver that are counted by formula.
-
-    The graph of an exported receiver starts at its features. Its front end is not in the file, and neither do products
-    in elementwise operators count there. Both are added by the formula of the receiver that the file names, so that the
-    file counts as much as the receiver. A file of another origin is counted as it is.
-
-    Args:
-        path: of the file.
-        shape: as for :func:`energy.counting.onnx_file.count_onnx`.
-        pilot_patterns: OFDM symbols with pilots, as in :class:`channels.Grid`; the default is the default grid's.
-
-    Raises:
-        UserError: as :func:`energy.counting.onnx_file.count_onnx`; if the receiver is not known, or pilots are given
-            and have no effect.
-    """
-    profile, interface = count_onnx(path, shape), read_interface(path)
-    net = _exported_network(interface, path) if interface.receiver else None
-    if pilot_patterns is not None and (net is None or not depends_on_pilots(net)):
-        raise UserError(f"pilots: they have no effect on the operations of {path}; leave them out")
-    if net is None:
-        return profile
-    if not depends_on_pilots(net):
-        return replace(profile, omitted="")
-    num_subcarriers = (shape or interface.input_sizes)[3]
-    if num_subcarriers % SUBCARRIERS_PER_PRB:
-        raise UserError(f"{path}: {num_subcarriers} subcarriers are no whole resource blocks; give a multiple of 12")
-    settings = {"num_prb": num_subcarriers // SUBCARRIERS_PER_PRB, "num_rx": _num_rx(interface, path)}
-    grid = Grid.parse(settings | ({"pilot_patterns": pilot_patterns} if pilot_patterns else {}), str(path))
-    return _with_formula(replace(profile, omitted=""), net.formula_count(grid))
-
-
 def depends_on_pilots(receiver: Network | str) -> bool:
     """Whether the operations of a receiver depend on the pilots of the slot: those of a formula do."""
     if isinstance(receiver, str):
@@ -132,19 +93,6 @@ def _with_formula(profile: OperationProfile, formula: FormulaCount) -> Operation
     """The profile with operations that are counted by formula, on each of its slots."""
     elements = {operator: profile.batch_slots * number for operator, number in formula.elements.items()}
     return profile.with_formula(profile.batch_slots * formula.macs, elements)
-
-
-def _exported_network(interface: OnnxInterface, path: str | Path) -> Network:
-    return build(interface.receiver, _num_rx(interface, path), interface.num_bits or 4)
-
-
-def _num_rx(interface: OnnxInterface, path: str | Path) -> int:
-    """Receive antennas of an exported receiver, by the number of its features."""
-    features = interface.input_sizes[1] if len(interface.input_sizes) == 4 else 0
-    for num_rx in range(1, _MAX_RX + 1):
-        if build(interface.receiver, num_rx, interface.num_bits or 4).num_features == features:
-            return num_rx
-    raise UserError(f"{path}: {features} features are not those of {interface.receiver}; export it again")
 
 
 def _network(receiver: Network | Receiver | str, grid: Grid, num_bits: int) -> Network | None:

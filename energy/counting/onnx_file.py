@@ -8,13 +8,14 @@ convolution's or product's only result costs nothing of its own. Operators witho
 that did not fold, are counted in floating point with the conversions around them. So are convolutions with weights
 alone in 8 bits.
 
-The graph of an exported receiver starts at its features. What computes them is not in the file, as the profile says.
+The graph of an exported receiver goes from samples to LLRs. Much of its front end and detection is products of two
+planes. So each element of a product or quotient counts as a MAC there, as it does in the formulas of receivers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from energy.counting.profile import OperationProfile
 from leanrx_core.checks import integer
 from leanrx_core.errors import UserError
 
-_RECEIVER_KEY, _FEATURES_KEY = "receiver", "feature_description"  # as receivers.runtime writes them
+_RECEIVER_KEY, _SLOTS_KEY = "receiver", "slots"  # as receivers.export writes them
+_PRODUCTS = ("Mul", "Div")
 _MAX_NAMES = 5
 
 
@@ -36,7 +38,7 @@ class OnnxInterface:
     Attributes:
         input_sizes: of its first input; 0 where the file leaves a size free.
         num_bits: second size of its first output; 0 if it has none or leaves it free.
-        receiver: spec string of the receiver whose features it takes; empty if it is no exported receiver.
+        receiver: spec string; empty if it is no exported receiver.
     """
 
     input_sizes: tuple[int, ...]
@@ -48,14 +50,21 @@ def read_interface(path: str | Path) -> OnnxInterface:
     """Input, output and receiver of an ONNX file.
 
     Raises:
-        UserError: if the file cannot be read, or its first input is no tensor of known rank.
+        UserError: if the file cannot be read, its first input is no tensor of known rank, or it is a receiver of an
+            earlier version.
     """
     model = _load(str(path))
     sizes = tuple(max(0, d.dim_value) for d in _first_input(model, str(path)).type.tensor_type.shape.dim)
     result = [d for value in model.graph.output[:1] for d in value.type.tensor_type.shape.dim]
+    return OnnxInterface(sizes, max(0, result[1].dim_value) if len(result) > 1 else 0, _receiver(model, str(path)))
+
+
+def _receiver(model: Any, path: str) -> str:
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    receiver = metadata.get(_RECEIVER_KEY, "") if _FEATURES_KEY in metadata else ""
-    return OnnxInterface(sizes, max(0, result[1].dim_value) if len(result) > 1 else 0, receiver)
+    receiver = metadata.get(_RECEIVER_KEY, "")
+    if receiver and _SLOTS_KEY not in metadata:
+        raise UserError(f"{path}: exported by an earlier version of leanrx, without its front end; export again")
+    return receiver
 
 
 def count_onnx(path: str | Path, shape: Sequence[int] | None = None) -> OperationProfile:
@@ -69,7 +78,8 @@ def count_onnx(path: str | Path, shape: Sequence[int] | None = None) -> Operatio
         UserError: if the file cannot be read, a size stays unknown, or an operator is not known.
     """
     model = _read(str(path), shape)
-    graph = OnnxGraph(model, str(path))
+    is_receiver = bool(_receiver(model, str(path)))
+    graph = OnnxGraph(model, str(path), is_receiver)
     layers, uncounted = [], []
     macs_at: dict[str, int] = {"fp32": 0}
     for node in model.graph.node:
@@ -80,6 +90,8 @@ def count_onnx(path: str | Path, shape: Sequence[int] | None = None) -> Operatio
             precision = graph.precision(node)
             macs_at[precision] = macs_at.get(precision, 0) + macs
         layer = graph.layer(node, macs)
+        if is_receiver and node.op_type in _PRODUCTS:
+            layer = replace(layer, macs=graph.elements(node))
         layers.append(layer)
         if not graph.is_known(node):
             uncounted.append(layer.name)
@@ -89,16 +101,7 @@ def count_onnx(path: str | Path, shape: Sequence[int] | None = None) -> Operatio
         graph.sizes[_first_input(model, str(path)).name][0],
         tuple(layers),
         uncounted=tuple(uncounted),
-        omitted=_omitted(read_interface(path).receiver),
     )
-
-
-def _omitted(receiver: str) -> str:
-    if not receiver:
-        return ""
-    from receivers.export.onnx import omitted_part
-
-    return omitted_part(receiver)
 
 
 def _load(path: str) -> Any:

@@ -25,13 +25,16 @@ class OnnxGraph:
     Args:
         model: with its sizes and types.
         path: of the file, for messages.
+        is_receiver: an exported receiver, whose constants are trained values at convolutions, products with a bias and
+            batch-norms only.
 
     Attributes:
         sizes: by value, where known.
     """
 
-    def __init__(self, model: Any, path: str) -> None:
+    def __init__(self, model: Any, path: str, is_receiver: bool = False) -> None:
         graph = model.graph
+        self._is_receiver = is_receiver
         self._path = path
         self.sizes: dict[str, list[int]] = {t.name: list(t.dims) for t in graph.initializer}
         self._types: dict[str, int] = {t.name: t.data_type for t in graph.initializer}
@@ -144,7 +147,8 @@ class OnnxGraph:
         read = self._read(node)
         constants = [n for n in read if n in self._constants]
         operator = qualified_name(node)
-        trainable = (set(constants) - quantisation_inputs(node)) & self._trainable
+        has_parameters = not self._is_receiver or operator in {*CONVOLUTIONS, "Gemm", "BatchNormalization"}
+        trainable = (set(constants) - quantisation_inputs(node)) & self._trainable if has_parameters else set()
         self._trainable -= trainable
         return Layer(
             name=self._name(node),
@@ -195,6 +199,10 @@ class OnnxGraph:
             raise UserError(
                 f"{self._path}: {node.op_type} at '{self._name(node)}' lacks an input or an attribute; export it again"
             ) from None
+
+    def elements(self, node: Any) -> int:
+        """Elements of a node's result; 0 if its size is not known."""
+        return math.prod(self.sizes.get(node.output[0], [0]))
 
     @staticmethod
     def _name(node: Any) -> str:

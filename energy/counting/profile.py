@@ -28,7 +28,8 @@ class Layer:
         name: path of the module, or of the graph's node.
         operator: name in torch or ONNX, or :data:`FORMULA`.
         kind: ``dense`` (convolutions over all channels, matrix products), ``grouped`` (depthwise and grouped
-            convolutions) or ``elementwise`` (counts no MAC).
+            convolutions) or ``elementwise`` (counts no MAC, but products in an
+            exported receiver's file do).
         phase: ``forward``, ``backward`` or ``optimiser``.
         parameters: trained values that the operator holds; in the forward phase only.
         macs: multiply-accumulates.

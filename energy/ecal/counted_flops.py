@@ -35,17 +35,16 @@ def receiver_flops(
     return profile.flops
 
 
-def onnx_flops(path: str, shape: Sequence[int] | None = None, pilot_symbols: Sequence[int] | None = None) -> int:
-    """FLOPs of one run of an ONNX file; of an exported receiver with its front end.
+def onnx_flops(path: str, shape: Sequence[int] | None = None) -> int:
+    """FLOPs of one run of an ONNX file.
 
     Args:
         path: of the file.
         shape: as for :func:`energy.counting.onnx_file.count_onnx`.
-        pilot_symbols: as for :func:`receiver_flops`; of exported receivers with a front end only.
 
     Raises:
-        UserError: as :func:`energy.counting.counter.count_exported`.
+        UserError: as :func:`energy.counting.onnx_file.count_onnx`.
     """
-    from energy.counting.counter import count_exported
+    from energy.counting.onnx_file import count_onnx
 
-    return count_exported(path, shape, None if pilot_symbols is None else [pilot_symbols]).flops
+    return count_onnx(path, shape).flops

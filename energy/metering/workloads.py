@@ -28,15 +28,17 @@ from energy.metering.session import CallStatistics, MeteringProtocol, Window, me
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
 from receivers.base import Receiver
+from receivers.export.onnx import slot_arrays
 from receivers.neural.network import Network
 from receivers.neural.weights import NeuralReceiver, full_precision
+from receivers.runtime import OnnxSession
 
 RECEIVER_RUNTIME, CLASSICAL_RUNTIME = "receiver", "classical"
 """Runtimes of whole receivers, from slots to LLRs: neural ones with their front end, and classical ones."""
 
 OMITTED_OF_NETWORKS = (
-    f"Calls of '{RECEIVER_RUNTIME}' and '{CLASSICAL_RUNTIME}' go from slots to LLRs. Calls of the other runtimes start "
-    "at the features of a network: their time, joules and operations leave out what computes the features, such as a "
+    f"Calls of '{RECEIVER_RUNTIME}', '{CLASSICAL_RUNTIME}' and ONNX files go from slots to LLRs. Calls of a network in "
+    "torch start at its features: their time, joules and operations leave out what computes the features, such as a "
     "front end."
 )
 """What the calls of each runtime contain."""
@@ -48,8 +50,8 @@ class Workload:
 
     Attributes:
         receiver: its name.
-        runtime: ``receiver`` or ``classical`` for a whole receiver; ``eager``, ``eager-bf16``, ``compiled``,
-            ``onnx-fp32`` or ``onnx-int8`` for a network on features.
+        runtime: ``receiver`` or ``classical`` for a whole receiver, ``onnx-fp32`` or ``onnx-int8`` for its file;
+            ``eager``, ``eager-bf16`` or ``compiled`` for a network on features.
         phase: ``inference`` or ``training``.
         profile: operations of one call.
         call: computes.
@@ -73,7 +75,7 @@ class Workload:
 
     @property
     def is_whole_receiver(self) -> bool:
-        """Whether the call goes from slots to LLRs."""
+        """Whether the call goes from slots to LLRs in torch."""
         return self.runtime in (RECEIVER_RUNTIME, CLASSICAL_RUNTIME)
 
 
@@ -136,25 +138,21 @@ def training_workload(net: Network, receiver: str, inputs: torch.Tensor) -> Work
     return Workload(receiver, "eager", "training", profile, call, digest, inputs.is_cuda)
 
 
-def onnx_workload(path: Path, receiver: str, inputs: torch.Tensor) -> Workload:
-    """Inference by ONNX Runtime on the CPU, on as many threads as torch has.
+def onnx_workload(path: Path, receiver: str, slots: Slots) -> Workload:
+    """Inference of an exported receiver by ONNX Runtime on the CPU, on as many threads as torch has.
+
+    Args:
+        path: of the file.
+        receiver: its name.
+        slots: of one call.
 
     Raises:
         UserError: if the file cannot be loaded or counted.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise UserError(f"{path}: ONNX Runtime cannot load it ({type(error).__name__}); export again") from None
-    profile = count_onnx(path, list(inputs.shape))
-    feed = {session.get_inputs()[0].name: inputs.cpu().contiguous().numpy()}
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    session, arrays = OnnxSession(path, torch.get_num_threads()), slot_arrays(slots)
+    profile = count_onnx(path, [*slots.y.shape, 2])
     return Workload(
-        receiver, f"onnx-{profile.precision}", "inference", profile, lambda: session.run(None, feed), digest
+        receiver, f"onnx-{profile.precision}", "inference", profile, lambda: session(*arrays), session.digest
     )
 
 

@@ -47,8 +47,14 @@ def count(
         raise UserError("layers: --json lists all layers; leave it out")
     patterns = None if pilots is None else [_symbols(pilots)]
     if receiver.endswith(".onnx"):
-        network_options = {"rx": rx, "bits": bits, "precision": precision, "training": training or None}
-        profile = _count_file(receiver, prb, batch, patterns, network_options)
+        network_options = {
+            "rx": rx,
+            "bits": bits,
+            "pilots": pilots,
+            "precision": precision,
+            "training": training or None,
+        }
+        profile = _count_file(receiver, prb, batch, network_options)
     else:
         profile = _count_receiver(receiver, prb, rx, bits, patterns, batch or 1, precision, training)
     estimates = []
@@ -117,34 +123,38 @@ def _count_file(
     path: str,
     prb: int | None,
     batch: int | None,
-    patterns: list[list[int]] | None,
     network_options: Mapping[str, object],
 ) -> OperationProfile:
     from channels import Grid
-    from energy.counting.counter import count_exported
-    from energy.counting.onnx_file import read_interface
+    from energy.counting.onnx_file import count_onnx, read_interface
     from leanrx_core.errors import UserError
 
     for option, value in network_options.items():
         if value is not None:
             raise UserError(f"{option}: the operations of {path} are those of the file; leave it out")
     sizes = read_interface(path).input_sizes
-    if len(sizes) != 4:
+    if len(sizes) not in (4, 5):
         if 0 in sizes:
             raise UserError(
                 f"{path}: its input of {len(sizes)} sizes leaves some of them free; export it with fixed ones"
             )
         if prb is not None or batch is not None:
             raise UserError(f"{'batch' if prb is None else 'prb'}: the input of {path} is no slot; leave it out")
-        return count_exported(path, None, patterns)
+        return count_onnx(path)
     subcarriers = Grid.parse({} if prb is None else {"num_prb": prb}, "count").num_subcarriers
-    shape = [batch or sizes[0] or 1, sizes[1], sizes[2] or 14, subcarriers if prb or not sizes[3] else sizes[3]]
+    shape = [
+        batch or sizes[0] or 1,
+        sizes[1],
+        sizes[2] or 14,
+        subcarriers if prb or not sizes[3] else sizes[3],
+        *sizes[4:],
+    ]
     for option, axis, unit in (("batch", 0, "slots"), ("prb", 3, "subcarriers")):
         if sizes[axis] and sizes[axis] != shape[axis]:
             raise UserError(f"{option}: {path} is made for {sizes[axis]} {unit}; leave it out")
     if not sizes[1]:
         raise UserError(f"{path}: its input leaves the number of channels free; export it with a fixed one")
-    return count_exported(path, shape, patterns)
+    return count_onnx(path, shape)
 
 
 def _verdict(profile: OperationProfile) -> str:

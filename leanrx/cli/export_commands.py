@@ -35,7 +35,6 @@ def export(
     """Export a receiver, and check that the file gives the same LLRs and decisions."""
     from leanrx.experiment.run_export import export_float32, export_quantised, export_source_code
     from leanrx_core.errors import UserError
-    from receivers.export.onnx import omitted_part
 
     if format not in ("onnx", "c"):
         raise UserError(f"format: '{format}' is not available; formats: onnx, c")
@@ -44,10 +43,9 @@ def export(
     export_source = _zoo_source(source, exports) if name is None else _run_source(source, name, exports, as_json)
     path, parity = (export_source_code if format == "c" else export_float32)(export_source)
     quantised = export_quantised(export_source, path) if int8 else None
-    omitted = omitted_part(export_source.receiver.card.receiver) if format == "onnx" else ""
     if as_json:
         rates = {"int8": json_rows(quantised.rates)} if quantised else {}
-        print(json.dumps({"folder": str(path.parent), "omitted": omitted, **parity.as_json(), **rates}))
+        print(json.dumps({"folder": str(path.parent), **parity.as_json(), **rates}))
         return
     print(f"export: {path}")
     print(
@@ -56,8 +54,6 @@ def export(
         f"{parity.bits} bits are decided differently. Bit errors: {parity.bit_errors_original} (original), "
         f"{parity.bit_errors_exported} (file)."
     )
-    if omitted:
-        print(f"Not in the file: {omitted}.")
     if quantised:
         _print_int8(quantised)
 

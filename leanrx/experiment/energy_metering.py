@@ -360,14 +360,16 @@ def _receiver_workloads(run: Run, receivers: Sequence[Receiver], batches: Sequen
 
 
 def _network_workloads(run: Run, receiver: NeuralReceiver, compiled: bool) -> list[Workload]:
-    """The network of a receiver on features, in every runtime, and a training step."""
+    """The network of a receiver on features in torch, its exported files on slots, and a training step."""
     name, device = receiver.name, run.config.torch_device()
-    inputs = receiver.net.features(_stream(run, run.config.metering.batch_slots).block(0))
+    batch_slots = run.config.metering.batch_slots
+    inputs = receiver.net.features(_stream(run, batch_slots).block(0))
+    slots = [_stream(run, n).block(0) for n in sorted({1, batch_slots})]
     batches = [inputs[:n] for n in sorted({1, len(inputs)})]
     exported = exported_files(run, receiver) if device == "cpu" else []
     workloads = [network_workload(receiver.net, name, x) for x in batches]
     workloads += [network_workload(receiver.net, name, x, compiled=True) for x in batches if compiled]
-    workloads += [onnx_workload(path, name, x) for path in exported for x in batches]
+    workloads += [onnx_workload(path, name, x) for path in exported for x in slots]
     return [*workloads, training_workload(receiver.net, name, inputs)]
 
 

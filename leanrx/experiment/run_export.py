@@ -151,5 +151,4 @@ def export_quantised(source: ExportSource, path: Path) -> Int8Comparison:
     )
     slots = SlotStream(source.scenario, source.seed, CALIBRATION_SLOTS, "train", purpose="calibration").block(0)
     stream = SlotStream(source.scenario, source.seed, evaluation.block_slots, "test", purpose="export")
-    features = source.receiver.net.features(slots)
-    return export_int8(path, features, stream, evaluation, source.target_ber)
+    return export_int8(path, slots, stream, evaluation, source.target_ber)

@@ -1,10 +1,11 @@
 """Exported receivers in 8-bit integers, with their bit errors.
 
-Convolutions compute in integers, in ONNX's QDQ form: weights have a scale per channel, activations a scale per tensor
-from calibration slots. Additions stay in float32. They carry channel estimates, powers and LLRs, whose range exceeds 8
-bits, and they cost little. Weights use 7 bits: then sums of two products fit the 16 bits in which CPUs without VNNI add
-them, and all CPUs compute the same. An int8 file differs from the tested receiver. So the errors of both files are
-counted on the same slots, and the report holds both with intervals.
+Convolutions of the network compute in integers, in ONNX's QDQ form: weights have a scale per channel, activations a
+scale per tensor from calibration slots. All other operators stay in float32, such as a front end. They carry channel
+estimates, powers and LLRs, whose range exceeds 8 bits, and they cost little. Weights use 7 bits: then sums of two
+products fit the 16 bits in which CPUs without VNNI add them, and all CPUs compute the same. An int8 file differs from
+the tested receiver. So the errors of both files are counted on the same slots, and the report holds both with
+intervals.
 """
 
 from __future__ import annotations
@@ -19,31 +20,36 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
-from channels import Stream
+from channels import Slots, Stream
 from leanrx_core.files import TEMPORARY, write_atomic
 from receivers.evaluation.monte_carlo import count_errors
 from receivers.evaluation.rates import rates
 from receivers.evaluation.required_sinr import SinrGap, gap_db
 from receivers.evaluation.stopping import Evaluation
-from receivers.export.onnx import OnnxReceiver
+from receivers.export.onnx import OnnxReceiver, slot_arrays
+from receivers.runtime.onnx_session import INPUTS, as_real
 
 
-def quantise(path: Path, target: Path, features: torch.Tensor) -> None:
+def quantise(path: Path, target: Path, slots: Slots) -> None:
     """Write the int8 form of an exported file.
 
     Args:
         path: the float32 file.
         target: the int8 file.
-        features: of calibration slots, float32 ``(B, features, 14, subcarriers)``; more slots take longer.
+        slots: for calibration; more slots take longer.
     """
     import onnx
     from onnxruntime import quantization
 
+    graph = onnx.load(path).graph
+    inputs = [value.name for value in graph.input]
+
     class CalibrationReader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
-            self._pending = [{"features": slot[None].numpy()} for slot in features.cpu().contiguous()]
+            y, pilots, noise, orders = slot_arrays(slots)
+            arrays = dict(zip(INPUTS, (as_real(y), as_real(pilots), noise, orders), strict=True))
+            self._pending = [{name: arrays[name][i : i + 1] for name in inputs} for i in range(len(slots))]
 
         def get_next(self) -> object:
             return self._pending.pop() if self._pending else None
@@ -60,7 +66,7 @@ def quantise(path: Path, target: Path, features: torch.Tensor) -> None:
             reduce_range=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
-            nodes_to_quantize=_integer_nodes(onnx.load(path).graph.node),
+            nodes_to_quantize=_integer_nodes(graph.node),
         )
     finally:
         logging.getLogger().setLevel(level)
@@ -95,13 +101,13 @@ class Int8Comparison:
 
 
 def export_int8(
-    path: Path, calibration: torch.Tensor, stream: Stream, evaluation: Evaluation, target_ber: float
+    path: Path, calibration: Slots, stream: Stream, evaluation: Evaluation, target_ber: float
 ) -> Int8Comparison:
     """Write ``<name>-int8.onnx`` next to ``<name>.onnx``, and ``<name>-int8.json`` with the errors of both.
 
     Args:
         path: the float32 file.
-        calibration: features, see :func:`quantise`; their slots must not be test slots.
+        calibration: see :func:`quantise`; no test slots.
         stream, evaluation: slots and points of the test.
         target_ber: BER at which the SINR loss is determined.
 

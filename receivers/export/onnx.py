@@ -1,35 +1,38 @@
-"""Export of a learned receiver to ONNX; the file is verified to compute the same LLRs.
+"""Export of a learned receiver to ONNX, from received samples to LLRs; the file is verified to compute the same LLRs.
 
-The graph takes the network's features of slots (:meth:`receivers.neural.network.Network.features`), float32 ``(batch,
-features, 14, subcarriers)``, and returns LLRs ``(batch, bits, 14, subcarriers)``. Batch and subcarriers are free. The
-features are computed outside, because runtimes support real numbers only: DeepRx's raw channel estimate, and the whole
-front end of a hybrid. The file's metadata contain the receiver's spec string and the description of its features, and
-nothing of the machine that wrote it.
-Depthwise convolutions are written in the form that runtimes execute fast, see :mod:`receivers.export.depthwise`.
+The graph is :class:`receivers.export.real_receiver.RealReceiver`. Its inputs are real and imaginary parts of the
+received grid and of the pilots, noise power and modulation; its output is LLRs. Batch and number of resource blocks are
+free. The subcarrier spacing and the places of the pilots are those of the grid, and stand in the file's metadata with
+the receiver's spec string. Nothing of the machine that wrote it is in the file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import json
-import logging
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 
-from channels import NUM_SYMBOLS, Slots, SlotStream
-from leanrx_core.errors import UserError
+from channels import NUM_SYMBOLS, Grid, Slots, SlotStream
+from channels.pilots import pilot_layouts
 from leanrx_core.files import replaced_folder
-from receivers.export.depthwise import split_depthwise
+from receivers.classical.robust_estimation import WINDOW_PRB
+from receivers.export.constant_shapes import make_shapes_constant
 from receivers.export.parity import MAX_LLR_DIFFERENCE, Parity, compare_at_points, total_parity
-from receivers.neural.registry import family_of
+from receivers.export.real_receiver import RealReceiver
+from receivers.neural.hybrid import Hybrid
 from receivers.neural.weights import NeuralReceiver
-from receivers.runtime.onnx_session import FEATURES_KEY, RECEIVER_KEY, OnnxSession
+from receivers.runtime.onnx_session import INPUTS, RECEIVER_KEY, SLOTS_KEY, OnnxSession
+from receivers.runtime.slot_arrays import SlotFormat
+
+_OPSET = 18
 
 
 class OnnxReceiver:
@@ -40,21 +43,23 @@ class OnnxReceiver:
         name: name in tables.
 
     Raises:
-        UserError: if the file is missing, ONNX Runtime cannot load it, or it needs other features.
+        UserError: as :class:`receivers.runtime.OnnxSession`.
     """
 
     def __init__(self, path: str | Path, name: str) -> None:
         self.name = name
         self._session = OnnxSession(path)
-        network = family_of(self._session.receiver).network
-        if self._session.feature_description != network.feature_description:
-            raise UserError(f"{path}: needs other features than those of this version of leanrx; export again")
-        self._features = network.features
         self.digest = self._session.digest
 
     def __call__(self, slots: Slots) -> torch.Tensor:
-        features = self._features(slots).cpu().contiguous().numpy()
-        return torch.from_numpy(self._session(features))
+        return torch.from_numpy(self._session(*slot_arrays(slots)))
+
+
+def slot_arrays(slots: Slots) -> tuple[np.ndarray, ...]:
+    """Arguments of a runtime: received grid, pilots, noise-plus-interference power and bits per symbol."""
+    noise_plus_interference_var = slots.noise_var + slots.interference_var
+    arrays = (slots.y, slots.pilots, noise_plus_interference_var, slots.bits_per_symbol)
+    return tuple(x.cpu().numpy() for x in arrays)
 
 
 def export_onnx(
@@ -69,14 +74,14 @@ def export_onnx(
     Args:
         receiver: the receiver to export.
         folder: replaced as a whole, and only on success.
-        stream: slots for the comparison, one block per point.
+        stream: slots for the comparison, one block per point. Its grid sets antennas, spacing and pilots of the file.
         sinr_db, interference_fractions: points of the comparison.
 
     Returns:
         The comparison over all points.
 
     Raises:
-        UserError: if LLRs or decisions differ; nothing is written then.
+        UserError: if the receiver does not fit the grid, or LLRs or decisions differ; nothing is written then.
 
     Example:
         >>> from channels import SlotStream, scenario
@@ -89,42 +94,77 @@ def export_onnx(
     """
     with replaced_folder(folder) as complete:
         path = complete / f"{receiver.name}.onnx"
-        _write(receiver, path, stream.scenario.grid.num_subcarriers)
+        _write(receiver, path, stream.scenario.grid)
         exported = OnnxReceiver(path, f"{receiver.name} (ONNX)")
         parities = compare_at_points(receiver, exported, stream, sinr_db, interference_fractions)
-        total = total_parity(parities)
-        card = _card(receiver, path, exported.digest, total, parities)
+        card = _card(receiver, stream.scenario.grid, path, exported.digest, parities)
         (complete / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-    return total
+    return total_parity(parities)
 
 
-def _write(receiver: NeuralReceiver, path: Path, num_subcarriers: int) -> None:
-    net = split_depthwise(copy.deepcopy(receiver.net).cpu())
-    example = torch.ones(2, receiver.net.num_features, NUM_SYMBOLS, num_subcarriers)
-    dynamic = ({0: torch.export.Dim("batch"), 3: torch.export.Dim("subcarriers")},)
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                net,
-                (example,),
-                dynamo=True,
-                verbose=False,
-                input_names=["features"],
-                output_names=["llrs"],
-                dynamic_shapes=dynamic,
-            )
-            assert program is not None
-    finally:
-        logger.setLevel(level)
-    model = program.model_proto
+def _write(receiver: NeuralReceiver, path: Path, grid: Grid) -> None:
+    module = RealReceiver(receiver, grid).eval()
+    example = _example(grid, receiver.card.num_bits, 2)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            example,
+            str(path),
+            dynamo=False,  # the newer exporter takes minutes for free sizes
+            opset_version=_OPSET,
+            input_names=list(INPUTS),
+            output_names=["llrs"],
+            dynamic_axes={
+                "y": {0: "batch", 3: "subcarriers"},
+                "pilots": {0: "batch", 2: "subcarriers"},
+                "noise_plus_interference_var": {0: "batch"},
+                "bits_per_symbol": {0: "batch"},
+                "llrs": {0: "batch", 3: "subcarriers"},
+            },
+        )
+    model = onnx.load(path)
     strip_provenance(model)
-    metadata = {RECEIVER_KEY: receiver.card.receiver, FEATURES_KEY: receiver.net.feature_description}
-    onnx.helper.set_model_props(model, metadata)
+    is_static = bool(slot_format(receiver, grid).max_prb)
+    wider = grid if is_static else grid.model_copy(update={"num_prb": grid.num_prb + 1, "subcarriers": None})
+    inputs = {value.name for value in model.graph.input}
+    examples = [example, _example(wider, receiver.card.num_bits, 3)]
+    make_shapes_constant(
+        model, [{n: x.numpy() for n, x in zip(INPUTS, xs, strict=True) if n in inputs} for xs in examples]
+    )
+    slots = asdict(slot_format(receiver, grid))
+    onnx.helper.set_model_props(model, {RECEIVER_KEY: receiver.card.receiver, SLOTS_KEY: json.dumps(slots)})
     onnx.save(model, path)
+
+
+def slot_format(receiver: NeuralReceiver, grid: Grid) -> SlotFormat:
+    """The slots that a graph of a receiver takes.
+
+    Args:
+        receiver: the receiver.
+        grid: that it is exported for.
+    """
+    is_hybrid = isinstance(receiver.net, Hybrid)
+    pilots = tuple(
+        (tuple(layout.symbols), tuple(i for i, has_pilot in enumerate(layout.has_pilot) if has_pilot))
+        for layout in pilot_layouts(grid)
+    )
+    return SlotFormat(
+        num_rx=grid.num_rx,
+        num_bits=receiver.card.num_bits,
+        subcarrier_spacing_hz=grid.subcarrier_spacing_hz,
+        min_prb=min(WINDOW_PRB, grid.num_prb) if is_hybrid else 1,
+        max_prb=grid.num_prb if is_hybrid and grid.num_prb < WINDOW_PRB else 0,
+        pilots=pilots,
+        whole_prb=grid.subcarriers is None,
+    )
+
+
+def _example(grid: Grid, num_bits: int, batch: int) -> tuple[torch.Tensor, ...]:
+    """Inputs of some slots; the values do not matter."""
+    shape = (NUM_SYMBOLS, grid.num_subcarriers, 2)
+    y, pilots = torch.ones(batch, grid.num_rx, *shape), torch.ones(batch, *shape)
+    return y, pilots, torch.ones(batch), torch.full((batch,), num_bits)
 
 
 def strip_provenance(message: Any) -> None:
@@ -143,31 +183,15 @@ def strip_provenance(message: Any) -> None:
                 strip_provenance(part)
 
 
-def omitted_part(receiver: str) -> str:
-    """What an exported file leaves out, in words.
-
-    Args:
-        receiver: spec string.
-    """
-    return f"the computation of the features of {receiver} from a slot, such as a front end"
-
-
-def _card(
-    receiver: NeuralReceiver, path: Path, digest: str, total: Parity, parities: dict[str, Parity]
-) -> dict[str, Any]:
+def _card(receiver: NeuralReceiver, grid: Grid, path: Path, digest: str, parities: dict[str, Parity]) -> dict[str, Any]:
     card = receiver.card
     return {
         "format": "onnx",
         "file": path.name,
         "bytes": path.stat().st_size,
         "sha256": digest,
-        "input": {
-            "name": "features",
-            "dtype": "float32",
-            "shape": ["batch", receiver.net.num_features, NUM_SYMBOLS, "subcarriers"],
-            "feature_description": receiver.net.feature_description,
-        },
-        "omitted": omitted_part(card.receiver),
+        "inputs": _inputs(path),
+        "slots": asdict(slot_format(receiver, grid)),
         "output": {
             "name": "llrs",
             "dtype": "float32",
@@ -177,7 +201,19 @@ def _card(
         "receiver": card.model_dump(mode="json"),
         "parity": {
             "llr_tolerance": MAX_LLR_DIFFERENCE,
-            **total.as_json(),
+            **total_parity(parities).as_json(),
             "points": {name: parity.as_json() for name, parity in parities.items()},
         },
+    }
+
+
+def _inputs(path: Path) -> dict[str, dict[str, Any]]:
+    """Types and shapes of a graph's inputs, by name."""
+    inputs = onnx.load(path).graph.input
+    return {
+        value.name: {
+            "dtype": onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
+            "shape": [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim],
+        }
+        for value in inputs
     }

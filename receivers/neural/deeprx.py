@@ -10,8 +10,6 @@ Wireless Commun. 20(6), 2021 (arXiv 2005.01494), table I. Public transcriptions 
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import nn
 
@@ -74,11 +72,6 @@ class DeepRx(Network):
         1232516
     """
 
-    feature_description: ClassVar[str] = (
-        "real parts, then imaginary parts, of: received grid per antenna, pilot values (0 off pilots), received grid x "
-        "conj(pilots) per antenna"
-    )
-
     def __init__(self, num_rx: int = 2, num_bits: int = 4, width: float = 1.0, depth: int = 11) -> None:
         super().__init__(num_features=2 * (2 * num_rx + 1), num_bits=num_bits)
         nominal = WIDTHS_BY_DEPTH[depth]
@@ -107,6 +100,15 @@ class DeepRx(Network):
         raw = slots.y * slots.pilots.conj()[:, None]
         parts = torch.cat([slots.y, slots.pilots[:, None], raw], dim=1)
         return torch.cat([parts.real, parts.imag], dim=1)
+
+    @staticmethod
+    def real_features(
+        y: torch.Tensor, pilots: torch.Tensor, noise_plus_interference_var: torch.Tensor, bits_per_symbol: torch.Tensor
+    ) -> torch.Tensor:
+        """:meth:`features` in real arithmetic, see :meth:`receivers.neural.network.Network.real_features`."""
+        pilots = pilots[:, None]
+        (y_re, y_im), (p_re, p_im) = y.unbind(-1), pilots.unbind(-1)
+        return torch.cat([y_re, p_re, y_re * p_re + y_im * p_im, y_im, p_im, y_im * p_re - y_re * p_im], dim=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.blocks(self.conv_in(x))

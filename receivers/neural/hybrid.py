@@ -74,11 +74,6 @@ class Hybrid(Network):
         ((2, 14, 14, 72), (2, 4, 14, 72))
     """
 
-    feature_description: ClassVar[str] = (
-        "received grid per antenna in white noise, real parts, then imaginary parts; the front end's channel "
-        "estimate, likewise; known symbol, real and imaginary part (0 on data); 1 on data, else 0; error power of the "
-        "channel estimate in its own direction; noise-plus-interference power; bits per symbol of the slot"
-    )
     levels: torch.Tensor
     level_indices: torch.Tensor
     memory_format: ClassVar[torch.memory_format] = torch.contiguous_format  # most of its time goes to single planes
@@ -103,13 +98,16 @@ class Hybrid(Network):
 
     @staticmethod
     def features(slots: Slots) -> torch.Tensor:
-        """Received grid, the front end's channel estimate and side information, see :attr:`feature_description`.
+        """Received grid, the front end's channel estimate and side information.
 
         Args:
             slots: received slots, whole resource blocks.
 
         Returns:
-            float32 ``(B, 4 R + 6, S, F)``.
+            float32 ``(B, 4 R + 6, S, F)``: received grid per antenna in white noise, real parts, then imaginary parts;
+            the front end's channel estimate, likewise; known symbol, real and imaginary part (0 on data); 1 on data,
+            else 0; error power of the channel estimate in its own direction; noise-plus-interference power; bits per
+            symbol of the slot.
         """
         y, channel, error_var = front_end(slots)
         noise_plus_interference_var = (slots.noise_var + slots.interference_var)[:, None, None]
@@ -145,12 +143,12 @@ class Hybrid(Network):
             features = em_features(observation, channel, log_error, detection)
             updates = block(hidden, avg_pool2d(features, (1, SUBCARRIERS_PER_STATE)))
             hidden = hidden + updates[0]
-            channel = channel + _interpolate_states(updates[1])
-            log_error = log_error + _interpolate_states(updates[2])
+            channel = channel + interpolate_states(updates[1])
+            log_error = log_error + interpolate_states(updates[2])
             detection = detect(observation, channel, log_error)
             if intermediate:
                 detections.append(detection)
-        scale, shift = _interpolate_states(self.conv_out(torch.relu(hidden))).chunk(2, 1)
+        scale, shift = interpolate_states(self.conv_out(torch.relu(hidden))).chunk(2, 1)
         llrs = self._llrs(detection)
         llrs = llrs + scale * llrs + shift
         return (llrs, *(self._llrs(detection) for detection in detections[:-1])) if intermediate else llrs
@@ -253,7 +251,7 @@ class HybridBlock(nn.Module):
         return self.project(torch.relu(self.depthwise(x))).split(self.sizes, 1)
 
 
-def _interpolate_states(states: torch.Tensor) -> torch.Tensor:
+def interpolate_states(states: torch.Tensor) -> torch.Tensor:
     """From states to REs, by linear interpolation over subcarriers."""
     return interpolate(states, scale_factor=(1.0, float(SUBCARRIERS_PER_STATE)), mode="bilinear", align_corners=False)
 

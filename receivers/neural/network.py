@@ -24,13 +24,11 @@ class Network(nn.Module, ABC):
 
     Attributes:
         num_features, num_bits: as given.
-        feature_description: the features in their order, for the metadata of exported files.
         memory_format: torch memory format of weights and features in which the network runs fastest.
         needs_resource_blocks: whether the grid must consist of whole resource blocks without an empty subcarrier.
         has_intermediate_llrs: whether ``net(x, intermediate=True)`` returns a tuple, LLRs and then intermediate LLRs.
     """
 
-    feature_description: ClassVar[str]
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
     needs_resource_blocks: ClassVar[bool] = False
     has_intermediate_llrs: ClassVar[bool] = False
@@ -44,8 +42,25 @@ class Network(nn.Module, ABC):
     def features(slots: Slots) -> torch.Tensor:
         """The network's input, float32 ``(B, C, S, F)``, from the knowledge of a receiver.
 
-        It has no learned parameters, may use complex numbers, and is not part of exported graphs.
+        It has no learned parameters, and may use complex numbers. Exported graphs contain it in real arithmetic.
         """
+
+    @staticmethod
+    def real_features(
+        y: torch.Tensor, pilots: torch.Tensor, noise_plus_interference_var: torch.Tensor, bits_per_symbol: torch.Tensor
+    ) -> torch.Tensor:
+        """:meth:`features` in real arithmetic, for exported graphs; arrays of samples in place of slots.
+
+        Args:
+            y: received grid, real and imaginary parts, float32 ``(B, R, S, F, 2)``.
+            pilots: transmitted pilots, 0 on all other REs, float32 ``(B, S, F, 2)``.
+            noise_plus_interference_var: mean power per RE and antenna, float32 ``(B,)``.
+            bits_per_symbol: of each slot's modulation, int64 ``(B,)``.
+
+        Returns:
+            float32 ``(B, C, S, F)``.
+        """
+        raise NotImplementedError
 
     def formula_count(self, grid: Grid) -> FormulaCount:
         """Operations on one slot, front end included, that counters of convolutions do not see. Default: none.

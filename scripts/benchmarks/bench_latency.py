@@ -3,7 +3,7 @@
     python scripts/benchmarks/bench_latency.py [NAME...] [--prb 6 26] [--slots 300] [--rounds 5]
 
 All runtimes take turns in rounds on the same slots, one slot at a time and on one thread. ONNX Runtime does not spin.
-Its time includes the front end in torch, which the file lacks. ``torch.compile`` covers the network, after the front
+``torch.compile`` covers the network, after the front
 end in torch. LMMSE is the classical receiver in torch. Times are wall-clock quantiles over all rounds.
 """
 
@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -30,8 +29,9 @@ from receivers.classical import LmmseReceiver
 from receivers.export import export_onnx
 from receivers.export.c_export import compile_library
 from receivers.export.c_source import c_sources
+from receivers.export.onnx import slot_arrays
 from receivers.neural.weights import NeuralReceiver
-from receivers.runtime import CLibrary
+from receivers.runtime import CLibrary, OnnxSession
 
 Call = Callable[[Slots], object]
 
@@ -57,15 +57,11 @@ def c_call(receiver: NeuralReceiver, scenario: Scenario, folder: Path) -> Call:
 
 
 def onnx_call(receiver: NeuralReceiver, scenario: Scenario, folder: Path) -> Call:
-    """The front end in torch, then the exported file in ONNX Runtime."""
+    """The exported file in ONNX Runtime."""
     stream = SlotStream(scenario, 1, 2, "test", purpose="export")
     export_onnx(receiver, folder / "onnx", stream, (10.0,))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    path = folder / "onnx" / f"{receiver.name}.onnx"
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda slots: session.run(None, {"features": receiver.net.features(slots).numpy()})
+    session = OnnxSession(folder / "onnx" / f"{receiver.name}.onnx")
+    return lambda slots: session(*slot_arrays(slots))
 
 
 def compiled_call(receiver: NeuralReceiver) -> Call:

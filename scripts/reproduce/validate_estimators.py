@@ -19,12 +19,11 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from channels import Grid, Scenario, SlotStream, scenario
+from channels import Grid, Scenario, Slots, SlotStream, scenario
 from energy.estimation.estimate import MeteredCall
 from energy.estimation.validation import leave_one_out, scores, validation_table
 from energy.hardware.detect import gpu, gpu_uuid, host
@@ -130,19 +129,23 @@ def _workloads(setting: Scenario, folder: Path, batches: list[int], cuda: bool) 
                 workloads += [network_workload(receiver.net, spec, given, bf16=bf16) for bf16 in (False, True)]
                 workloads.append(training_workload(receiver.net, spec, given))
                 continue
-            for path in _exported(receiver, setting, folder / "exports", inputs):
-                workloads.append(onnx_workload(path, spec, inputs[:batch]))
+            for path in _exported(receiver, setting, folder / "exports"):
+                workloads.append(onnx_workload(path, spec, _slots(setting, batch)))
     return workloads
 
 
-def _exported(receiver: NeuralReceiver, setting: Scenario, folder: Path, inputs: torch.Tensor) -> tuple[Path, Path]:
+def _slots(setting: Scenario, count: int) -> Slots:
+    return SlotStream(setting, 1, count, "test", purpose="agreement").block(0)
+
+
+def _exported(receiver: NeuralReceiver, setting: Scenario, folder: Path) -> tuple[Path, Path]:
     """The receiver as ONNX, in fp32 and in int8."""
     there = folder / receiver.name / f"{receiver.name}.onnx"
     if not there.exists():
         export_onnx(receiver, there.parent, SlotStream(setting, 1, 2, "test", purpose="export"), (10.0,))
     quantised = there.with_name(f"{receiver.name}-int8.onnx")
     if not quantised.exists():
-        quantise(there, quantised, inputs[:4])
+        quantise(there, quantised, _slots(setting, 4))
     return there, quantised
 
 

@@ -221,10 +221,12 @@ def test_count_estimates_a_classical_receiver_from_its_flops() -> None:
     assert [e["method"] for e in estimates] == ["FLOPs/W", "FLOPs/clock"]
 
 
-def test_count_gives_an_exported_file_the_macs_of_its_network(exported: dict[str, Any]) -> None:
+def test_count_gives_an_exported_file_the_macs_of_its_receiver(exported: dict[str, Any]) -> None:
+    """Those of the network, of raw estimates and of masks of the bits."""
     path = Path(exported["folder"]) / f"{STUDENT}.onnx"
     of_file = leanrx_json("count", path, "--prb", 1)
-    assert of_file["macs"] == leanrx_json("count", "deeprx-w0.03125-d3", "--prb", 1)["macs"]
+    of_network = leanrx_json("count", "deeprx-w0.03125-d3", "--prb", 1)
+    assert 0 < of_file["macs"] - of_network["macs"] < 20 * 14 * 12
 
 
 def test_ecal_answers_in_json(run: Path) -> None:
@@ -253,11 +255,8 @@ def test_export_answers_in_json(run: Path, exported: dict[str, Any]) -> None:
     assert {r["slots"] for r in exported["int8"]} == {16}, "the smallest number of slots of a point"
     path = run / "exports" / STUDENT / f"{STUDENT}.onnx"
     assert path.exists()
-    rows = pd.read_parquet(run / "energy.parquet")
-    flops = rows[rows["receiver"] == STUDENT]["flops"].iloc[0]
-    assert forward_flops({"kind": "onnx", "path": str(path), "shape": [1, 10, 14, 12]}) == flops
-    assert "features of deeprx-w0.03125-d3" in exported["omitted"]
-    assert json.loads((path.parent / "card.json").read_text())["omitted"] == exported["omitted"]
+    flops = 2 * leanrx_json("count", path, "--prb", 1)["macs"]
+    assert forward_flops({"kind": "onnx", "path": str(path), "shape": [1, 2, 14, 12, 2]}) == flops
 
 
 def machine_paths(run: Path) -> dict[str, str]:

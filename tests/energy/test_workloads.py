@@ -7,8 +7,9 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from factories import card
 
-from channels import Grid, Scenario, SlotStream
+from channels import Channels, Grid, Scenario, SlotStream
 from energy.counting.counter import count
 from energy.estimation.estimate import MeteredCall
 from energy.hardware.devices import Device
@@ -27,7 +28,9 @@ from energy.metering.workloads import (
 )
 from leanrx_core.errors import UserError
 from receivers.classical import LsReceiver
+from receivers.export import export_onnx
 from receivers.neural.registry import build
+from receivers.neural.weights import NeuralReceiver
 
 
 def observed(
@@ -49,6 +52,13 @@ def joules(
 
 SPEC = "deeprx-w0.0625-d3"
 INPUTS = torch.randn(3, 10, 14, 12, generator=torch.Generator().manual_seed(1))
+CONDITIONS = Scenario(
+    name="narrow",
+    grid=Grid(num_prb=1, pilot_patterns=((2,),)),
+    channels=Channels(test=("TDL-A",)),
+    modulations=("16-QAM",),
+)
+SLOTS = SlotStream(CONDITIONS, 1, 3, "test").block(0)
 QUICK = MeteringProtocol(min_duration_s=0.02, idle_s=0.01, cool_down_s=0, rounds=2)
 DEVICE = Device(name="x", cores=4, clock_hz=1e9, flops_per_clock=32, power_w=2, source="made up")
 
@@ -67,24 +77,21 @@ class Clock:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("onnx") / "net.onnx"
-    torch.onnx.export(
-        build(SPEC).eval(),
-        (INPUTS[:1],),
-        str(path),
-        dynamo=False,
-        input_names=["features"],
-        dynamic_axes={"features": {0: "batch"}},
-    )
-    return path
+    receiver = NeuralReceiver(build(SPEC), card(SPEC, name="net"))
+    folder = tmp_path_factory.mktemp("onnx") / "net"
+    export_onnx(receiver, folder, SlotStream(CONDITIONS, 1, 2, "test", purpose="export"), (10.0,))
+    return folder / "net.onnx"
 
 
 def test_every_runtime_computes_the_same(exported: Path) -> None:
     net = build(SPEC)
-    eager, onnx = network_workload(net, "net", INPUTS), onnx_workload(exported, "net", INPUTS)
-    there = torch.from_numpy(onnx.call()[0])  # type: ignore[index]
-    torch.testing.assert_close(eager.call(), there, rtol=1e-4, atol=1e-4)
-    assert eager.profile.macs == onnx.profile.macs == count(net, Grid(num_prb=1), batch_slots=3).macs
+    eager, onnx = network_workload(net, "net", net.features(SLOTS)), onnx_workload(exported, "net", SLOTS)
+    there = torch.from_numpy(onnx.call())  # type: ignore[arg-type]
+    torch.testing.assert_close(eager.call() * SLOTS.bit_mask, there, rtol=1e-4, atol=1e-4)
+    raw_estimates = 3 * 4 * 2 * 14 * 12  # of 3 slots and 2 antennas
+    masks = 3 * 4 * 14 * (12 + 1)
+    assert onnx.profile.macs == eager.profile.macs + raw_estimates + masks
+    assert eager.profile.macs == count(net, Grid(num_prb=1), batch_slots=3).macs
     names = [s.name.split("@")[0] for s in (eager, onnx)]
     assert names == ["net/eager/inference/3", "net/onnx-fp32/inference/3"]
 
@@ -105,12 +112,12 @@ def test_windows_of_another_artefact_are_not_taken(tmp_path: Path, exported: Pat
     list(meter_workloads([network_workload(build(SPEC, seed=1), "net", INPUTS)], [Clock()], QUICK, path))
     again = [network_workload(build(SPEC, seed=2), "net", INPUTS)]
     assert len([w for w in meter_workloads(again, [Clock()], QUICK, path) if w.name == again[0].name]) == 2
-    same, changed = onnx_workload(exported, "net", INPUTS), tmp_path / "changed.onnx"
+    same, changed = onnx_workload(exported, "net", SLOTS), tmp_path / "changed.onnx"
     model = onnx.load(exported)
     model.producer_name = "another exporter"
     onnx.save(model, changed)
-    assert onnx_workload(exported, "net", INPUTS).name == same.name
-    assert onnx_workload(changed, "net", INPUTS).name != same.name
+    assert onnx_workload(exported, "net", SLOTS).name == same.name
+    assert onnx_workload(changed, "net", SLOTS).name != same.name
 
 
 def test_a_campaign_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -146,7 +153,7 @@ def test_files_that_cannot_be_run(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(b"nonsense")
     with pytest.raises(UserError, match="export again"):
-        onnx_workload(path, "net", INPUTS)
+        onnx_workload(path, "net", SLOTS)
 
 
 PERF = [  # recorded: perf stat -x , -e cycles,instructions, of one process

@@ -11,13 +11,10 @@ import torch
 from onnx import TensorProto, helper
 
 from channels import Grid, Subcarriers
-from energy.counting.counter import count, count_exported
-from energy.counting.onnx_file import count_onnx
+from energy.counting.counter import count
 from energy.ecal.counted_flops import onnx_flops, receiver_flops
 from leanrx.cli.main import main
 from leanrx_core.errors import UserError
-from receivers.neural.hybrid import Hybrid
-from receivers.neural.registry import build
 
 
 def leanrx_count(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -84,7 +81,7 @@ def save(path: Path, shape: list[Any], **metadata: str) -> Path:
         (["b", 8, 14, "f"], ["--bits", 4], "bits: the operations"),
         (["b", 8, 14, "f"], ["--training"], "training: the operations"),
         (["b", 8, 14, "f"], ["--precision", "int8"], "precision: the operations"),
-        (["b", 8, 14, "f"], ["--pilots", "2"], "pilots: they have no effect"),
+        (["b", 8, 14, "f"], ["--pilots", "2"], "pilots: the operations"),
         ([1, 8, 14, 12], ["--prb", 2], "prb: "),
         ([1, 8, 14, 12], ["--batch", 2], "batch: "),
         (["b", "c", 14, 12], [], "number of channels free"),
@@ -108,79 +105,47 @@ def test_files_of_any_rank(monkeypatch, capsys, tmp_path, shape: list[Any]) -> N
     assert profile["bytes"] == 3 * 4 * int(torch.tensor(sizes).prod())
 
 
-class Inference(torch.nn.Module):
-    """A network that takes features alone."""
-
-    def __init__(self, net: torch.nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.net(features)
-
-
-@pytest.fixture(scope="module")
-def hybrid_file(tmp_path_factory) -> Path:
-    """A hybrid without its front end, as an export writes it."""
-    path = tmp_path_factory.mktemp("hybrid") / "hybrid.onnx"
-    net = build("hybrid-w2-d1", num_bits=2).eval()
-    example = torch.ones(1, net.num_features, 14, 24)
-    example[:, -1] = 2
-    torch.onnx.export(Inference(net), (example,), str(path), dynamo=False, input_names=["x"], output_names=["y"])
-    model = onnx.load(path)
-    helper.set_model_props(model, {"receiver": "hybrid-w2-d1", "feature_description": Hybrid.feature_description})
+def receiver_file(path: Path, **metadata: str) -> Path:
+    """A file with the input of an exported receiver, which multiplies its samples with themselves and adds them."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", 2, 14, "f", 2]) for name in ("y", "llrs")]
+    nodes = [helper.make_node("Mul", ["y", "y"], ["squares"]), helper.make_node("Add", ["squares", "y"], ["llrs"])]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    helper.set_model_props(model, metadata)
     onnx.save(model, path)
     return path
 
 
-def test_a_file_without_its_front_end_says_so(hybrid_file: Path) -> None:
-    alone, whole = count_onnx(hybrid_file), count("hybrid-w2-d1", Grid(num_prb=2), num_bits=2)
-    assert alone.macs == whole.macs - whole.formula_macs
-    assert "features of hybrid-w2-d1" in alone.omitted
-    assert not count_exported(hybrid_file).omitted
+def test_products_of_planes_count_in_exported_receivers(monkeypatch, capsys, tmp_path: Path) -> None:
+    """Front ends and detection consist of them; in files of another origin they count no MAC."""
+    file = receiver_file(tmp_path / "net.onnx", receiver="hybrid-w2-d1", slots="{}")
+    profile = answer(monkeypatch, capsys, file, "--prb", 2, "--batch", 3)
+    assert (profile["macs"], profile["formula_macs"], profile["omitted"]) == (3 * 2 * 14 * 24 * 2, 0, "")
+    assert onnx_flops(str(file), [3, 2, 14, 24, 2]) == 2 * profile["macs"]
+    assert answer(monkeypatch, capsys, receiver_file(tmp_path / "other.onnx"), "--prb", 2)["macs"] == 0
+
+
+def test_files_of_earlier_versions_are_refused(monkeypatch, capsys, tmp_path: Path) -> None:
+    file = receiver_file(tmp_path / "net.onnx", receiver="hybrid-w2-d1", feature_description="planes")
+    assert leanrx_count(monkeypatch, file) == 2
+    assert "exported by an earlier version of leanrx, without its front end; export again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("pilots", [None, [2], [2, 7, 11]])
-def test_a_file_counts_as_much_as_its_receiver(
-    monkeypatch, capsys, hybrid_file: Path, pilots: list[int] | None
-) -> None:
-    """With the front end, in ``leanrx count``, in its estimates and in eCAL."""
+def test_pilots_in_ecal(pilots: list[int] | None) -> None:
     given = {} if pilots is None else {"pilot_patterns": (tuple(pilots),)}
     whole = count("hybrid-w2-d1", Grid(num_prb=2, **given), num_bits=2)
-    options = [] if pilots is None else ["--pilots", ",".join(map(str, pilots))]
-    counted = [
-        answer(monkeypatch, capsys, *arguments, *options, "--device", "generic")
-        for arguments in (("hybrid-w2-d1", "--prb", 2, "--bits", 2), (hybrid_file,))
-    ]
-    assert {profile["macs"] for profile in counted} == {whole.macs}
-    assert {profile["formula_macs"] for profile in counted} == {whole.formula_macs}
-    for profile in counted:
-        estimate = {e["method"]: e for e in profile["estimates"]}["FLOPs/clock"]
-        assert estimate["duration_s"] == pytest.approx(2 * whole.macs / (4 * 3e9 * 32))
-    assert onnx_flops(str(hybrid_file), pilot_symbols=pilots) == whole.flops
     assert receiver_flops("hybrid-w2-d1", num_prb=2, num_bits=2, pilot_symbols=pilots) == whole.flops
 
 
-def test_pilots_without_effect_in_ecal(hybrid_file: Path, tmp_path: Path) -> None:
+def test_pilots_without_effect_in_ecal() -> None:
     with pytest.raises(UserError, match="no effect"):
         receiver_flops("deeprx-w0.25", pilot_symbols=[2])
-    with pytest.raises(UserError, match="25 subcarriers are no whole resource blocks"):
-        onnx_flops(str(save(tmp_path / "odd.onnx", [1, 14, 14, 25], receiver="hybrid-w2-d1", feature_description="")))
-    with pytest.raises(UserError, match="no effect"):
-        onnx_flops(str(save(tmp_path / "net.onnx", [1, 8, 14, 12])), pilot_symbols=[2])
 
 
-def test_any_number_of_subcarriers(tmp_path: Path) -> None:
-    """DeepRx takes 25 subcarriers, as a file too; a hybrid needs whole resource blocks."""
+def test_any_number_of_subcarriers() -> None:
+    """DeepRx takes 25 subcarriers; a hybrid needs whole resource blocks."""
     grid = Grid(subcarriers=Subcarriers(fft_size=25))
     assert count("deeprx-w0.0625-d3", grid).macs * 24 == count("deeprx-w0.0625-d3", Grid(num_prb=2)).macs * 25
-    file = save(tmp_path / "net.onnx", [1, 10, 14, 25], receiver="deeprx-w0.0625-d3", feature_description="")
-    assert not count_exported(file).omitted
     with pytest.raises(UserError, match="hybrid-w2-d1: needs whole resource blocks"):
         count("hybrid-w2-d1", grid)
-
-
-def test_a_file_with_features_of_no_receiver(tmp_path: Path) -> None:
-    metadata = {"receiver": "hybrid-w2-d1", "feature_description": "another"}
-    with pytest.raises(UserError, match="8 features are not those of hybrid-w2-d1"):
-        count_exported(save(tmp_path / "net.onnx", [1, 8, 14, 12], **metadata))

@@ -5,8 +5,11 @@ from typing import Any
 import onnx
 import pytest
 import torch
+from factories import perturbed_receiver
 
 from channels import Scenario, Slots, SlotStream
+from energy.counting.counter import count
+from energy.counting.onnx_file import count_onnx
 from leanrx_core.errors import UserError
 from receivers.evaluation.error_counts import count_block
 from receivers.evaluation.stopping import Evaluation
@@ -14,6 +17,7 @@ from receivers.export import Parity, export_int8, export_onnx
 from receivers.export import onnx as onnx_module
 from receivers.export.depthwise import split_depthwise
 from receivers.export.onnx import OnnxReceiver
+from receivers.export.parity import compare
 from receivers.neural.registry import build
 from receivers.neural.weights import Card, NeuralReceiver, save
 
@@ -61,16 +65,38 @@ def test_the_file_computes_the_same_llrs(tmp_path, receiver, stream, small: Scen
     # other grids and batches than the one it was exported with
     wide = SlotStream(small.model_copy(update={"grid": small.grid.model_copy(update={"num_prb": 5})}), 1, 3, "test")
     slots = wide.block(0)
-    torch.testing.assert_close(exported(slots), receiver(slots), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(exported(slots), receiver(slots) * slots.bit_mask, atol=1e-3, rtol=1e-3)
     graph = onnx.load(folder / card["file"])
-    assert {entry.key for entry in graph.metadata_props} == {"receiver", "feature_description"}
+    assert {entry.key for entry in graph.metadata_props} == {"receiver", "slots"}
     assert list(debugging_texts(graph)) == []
-    for entry in graph.metadata_props:
-        if entry.key == "feature_description":
-            entry.value = "those of another version"
-    onnx.save(graph, folder / "other.onnx")
-    with pytest.raises(UserError, match="other features"):
-        OnnxReceiver(folder / "other.onnx", "x")
+
+
+def test_a_hybrid_goes_from_samples_to_llrs(tmp_path, small: Scenario) -> None:
+    """Of any bandwidth, batch and modulation, and with as many operations as its formula states."""
+    hybrid = perturbed_receiver("hybrid-w3-d2")
+    wide = small.model_copy(update={"grid": small.grid.model_copy(update={"num_prb": 3})})
+    folder = tmp_path / "net"
+    assert export_onnx(hybrid, folder, SlotStream(wide, 1, 4, "test", purpose="export"), (10.0,), (0.0, 0.5)).equal
+    exported = OnnxReceiver(folder / "net.onnx", "x")
+    for num_prb, batch in ((3, 2), (8, 3)):
+        grid = small.grid.model_copy(update={"num_prb": num_prb})
+        other = small.model_copy(update={"grid": grid, "modulations": ("QPSK", "16-QAM")})
+        slots = SlotStream(other, 1, batch, "test").block(0)
+        assert compare(hybrid, exported, slots).equal
+        assert not exported(slots)[~slots.bit_mask].any()
+    graph, formula = count_onnx(folder / "net.onnx", [1, 2, 14, 96, 2]), count(hybrid, grid)
+    assert 0.95 < graph.macs / formula.macs < 1.3
+    assert graph.parameters < formula.parameters
+    with pytest.raises(UserError, match=r"2 resource blocks; net\.onnx takes 3 or more"):
+        exported(SlotStream(small, 1, 1, "test").block(0))
+
+
+def test_a_hybrid_of_a_narrow_grid_takes_that_grid(tmp_path, small: Scenario) -> None:
+    hybrid, folder = perturbed_receiver("hybrid-w2-d1"), tmp_path / "net"
+    assert export_onnx(hybrid, folder, SlotStream(small, 1, 4, "test", purpose="export"), (10.0,)).equal
+    wide = small.model_copy(update={"grid": small.grid.model_copy(update={"num_prb": 4})})
+    with pytest.raises(UserError, match=r"4 resource blocks; net\.onnx takes 2"):
+        OnnxReceiver(folder / "net.onnx", "x")(SlotStream(wide, 1, 1, "test").block(0))
 
 
 def debugging_texts(message: Any) -> Iterator[str]:
@@ -140,7 +166,7 @@ def test_int8_and_float32_are_counted_on_the_same_slots(tmp_path, receiver, stre
         target_slot_errors=None,
     )
     slots = SlotStream(small, 1, 6, "train", purpose="calibration").block(0)
-    comparison = export_int8(path, receiver.net.features(slots), stream, evaluation, target_ber=0.4)
+    comparison = export_int8(path, slots, stream, evaluation, target_ber=0.4)
     assert sorted(p.name for p in folder.iterdir()) == ["card.json", "net-int8.json", "net-int8.onnx", "net.onnx"]
     assert (folder / "card.json").read_bytes() == card
     report = json.loads((folder / "net-int8.json").read_text())

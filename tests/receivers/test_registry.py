@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
@@ -21,8 +20,6 @@ from receivers.neural.registry import FAMILIES, Family, family_of, parse_spec, r
 
 class TinyNet(Network):
     """Pilots and received grid through ``depth`` convolutions."""
-
-    feature_description: ClassVar[str] = "received grid, real parts, then imaginary parts; pilot values, likewise"
 
     def __init__(self, num_rx: int, num_bits: int, width: float, depth: int) -> None:
         super().__init__(num_features=2 * num_rx + 2, num_bits=num_bits)

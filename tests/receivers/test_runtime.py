@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +17,18 @@ from receivers.runtime import OnnxSession
 
 GRAPH = """
 <ir_version: 8, opset_import: ["": 18]>
-halves (float[batch,4,14,subcarriers] features) => (float[batch,2,14,subcarriers] llrs)
-{ llrs, rest = Split <axis = 1, num_outputs = 2> (features) }
+parts (float[batch,2,14,subcarriers,2] y, float[batch,14,subcarriers,2] pilots) => (float[batch,2,14,subcarriers] llrs)
+{ zero = Constant <value_int = 0> () llrs = Gather <axis = 4> (y, zero) }
 """
-METADATA = {"receiver": "hybrid-w2-d1", "feature_description": "four planes"}
+SLOTS = {
+    "num_rx": 2,
+    "num_bits": 2,
+    "subcarrier_spacing_hz": 15000,
+    "min_prb": 1,
+    "max_prb": 2,
+    "pilots": [[[2], [0, 2, 4]], [[2, 11], [0, 2, 4]]],
+}
+METADATA = {"receiver": "hybrid-w2-d1", "slots": json.dumps(SLOTS)}
 
 
 def write(path: Path, metadata: dict[str, str] = METADATA) -> Path:
@@ -29,23 +38,48 @@ def write(path: Path, metadata: dict[str, str] = METADATA) -> Path:
     return path
 
 
+def arrays(num_prb: int = 2, symbols: tuple[int, ...] = (2, 11)) -> tuple[np.ndarray, np.ndarray]:
+    """Samples and pilots of two slots."""
+    generator = np.random.default_rng(1)
+    y = generator.standard_normal((2, 2, 14, 12 * num_prb, 2)).astype(np.float32).view(np.complex64)[..., 0]
+    pilots = np.zeros((2, 14, 12 * num_prb), np.complex64)
+    for symbol in symbols:
+        pilots[:, symbol] = np.tile([1, 0, 1, 0, 1j] + 7 * [0], num_prb)
+    return y, pilots
+
+
 def test_llrs_are_those_of_the_graph(tmp_path: Path) -> None:
     session = OnnxSession(write(tmp_path / "x.onnx"))
-    assert (session.receiver, session.feature_description) == ("hybrid-w2-d1", "four planes")
-    assert (session.num_features, session.num_bits) == (4, 2)
-    features = np.random.default_rng(1).standard_normal((3, 4, 14, 24)).astype(np.float32)
-    llrs = session(features[:, :, :, ::2])  # not contiguous
+    assert (session.receiver, session.num_rx, session.num_bits) == ("hybrid-w2-d1", 2, 2)
+    y, pilots = arrays()
+    llrs = session(y[:, :, :, ::-1], pilots, 0.1, 2)  # not contiguous
     assert llrs.dtype == np.float32
-    np.testing.assert_array_equal(llrs, features[:, :2, :, ::2])
+    np.testing.assert_array_equal(llrs, y.real[:, :, :, ::-1])
 
 
-def test_wrong_features_are_refused(tmp_path: Path) -> None:
+def test_wrong_slots_are_refused(tmp_path: Path) -> None:
     session = OnnxSession(write(tmp_path / "x.onnx"))
-    with pytest.raises(UserError, match="dtype float64 is not allowed"):
-        session(np.zeros((1, 4, 14, 12)))
-    for shape in ((4, 14, 12), (1, 5, 14, 12), (1, 4, 13, 12), (0, 4, 14, 12)):
-        with pytest.raises(UserError, match=r"is not allowed; x\.onnx takes \(batch, 4, 14, subcarriers\)"):
-            session(np.zeros(shape, np.float32))
+    y, pilots = arrays()
+    nan, wide = np.full_like(y, np.nan), arrays(3)
+    for arguments, words in [
+        ((y.astype(np.complex128), pilots, 0.1, 2), "y: dtype complex128 is not allowed"),
+        ((y.real, pilots, 0.1, 2), "y: dtype float32 is not allowed"),
+        ((y[:, :1], pilots, 0.1, 2), r"x\.onnx takes \(batch, 2, 14, subcarriers\), 12 subcarriers for each"),
+        ((y[..., :13], pilots, 0.1, 2), r"y: shape \(2, 2, 14, 13\) is not allowed"),
+        ((y[:0], pilots[:0], 0.1, 2), r"y: shape \(0, 2, 14, 24\) is not allowed"),
+        ((*wide, 0.1, 2), r"y: 3 resource blocks; x\.onnx takes 1 to 2"),
+        ((y, pilots[:1], 0.1, 2), r"pilots: shape \(1, 14, 24\) does not fit y"),
+        ((nan, pilots, 0.1, 2), "y: a value is not finite"),
+        ((y, pilots, 0.0, 2), "noise_plus_interference_var: not a finite number above 0"),
+        ((y, pilots, [0.1, np.inf], 2), "noise_plus_interference_var: not a finite number above 0"),
+        ((y, pilots, 0.1, 4), r"bits_per_symbol: x\.onnx takes 2"),
+        ((y, arrays(symbols=(3,))[1], 0.1, 2), "pilots: they are on other symbols"),
+        ((y, np.roll(pilots, 1, -1), 0.1, 2), "pilots: they are on other symbols"),
+        ((y, 0 * pilots, 0.1, 2), "pilots: they are on other symbols"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            session(*arguments)
+    assert session(y, arrays(symbols=(2,))[1], 0.1, [2, 2]).shape == y.shape
 
 
 def test_wrong_files_are_refused(tmp_path: Path) -> None:
@@ -57,8 +91,11 @@ def test_wrong_files_are_refused(tmp_path: Path) -> None:
         OnnxSession(path)
     with pytest.raises(UserError, match="name no receiver"):
         OnnxSession(write(path, {}))
-    with pytest.raises(UserError, match=r"earlier version of leanrx .*export again"):
-        OnnxSession(write(path, {"receiver": "deeprx", "features": "those of old"}))
+    with pytest.raises(UserError, match=r"earlier version of leanrx, without its front end; export again"):
+        OnnxSession(write(path, {"receiver": "deeprx", "feature_description": "those of old"}))
+    for damaged in ("{", "[]", "{}", json.dumps({**SLOTS, "pilots": 3}), json.dumps({**SLOTS, "more": 1})):
+        with pytest.raises(UserError, match="its metadata describe no slots"):
+            OnnxSession(write(path, {"receiver": "deeprx", "slots": damaged}))
 
 
 def test_the_runtime_loads_no_torch(tmp_path: Path) -> None:
@@ -66,7 +103,9 @@ def test_the_runtime_loads_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np\n"
         "from receivers.runtime import OnnxSession\n"
-        f"OnnxSession({str(path)!r})(np.zeros((1, 4, 14, 12), np.float32))\n"
+        "pilots = np.zeros((1, 14, 12), np.complex64)\n"
+        "pilots[:, 2, [0, 2, 4]] = 1\n"
+        f"OnnxSession({str(path)!r})(np.zeros((1, 2, 14, 12), np.complex64), pilots, 0.1, 2)\n"
         "heavy = {'torch', 'pandas', 'sionna', 'scipy', 'pydantic', 'onnx'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

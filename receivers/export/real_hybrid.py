@@ -1,0 +1,179 @@
+"""A hybrid in real arithmetic, in the operators that runtimes execute fast.
+
+It computes what :class:`receivers.neural.hybrid.Hybrid` computes on its features, with the same parameters. A runtime
+pays for each operator and each plane that it writes. So both axes of the constellation are one tensor, complex products
+are sums over a tensor of twice the size, and the moments of the posteriors are one matrix product.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import NamedTuple, cast
+
+import torch
+from torch import nn
+from torch.nn.functional import avg_pool2d, conv2d
+
+from channels import NUM_SYMBOLS, Grid
+from receivers.export.real_front_end import HybridFrontEnd, PilotPlaces
+from receivers.neural import detection
+from receivers.neural.hybrid import MIN_ERROR_VAR, Hybrid, HybridBlock, interpolate_states
+from receivers.neural.hybrid_training import SUBCARRIERS_PER_STATE
+
+
+class _Constellation(NamedTuple):
+    """Of each slot: levels ``(B, 1, L, 1, 1)``, their powers 0 to 2 ``(B, 1, 3, L)``, ``-CERTAINTY / d^2``."""
+
+    levels: torch.Tensor
+    powers: torch.Tensor
+    certainty: torch.Tensor
+
+
+class _Planes(NamedTuple):
+    """Inputs of all blocks.
+
+    Attributes:
+        y: white samples ``(B, 2 R, S, F)``.
+        rotations: y and -i y, ``(B, 2, 2 R, S, F)``.
+        var, excess_scale: noise-plus-interference power ``(B, 1, 1, 1)``, and its limited reciprocal.
+        pilots: known symbols ``(B, 2, S, F)``.
+        is_data, has_symbol: 1 or 0, ``(B or 1, 1, S, F or 1)``.
+    """
+
+    y: torch.Tensor
+    rotations: torch.Tensor
+    var: torch.Tensor
+    excess_scale: torch.Tensor
+    pilots: torch.Tensor
+    is_data: torch.Tensor
+    has_symbol: torch.Tensor
+
+
+class RealHybrid(nn.Module):
+    """A hybrid from received samples to LLRs, without complex numbers.
+
+    Args:
+        net: the network, which is copied.
+        grid: antennas, subcarrier spacing and pilots.
+        places: of the pilots.
+    """
+
+    _levels: torch.Tensor
+    _powers: torch.Tensor
+    _certainty: torch.Tensor
+
+    def __init__(self, net: Hybrid, grid: Grid, places: PilotPlaces) -> None:
+        super().__init__()
+        net = copy.deepcopy(net).cpu().eval()
+        self.front_end = HybridFrontEnd(grid, places)
+        self.width, self.num_rx, self.num_bits = net.width, net.num_rx, net.num_bits
+        self.has_empty = places.has_empty
+        self.blocks = nn.ModuleList(net.blocks)
+        self.conv_out = net.conv_out
+        self.bits = [(ones.tolist(), zeros.tolist()) for ones, zeros in net.level_indices]
+        levels = net.levels
+        distances = torch.stack([row.unique().diff().min() for row in levels])
+        self.register_buffer("_levels", levels)
+        self.register_buffer("_powers", torch.stack([levels**0, levels, levels**2], 1))
+        self.register_buffer("_certainty", -detection.CERTAINTY / distances.square())
+
+    def forward(
+        self,
+        y: torch.Tensor,
+        pilots: torch.Tensor,
+        var: torch.Tensor,
+        bits_per_symbol: torch.Tensor,
+        choice: torch.Tensor | None,
+        is_data: torch.Tensor,
+    ) -> torch.Tensor:
+        """Compute LLRs.
+
+        Args:
+            y, pilots, var, bits_per_symbol: as of :class:`receivers.export.real_receiver.RealReceiver`.
+            choice, is_data: of the places of the pilots.
+
+        Returns:
+            float32 ``(B, K, S, F)``.
+        """
+        index = bits_per_symbol // 2 - 1
+        constellation = _Constellation(
+            self._levels[index][:, None, :, None, None],
+            self._powers[index][:, None],
+            self._certainty[index][:, None, None, None],
+        )
+        y, channel, error_var = self.front_end(y, pilots, var, choice)
+        y_re, y_im = y.split(self.num_rx, 1)
+        known, var = pilots.permute(0, 3, 1, 2), var[:, None, None, None]
+        has_symbol = (is_data + known.square().sum(1, keepdim=True) > 0).float() if self.has_empty else is_data
+        excess_scale = 1 / var.clamp_min(detection.MIN_EXCESS)
+        rotations = torch.stack([y, torch.cat([y_im, -y_re], 1)], 1)
+        planes = _Planes(y, rotations, var, excess_scale, known, is_data, has_symbol)
+        log_error = error_var.clamp_min(MIN_ERROR_VAR).log()
+        hidden: torch.Tensor | None = None
+        size = 2 * self.num_rx
+        for block in cast(list[HybridBlock], self.blocks):
+            metrics, symbol_var = _detect(planes, constellation, channel, log_error)
+            features = self._features(planes, constellation, channel, log_error, metrics, symbol_var)
+            update = self._update(block, hidden, avg_pool2d(features, (1, SUBCARRIERS_PER_STATE)))
+            hidden = update[:, : self.width] if hidden is None else hidden + update[:, : self.width]
+            update = interpolate_states(update[:, self.width :])
+            channel, log_error = channel + update[:, :size], log_error + update[:, size:]
+        scale, shift = interpolate_states(self.conv_out(torch.relu(cast(torch.Tensor, hidden)))).split(self.num_bits, 1)
+        llrs = self._llrs(_detect(planes, constellation, channel, log_error)[0])
+        return llrs + scale * llrs + shift
+
+    def _features(
+        self,
+        planes: _Planes,
+        constellation: _Constellation,
+        channel: torch.Tensor,
+        log_error: torch.Tensor,
+        metrics: torch.Tensor,
+        symbol_var: torch.Tensor,
+    ) -> torch.Tensor:
+        """:func:`receivers.neural.detection.em_features`; its ``e x* - h v`` is ``y x* - h (|x|^2 + v)`` here."""
+        posterior = torch.exp(metrics - metrics.amax(2, keepdim=True)).flatten(3)
+        total, first, second = (constellation.powers @ posterior).unflatten(3, (NUM_SYMBOLS, -1)).unbind(2)
+        mean = first / total
+        x = planes.is_data * mean + planes.pilots
+        v = planes.is_data * (second / total - mean.square()).sum(1, keepdim=True)
+        x_squared = x.square().sum(1, keepdim=True)
+        direction = (planes.rotations * x[:, :, None]).sum(1) - channel * (x_squared + v)
+        h_re, h_im = channel.split(self.num_rx, 1)
+        rotations = torch.stack([channel, torch.cat([-h_im, h_re], 1)], 1)
+        error = (planes.y - (rotations * x[:, :, None]).sum(1)).square().sum(1, keepdim=True)
+        reliability = torch.exp(v * constellation.certainty)
+        if self.has_empty:
+            reliability = reliability * planes.has_symbol
+        excess = (error + detection.MIN_EXCESS) * planes.excess_scale
+        logs = detection.LOG_SCALE * torch.cat([torch.cat([symbol_var, excess], 1).log(), log_error], 1)
+        return torch.cat([direction, direction * reliability, reliability, v, x_squared, logs], 1)
+
+    def _update(self, block: HybridBlock, hidden: torch.Tensor | None, features: torch.Tensor) -> torch.Tensor:
+        """The output of a block's last layer. The hidden state of the first block is 0."""
+        if hidden is None:
+            x = conv2d(features, block.expand.weight[:, self.width :], block.expand.bias)
+        else:
+            x = block.expand(torch.cat([hidden, features], 1))
+        return block.project(torch.relu(block.depthwise(torch.relu(x))))
+
+    def _llrs(self, metrics: torch.Tensor) -> torch.Tensor:
+        """Exact LLRs ``(B, K, S, F)``; bits alternate between the two axes (TS 38.211, 5.1)."""
+        return torch.cat(
+            [
+                torch.logsumexp(metrics[:, :, ones], 2) - torch.logsumexp(metrics[:, :, zeros], 2)
+                for ones, zeros in self.bits
+            ],
+            1,
+        )
+
+
+def _detect(
+    planes: _Planes, constellation: _Constellation, channel: torch.Tensor, log_error: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """:func:`receivers.neural.detection.detect`: metrics ``(B, 2, L, S, F)``, and error power ``(B, 1, S, F)``."""
+    gain = channel.square().sum(1, keepdim=True).clamp_min(detection.MIN_GAIN)
+    z = (planes.rotations * channel[:, None]).sum(2) / gain
+    var = (planes.var + log_error.clamp(*detection.LOG_ERROR_RANGE).exp()) / gain
+    var = var.clamp_min(detection.MIN_VAR)
+    return -(z[:, :, None] - constellation.levels).square() / var[:, :, None], var

@@ -1,0 +1,95 @@
+"""A receiver in real arithmetic as one torch module: from received samples to LLRs.
+
+Runtimes know real numbers only. This module is what exported graphs contain, see :mod:`receivers.export.onnx`.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import cast
+
+import torch
+from torch import nn
+
+from channels import Grid
+from channels.pilots import pilot_layouts
+from leanrx_core.errors import UserError
+from receivers.export.depthwise import split_depthwise
+from receivers.export.real_front_end import PilotPlaces
+from receivers.export.real_hybrid import RealHybrid
+from receivers.neural.hybrid import Hybrid
+from receivers.neural.network import Network
+from receivers.neural.weights import NeuralReceiver
+
+
+class RealReceiver(nn.Module):
+    """A learned receiver from samples to LLRs, without complex numbers.
+
+    Args:
+        receiver: its network is copied.
+        grid: antennas, subcarrier spacing and pilots of the slots.
+
+    Raises:
+        UserError: if the receiver has another number of antennas than the grid, or its family has no features in real
+            arithmetic.
+
+    Example:
+        >>> import torch
+        >>> from channels import SlotStream, scenario
+        >>> from receivers import load
+        >>> slots = SlotStream(scenario("tdl-6prb"), seed=1, block_slots=2, split="test").block(0)
+        >>> receiver = load("tdl-6prb-hybrid-w5-d5-kd")
+        >>> module = RealReceiver(receiver, scenario("tdl-6prb").grid)
+        >>> y, pilots = torch.view_as_real(slots.y), torch.view_as_real(slots.pilots)
+        >>> llrs = module(y, pilots, slots.noise_var + slots.interference_var, slots.bits_per_symbol)
+        >>> bool((llrs - receiver(slots))[slots.bit_mask].abs().max() < 1e-3)
+        True
+    """
+
+    bit_numbers: torch.Tensor
+
+    def __init__(self, receiver: NeuralReceiver, grid: Grid) -> None:
+        super().__init__()
+        if grid.num_rx != receiver.card.num_rx:
+            raise UserError(
+                f"export: {receiver.name} has {receiver.card.num_rx} antennas, but the grid has {grid.num_rx}"
+            )
+        net = receiver.net
+        if not isinstance(net, Hybrid) and type(net).real_features is Network.real_features:
+            raise UserError(
+                f"export: {receiver.card.receiver} has no features in real arithmetic; give its class real_features"
+            )
+        self.places = PilotPlaces(pilot_layouts(grid))
+        if isinstance(net, Hybrid):
+            self.net: nn.Module = RealHybrid(net, grid, self.places)
+        else:
+            self.net = split_depthwise(copy.deepcopy(net).cpu().eval())
+        self.register_buffer("bit_numbers", torch.arange(net.num_bits))
+
+    def forward(
+        self,
+        y: torch.Tensor,
+        pilots: torch.Tensor,
+        noise_plus_interference_var: torch.Tensor,
+        bits_per_symbol: torch.Tensor,
+    ) -> torch.Tensor:
+        """Compute LLRs.
+
+        Args:
+            y: received grid, real and imaginary parts, float32 ``(B, R, S, F, 2)``.
+            pilots: transmitted pilots, 0 on all other resource elements, float32 ``(B, S, F, 2)``.
+            noise_plus_interference_var: mean power per resource element and antenna, float32 ``(B,)``.
+            bits_per_symbol: of each slot's modulation, int64 ``(B,)``.
+
+        Returns:
+            log P(bit = 1) / P(bit = 0), float32 ``(B, K, S, F)``; 0 where there is no data bit.
+        """
+        choice = self.places.choose(pilots)
+        is_data = self.places.is_data(choice, y.shape[3])
+        inputs = (y, pilots, noise_plus_interference_var, bits_per_symbol)
+        if isinstance(self.net, RealHybrid):
+            llrs = self.net(*inputs, choice, is_data)
+        else:
+            llrs = self.net(cast(Network, self.net).real_features(*inputs))
+        has_bit = (self.bit_numbers < bits_per_symbol[:, None]).float()
+        return llrs * (is_data * has_bit[..., None, None])
