@@ -28,7 +28,8 @@ class Emission(Record):
     """Emissions of one stage in one component.
 
     Attributes:
-        stage: part of the chain or of the life cycle, such as ``decode`` or ``inference``.
+        stage: part of the chain or of the life cycle, such as ``decode`` or ``development``.
+        process: part of the stage, such as ``training``; empty where the stage has one.
         component: where it happens, such as ``user device``, ``RAN``, ``core`` or ``edge/cloud``.
         scope: see :data:`Scope`.
         g: gCO2e; none where it is not modelled.
@@ -40,6 +41,7 @@ class Emission(Record):
     """
 
     stage: str
+    process: str = ""
     component: str
     scope: Scope
     g: float | None = Field(None, ge=0)
@@ -59,11 +61,13 @@ class Emission(Record):
         intensity: CarbonIntensity,
         provenance: Provenance,
         pue: float = 1.0,
+        process: str = "",
     ) -> Self:
         """Emissions of electricity: ``energy_j`` at the socket of the device, times PUE and intensity."""
         total_j = energy_j * pue
         return cls(
             stage=stage,
+            process=process,
             component=component,
             scope=scope,
             g=total_j / JOULES_PER_KWH * intensity.g_per_kwh,
@@ -86,6 +90,11 @@ class Emission(Record):
             provenance="assumed",
             boundary=record.boundary,
         )
+
+    @property
+    def title(self) -> str:
+        """Stage and process."""
+        return f"{self.stage}, {self.process}" if self.process else self.stage
 
     @property
     def text(self) -> str:
@@ -142,8 +151,8 @@ class Footprint(Record):
 
     @property
     def not_modelled(self) -> list[str]:
-        """Stages without grams."""
-        return [row.stage for row in self.rows if row.g is None]
+        """Stages and processes without grams."""
+        return [row.title for row in self.rows if row.g is None]
 
     def sums(self, key: Literal["stage", "component", "scope", "provenance"]) -> dict[str, float | None]:
         """Grams by stage, component, scope or provenance; none where a group has no modelled row."""

@@ -161,6 +161,7 @@ _REMEDIES = {
     "dict_type": "write a list of names, or names with weights, such as {TDL-A: 2, TDL-B: 1}",
     "string_type": "write text, and put numbers in quotes",
     "string_pattern_mismatch": "use letters, digits, '.', '_' and '-', and begin with a letter or a digit",
+    "too_short": "too few entries; write more",
     "finite_number": "write a finite number",
     "int_parsing_size": "write a smaller whole number",
 }

@@ -110,14 +110,35 @@ def drawn_cuts(
     Raises:
         UserError: if there are fewer places than sites.
     """
+    return drawn_policy_cuts(places, sites, (policy,), harvest_share, draws, seed, baseline)[policy]
+
+
+def drawn_policy_cuts(
+    places: Sequence[CarbonIntensity],
+    sites: int,
+    policies: Sequence[Policy] = ("DET", "DAT", "DETA"),
+    harvest_share: float = 0.2,
+    draws: int = 100,
+    seed: int = 1,
+    baseline: Policy = "B1",
+) -> dict[Policy, CutSummary]:
+    """Cuts of several policies on the same draws; see :func:`drawn_cuts`."""
     integer("draws", draws, 2)
     if not 1 <= sites <= len(places):
         raise UserError(f"sites: {sites} is not allowed; give 1 to {len(places)}, the number of places")
     rng = np.random.default_rng(seed)
-    cuts = []
+    cuts: dict[Policy, list[float]] = {policy: [] for policy in policies}
     for _ in range(draws):
-        drawn = [places[index] for index in rng.choice(len(places), sites, replace=False)]
-        cuts.append(cut(equal_network(drawn, harvest_share), policy, baseline))
+        selection = [places[index] for index in rng.choice(len(places), sites, replace=False)]
+        network = equal_network(selection, harvest_share)
+        base_g = dispatch(network, baseline).total_g
+        for policy in policies:
+            cuts[policy].append(1 - dispatch(network, policy).total_g / base_g)
+    return {policy: _summary(sites, values) for policy, values in cuts.items()}
+
+
+def _summary(sites: int, cuts: Sequence[float]) -> CutSummary:
+    draws = len(cuts)
     mean, sd = float(np.mean(cuts)), float(np.std(cuts, ddof=1))
     half = float(special.stdtrit(draws - 1, 0.975)) * sd / math.sqrt(draws)
     return CutSummary(sites, mean, mean - half, mean + half, sd, draws)

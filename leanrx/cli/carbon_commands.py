@@ -255,7 +255,7 @@ def _refuse_options(context: typer.Context, allowed: Collection[str], place: str
 def _published_deta(figures: Path | None, as_json: bool) -> None:
     from leanrx.report import deta_study
 
-    results = deta_study.deta_results()
+    results = deta_study.deta_results(on_progress=lambda line: print(line, file=sys.stderr))
     if figures is not None:
         write_figures(deta_study.figures(results), figures)
     if as_json:

@@ -14,6 +14,7 @@ import typer
 
 from leanrx import __version__
 from leanrx.cli.carbon_commands import carbon
+from leanrx.cli.carbon_planning_commands import horizon, life_cycle
 from leanrx.cli.check_commands import check
 from leanrx.cli.count_commands import count
 from leanrx.cli.data_commands import data
@@ -54,6 +55,8 @@ _COMMANDS = (
 )
 for command in (*_COMMANDS, verify):
     app.command()(command)
+carbon.command()(life_cycle)
+carbon.command()(horizon)
 app.add_typer(carbon, name="carbon")
 app.add_typer(zoo, name="zoo")
 

@@ -39,17 +39,22 @@ def report(
     """Write the report on BER and energy: one HTML page, figures and tables."""
     import pandas as pd
 
+    from leanrx.report.impact_statement import statement_lines
     from leanrx.report.page import write_report
 
     basis = _emission_basis(intensity, pue, embodied_kg, lifetime_years, resource_share, unit)
     loaded, _ = load_locked_run(run, quiet=as_json)
     page = write_report(loaded, basis)
     emissions = pd.read_csv(page.parent / "carbon.csv") if basis else pd.DataFrame(columns=["receiver", "line"])
+    statement = pd.read_csv(page.parent / "carbon-statement.csv")
     if as_json:
-        print(json.dumps({"path": str(page), **({"carbon": json_rows(emissions)} if basis else {})}))
+        answer = {"path": str(page), "carbon_statement": json_rows(statement)}
+        print(json.dumps({**answer, **({"carbon": json_rows(emissions)} if basis else {})}))
         return
     for row in emissions.itertuples():
         print(f"{row.receiver:<28} {row.line}")
+    for line in statement_lines(loaded, basis.site if basis else None):
+        print(line)
     print(f"report: {page}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from carbon import CarbonIntensity, Emission, Footprint
 from carbon.deta.dispatch import Dispatch, InfeasibleNetwork, dispatch
 from carbon.deta.edge_network import EdgeNetwork
 from carbon.deta.programme import POLICIES, Policy
+from carbon.deta.rolling_horizon import Regret
 from leanrx.report.charts import Curve, Figure
 
 AVERAGES = (
@@ -158,10 +159,9 @@ def _shortened(sentences: list[str]) -> list[str]:
 
 def figures(results: NetworkResults) -> list[Figure]:
     """Cumulative emissions over slots by policy, and what each site runs under DETA."""
-    hourly = np.array([site.g_per_kwh for site in results.network.sites]).T
     slots = [float(slot) for slot in range(1, results.network.slots + 1)]
     curves = [
-        Curve(policy, slots, np.cumsum((result.grid_kwh * hourly).sum(1)).tolist(), colour=_COLOURS[policy])
+        Curve(policy, slots, np.cumsum(result.slot_g).tolist(), colour=_COLOURS[policy], marker="none")
         for policy, result in results.dispatches.items()
     ]
     deta = results.dispatches["DETA"]
@@ -174,7 +174,7 @@ def figures(results: NetworkResults) -> list[Figure]:
     return [
         Figure(
             name="network-emissions",
-            caption="Cumulative emissions of grid electricity over slots, by policy. Transport is not in the curves.",
+            caption="Cumulative emissions of grid electricity and transport over slots, by policy.",
             x_title="slot",
             y_title="cumulative emissions [gCO2e]",
             curves=curves,
@@ -189,3 +189,42 @@ def figures(results: NetworkResults) -> list[Figure]:
             y_log=False,
         ),
     ]
+
+
+def regret_lines(results: Sequence[Regret], policy: str, window: int) -> list[str]:
+    """Regret over forecast error as text."""
+    return [
+        f"{policy}, plans of {window} slots, forecast error {r.error:.0%}: {max(r.mean, 0.0):.2%} above the dispatch "
+        f"that knows everything {_regret_interval(r)}"
+        for r in results
+    ]
+
+
+def _regret_interval(result: Regret) -> str:
+    if result.seeds == 1:
+        return "(one seed)"
+    return (
+        f"(95 % of the mean {result.low:.2%} to {result.high:.2%}, highest {max(result.highest, 0.0):.2%}, "
+        f"{result.seeds} seeds)"
+    )
+
+
+def regret_figure(results: Sequence[Regret], policy: str, window: int) -> Figure:
+    """Regret over forecast error."""
+    curve = Curve(
+        policy,
+        [100 * r.error for r in results],
+        [100 * r.mean for r in results],
+        low=[100 * r.low for r in results],
+        high=[100 * r.high for r in results],
+        colour=_COLOURS.get(policy, "#000000"),
+    )
+    return Figure(
+        name="network-regret",
+        caption=f"Emissions above those of the dispatch that knows everything, over the error of the forecasts, with "
+        f"plans of {window} slots. Bars are 95 % intervals of the mean over seeds.",
+        x_title="relative standard deviation of the forecasts [%]",
+        y_title="regret [%]",
+        curves=[curve],
+        y_log=False,
+    )

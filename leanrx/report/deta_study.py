@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from carbon.deta.equal_sites import (
     PICKED_STATES,
     PUBLISHED_CUT,
     CutSummary,
-    drawn_cuts,
+    drawn_policy_cuts,
     equal_network,
     harvest_share_of_cut,
     regions,
@@ -35,6 +35,7 @@ from leanrx.report.charts import Curve, Figure
 MODELS: tuple[Model, ...] = ("MLP", "CNN", "LSTM")
 DRAWN_SITES = (2, 3, 5, 8, 10)
 HARVEST_SHARE = 0.2
+_POLICY_COLOURS: dict[Policy, str] = {"DET": "#e69f00", "DAT": "#0072b2", "DETA": "#009e73"}
 _COLOURS = {"MLP": "#0072b2", "CNN": "#d55e00", "LSTM": "#009e73"}
 
 
@@ -60,24 +61,25 @@ class DetaResults:
     Attributes:
         rows: of the published table.
         models: fitted energy models.
-        drawn: cuts of DETA against B1 over random draws of states.
+        cuts: of policies against B1 over random draws of states, for each number of sites.
         picked: sets of regions that were picked.
         slips: of the article.
     """
 
     rows: Sequence[PublishedTraining]
     models: Sequence[EnergyModel]
-    drawn: Sequence[CutSummary]
+    cuts: Sequence[Mapping[Policy, CutSummary]]
     picked: Sequence[PickedSet]
     slips: Sequence[Slip]
 
 
-def deta_results(draws: int = 100, seed: int = 1) -> DetaResults:
+def deta_results(draws: int = 100, seed: int = 1, on_progress: Callable[[str], None] | None = None) -> DetaResults:
     """Compute all results.
 
     Args:
         draws: random draws of states for each number of sites.
         seed: of the draws.
+        on_progress: called with a line after each number of sites.
     """
     states = intensity_set("egrid2023-states")
     sets = {
@@ -90,8 +92,12 @@ def deta_results(draws: int = 100, seed: int = 1) -> DetaResults:
         baselines: tuple[Policy, ...] = ("B0", "B1")
         picked.append(PickedSet(name, grams, {b: harvest_share_of_cut(places, b) for b in baselines}))
     places = regions("egrid2023-states")
-    drawn = [drawn_cuts(places, sites, HARVEST_SHARE, draws, seed) for sites in DRAWN_SITES]
-    return DetaResults(published_trainings(), [energy_model(m) for m in MODELS], drawn, picked, slips())
+    cuts = []
+    for sites in DRAWN_SITES:
+        cuts.append(drawn_policy_cuts(places, sites, harvest_share=HARVEST_SHARE, draws=draws, seed=seed))
+        if on_progress is not None:
+            on_progress(f"{draws} draws of {sites} states: done")
+    return DetaResults(published_trainings(), [energy_model(m) for m in MODELS], cuts, picked, slips())
 
 
 def _table_lines(results: DetaResults) -> list[str]:
@@ -127,8 +133,10 @@ def lines(results: DetaResults) -> list[str]:
     ]
     text += [
         f"random draws of {s.sites} of 51 states, harvest {HARVEST_SHARE:g} of the load: DETA cuts {s.mean:.1%} "
-        f"against B1 (95 % {s.low:.1%} to {s.high:.1%}, sd {s.sd:.1%}, {s.draws} draws)"
-        for s in results.drawn
+        f"against B1 (95 % {s.low:.1%} to {s.high:.1%}, sd {s.sd:.1%}, {s.draws} draws); DET cuts "
+        f"{cut['DET'].mean:.1%}, DAT {cut['DAT'].mean:.1%}"
+        for cut in results.cuts
+        for s in (cut["DETA"],)
     ]
     for part in results.picked:
         cuts = {policy: 1 - grams / part.grams["B1"] for policy, grams in part.grams.items()}
@@ -165,13 +173,17 @@ def figures(results: DetaResults) -> list[Figure]:
         colour = _COLOURS[model]
         curves.append(Curve(f"{model}, energy [Wh]", servers, [1e3 * row.kwh for row in rows], colour=colour))
         curves.append(Curve(f"{model}, carbon [g]", servers, [row.g for row in rows], colour=colour, dash="dash"))
-    cuts = Curve(
-        "mean of random draws",
-        [float(s.sites) for s in results.drawn],
-        [100 * s.mean for s in results.drawn],
-        low=[100 * s.low for s in results.drawn],
-        high=[100 * s.high for s in results.drawn],
-    )
+    cuts = [
+        Curve(
+            policy,
+            [float(cut[policy].sites) for cut in results.cuts],
+            [100 * cut[policy].mean for cut in results.cuts],
+            low=[100 * cut[policy].low for cut in results.cuts],
+            high=[100 * cut[policy].high for cut in results.cuts],
+            colour=colour,
+        )
+        for policy, colour in _POLICY_COLOURS.items()
+    ]
     ladders = [
         Curve(part.name, [float(i) for i in range(len(POLICIES))], [part.grams[p] for p in POLICIES], colour=colour)
         for part, colour in zip(results.picked, _COLOURS.values(), strict=False)
@@ -187,11 +199,11 @@ def figures(results: DetaResults) -> list[Figure]:
         ),
         Figure(
             name="deta-cuts",
-            caption=f"Cut of DETA against B1 with sites in randomly drawn states and a harvest of {HARVEST_SHARE:g} of "
+            caption=f"Cuts against B1 with sites in randomly drawn states and a harvest of {HARVEST_SHARE:g} of "
             "the load. Bars are 95 % intervals of the mean.",
             x_title="sites",
             y_title="cut against B1 [%]",
-            curves=[cuts],
+            curves=cuts,
             y_log=False,
         ),
         Figure(

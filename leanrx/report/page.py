@@ -17,6 +17,7 @@ from leanrx.report import (
     ber_figures,
     carbon_link,
     comparison_figures,
+    impact_statement,
     life_cycle_figures,
     life_cycle_tables,
     page_tables,
@@ -62,6 +63,7 @@ def write_report(run: Run, basis: EmissionBasis | None = None) -> Path:
     results = run_results(run)
     charts = figures(results)
     tables, page_sections = csv_tables(results), sections(results, charts)
+    page_sections.insert(-1, _statement_section(results, basis, tables))
     if basis is not None:
         by_receiver = emissions(results.life_cycles, results.reference_energy, basis)
         tables["carbon.csv"] = emission_table(by_receiver, basis.unit)
@@ -191,6 +193,18 @@ def _carbon_section(results: RunResults, table: pd.DataFrame, basis: EmissionBas
         f"fraction {life_cycles.interference_fraction:g}."
     )
     return Section("Carbon", [text], tables=[page_tables.carbon_page_table(table)])
+
+
+def _statement_section(results: RunResults, basis: EmissionBasis | None, tables: dict[str, pd.DataFrame]) -> Section:
+    """The carbon impact statement; its table joins the tables."""
+    inventory = results.life_cycles
+    site = basis.site if basis else impact_statement.default_site()
+    footprint = impact_statement.run_footprint(inventory, site)
+    tables["carbon-statement.csv"] = impact_statement.statement_table(footprint)
+    texts = impact_statement.statement_sentences(inventory, footprint, site, is_default=basis is None)
+    return Section(
+        "Carbon impact statement", [" ".join(texts)], tables=[impact_statement.statement_page_table(footprint)]
+    )
 
 
 def _link_section(results: RunResults, tables: Sequence[LinkTable], charts: Sequence[Figure]) -> Section:
