@@ -34,6 +34,7 @@ from receivers.evaluation.merge import merge_counts
 from receivers.evaluation.monte_carlo import ALL_BLOCKS, Shard, count_errors, sinr_range_warnings
 from receivers.evaluation.stopping import Evaluation
 from receivers.neural.registry import build
+from receivers.neural.trained_range import condition_warnings
 from receivers.neural.weights import Card, NeuralReceiver, save
 from receivers.zoo import load
 
@@ -343,7 +344,8 @@ def evaluate_all(
     device = run.config.torch_device()
     receivers = all_receivers(run, device)
     path = run.shard_path(shard) if shard else run.ber_path
-    for warning in sinr_range_warnings(receivers, evaluation):
+    warnings = sinr_range_warnings(receivers, evaluation) + condition_warnings(receivers, run.config.scenario)
+    for warning in warnings:
         progress.on_warning(warning)
     stream = _test_stream(run, evaluation, device)
     check_counts(run, path, stream)
