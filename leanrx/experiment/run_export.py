@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from channels import Scenario, SlotStream
+from channels import NUM_SYMBOLS, Scenario, SlotStream
+from energy.counting.onnx_file import count_onnx
+from leanrx.experiment.model_card import BerPoint, model_card
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import ReportConfig
 from leanrx_core.errors import UserError
+from leanrx_core.files import write_atomic
 from receivers import zoo
+from receivers.evaluation.rates import rates
 from receivers.evaluation.stopping import Evaluation
 from receivers.export import Int8Comparison, Parity, export_c, export_int8, export_onnx
 from receivers.neural.weights import NeuralReceiver
@@ -30,6 +34,7 @@ class ExportSource:
         scenario, seed: of the slots; they are neither training nor test slots.
         evaluation: points of the comparison, and slots per point of the int8 file.
         target_ber: BER at which the loss of the int8 file is determined.
+        test_points: BER of the receiver in its test, for the model card; none if it was not tested.
     """
 
     receiver: NeuralReceiver
@@ -38,6 +43,7 @@ class ExportSource:
     seed: int
     evaluation: Evaluation
     target_ber: float
+    test_points: tuple[BerPoint, ...] = ()
 
     @classmethod
     def of_run(cls, run: Run, name: str) -> Self:
@@ -48,7 +54,12 @@ class ExportSource:
         """
         receiver, config = run.receiver(name), run.config
         folder = run.folder / "exports" / receiver.name
-        return cls(receiver, folder, config.scenario, config.seed, config.evaluation, config.report.target_ber)
+        points: tuple[BerPoint, ...] = ()
+        if run.ber_path.exists():
+            counts = run.counts()
+            tested = rates(counts[(counts["receiver"] == receiver.name) & (counts["digest"] == receiver.digest)])
+            points = tuple(BerPoint(*row) for row in tested[list(BerPoint._fields)].itertuples(index=False))
+        return cls(receiver, folder, config.scenario, config.seed, config.evaluation, config.report.target_ber, points)
 
     @classmethod
     def of_zoo(cls, name: str, root: Path) -> Self:
@@ -67,11 +78,15 @@ class ExportSource:
             interference_fractions=tuple(dict.fromkeys(p.interference_fraction for p in results.points)),
         )
         target_ber = ReportConfig.model_fields["target_ber"].default
-        return cls(zoo.load(name), folder, results.scenario, results.test_seed, evaluation, target_ber)
+        points = tuple(
+            BerPoint(p.interference_fraction, p.sinr_db, p.counts.slots, p.counts.ber, *p.counts.ber_interval())
+            for p in results.points
+        )
+        return cls(zoo.load(name), folder, results.scenario, results.test_seed, evaluation, target_ber, points)
 
 
 def export_float32(source: ExportSource) -> tuple[Path, Parity]:
-    """Write a receiver as a float32 ONNX file and compare its LLRs with the original.
+    """Write a receiver as a float32 ONNX file with its model card, and compare its LLRs with the original.
 
     Returns:
         the file, and the comparison on slots that are neither training nor test slots.
@@ -83,7 +98,11 @@ def export_float32(source: ExportSource) -> tuple[Path, Parity]:
     stream = SlotStream(source.scenario, source.seed, PARITY_BLOCK_SLOTS, "test", purpose="export")
     evaluation = source.evaluation
     parity = export_onnx(source.receiver, source.folder, stream, evaluation.sinr_db, evaluation.interference_fractions)
-    return source.folder / f"{source.receiver.name}.onnx", parity
+    path, grid = source.folder / f"{source.receiver.name}.onnx", source.scenario.grid
+    macs = count_onnx(path, [1, grid.num_rx, NUM_SYMBOLS, grid.num_subcarriers, 2]).macs
+    card = json.loads((source.folder / "card.json").read_bytes())
+    write_atomic(source.folder / "README.md", model_card(card, macs, grid.num_prb, source.test_points))
+    return path, parity
 
 
 def export_source_code(source: ExportSource) -> tuple[Path, Parity]:

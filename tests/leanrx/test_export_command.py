@@ -63,6 +63,10 @@ def test_a_receiver_of_the_zoo(monkeypatch: pytest.MonkeyPatch, capsys, small_zo
     folder = Path("exports") / NAME
     assert OnnxSession(folder / f"{NAME}.onnx").receiver == SPEC
     written = json.loads((folder / "card.json").read_text())
+    page = (folder / "README.md").read_text()
+    for words in (SPEC, written["sha256"], "positive means 1", "| 0.5 | 10 | 1 | 0.00e+00 |", "Energy: not metered"):
+        assert words in page
+    assert "* Pilots: OFDM symbols 2, 11, subcarriers 0, 1, 2" in page
     assert written["receiver"]["weights_sha256"] == json.loads((small_zoo / "card.json").read_text())["weights_sha256"]
     assert sorted(p.name for p in small_zoo.iterdir()) == ["card.json", "results.json", "weights.safetensors"]
 
