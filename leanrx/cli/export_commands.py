@@ -20,15 +20,23 @@ if TYPE_CHECKING:
 def export(
     source: Annotated[
         str,
-        typer.Argument(help="A run folder, or a receiver of the zoo.", metavar="RUN_OR_ZOO_NAME", show_default=False),
+        typer.Argument(
+            help="A run folder, a receiver of the zoo, or lmmse or lmmse-irc.",
+            metavar="RUN_OR_NAME",
+            show_default=False,
+        ),
     ],
     name: Annotated[
-        str | None, typer.Argument(help="A receiver of the run, or 'smallest' for its smallest student.")
+        str | None,
+        typer.Argument(help="A receiver of the run, 'smallest' for its smallest student, or lmmse or lmmse-irc."),
     ] = None,
     format: Annotated[str, typer.Option(help="File format: onnx or c.")] = "onnx",
     int8: Annotated[bool, typer.Option("--int8", help="Also write an int8 file and count the errors of both.")] = False,
     exports: Annotated[
-        Path | None, typer.Option(help="Folder for receivers of the zoo. The default is exports.")
+        Path | None, typer.Option(help="Folder for receivers that are not of a run. The default is exports.")
+    ] = None,
+    scenario: Annotated[
+        str | None, typer.Option(help="Scenario of lmmse or lmmse-irc: the name of a shipped one, or a YAML file.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -40,7 +48,13 @@ def export(
         raise UserError(f"format: '{format}' is not available; formats: onnx, c")
     if format == "c" and int8:
         raise UserError("int8: a C file computes in float32; its function leanrx_receive_int8 gives LLRs of 8 bits")
-    export_source = _zoo_source(source, exports) if name is None else _run_source(source, name, exports, as_json)
+    if name is not None and scenario is not None:
+        raise UserError("scenario: a run has its own; leave it out")
+    export_source = (
+        _named_source(source, exports, scenario, format)
+        if name is None
+        else _run_source(source, name, exports, as_json)
+    )
     path, parity = (export_source_code if format == "c" else export_float32)(export_source)
     quantised = export_quantised(export_source, path) if int8 else None
     if as_json:
@@ -66,6 +80,28 @@ def _run_source(source: str, name: str, exports: Path | None, quiet: bool) -> Ex
         raise UserError("exports: files of a run go to its folder exports; leave it out")
     loaded, _ = load_locked_run(Path(source), quiet=quiet)
     return ExportSource.of_run(loaded, name)
+
+
+def _named_source(source: str, exports: Path | None, scenario: str | None, format: str) -> ExportSource:
+    """A classical receiver of a scenario, or a receiver of the zoo."""
+    from channels import Scenario
+    from channels import scenario as shipped_scenario
+    from leanrx.experiment.run_export import CLASSICAL, ExportSource
+    from leanrx_core.errors import UserError
+
+    if source.lower() not in CLASSICAL:
+        if scenario is not None:
+            raise UserError(f"scenario: '{source}' has its own; give one for lmmse or lmmse-irc alone")
+        return _zoo_source(source, exports)
+    if scenario is None:
+        raise UserError(f"scenario: {source} needs one, for its covariance; give --scenario NAME or a YAML file")
+    if format != "c":
+        raise UserError(f"format: {source} has no network for an ONNX file; give --format c")
+    path, root = Path(scenario), exports or Path("exports")
+    conditions = Scenario.load(path) if path.suffix in (".yaml", ".yml") else shipped_scenario(scenario)
+    export_source = ExportSource.of_scenario(source.lower(), conditions, root)
+    lock_folder(root)
+    return export_source
 
 
 def _zoo_source(source: str, exports: Path | None) -> ExportSource:

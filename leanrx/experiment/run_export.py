@@ -15,13 +15,19 @@ from leanrx.experiment.sweep_config import ReportConfig
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
 from receivers import zoo
+from receivers.base import Receiver
+from receivers.classical import LmmseIrcReceiver, LmmseReceiver
 from receivers.evaluation.rates import rates
 from receivers.evaluation.stopping import Evaluation
 from receivers.export import Int8Comparison, Parity, export_c, export_int8, export_onnx
+from receivers.export.c_source import c_name
 from receivers.neural.weights import NeuralReceiver
 
 PARITY_BLOCK_SLOTS = 32
 CALIBRATION_SLOTS = 64
+
+CLASSICAL = {cls.label.lower(): cls for cls in (LmmseReceiver, LmmseIrcReceiver)}
+"""Classical receivers that can be written in C, by the name that users give."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class ExportSource:
         test_points: BER of the receiver in its test, for the model card; none if it was not tested.
     """
 
-    receiver: NeuralReceiver
+    receiver: Receiver
     folder: Path
     scenario: Scenario
     seed: int
@@ -47,13 +53,14 @@ class ExportSource:
 
     @classmethod
     def of_run(cls, run: Run, name: str) -> Self:
-        """A receiver of a run, under the conditions of its configuration.
+        """A receiver of a run, or a classical one, under the conditions of its configuration.
 
         Raises:
             UserError: if the run has no such receiver.
         """
-        receiver, config = run.receiver(name), run.config
-        folder = run.folder / "exports" / receiver.name
+        config, classical = run.config, CLASSICAL.get(name.lower())
+        receiver: Receiver = classical(config.scenario) if classical else run.receiver(name)
+        folder = run.folder / "exports" / c_name(receiver)
         points: tuple[BerPoint, ...] = ()
         if run.ber_path.exists():
             counts = run.counts()
@@ -84,6 +91,36 @@ class ExportSource:
         )
         return cls(zoo.load(name), folder, results.scenario, results.test_seed, evaluation, target_ber, points)
 
+    @classmethod
+    def of_scenario(cls, name: str, scenario: Scenario, root: Path) -> Self:
+        """A classical receiver with the covariance of a scenario, compared at five points of its SNR range.
+
+        Args:
+            name: a key of :data:`CLASSICAL`.
+            scenario: its conditions.
+            root: a folder for the files of this and other receivers.
+        """
+        low_db, high_db = scenario.snr_db
+        has_interference = any(interferer.probability > 0 for interferer in scenario.interferers)
+        evaluation = Evaluation(
+            sinr_db=tuple(low_db + (high_db - low_db) * i / 4 for i in range(5)),
+            interference_fractions=(0.0, 0.8) if has_interference else (0.0,),
+        )
+        target_ber = ReportConfig.model_fields["target_ber"].default
+        receiver = CLASSICAL[name](scenario)
+        return cls(receiver, root / name, scenario, 1, evaluation, target_ber)
+
+    @property
+    def neural_receiver(self) -> NeuralReceiver:
+        """The receiver, which must be a network for the formats that hold one.
+
+        Raises:
+            UserError: if it is a classical one.
+        """
+        if not isinstance(self.receiver, NeuralReceiver):
+            raise UserError(f"receiver: {self.receiver.name} is classical, and only leanrx export --format c takes it")
+        return self.receiver
+
 
 def export_float32(source: ExportSource) -> tuple[Path, Parity]:
     """Write a receiver as a float32 ONNX file with its model card, and compare its LLRs with the original.
@@ -97,8 +134,9 @@ def export_float32(source: ExportSource) -> tuple[Path, Parity]:
     _check_replaceable(source.folder)
     stream = SlotStream(source.scenario, source.seed, PARITY_BLOCK_SLOTS, "test", purpose="export")
     evaluation = source.evaluation
-    parity = export_onnx(source.receiver, source.folder, stream, evaluation.sinr_db, evaluation.interference_fractions)
-    path, grid = source.folder / f"{source.receiver.name}.onnx", source.scenario.grid
+    receiver = source.neural_receiver
+    parity = export_onnx(receiver, source.folder, stream, evaluation.sinr_db, evaluation.interference_fractions)
+    path, grid = source.folder / f"{receiver.name}.onnx", source.scenario.grid
     macs = count_onnx(path, [1, grid.num_rx, NUM_SYMBOLS, grid.num_subcarriers, 2]).macs
     card = json.loads((source.folder / "card.json").read_bytes())
     write_atomic(source.folder / "README.md", model_card(card, macs, grid.num_prb, source.test_points))
@@ -112,13 +150,14 @@ def export_source_code(source: ExportSource) -> tuple[Path, Parity]:
         the C file, and the comparison on slots that are neither training nor test slots.
 
     Raises:
-        UserError: if the receiver is not a hybrid, no compiler is there, decisions differ, or the folder is no export.
+        UserError: if the receiver cannot be written in C, no compiler is there, decisions differ, or the folder is
+            no export.
     """
     stream = SlotStream(source.scenario, source.seed, PARITY_BLOCK_SLOTS, "test", purpose="export")
     folder, evaluation = source.folder.with_name(f"{source.folder.name}-c"), source.evaluation
     _check_replaceable(folder)
     parity = export_c(source.receiver, folder, stream, evaluation.sinr_db, evaluation.interference_fractions)
-    return folder / f"{source.receiver.name}.c", parity
+    return folder / f"{c_name(source.receiver)}.c", parity
 
 
 def _check_replaceable(folder: Path) -> None:

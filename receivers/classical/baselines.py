@@ -111,6 +111,9 @@ class LmmseReceiver(ClassicalReceiver):
         device: torch device of the slots.
         demapper: exact or max-log.
 
+    Attributes:
+        scenario: as given.
+
     Example:
         >>> from channels import SlotStream, scenario
         >>> conditions = scenario("tdl-6prb")
@@ -124,10 +127,15 @@ class LmmseReceiver(ClassicalReceiver):
 
     def __init__(self, scenario: Scenario, device: str = "cpu", demapper: Demapper = "app") -> None:
         super().__init__(f"lmmse/4/{_fingerprint(scenario)}", demapper)
-        self._scenario, self._device = scenario, device
+        self.scenario, self._device = scenario, device
+
+    @property
+    def covariance(self) -> Covariance:
+        """Covariance of the channel, computed at first use."""
+        return _test_covariance(self.scenario, self._device)
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
-        h, error_var = _test_covariance(self._scenario, self._device).estimate(slots)
+        h, error_var = self.covariance.estimate(slots)
         return mrc(slots.y, h, _noise_plus_interference_var(slots) + error_var[:, 0])
 
     @staticmethod
@@ -143,16 +151,24 @@ class LmmseIrcReceiver(ClassicalReceiver):
 
     Args:
         scenario, device, demapper: as for :class:`LmmseReceiver`.
+
+    Attributes:
+        scenario: as given.
     """
 
     label = "LMMSE-IRC"
 
     def __init__(self, scenario: Scenario, device: str = "cpu", demapper: Demapper = "app") -> None:
         super().__init__(f"lmmse-irc/4/{_fingerprint(scenario)}", demapper)
-        self._scenario, self._device = scenario, device
+        self.scenario, self._device = scenario, device
+
+    @property
+    def covariance(self) -> Covariance:
+        """Covariance of the channel, computed at first use."""
+        return _test_covariance(self.scenario, self._device)
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
-        estimator = _test_covariance(self._scenario, self._device)
+        estimator = self.covariance
         h, error = estimator.estimate(slots)
         errors = estimator.error_decomposition(slots, error)
         covariance = debias_covariance(residual_covariance(slots, h), errors, slots.noise_var + slots.interference_var)

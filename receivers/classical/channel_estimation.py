@@ -41,6 +41,22 @@ class LmmseEstimator:
         self._time, self._frequency = _Axis(lags_t), _Axis(lags_f)
         self.time, self.frequency = self._time.covariance, self._frequency.covariance
 
+    def time_basis(self, symbols: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Eigenbasis of the covariance at P pilot symbols.
+
+        Args:
+            symbols: int64 ``(P,)``.
+
+        Returns:
+            Eigenvalues ``(P,)`` and eigenvectors ``(P, P)`` of ``R_t(pilots, pilots)``, then ``R_t(:, pilots)`` times
+            the eigenvectors and its squared magnitude, both ``(S, P)``. Powers are float64, the others complex64.
+        """
+        return self._time.restricted_to(symbols)
+
+    def frequency_basis(self, subcarriers: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Eigenbasis of the covariance at Q subcarriers with pilots, as :meth:`time_basis`."""
+        return self._frequency.restricted_to(subcarriers)
+
     def estimate(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
         """Joint time-frequency LMMSE estimate from the raw pilot estimates, exact for ``R_t kron R_f``.
 
@@ -61,8 +77,8 @@ class LmmseEstimator:
         for group in pilot_groups(slots):
             raw, power = group.raw_estimates(slots)
             var = (slots.noise_var + slots.interference_var)[group.indices] / power
-            values_t, vectors_t, out_t, gain_t = self._time.restricted_to(group.symbols)
-            values_f, vectors_f, out_f, gain_f = self._frequency.restricted_to(group.subcarriers)
+            values_t, vectors_t, out_t, gain_t = self.time_basis(group.symbols)
+            values_f, vectors_f, out_f, gain_f = self.frequency_basis(group.subcarriers)
             pilots = torch.einsum("brtf,tu->bruf", raw, vectors_t.conj()) @ vectors_f.conj()
             inverse = 1 / (values_t[:, None] * values_f + var.double()[:, None, None])
             over_subcarriers = (pilots * inverse.float()[:, None]) @ out_f.T
@@ -83,8 +99,8 @@ class LmmseEstimator:
         for group in pilot_groups(slots):
             _, power = group.raw_estimates(slots)
             var = (slots.noise_var + slots.interference_var)[group.indices].double()
-            values_t, _, _, gain_t = self._time.restricted_to(group.symbols)
-            values_f, _, _, gain_f = self._frequency.restricted_to(group.subcarriers)
+            values_t, _, _, gain_t = self.time_basis(group.symbols)
+            values_f, _, _, gain_f = self.frequency_basis(group.subcarriers)
             values = values_t[:, None] * values_f
             inverse = 1 / (values + (var / power)[:, None, None])
             passed = inverse.square() @ gain_f.mean(0) @ gain_t.T / power[:, None]

@@ -16,7 +16,8 @@ import torch
 from channels import Slots, SlotStream
 from leanrx_core.errors import UserError
 from leanrx_core.files import replaced_folder
-from receivers.export.c_source import BUILD_FLAGS, c_sources
+from receivers.base import Receiver
+from receivers.export.c_source import BUILD_FLAGS, c_name, c_sources
 from receivers.export.parity import MAX_LLR_DIFFERENCE, Parity, compare_at_points, total_parity
 from receivers.neural.weights import NeuralReceiver
 from receivers.runtime.c_library import CLibrary
@@ -78,7 +79,7 @@ def compile_library(
 
 
 def export_c(
-    receiver: NeuralReceiver,
+    receiver: Receiver,
     folder: str | Path,
     stream: SlotStream,
     sinr_db: tuple[float, ...],
@@ -89,7 +90,7 @@ def export_c(
     The folder gets ``NAME.c`` and ``NAME.h``, an example program ``main.c`` and ``card.json``.
 
     Args:
-        receiver: a hybrid receiver.
+        receiver: a hybrid, LMMSE or LMMSE-IRC.
         folder: replaced as a whole, and only on success.
         stream: slots for the comparison, one block per point. Its grid sets antennas, spacing and pilots of the file.
         sinr_db, interference_fractions: points of the comparison.
@@ -98,7 +99,7 @@ def export_c(
         The comparison over all points.
 
     Raises:
-        UserError: if the receiver is not a hybrid, no C compiler is there, or LLRs or decisions differ.
+        UserError: if the receiver cannot be written in C, no C compiler is there, or LLRs or decisions differ.
 
     Example:
         >>> from channels import SlotStream, scenario
@@ -109,13 +110,13 @@ def export_c(
         >>> parity.equal  # doctest: +SKIP
         True
     """
-    sources = c_sources(receiver, stream.scenario.grid)
+    sources, name = c_sources(receiver, stream.scenario.grid), c_name(receiver)
     with replaced_folder(folder) as complete, tempfile.TemporaryDirectory() as work:
-        for name, text in sources.items():
-            (complete / name).write_text(text)
-        (complete / "main.c").write_text(example_program(receiver.name))
+        for file, text in sources.items():
+            (complete / file).write_text(text)
+        (complete / "main.c").write_text(example_program(name))
         library = Path(work) / "receiver.so"
-        compile_library(complete / f"{receiver.name}.c", library)
+        compile_library(complete / f"{name}.c", library)
         exported = CReceiver(library, f"{receiver.name} (C)")
         parities = compare_at_points(receiver, exported, stream, sinr_db, interference_fractions)
         card = _card(receiver, stream, complete, parities)
@@ -133,16 +134,18 @@ def example_program(name: str) -> str:
     return text.replace("@NAME@", name).replace("@FLAGS@", " ".join(BUILD_FLAGS))
 
 
-def _card(receiver: NeuralReceiver, stream: SlotStream, folder: Path, parities: dict[str, Parity]) -> dict[str, Any]:
-    files = sorted(path for path in folder.iterdir())
+def _card(receiver: Receiver, stream: SlotStream, folder: Path, parities: dict[str, Parity]) -> dict[str, Any]:
+    files, name, grid = sorted(path for path in folder.iterdir()), c_name(receiver), stream.scenario.grid
     return {
         "format": "c",
         "files": {p.name: {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in files},
-        "build": f"cc {' '.join(BUILD_FLAGS)} -march=native main.c {receiver.name}.c -o receiver -lm",
-        "grid": stream.scenario.grid.model_dump(mode="json", exclude={"num_prb"}),
+        "build": f"cc {' '.join(BUILD_FLAGS)} -march=native main.c {name}.c -o receiver -lm",
+        "grid": grid.model_dump(mode="json", exclude={"num_prb"} if isinstance(receiver, NeuralReceiver) else set()),
         "omitted": "",
         "output": "log P(bit = 1) / P(bit = 0); positive means 1; negate for decoders of log P(0) / P(1)",
-        "receiver": receiver.card.model_dump(mode="json"),
+        "receiver": receiver.card.model_dump(mode="json")
+        if isinstance(receiver, NeuralReceiver)
+        else {"name": receiver.name, "digest": receiver.digest, "scenario": stream.scenario.model_dump(mode="json")},
         "parity": {
             "llr_tolerance": MAX_LLR_DIFFERENCE,
             **total_parity(parities).as_json(),

@@ -1,25 +1,25 @@
-"""A hybrid receiver as one freestanding C file: from complex samples to LLRs, with its weights as constants.
+"""A receiver as one freestanding C file: from complex samples to LLRs, with its weights as constants.
 
-The file is the template ``c/hybrid.c.in`` with the constants of a receiver: C11, the standard mathematics library only,
-no allocation, one thread. Its interface is the header ``c/hybrid.h.in``. The number of resource blocks is an argument;
-spacing, antennas and pilot layouts are those of the grid it is written for.
+The file consists of the templates in the folder ``c`` with the constants of a receiver: C11, the standard mathematics
+library only, no allocation, one thread. Its interface is the header ``c/receiver.h.in``. Spacing, antennas and pilot
+layouts are those of the grid it is written for. The number of resource blocks is an argument; the classical receivers
+take that of their scenario alone, because their covariance is that of its bandwidth.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import resources
 from importlib.metadata import version
 from typing import cast
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from channels import Grid
-from channels.grid import SUBCARRIERS_PER_PRB, pam_levels
-from channels.pilots import DmrsLayout, dmrs_layouts
+from channels.pilots import DmrsLayout
 from leanrx_core.errors import UserError
-from receivers.classical.robust_estimation import WINDOW_PRB, frequency_basis, time_basis
+from receivers.base import Receiver
+from receivers.classical import LmmseIrcReceiver, LmmseReceiver
+from receivers.export.c_constants import by_fours, c_array, c_float, float64, function_values, level_constants
+from receivers.export.c_front_end import EstimatorConstants, describe_layout, layout_constants, slot_layouts
 from receivers.neural import detection
 from receivers.neural.hybrid import MIN_ERROR_VAR, Hybrid, HybridBlock
 from receivers.neural.weights import NeuralReceiver
@@ -27,19 +27,27 @@ from receivers.neural.weights import NeuralReceiver
 BUILD_FLAGS = ("-std=c11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
 """Flags of the build line, besides ``-march=native``."""
 
+MAX_PRB = 273
+"""Largest bandwidth of a file with a free number of resource blocks (TS 38.101-1)."""
 
-def c_sources(receiver: NeuralReceiver, grid: Grid) -> dict[str, str]:
+_HYBRID_PARTS = "slot functions states channel_estimate covariance demapping hybrid interface"
+_LMMSE_PARTS = "slot functions subcarriers channel_estimate demapping classical interface"
+_LMMSE_IRC_PARTS = "slot functions subcarriers channel_estimate covariance demapping classical interface"
+
+
+def c_sources(receiver: Receiver, grid: Grid) -> dict[str, str]:
     """Source and header of a receiver.
 
     Args:
-        receiver: a hybrid receiver.
-        grid: antennas, subcarrier spacing and pilots of the slots. Its number of resource blocks has no effect.
+        receiver: a hybrid, LMMSE or LMMSE-IRC with exact LLRs.
+        grid: antennas, subcarrier spacing and pilots of the slots. Its number of resource blocks has no effect on a
+            hybrid. A classical receiver needs that of its scenario.
 
     Returns:
         Contents by file name, ``NAME.c`` and ``NAME.h``.
 
     Raises:
-        UserError: if the receiver is not a hybrid, or has another number of antennas than the grid.
+        UserError: if the receiver is none of these, or has another number of antennas than the grid.
 
     Example:
         >>> from channels import scenario
@@ -48,56 +56,45 @@ def c_sources(receiver: NeuralReceiver, grid: Grid) -> dict[str, str]:
         >>> sorted(sources)
         ['tdl-6prb-hybrid-w5-d5-kd.c', 'tdl-6prb-hybrid-w5-d5-kd.h']
     """
-    net, card = receiver.net, receiver.card
-    if not isinstance(net, Hybrid):
-        raise UserError(f"export: {receiver.name} is a {card.receiver}, and only hybrids are written in C; use onnx")
-    if grid.num_rx != net.num_rx:
-        raise UserError(f"export: {receiver.name} has {net.num_rx} antennas, but the grid has {grid.num_rx}")
-    layouts, blocks = _layouts(grid), _blocks(net)
-    bases = [
-        [
-            frequency_basis(_pilots(layout), grid.subcarrier_spacing_hz, window, "cpu")
-            for window in range(1, WINDOW_PRB + 1)
-        ]
-        for layout in layouts
-    ]
-    exp_polynomial, log_polynomial = _exp_polynomial(), _log_polynomial()
+    layouts = slot_layouts(grid)
+    parts, own = _parts(receiver)(receiver, grid, layouts)
     values = {
-        "NAME": receiver.name,
-        "SPEC": card.receiver,
+        "NAME": c_name(receiver),
         "VERSION": version("leanrx"),
         "DIGEST": receiver.digest,
         "SPACING": str(grid.subcarrier_spacing_hz),
-        "LAYOUTS": "; ".join(_describe(layout) for layout in layouts),
-        "NUM_RX": str(net.num_rx),
-        "NUM_BITS": str(net.num_bits),
-        "WIDTH": str(net.width),
-        "DEPTH": str(len(net.blocks)),
-        "INNER": str(blocks[0].expand.out_channels),
-        "BYTES_PER_PRB": str(_bytes_per_prb(net, layouts)),
-        "MAX_LEVELS": str(2 ** (net.num_bits // 2)),
+        "LAYOUT_DESCRIPTIONS": "; ".join(map(describe_layout, layouts)),
+        "LAYOUTS": layout_constants(layouts),
         "MAX_PILOT_SYMBOLS": str(max(len(layout.symbols) for layout in layouts)),
-        "MAX_RANK": str(max(len(basis.values) for windows in bases for basis in windows)),
-        "MAX_PILOTS_PER_PRB": str(max(len(_pilots(layout)) for layout in layouts)),
-        "MIN_GAIN": _float(detection.MIN_GAIN),
-        "MIN_VAR": _float(detection.MIN_VAR),
-        "MIN_EXCESS": _float(detection.MIN_EXCESS),
-        "MIN_ERROR_VAR": _float(MIN_ERROR_VAR),
-        "CERTAINTY": _float(detection.CERTAINTY),
-        "LOG_SCALE": _float(detection.LOG_SCALE),
-        "LOG_ERROR_MIN": _float(detection.LOG_ERROR_RANGE[0]),
-        "LOG_ERROR_MAX": _float(detection.LOG_ERROR_RANGE[1]),
-        "EXP_POLYNOMIAL": _horner(exp_polynomial),
-        "EXP_ERROR": f"{_exp_error(exp_polynomial):.0e}",
-        "LOG_POLYNOMIAL": f"r * ({_horner(log_polynomial)})",
-        "LOG_ERROR": f"{_log_error(log_polynomial):.0e}",
+        "NUM_RX": str(grid.num_rx),
         "FLAGS": " ".join(BUILD_FLAGS),
-        "EXPAND_TERMS": _terms(blocks[0].expand.in_channels),
-        "PROJECT_TERMS": _terms(blocks[0].project.in_channels),
-        "CONSTANTS": _constants(net, grid, layouts),
+        **function_values(),
+        **own,
     }
     folder = resources.files("receivers.export") / "c"
-    return {f"{receiver.name}.{suffix}": _fill((folder / f"hybrid.{suffix}.in").read_text(), values) for suffix in "ch"}
+    source = "\n".join((folder / f"{part}.c.in").read_text() for part in parts.split())
+    header = (folder / "receiver.h.in").read_text()
+    return {f"{values['NAME']}.c": _fill(source, values), f"{values['NAME']}.h": _fill(header, values)}
+
+
+def c_name(receiver: Receiver) -> str:
+    """Name of the files of a receiver: that of a neural one, and ``lmmse`` or ``lmmse-irc``."""
+    return receiver.name if isinstance(receiver, NeuralReceiver) else receiver.name.lower()
+
+
+Parts = tuple[str, dict[str, str]]
+"""Names of templates, and values that they need."""
+
+
+def _parts(receiver: Receiver) -> Callable[[Receiver, Grid, list[DmrsLayout]], Parts]:
+    if isinstance(receiver, LmmseReceiver | LmmseIrcReceiver) and receiver.name == receiver.label:
+        return cast(Callable[[Receiver, Grid, list[DmrsLayout]], Parts], _classical)
+    if isinstance(receiver, NeuralReceiver) and isinstance(receiver.net, Hybrid):
+        return cast(Callable[[Receiver, Grid, list[DmrsLayout]], Parts], _hybrid)
+    kind = f" is a {receiver.card.receiver}" if isinstance(receiver, NeuralReceiver) else ""
+    raise UserError(
+        f"export: {receiver.name}{kind}; receivers in C are hybrids, LMMSE and LMMSE-IRC; use onnx for other networks"
+    )
 
 
 def _fill(template: str, values: dict[str, str]) -> str:
@@ -106,151 +103,106 @@ def _fill(template: str, values: dict[str, str]) -> str:
     return template
 
 
-def _layouts(grid: Grid) -> list[DmrsLayout]:
-    """Pilot layouts that a slot of the grid can have."""
-    if grid.dmrs is not None:
-        return dmrs_layouts(grid.dmrs)
-    everywhere, nowhere = [True] * SUBCARRIERS_PER_PRB, [False] * SUBCARRIERS_PER_PRB
-    return [DmrsLayout(list(pattern), everywhere, nowhere) for pattern in grid.pilot_patterns]
+def _bandwidth_values(num_prb: int | None, bytes_per_prb: int) -> dict[str, str]:
+    """Values for one bandwidth, or for any."""
+    if num_prb is not None:
+        return {
+            "MAX_PRB": f"#define LEANRX_MAX_PRB {num_prb}",
+            "PRB_RANGE": str(num_prb),
+            "BAD_PRB": f"not {num_prb}, that of the receiver",
+        }
+    comment = f"/* lower it to save static memory: about {bytes_per_prb} bytes per resource block */"
+    return {
+        "MAX_PRB": f"#ifndef LEANRX_MAX_PRB\n#define LEANRX_MAX_PRB {MAX_PRB} {comment}\n#endif",
+        "PRB_RANGE": "1 to LEANRX_MAX_PRB",
+        "BAD_PRB": "outside 1 to LEANRX_MAX_PRB",
+    }
 
 
-def _pilots(layout: DmrsLayout) -> tuple[int, ...]:
-    return tuple(i for i, has_pilot in enumerate(layout.has_pilot) if has_pilot)
+def _classical(receiver: LmmseReceiver | LmmseIrcReceiver, grid: Grid, layouts: list[DmrsLayout]) -> Parts:
+    num_bits = receiver.scenario.bits_per_symbol
+    if grid != receiver.scenario.grid:
+        raise UserError(f"export: {receiver.name} has the covariance of another grid; give that of its scenario")
+    estimator = EstimatorConstants.of_covariance(receiver.covariance, layouts, grid.num_prb)
+    rejects_interference = isinstance(receiver, LmmseIrcReceiver)
+    return _LMMSE_IRC_PARTS if rejects_interference else _LMMSE_PARTS, {
+        "SPEC": f"the covariance of scenario {receiver.scenario.name}",
+        "LABEL": receiver.name,
+        "NUM_BITS": str(num_bits),
+        "MAX_LEVELS": str(2 ** (num_bits // 2)),
+        "LEVELS": level_constants(num_bits),
+        "REJECTS_INTERFERENCE": str(int(rejects_interference)),
+        **_bandwidth_values(grid.num_prb, 0),
+        **estimator.values(layouts),
+    }
 
 
-def _describe(layout: DmrsLayout) -> str:
-    pilots = _pilots(layout)
-    where = "all subcarriers" if len(pilots) == SUBCARRIERS_PER_PRB else f"subcarriers {', '.join(map(str, pilots))}"
-    return f"symbols {', '.join(map(str, layout.symbols))}, {where} of each resource block"
+def _hybrid(receiver: NeuralReceiver, grid: Grid, layouts: list[DmrsLayout]) -> Parts:
+    net = cast(Hybrid, receiver.net)
+    if grid.num_rx != net.num_rx:
+        raise UserError(f"export: {receiver.name} has {net.num_rx} antennas, but the grid has {grid.num_rx}")
+    block = cast(HybridBlock, net.blocks[0])
+    limits = {
+        "MIN_GAIN": detection.MIN_GAIN,
+        "MIN_VAR": detection.MIN_VAR,
+        "MIN_EXCESS": detection.MIN_EXCESS,
+        "MIN_ERROR_VAR": MIN_ERROR_VAR,
+        "CERTAINTY": detection.CERTAINTY,
+        "LOG_SCALE": detection.LOG_SCALE,
+        "LOG_ERROR_MIN": detection.LOG_ERROR_RANGE[0],
+        "LOG_ERROR_MAX": detection.LOG_ERROR_RANGE[1],
+    }
+    return _HYBRID_PARTS, {
+        "SPEC": receiver.card.receiver,
+        "NUM_BITS": str(net.num_bits),
+        "MAX_LEVELS": str(2 ** (net.num_bits // 2)),
+        "LEVELS": level_constants(net.num_bits),
+        "WIDTH": str(net.width),
+        "DEPTH": str(len(net.blocks)),
+        "INNER": str(block.expand.out_channels),
+        "EXPAND_TERMS": _terms(block.expand.in_channels),
+        "PROJECT_TERMS": _terms(block.project.in_channels),
+        "WEIGHTS": _hybrid_weights(net),
+        **{name: c_float(value) for name, value in limits.items()},
+        **_bandwidth_values(None, _hybrid_bytes_per_prb(net, layouts)),
+        **EstimatorConstants.robust(layouts, grid.subcarrier_spacing_hz).values(layouts),
+    }
 
 
-def _bytes_per_prb(net: Hybrid, layouts: list[DmrsLayout]) -> int:
+def _hybrid_bytes_per_prb(net: Hybrid, layouts: list[DmrsLayout]) -> int:
     """Static memory per resource block, from the arrays of the template."""
-    inner, num_updates = _blocks(net)[0].expand.out_channels, net.width + 2 * net.num_rx + 1
+    inner = cast(HybridBlock, net.blocks[0]).expand.out_channels
+    num_updates = net.width + 2 * net.num_rx + 1
     pilot_symbols = max(len(layout.symbols) for layout in layouts)
     per_symbol = 12 * (4 * net.num_rx + 1) + 2 * net.width + 2 * 2 * inner
-    once = 12 * (3 + 4) * pilot_symbols + 2 * (2 * net.num_rx**2 + 4) + 2 * (num_updates + 2 * net.num_bits)
-    return 4 * (14 * per_symbol + once + 12 * net.num_bits + 1)
+    once = 12 * (3 + 4) * pilot_symbols + 2 * (num_updates + 2 * net.num_bits)
+    return 4 * (14 * per_symbol + once + 12 * net.num_bits)
 
 
-def _constants(net: Hybrid, grid: Grid, layouts: list[DmrsLayout]) -> str:
-    orders = range(1, net.num_bits // 2 + 1)
-    levels = [pam_levels(bits)[0].double().numpy() for bits in orders]
-    distances = [np.diff(np.sort(row)).min() for row in levels]
-    rows = [np.pad(row, (0, 2 ** (net.num_bits // 2) - len(row))) for row in levels]
-    parts = [
-        f"static const float LEVELS[][MAX_LEVELS] = {_array(np.array(rows))};",
-        f"static const float MIN_DISTANCE[] = {_array(np.array(distances))};",
-        f"#define NUM_LAYOUTS {len(layouts)}",
-        "static const Layout LAYOUTS[] = {\n" + ",\n".join(_layout(layout, grid) for layout in layouts) + "\n};",
-        "static const Block BLOCKS[] = {\n" + ",\n".join(_block(block) for block in _blocks(net)) + "\n};",
-        f"static const float OUT_WEIGHT[2 * K][WIDTH] = {_array(_numpy(net.conv_out.weight)[:, :, 0, 0])};",
-        f"static const float OUT_BIAS[2 * K] = {_array(_numpy(net.conv_out.bias))};",
-    ]
-    return "\n\n".join(parts)
-
-
-def _layout(layout: DmrsLayout, grid: Grid) -> str:
-    pilots = _pilots(layout)
-    time = time_basis(tuple(layout.symbols), "cpu")
-    bases = [frequency_basis(pilots, grid.subcarrier_spacing_hz, window, "cpu") for window in range(1, WINDOW_PRB + 1)]
-    frequency = ",\n".join(
-        "{"
-        + ", ".join(
-            [
-                f".rank = {len(basis.values)}",
-                f".values = {_array(basis.values.numpy())}",
-                f".vectors_re = {_array(basis.vectors.real.numpy())}",
-                f".vectors_im = {_array(basis.vectors.imag.numpy())}",
-                f".out_re = {_array(basis.out.real.mT.numpy())}",
-                f".out_im = {_array(basis.out.imag.mT.numpy())}",
-                f".gain = {_array(basis.gain.numpy())}",
-                f".pilot_gain = {_array(basis.pilot_gain.numpy())}",
-            ]
-        )
-        + "}"
-        for basis in bases
-    )
-    symbols, subcarriers = (", ".join(map(str, positions)) for positions in (layout.symbols, pilots))
-    return (
-        f"{{.num_symbols = {len(layout.symbols)}, .symbols = {{{symbols}}}, .num_pilots = {len(pilots)}, "
-        f".pilots = {{{subcarriers}}}, .has_data = {{{', '.join(str(int(d)) for d in layout.has_data)}}}, "
-        f".time = {{{_array(time.values.numpy())}, {_array(time.vectors.real.numpy())}, "
-        f"{_array(time.out.real.numpy())}}}, .frequency = {{{frequency}}}}}"
+def _hybrid_weights(net: Hybrid) -> str:
+    blocks = ",\n".join(_hybrid_block(cast(HybridBlock, block)) for block in net.blocks)
+    return "\n\n".join(
+        [
+            f"static const Block BLOCKS[] = {{\n{blocks}\n}};",
+            f"static const float OUT_WEIGHT[2 * K][WIDTH] = {c_array(float64(net.conv_out.weight)[:, :, 0, 0])};",
+            f"static const float OUT_BIAS[2 * K] = {c_array(float64(net.conv_out.bias))};",
+        ]
     )
 
 
-def _blocks(net: Hybrid) -> list[HybridBlock]:
-    return cast(list[HybridBlock], list(net.blocks))
-
-
-def _block(block: HybridBlock) -> str:
+def _hybrid_block(block: HybridBlock) -> str:
     expand, depthwise, project = block.expand, block.depthwise, block.project
     arrays = [
-        _by_fours(_numpy(expand.weight)[:, :, 0, 0]),
-        _numpy(expand.bias),
-        _numpy(depthwise.weight).reshape(len(depthwise.weight), -1),
-        _numpy(depthwise.bias),
-        _by_fours(_numpy(project.weight)[:, :, 0, 0]),
-        _numpy(project.bias),
+        by_fours(float64(expand.weight)[:, :, 0, 0]),
+        float64(expand.bias),
+        float64(depthwise.weight).reshape(len(depthwise.weight), -1),
+        float64(depthwise.bias),
+        by_fours(float64(project.weight)[:, :, 0, 0]),
+        float64(project.bias),
     ]
-    return "{" + ",\n".join(_array(values) for values in arrays) + f", {', '.join(map(str, depthwise.dilation))}}}"
-
-
-def _by_fours(weight: NDArray[np.float64]) -> NDArray[np.float64]:
-    """From (outputs, inputs) to (outputs / 4, inputs, 4), filled up with zeros."""
-    padded = np.pad(weight, ((0, -len(weight) % 4), (0, 0)))
-    return padded.reshape(-1, 4, weight.shape[1]).swapaxes(1, 2)
+    return "{" + ",\n".join(c_array(values) for values in arrays) + f", {', '.join(map(str, depthwise.dilation))}}}"
 
 
 def _terms(count: int) -> str:
     """All terms of a sum; compilers vectorise the loop around them, because no loop is left inside."""
     return "\n            ".join(f"TERM({c})" for c in range(count))
-
-
-def _numpy(values: torch.Tensor | None) -> NDArray[np.float64]:
-    assert values is not None
-    return values.detach().cpu().double().numpy()
-
-
-def _array(values: NDArray[np.floating]) -> str:
-    """A C initialiser, in lines of moderate length."""
-    if values.ndim == 1:
-        return "{" + ", ".join(_float(float(value)) for value in values) + "}"
-    return "{" + ",\n ".join(_array(row) for row in values) + "}"
-
-
-def _float(value: float) -> str:
-    text = f"{value:.9g}"
-    return f"{text}f" if any(c in text for c in ".en") else f"{text}.0f"
-
-
-def _exp_polynomial() -> NDArray[np.float64]:
-    """Coefficients of exp(r) for a magnitude of r up to ln(2) / 2, by powers."""
-    half = np.log(2) / 2
-    exponential = np.polynomial.Chebyshev.interpolate(np.exp, 5, [-half, half])
-    return np.asarray(exponential.convert(kind=np.polynomial.Polynomial).coef, np.float64)
-
-
-def _log_polynomial() -> NDArray[np.float64]:
-    """Coefficients of log(1 + r) / r for 1 + r from sqrt(1/2) to sqrt(2), by powers."""
-    limits = [np.sqrt(0.5) - 1, np.sqrt(2) - 1]
-    quotient = np.polynomial.Chebyshev.interpolate(lambda r: np.log1p(r) / r, 8, limits)
-    return np.asarray(quotient.convert(kind=np.polynomial.Polynomial).coef, np.float64)
-
-
-def _exp_error(coefficients: NDArray[np.float64]) -> float:
-    r = np.linspace(-np.log(2) / 2, np.log(2) / 2, 10001)
-    return float(abs(np.polynomial.Polynomial(coefficients.astype(np.float32))(r) / np.exp(r) - 1).max())
-
-
-def _log_error(coefficients: NDArray[np.float64]) -> float:
-    r = np.linspace(np.sqrt(0.5) - 1, np.sqrt(2) - 1, 10000)
-    return float(abs(r * np.polynomial.Polynomial(coefficients.astype(np.float32))(r) - np.log1p(r)).max())
-
-
-def _horner(coefficients: NDArray[np.float64]) -> str:
-    text = _float(float(coefficients[-1]))
-    for value in coefficients[-2::-1]:
-        text = f"({text} * r + {_float(float(value))})"
-    return text

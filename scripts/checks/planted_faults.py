@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=4608, help="slots of a file that the screening does not refuse")
     arguments = parser.parse_args()
     source = ExportSource.of_zoo(arguments.name, Path())
-    sources = faulty_sources(source.receiver, source, zoo.load(arguments.stale))
+    sources = faulty_sources(source.neural_receiver, source, zoo.load(arguments.stale))
     missed = []
     with tempfile.TemporaryDirectory() as work:
         for number, (fault, text) in enumerate(sources.items()):

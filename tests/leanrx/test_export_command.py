@@ -90,6 +90,10 @@ def test_what_is_no_export_is_not_replaced(monkeypatch, capsys, small_zoo: Path,
         ([NAME, "teacher"], "not a run folder"),
         ([".", "teacher", "--exports", "x"], "exports: files of a run go to its folder"),
         ([NAME, "--format", "gguf"], "formats: onnx"),
+        (["lmmse-irc", "--format", "c"], "scenario: lmmse-irc needs one"),
+        (["lmmse-irc", "--scenario", "tdl-6prb"], "lmmse-irc has no network for an ONNX file; give --format c"),
+        ([NAME, "--scenario", "tdl-6prb"], f"scenario: '{NAME}' has its own"),
+        ([".", "teacher", "--scenario", "tdl-6prb"], "scenario: a run has its own"),
     ],
 )
 def test_refusals(monkeypatch, capsys, small_zoo: Path, arguments: list[str], words: str) -> None:

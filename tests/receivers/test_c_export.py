@@ -15,9 +15,11 @@ import receivers
 from channels import Channels, Dmrs, Grid, Scenario, Slots, SlotStream
 from leanrx_core.errors import UserError
 from receivers import zoo
+from receivers.base import Receiver
+from receivers.classical import LmmseIrcReceiver, LmmseReceiver
 from receivers.export import export_c
 from receivers.export.c_export import CReceiver, compile_library, example_program
-from receivers.export.c_source import BUILD_FLAGS, c_sources
+from receivers.export.c_source import BUILD_FLAGS, c_name, c_sources
 from receivers.export.parity import compare
 from receivers.neural.registry import build
 from receivers.neural.weights import Card, NeuralReceiver
@@ -63,12 +65,12 @@ def trained(spec: str = "hybrid-w4-d2", num_rx: int = 2, num_bits: int = 4) -> N
     return NeuralReceiver(net, card)
 
 
-def compiled(receiver: NeuralReceiver, grid: Grid, folder: Path, *flags: str, compiler: str = "") -> CReceiver:
+def compiled(receiver: Receiver, grid: Grid, folder: Path, *flags: str, compiler: str = "") -> CReceiver:
     folder.mkdir(exist_ok=True)
     for name, text in c_sources(receiver, grid).items():
         (folder / name).write_text(text)
-    compile_library(folder / "net.c", folder / "net.so", (*STRICT, *flags), compiler)
-    return CReceiver(folder / "net.so", "C")
+    compile_library(folder / f"{c_name(receiver)}.c", folder / "receiver.so", (*STRICT, *flags), compiler)
+    return CReceiver(folder / "receiver.so", "C")
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +126,33 @@ def test_the_example_program_is_clean_under_sanitizers(tmp_path: Path, compiler:
     llrs = torch.tensor(np.frombuffer(result.stdout, np.float32)).view(2, 4, 14, 36)
     expected = receiver(slots)
     assert (llrs - expected)[slots.bit_mask].abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("receiver", [LmmseReceiver, LmmseIrcReceiver])
+@pytest.mark.parametrize(
+    ("num_rx", "grid"), [(2, {"num_prb": 5}), (3, {"dmrs": Dmrs(additional_positions=(1,)), "pilot_patterns": ()})]
+)
+def test_classical_receivers(
+    tmp_path: Path, receiver: type[LmmseReceiver | LmmseIrcReceiver], num_rx: int, grid: dict[str, object]
+) -> None:
+    """Over all SINRs, with and without interference."""
+    scenario = conditions(num_rx=num_rx, **grid).model_copy(update={"modulations": ("QPSK", "16-QAM", "64-QAM")})
+    original = receiver(scenario)
+    exported = compiled(original, scenario.grid, tmp_path)
+    slots = SlotStream(scenario, 4, 24, "test").block(0)
+    assert compare(original, exported, slots).equal
+    assert not exported(slots)[~slots.bit_mask].any()
+    wide = SlotStream(conditions(num_rx=num_rx, **{**grid, "num_prb": 7}), 1, 1, "test").block(0)
+    with pytest.raises(UserError, match=f"num_prb is not {scenario.grid.num_prb}, that of the receiver"):
+        exported(wide)
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_the_sanitizers_accept_a_classical_receiver(tmp_path: Path, compiler: str) -> None:
+    scenario = conditions()
+    flags = ("-fsanitize=undefined", "-fno-sanitize-recover", "-fsanitize-undefined-trap-on-error")
+    exported = compiled(LmmseIrcReceiver(scenario), scenario.grid, tmp_path, *flags, compiler=compiler)
+    assert exported(SlotStream(scenario, 4, 2, "test").block(0)).isfinite().all()
 
 
 def test_llrs_of_8_bits_are_the_rounded_and_limited_ones(library: CReceiver) -> None:
@@ -204,7 +233,9 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = SlotStream(conditions(), 1, 2, "test", purpose="export")
-    with pytest.raises(UserError, match=r"only hybrids are written in C; use onnx"):
+    with pytest.raises(
+        UserError, match=r"net is a deeprx-w0.0625-d3; receivers in C are hybrids, LMMSE and LMMSE-IRC; use onnx"
+    ):
         export_c(trained("deeprx-w0.0625-d3"), tmp_path / "x", stream, (10.0,))
     with pytest.raises(UserError, match=r"net has 2 antennas, but the grid has 4"):
         export_c(trained(), tmp_path / "x", SlotStream(conditions(num_rx=4), 1, 2, "test"), (10.0,))

@@ -1,0 +1,78 @@
+"""Constants of C files: numbers and arrays as initialisers, and the polynomials of elementary functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from channels.grid import pam_levels
+
+_EXP_DEGREE, _LOG_DEGREE = 5, 9
+
+
+def c_float(value: float) -> str:
+    """A float32 literal."""
+    text = f"{value:.9g}"
+    return f"{text}f" if any(c in text for c in ".en") else f"{text}.0f"
+
+
+def c_array(values: NDArray[np.floating]) -> str:
+    """An initialiser, in lines of moderate length."""
+    if values.ndim == 1:
+        return "{" + ", ".join(c_float(float(value)) for value in values) + "}"
+    return "{" + ",\n ".join(c_array(row) for row in values) + "}"
+
+
+def float64(values: torch.Tensor | None) -> NDArray[np.float64]:
+    """The values of a tensor that exists."""
+    assert values is not None
+    return values.detach().cpu().double().numpy()
+
+
+def by_fours(weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From (outputs, inputs) to (outputs / 4, inputs, 4), filled up with zeros."""
+    padded = np.pad(weight, ((0, -len(weight) % 4), (0, 0)))
+    return padded.reshape(-1, 4, weight.shape[1]).swapaxes(1, 2)
+
+
+def level_constants(num_bits: int) -> str:
+    """PAM levels of each order by label."""
+    levels = [pam_levels(bits)[0].double().numpy() for bits in range(1, num_bits // 2 + 1)]
+    rows = np.array([np.pad(row, (0, 2 ** (num_bits // 2) - len(row))) for row in levels])
+    return f"static const float LEVELS[][MAX_LEVELS] = {c_array(rows)};"
+
+
+def function_values() -> dict[str, str]:
+    """Polynomials of the exponential and the logarithm, and their largest errors."""
+    exp = _interpolate(np.exp2, _EXP_DEGREE, -0.5, 0.5)
+    log = _interpolate(lambda r: np.log1p(r) / r, _LOG_DEGREE - 1, np.sqrt(0.5) - 1, np.sqrt(2) - 1)
+    r, s = np.linspace(-0.5, 0.5, 10001), np.linspace(np.sqrt(0.5) - 1, np.sqrt(2) - 1, 10000)
+    exp_error = abs(_rounded(exp)(r) / np.exp2(r) - 1).max()
+    log_error = abs(s * _rounded(log)(s) - np.log1p(s)).max()
+    return {
+        "EXP_POLYNOMIAL": _horner(exp),
+        "EXP_ERROR": f"{exp_error:.0e}",
+        "LOG_POLYNOMIAL": f"r * ({_horner(log)})",
+        "LOG_ERROR": f"{log_error:.0e}",
+    }
+
+
+def _interpolate(function: Callable[[Any], Any], degree: int, low: float, high: float) -> NDArray[np.float64]:
+    """Coefficients by powers of the polynomial that is equal at Chebyshev nodes."""
+    chebyshev = np.polynomial.Chebyshev.interpolate(function, degree, [low, high])
+    return np.asarray(chebyshev.convert(kind=np.polynomial.Polynomial).coef, np.float64)
+
+
+def _rounded(coefficients: NDArray[np.float64]) -> np.polynomial.Polynomial:
+    return np.polynomial.Polynomial(coefficients.astype(np.float32))
+
+
+def _horner(coefficients: NDArray[np.float64]) -> str:
+    text = c_float(float(coefficients[-1]))
+    for value in coefficients[-2::-1]:
+        text = f"({text} * r + {c_float(float(value))})"
+    return text
