@@ -1,10 +1,11 @@
 """Time of one slot, from samples to LLRs, on one core: an exported C file beside torch and ONNX Runtime.
 
-    python scripts/benchmarks/bench_latency.py [NAME...] [--prb 6 26] [--slots 300] [--rounds 5]
+    python scripts/benchmarks/bench_latency.py [NAME...] [--prb 6 26] [--slots 300] [--rounds 5] [--cadence]
 
 All runtimes take turns in rounds on the same slots, one slot at a time and on one thread. ONNX Runtime does not spin.
-``torch.compile`` covers the network, after the front
-end in torch. LMMSE is the classical receiver in torch. Times are wall-clock quantiles over all rounds.
+``torch.compile`` covers the network, after the front end in torch. LMMSE-IRC is the classical receiver, in C and in
+torch. Times are wall-clock quantiles over all rounds. With ``--cadence``, a slot begins every millisecond, and the
+process sleeps in between. A call that takes more than a millisecond is a miss, and the next slot then begins at once.
 """
 
 from __future__ import annotations
@@ -25,15 +26,19 @@ from rich.table import Table
 from channels import Scenario, Slots, SlotStream
 from leanrx_core.errors import UserError
 from receivers import zoo
-from receivers.classical import LmmseReceiver
+from receivers.base import Receiver
+from receivers.classical import LmmseIrcReceiver
 from receivers.export import export_onnx
 from receivers.export.c_export import compile_library
-from receivers.export.c_source import c_sources
+from receivers.export.c_source import c_name, c_sources
 from receivers.export.onnx import slot_arrays
 from receivers.neural.weights import NeuralReceiver
 from receivers.runtime import CLibrary, OnnxSession
 
 Call = Callable[[Slots], object]
+
+SLOT_S = 1e-3
+"""Duration of a slot at 15 kHz subcarrier spacing."""
 
 
 def on_grid(scenario: Scenario, num_prb: int) -> Scenario:
@@ -42,12 +47,13 @@ def on_grid(scenario: Scenario, num_prb: int) -> Scenario:
     return Scenario.parse({**scenario.model_dump(), "grid": grid}, "--prb")
 
 
-def c_call(receiver: NeuralReceiver, scenario: Scenario, folder: Path) -> Call:
+def c_call(receiver: Receiver, scenario: Scenario, folder: Path) -> Call:
     """The compiled C file; it reads the arrays of the slots without copies."""
     for name, text in c_sources(receiver, scenario.grid).items():
         (folder / name).write_text(text)
-    compile_library(folder / f"{receiver.name}.c", folder / f"{receiver.name}.so")
-    library = CLibrary(folder / f"{receiver.name}.so")
+    path = folder / f"{c_name(receiver)}.so"
+    compile_library(path.with_suffix(".c"), path)
+    library = CLibrary(path)
 
     def call(slots: Slots) -> object:
         noise_var = (slots.noise_var + slots.interference_var).numpy()
@@ -70,36 +76,42 @@ def compiled_call(receiver: NeuralReceiver) -> Call:
     return lambda slots: network(receiver.net.features(slots))
 
 
-def quantiles_us(calls: dict[str, Call], slots: Sequence[Slots], rounds: int) -> dict[str, np.ndarray]:
-    """Quantiles 0.1, 0.5, 0.99 of the time of a slot by runtime, microseconds."""
-    times_s: dict[str, list[float]] = {name: [] for name in calls}
+def times_s(calls: dict[str, Call], slots: Sequence[Slots], rounds: int, cadence: bool) -> dict[str, list[float]]:
+    """Wall-clock time of each call by runtime."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
     with torch.no_grad():
         for call in calls.values():
             for slot in slots[:3]:
                 call(slot)
         for _ in range(rounds):
             for name, call in calls.items():
+                begin = time.perf_counter()
                 for slot in slots:
-                    begin = time.perf_counter()
+                    if cadence:
+                        begin = max(begin + SLOT_S, time.perf_counter())
+                        time.sleep(max(begin - time.perf_counter(), 0.0))
+                    begin_call = time.perf_counter()
                     call(slot)
-                    times_s[name].append(time.perf_counter() - begin)
-    return {name: 1e6 * np.quantile(values, [0.1, 0.5, 0.99]) for name, values in times_s.items()}
+                    times[name].append(time.perf_counter() - begin_call)
+    return times
 
 
-def bench(name: str, num_prb: int, num_slots: int, rounds: int) -> dict[str, np.ndarray]:
+def bench(name: str, num_prb: int, num_slots: int, rounds: int, cadence: bool) -> dict[str, np.ndarray]:
     """Times of one receiver of the zoo on one grid."""
     receiver, scenario = zoo.load(name), on_grid(zoo.results(name).scenario, num_prb)
     stream = SlotStream(scenario, 1, 1, "test", purpose="latency").at_sinr(12.0)
     slots = [stream.block(number) for number in range(num_slots)]
+    irc = LmmseIrcReceiver(scenario)
     with tempfile.TemporaryDirectory() as work:
         calls: dict[str, Call] = {
             "C": c_call(receiver, scenario, Path(work)),
             "ONNX Runtime": onnx_call(receiver, scenario, Path(work)),
             "torch.compile": compiled_call(receiver),
             "torch": receiver,
-            "LMMSE in torch": LmmseReceiver(scenario),
+            "LMMSE-IRC in C": c_call(irc, scenario, Path(work)),
+            "LMMSE-IRC in torch": irc,
         }
-        return quantiles_us(calls, slots, rounds)
+        return {call: np.array(values) for call, values in times_s(calls, slots, rounds, cadence).items()}
 
 
 def main() -> None:
@@ -108,17 +120,21 @@ def main() -> None:
     parser.add_argument("--prb", type=int, nargs="+", default=[6, 26], help="resource blocks")
     parser.add_argument("--slots", type=int, default=300, help="slots in a round")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cadence", action="store_true", help="one slot per millisecond, and count those that miss it")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    table = Table("receiver", "PRB", "runtime", "10 %, us", "median, us", "99 %, us", "median over C's")
+    quantiles = {"10 %": 0.1, "median": 0.5, "99 %": 0.99, "99.9 %": 0.999}
+    table = Table("receiver", "PRB", "runtime", *(f"{q}, us" for q in quantiles), "above 1 ms", "median over C's")
     try:
         for name in arguments.names or ["tdl-6prb-hybrid-w5-d5-kd", "tdl-6prb-hybrid-w13-d8-kd"]:
             for num_prb in arguments.prb:
-                times = bench(name, num_prb, arguments.slots, arguments.rounds)
+                times = bench(name, num_prb, arguments.slots, arguments.rounds, arguments.cadence)
                 for runtime, values in times.items():
-                    ratio = values[1] / times["C"][1]
-                    table.add_row(name, str(num_prb), runtime, *(f"{value:.0f}" for value in values), f"{ratio:.1f}")
+                    columns = [f"{value:.0f}" for value in 1e6 * np.quantile(values, list(quantiles.values()))]
+                    misses = f"{(values > SLOT_S).sum()} of {len(values)}"
+                    ratio = f"{np.median(values) / np.median(times['C']):.1f}"
+                    table.add_row(name, str(num_prb), runtime, *columns, misses, ratio)
     except UserError as error:
         sys.exit(f"bench_latency: {error}")
     Console(width=120).print(table)
