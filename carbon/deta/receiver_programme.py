@@ -339,7 +339,8 @@ class ReceiverProgramme:
         ones = np.ones((self.slots, len(self.paths.homes)))
         matrix = self._matrix([self._share_part(self.paths.homes, ones)], count)
         cells = np.arange(count)
-        return Rows("traffic", matrix, np.ones(count), cells % self.sites, cells // self.sites, (1.0, ""), True)
+        limits = (self.radio_slots > 0).ravel().astype(float)
+        return Rows("traffic", matrix, limits, cells % self.sites, cells // self.sites, (1.0, ""), True)
 
     def _balance(self) -> Rows:
         """Grid, harvest, battery and trade are the load of the site."""

@@ -1,0 +1,83 @@
+"""A client of federated averaging that trains a neural receiver on radio slots of its own channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from channels import Scenario, SlotStream
+from distillation.job import training_conditions
+from distillation.losses import bit_loss
+from leanrx_core.records import Record
+from receivers.neural.network import Network
+from receivers.neural.weights import full_precision
+
+
+class SlotTraining(Record):
+    """What a site does in a round: steps of AdamW. Its moments begin anew in every round.
+
+    Attributes:
+        steps: of a round.
+        batch_slots: slots of a step.
+        learning_rate: of every step.
+        max_gradient_norm: longer gradients are scaled to this norm.
+    """
+
+    steps: int = Field(10, ge=1)
+    batch_slots: int = Field(16, ge=1)
+    learning_rate: float = Field(3e-3, gt=0)
+    max_gradient_norm: float = Field(1.0, gt=0)
+
+
+@dataclass(frozen=True)
+class SlotClient:
+    """A site. Round *r* trains on slots that no other round has.
+
+    Attributes:
+        name: of the site.
+        scenario: radio conditions of its slots.
+        seed: of the slots.
+        training: of a round.
+
+    Example:
+        >>> from channels import scenario
+        >>> site = SlotClient("site", scenario("tdl-6prb"), 1, SlotTraining(steps=3, batch_slots=4))
+        >>> site.samples
+        12
+    """
+
+    name: str
+    scenario: Scenario
+    seed: int
+    training: SlotTraining
+
+    @property
+    def samples(self) -> int:
+        """Slots of a round."""
+        return self.training.steps * self.training.batch_slots
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Conditions, seed and settings."""
+        settings = self.training.model_dump(mode="json")
+        return {"scenario": training_conditions(self.scenario), "seed": self.seed, "training": settings}
+
+    def train(self, net: nn.Module, round_number: int) -> None:
+        """Train in place."""
+        assert isinstance(net, Network)
+        training = self.training
+        stream = SlotStream(self.scenario, self.seed, training.batch_slots, "train", purpose="federated")
+        optimizer = torch.optim.AdamW(net.parameters(), training.learning_rate)
+        begin = (round_number - 1) * training.steps
+        for number in range(begin, begin + training.steps):
+            slots = stream.block(number)
+            with full_precision():
+                loss = bit_loss(net(net.features(slots)), slots)
+                optimizer.zero_grad()
+                loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), training.max_gradient_norm)
+            optimizer.step()
