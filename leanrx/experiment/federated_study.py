@@ -145,6 +145,13 @@ def batch_size(servers: int, images: int) -> int:
     return max(1, round(published * images / _PUBLISHED_IMAGES))
 
 
+def default_settings(digits: Samples) -> FederatedStudySettings:
+    """Targets of the article where there are as many images, and lower ones where there are fewer."""
+    if len(digits.train_targets) < _PUBLISHED_IMAGES:
+        return FederatedStudySettings()
+    return FederatedStudySettings(targets=(0.95, 0.965, 0.975))
+
+
 class FederatedStudy:
     """All trainings of a study, one after the other. They resume after an interruption.
 

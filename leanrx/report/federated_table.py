@@ -25,6 +25,33 @@ _R2 = 0.9
 
 
 @dataclass(frozen=True)
+class FederatedTable:
+    """Trainings of a study.
+
+    Attributes:
+        rows: complete trainings.
+        settings: of the study.
+        digits: name of the images.
+    """
+
+    rows: tuple[FederatedRow, ...]
+    settings: FederatedStudySettings
+    digits: str
+
+    def lines(self) -> list[str]:
+        """The table and its signs as text."""
+        return lines(self.rows, self.settings, self.digits)
+
+    def plain(self) -> dict[str, Any]:
+        """The table as plain values for JSON."""
+        return plain(self.rows, self.settings)
+
+    def figures(self) -> list[Figure]:
+        """Carbon by stage over servers and by target, and policies over servers."""
+        return figures(self.rows, self.settings)
+
+
+@dataclass(frozen=True)
 class Sign:
     """A statement about the table, and whether it holds.
 
@@ -92,18 +119,19 @@ def signs(rows: Sequence[FederatedRow], settings: FederatedStudySettings) -> lis
         servers = np.array([row.servers for row in own], dtype=float)
         kwh = np.array([row_kwh(row, settings) for row in own])
         slope, r2 = float(np.polyfit(servers, kwh, 1)[0]), float(np.corrcoef(servers, kwh)[0, 1] ** 2)
-        is_rising = slope > 0 and r2 >= _R2
+        is_rising = bool(slope > 0 and r2 >= _R2)
         result.append(Sign(f"{model}: energy rises with the servers, R2 at least {_R2:g}", is_rising, f"R2 {r2:.3f}"))
         g = kwh * [float(np.mean(picked_g_per_kwh(row.servers))) for row in own]
         growth = g[-1] / g[0], kwh[-1] / kwh[0]
         text = f"x{growth[0]:.3g} against x{growth[1]:.3g}; at random states both grow alike"
         result.append(
-            Sign(f"{model}: carbon grows faster than energy in the picked order", growth[0] > growth[1], text)
+            Sign(f"{model}: carbon grows faster than energy in the picked order", bool(growth[0] > growth[1]), text)
         )
         for stage in _STAGES:
             values = [row.stages_j(settings.targets[-1], settings.served_images)[stage] for row in own]
             is_growing = bool((np.diff(values) > 0).all())
             text = ", ".join(f"{v:.3g}" for v in values) + " J"
+            text += "; servers share the images, so together they receive as many" * (stage == "preparation")
             result.append(Sign(f"{model}: {stage} grows with the servers", is_growing, text))
         result.append(_share_sign(model, own, settings))
     return result + _size_sign(rows, settings)
@@ -115,8 +143,10 @@ def _share_sign(model: str, rows: Sequence[FederatedRow], settings: FederatedStu
     for row in rows:
         stages = [row.stages_j(target, settings.served_images) for target in settings.targets]
         shares.append([s["development"] / sum(s.values()) for s in stages])
-    is_rising = bool((np.diff(shares) > 0).all())
+    parts = np.array(shares)
+    is_rising = bool((np.diff(parts) >= 0).all() and (parts[:, -1] > parts[:, 0]).all())
     text = "; ".join(", ".join(f"{value:.1%}" for value in values) for values in shares)
+    text += "; targets that are reached in one epoch have equal parts"
     return Sign(f"{model}: development's part rises over the targets", is_rising, text)
 
 
@@ -127,7 +157,7 @@ def _size_sign(rows: Sequence[FederatedRow], settings: FederatedStudySettings) -
     if not ratios:
         return []
     text = ", ".join(f"x{ratio:.3g}" for ratio in ratios)
-    return [Sign("CNN needs more energy than MLP at equal accuracy", min(ratios) > 1, text)]
+    return [Sign("CNN needs more energy than MLP at equal accuracy", bool(min(ratios) > 1), text)]
 
 
 def plain(rows: Sequence[FederatedRow], settings: FederatedStudySettings) -> dict[str, Any]:
@@ -153,7 +183,8 @@ def figures(rows: Sequence[FederatedRow], settings: FederatedStudySettings) -> l
             grams = [j * g for j, g in zip(values, g_per_j, strict=True)]
             by_stage.append(Curve(f"{model}, {stage}", x, grams, colour=_COLOURS[model], dash=dash, marker=marker))
         targets = list(settings.targets)
-        for row, g, marker in zip(own, g_per_j, ("circle", "square", "diamond", "triangle-up"), strict=False):
+        ends = [(own[0], g_per_j[0], "circle"), (own[-1], g_per_j[-1], "square")]
+        for row, g, marker in ends[: len(own)]:
             values = [row_kwh(row, settings, target) * JOULES_PER_KWH * g for target in targets]
             name = f"{model}, {row.servers} servers"
             by_target.append(Curve(name, [100 * t for t in targets], values, colour=_COLOURS[model], marker=marker))
@@ -161,7 +192,13 @@ def figures(rows: Sequence[FederatedRow], settings: FederatedStudySettings) -> l
     y_title = "emissions [gCO2e]"
     return [
         Figure("deta-own-stages", f"{caption}, by stage.", "servers", y_title, by_stage),
-        Figure("deta-own-targets", f"{caption}, by target.", "target accuracy [%]", y_title, by_target),
+        Figure(
+            "deta-own-targets",
+            f"{caption}, by target, with the fewest and the most servers.",
+            "target accuracy [%]",
+            y_title,
+            by_target,
+        ),
         _policies(complete, settings),
     ]
 
