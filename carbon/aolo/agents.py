@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ class AgentSettings(Record):
     steps: int = Field(30_000, ge=1, le=10_000_000)
     seed: int = Field(1, ge=0, lt=2**32)
     learning_rate: float = Field(3e-3, gt=0, le=1)
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field((64, 64), min_length=1)
     batch: int = Field(256, ge=1)
     environments: int = Field(16, ge=1, le=1024)
     gradient_steps: int = Field(2, ge=1, le=1024)

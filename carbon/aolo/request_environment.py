@@ -7,11 +7,11 @@ the relative shortfall of quality and the relative delay, which the agents weigh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from carbon.aolo.oracle import Optimum, lowest_power_w, shortest_length, solve
 from carbon.aolo.requests import Array, Requests
@@ -66,7 +66,17 @@ class RequestDistribution(Record):
     power_w: Range = (0.1, 20.0)
     tokens: Range = (16.0, 512.0)
     token_scale: float = Field(32.0, gt=0)
-    noise_figure_db: float = 9.0
+    noise_figure_db: float = Field(9.0, ge=0, le=100)
+
+    @model_validator(mode="after")
+    def _check_ranges(self) -> Self:
+        for name in (*sorted(_LOGARITHMIC), "deadline_s", "power_w", "tokens"):
+            low, high = getattr(self, name)
+            if low <= 0:
+                raise ValueError(f"{name} ({low:g}, {high:g}): begin the range above 0")
+        if self.min_quality[0] < 0 or self.min_quality[1] > 1:
+            raise ValueError(f"min_quality {self.min_quality}: write a range from 0 to 1")
+        return self
 
     def draw(self, count: int, seed: int) -> RequestPool:
         """Draw feasible requests and solve them.

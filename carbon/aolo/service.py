@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from carbon.accounting import Site
 from carbon.aolo.oracle import lowest_power_w, solve
@@ -40,6 +41,12 @@ class RadioChannel(Record):
     slope: float = Field(gt=0)
     min_power_w: float = Field(gt=0)
     max_power_w: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _check_powers(self) -> Self:
+        if self.min_power_w > self.max_power_w:
+            raise ValueError(f"min_power_w {self.min_power_w:g} is above max_power_w {self.max_power_w:g}; write less")
+        return self
 
     @property
     def snr_per_w(self) -> float:
@@ -77,6 +84,12 @@ class Quality(Record):
     deadline_s: float | None = Field(None, gt=0)
     free_delay_s: float = Field(2.0, ge=0)
     patience_s: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if self.min_tokens > self.max_tokens:
+            raise ValueError(f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}; write less")
+        return self
 
 
 class Service(Record):

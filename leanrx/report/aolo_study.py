@@ -328,19 +328,19 @@ def figures(results: AoloResults) -> list[Figure]:
 def _learning_figure(task: str, part: TaskResults) -> Figure:
     curves = [
         Curve(
-            f"{_TITLES[name]}, seed {seed}",
+            "" if index else _TITLES[name],
             [float(decided) for decided, _ in points],
             [gap for _, gap in points],
             colour=_COLOURS[name],
             marker="none",
         )
         for name, seeds in part.curves.items()
-        for seed, points in seeds.items()
+        for index, points in enumerate(seeds.values())
     ]
     return Figure(
         name=f"aolo-learning-{task}",
         caption=f"Excess of the footprint over the optimum on held-out cases of the task '{task}', after projection on "
-        "the feasible set, over the decisions of the training.",
+        "the feasible set, over the decisions of the training, a line for each seed.",
         x_title="decisions",
         y_title="footprint / optimum - 1",
         curves=curves,

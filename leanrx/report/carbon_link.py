@@ -162,6 +162,8 @@ def break_even_sentences(table: LinkTable) -> list[str]:
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5e3c99", "#7f5539", "#999999")
 _RANGE_DB = 30.0
 _POINTS = 241
+_NAMED_BAND = 0.04
+"""Part of the axis from which a band has its name."""
 
 
 def link_figures(table: LinkTable) -> list[Figure]:
@@ -205,7 +207,7 @@ def _path_loss_figure(table: LinkTable) -> Figure:
     return Figure(
         name=f"link-{link.name}",
         caption=f"Emissions per slot over path loss on the link {link.name}, for {case.metric} {case.target:g}. A line "
-        "ends where the transmitter reaches its limit. The shade names the receiver of least carbon. "
+        "ends where the transmitter reaches its limit. The shade has the colour of the receiver of least carbon. "
         f"{HELD_NEIGHBOURS}",
         x_title="path loss [dB]",
         y_title="emissions per slot [gCO2e]",
@@ -215,14 +217,16 @@ def _path_loss_figure(table: LinkTable) -> Figure:
 
 
 def _bands(losses: np.ndarray, winners: np.ndarray, names: Sequence[str], colours: dict[str, str]) -> list[Band]:
-    """Ranges in which one receiver wins."""
+    """Ranges in which one receiver wins; narrow ones are shaded without a name, because names would overlap."""
     ends = [0, *(int(i) + 1 for i in np.flatnonzero(np.diff(winners))), len(winners)]
     bands = []
     for begin, end in pairwise(ends):
         winner = int(winners[begin])
         if winner >= 0:
             high = losses[min(end, len(losses) - 1)]
-            bands.append(Band(names[winner], float(losses[begin]), float(high), colours[names[winner]]))
+            wide = high - losses[begin] >= _NAMED_BAND * (losses[-1] - losses[0])
+            name = names[winner] if wide else ""
+            bands.append(Band(name, float(losses[begin]), float(high), colours[names[winner]]))
     return bands
 
 

@@ -62,6 +62,12 @@ def test_agents_differ_in_the_actor_alone(pool: RequestPool) -> None:
     assert np.abs(spiking.act(pool.observations)).max() <= 1
 
 
+@pytest.mark.parametrize("hidden", [(), (0,), (64, -1)])
+def test_impossible_layers_are_refused(hidden: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match="hidden"):
+        AgentSettings.parse({"actor": "spiking", "hidden": hidden}, "agent")
+
+
 @pytest.mark.parametrize("actor", ["dense", "spiking"])
 def test_resumed_training_equals_an_uninterrupted_one(pool: RequestPool, tmp_path: Path, actor: str) -> None:
     whole = _agent(pool, actor)

@@ -82,6 +82,23 @@ def test_infeasible_distributions_are_refused() -> None:
         RequestDistribution.parse({"deadline_s": [20, 4]}, "requests")
 
 
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        ("radio_g_per_kwh", (-1, 20)),
+        ("bandwidth_hz", (0, 1e6)),
+        ("power_w", (0, 20)),
+        ("tokens", (0, 20)),
+        ("deadline_s", (0, 20)),
+        ("min_quality", (0.5, 1.2)),
+        ("min_quality", (-0.5, 0.2)),
+    ],
+)
+def test_impossible_ranges_are_refused(name: str, ends: tuple[float, float]) -> None:
+    with pytest.raises(UserError, match=name):
+        RequestDistribution.parse({name: ends}, "requests")
+
+
 def test_power_and_length_both_matter(pool: RequestPool) -> None:
     """The best constant decision, projected, is far from the optimum; so is the best length at the worst power."""
     tokens = pool.optimum.tokens

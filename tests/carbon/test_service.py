@@ -121,6 +121,14 @@ def test_transmission_hardly_matters_for_text(factor: float) -> None:
     assert "under 1 %" in result.text()
 
 
+def test_crossed_bounds_are_refused() -> None:
+    with pytest.raises(UserError, match="min_tokens 600 is above max_tokens 512; write less"):
+        Quality.parse({"min_tokens": 600}, "quality")
+    channel = {"bandwidth_hz": 10e6, "path_loss_db": 110, "static_w": 84, "slope": 2.8}
+    with pytest.raises(UserError, match="min_power_w 30 is above max_power_w 20; write less"):
+        RadioChannel.parse({**channel, "min_power_w": 30, "max_power_w": 20}, "channel")
+
+
 def test_infeasible_request_has_no_materiality() -> None:
     with pytest.raises(UserError, match="infeasible by its deadline"):
         materiality(_service().request(100, Quality(deadline_s=0.5)))
