@@ -77,7 +77,7 @@ class CLibrary:
         y, pilots = complex_samples("y", y), complex_samples("pilots", pilots)
         batch, num_subcarriers = self._check_shapes(y, pilots)
         noise = noise_powers(noise_plus_interference_var, batch)
-        orders = modulation_orders(bits_per_symbol, batch, self.num_bits)
+        orders = modulation_orders(bits_per_symbol, batch, self.num_bits, self.path.name)
         llrs = np.empty((batch, self.num_bits, NUM_SYMBOLS, num_subcarriers), np.float32)
         for i in range(batch):
             y_slot, pilots_slot = np.ascontiguousarray(y[i]), np.ascontiguousarray(pilots[i])

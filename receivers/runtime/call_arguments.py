@@ -43,19 +43,18 @@ def noise_powers(values: ArrayLike, batch: int) -> NDArray[np.float32]:
     """
     powers = _per_slot("noise_plus_interference_var", values, batch)
     if not ((powers >= MIN_NOISE_VAR) & (powers < MAX_NOISE_VAR)).all():
-        raise UserError(
-            "noise_plus_interference_var: a value is not a finite number above 0; give the mean power of the slot"
-        )
+        raise UserError("noise_plus_interference_var: not a finite number above 0; give the mean power of a slot")
     return powers.astype(np.float32)
 
 
-def modulation_orders(values: ArrayLike, batch: int, num_bits: int) -> NDArray[np.int64]:
+def modulation_orders(values: ArrayLike, batch: int, num_bits: int, file: str) -> NDArray[np.int64]:
     """Bits per symbol of each slot.
 
     Args:
         values: one value, or one per slot.
         batch: number of slots.
         num_bits: largest value that the receiver takes.
+        file: its name, for messages.
 
     Raises:
         UserError: if they are no such numbers.
@@ -63,7 +62,7 @@ def modulation_orders(values: ArrayLike, batch: int, num_bits: int) -> NDArray[n
     orders = _per_slot("bits_per_symbol", values, batch)
     allowed = range(2, num_bits + 1, 2)
     if not np.isin(orders, allowed).all():
-        raise UserError(f"bits_per_symbol: a value is not allowed; give {', '.join(map(str, allowed))}")
+        raise UserError(f"bits_per_symbol: {file} takes {', '.join(map(str, allowed))}; give one per slot")
     return orders.astype(np.int64)
 
 

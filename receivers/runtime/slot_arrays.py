@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from leanrx_core.errors import UserError
+from receivers.runtime.call_arguments import complex_samples, modulation_orders, noise_powers
 
 NUM_SYMBOLS = 14
 SUBCARRIERS_PER_PRB = 12
@@ -66,26 +67,19 @@ class SlotFormat:
         Raises:
             UserError: if an argument is not allowed.
         """
+        y, pilots = complex_samples("y", y), complex_samples("pilots", pilots)
         self._check_shapes(y, pilots, file)
         for name, array in (("y", y), ("pilots", pilots)):
             if not np.isfinite(array).all():
                 raise UserError(f"{name}: a value is not finite; leave such slots out")
-        noise = np.array(np.broadcast_to(np.asarray(noise_plus_interference_var, np.float32), (len(y),)))
-        orders = np.array(np.broadcast_to(np.asarray(bits_per_symbol, np.int64), (len(y),)))
-        if not ((noise > 0) & np.isfinite(noise)).all():
-            raise UserError("noise_plus_interference_var: not a finite number above 0; give the mean power of a slot")
-        allowed = range(2, self.num_bits + 1, 2)
-        if not np.isin(orders, allowed).all():
-            raise UserError(f"bits_per_symbol: {file} takes {', '.join(map(str, allowed))}; give one per slot")
+        noise = noise_powers(noise_plus_interference_var, len(y))
+        orders = modulation_orders(bits_per_symbol, len(y), self.num_bits, file)
         is_pilot = pilots != 0
         if not np.logical_or.reduce([self._has_layout(is_pilot, *layout) for layout in self.pilots]).all():
             raise UserError(f"pilots: they are on other symbols or subcarriers than those that {file} is made for")
         return noise, orders
 
     def _check_shapes(self, y: NDArray[np.complex64], pilots: NDArray[np.complex64], file: str) -> None:
-        for name, array in (("y", y), ("pilots", pilots)):
-            if array.dtype != np.complex64:
-                raise UserError(f"{name}: dtype {array.dtype} is not allowed; convert with astype('complex64')")
         rest = y.shape[-1] % SUBCARRIERS_PER_PRB if self.whole_prb and y.ndim else 0
         if y.ndim != 4 or y.shape[1:3] != (self.num_rx, NUM_SYMBOLS) or rest or not y.size:
             raise UserError(

@@ -1,9 +1,10 @@
-"""Plant faults in the exported C file of a receiver, and show that the verification refuses each.
+"""Plant faults in the exported files of a receiver, and show that the verification refuses each.
 
-    python scripts/checks/planted_faults.py [ZOO_NAME] [--slots 4608]
+    python scripts/checks/planted_faults.py [ZOO_NAME] [--format onnx] [--slots 4608]
 
-Each fault is a change of the real source: a text that is replaced, which must be there. The file with the fault is
-compiled and verified as any other by ``leanrx verify``. The intact file has to be proven, and each other one refused.
+Each fault is a change of the real file. In C, a text is replaced, which must be there, and the file is compiled. In
+ONNX, nodes are added to the graph, or weights are changed. The file is then verified as any other by ``leanrx verify``.
+The intact file has to be proven, and each other one refused.
 """
 
 from __future__ import annotations
@@ -12,12 +13,18 @@ import argparse
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import onnx
+
+from channels import SlotStream
 from leanrx.experiment.file_verification import FileVerdict, FileVerification, judge
 from leanrx.experiment.run_export import ExportSource
 from receivers import zoo
+from receivers.export import export_onnx
 from receivers.export.c_export import compile_library
 from receivers.export.c_source import c_sources
 from receivers.export.exported_receiver import ExportedReceiver
@@ -101,6 +108,129 @@ FAULTS: dict[str, Callable[[str], str]] = {
 """Changes of a C source by name. Weights of another training are one more fault, see :func:`faulty_sources`."""
 
 
+Graph = onnx.ModelProto
+
+
+def added_to_input(
+    name: str, operator: str, *constants: tuple[Sequence[float], bool], **attributes: Any
+) -> Callable[[Graph], None]:
+    """A fault of an input: an operator between it and the graph."""
+
+    def plant(model: Graph) -> None:
+        for node in model.graph.node:
+            for i, value in enumerate(node.input):
+                if value == name:
+                    node.input[i] = "faulty_input"
+        names = [_add_constant(model, *constant) for constant in constants]
+        node = onnx.helper.make_node(operator, [name, *names], ["faulty_input"], **attributes)
+        model.graph.node.insert(0, node)
+
+    return plant
+
+
+def added_to_output(
+    operator: str, *constants: tuple[Sequence[float], bool], **attributes: Any
+) -> Callable[[Graph], None]:
+    """A fault of the output: an operator between the graph and it."""
+
+    def plant(model: Graph) -> None:
+        (last,) = [node for node in model.graph.node if "llrs" in node.output]
+        last.output[0] = "intact_llrs"
+        names = [_add_constant(model, *constant) for constant in constants]
+        model.graph.node.append(onnx.helper.make_node(operator, ["intact_llrs", *names], ["llrs"], **attributes))
+
+    return plant
+
+
+def changed_initialiser(end: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Graph], None]:
+    """A fault of the weights whose name has an end."""
+
+    def plant(model: Graph) -> None:
+        (tensor,) = [t for t in model.graph.initializer if t.name.endswith(end)]
+        intact = onnx.numpy_helper.to_array(tensor)
+        values = np.ascontiguousarray(change(intact), intact.dtype)
+        assert not np.array_equal(values, intact)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+
+    return plant
+
+
+def shift_subcarriers(model: Graph) -> None:
+    """A fault of the output: each subcarrier has the LLRs of the next one."""
+    (last,) = [node for node in model.graph.node if "llrs" in node.output]
+    last.output[0] = "intact_llrs"
+    zero, one, end, axis = (_add_constant(model, [v], True) for v in (0, 1, 2**40, 3))
+    for output, first, stop in (("later_llrs", one, end), ("first_llrs", zero, one)):
+        node = onnx.helper.make_node("Slice", ["intact_llrs", first, stop, axis], [output])
+        model.graph.node.append(node)
+    model.graph.node.append(onnx.helper.make_node("Concat", ["later_llrs", "first_llrs"], ["llrs"], axis=3))
+
+
+def _add_constant(model: Graph, values: Sequence[float], is_integer: bool) -> str:
+    name = f"fault_{len(model.graph.initializer)}"
+    array = np.array(values, np.int64 if is_integer else np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    return name
+
+
+REAL, INTEGER = False, True
+GRAPH_FAULTS: dict[str, Callable[[Graph], None]] = {
+    "real and imaginary parts swapped": added_to_input("y", "Gather", ([1, 0], INTEGER), axis=4),
+    "samples conjugated": added_to_input("y", "Mul", ([1, -1], REAL)),
+    "antennas swapped": added_to_input("y", "Gather", ([1, 0], INTEGER), axis=1),
+    "symbols reversed": added_to_input("y", "Gather", (range(13, -1, -1), INTEGER), axis=2),
+    "samples scaled by 2": added_to_input("y", "Mul", ([2], REAL)),
+    "pilots conjugated": added_to_input("pilots", "Mul", ([1, -1], REAL)),
+    "noise power halved": added_to_input("noise_plus_interference_var", "Mul", ([0.5], REAL)),
+    "noise power as an amplitude": added_to_input("noise_plus_interference_var", "Sqrt"),
+    "LLR sign": added_to_output("Neg"),
+    "LLRs scaled by 2, as by a wrong int8 scale": added_to_output("Mul", ([2], REAL)),
+    "bit order": added_to_output("Gather", (range(3, -1, -1), INTEGER), axis=1),
+    "bits of I and Q swapped": added_to_output("Gather", ([1, 0, 3, 2], INTEGER), axis=1),
+    "subcarriers shifted by one": shift_subcarriers,
+    "levels of 64-QAM for 16-QAM": changed_initialiser("_levels", lambda x: x * (10 / 42) ** 0.5),
+    "bias of the last layer lost": changed_initialiser("conv_out.bias", np.zeros_like),
+    "bias of a block lost": changed_initialiser("blocks.0.project.bias", np.zeros_like),
+    "weights of the last layer doubled": changed_initialiser("conv_out.weight", lambda x: 2 * x),
+    "kernel reversed in time": changed_initialiser("blocks.1.depthwise.weight", lambda x: x[:, :, ::-1]),
+}
+"""Changes of a graph by name."""
+
+
+def saturate(model: Graph) -> None:
+    """A fault of the output: LLRs limited to -2 to 2. The limits are scalars."""
+    added_to_output("Max", ([-2], REAL))(model)
+    (last,) = [node for node in model.graph.node if "llrs" in node.output]
+    last.output[0] = "limited_llrs"
+    limit = _add_constant(model, [2], REAL)
+    model.graph.node.append(onnx.helper.make_node("Min", ["limited_llrs", limit], ["llrs"]))
+
+
+GRAPH_FAULTS["LLRs saturated at 2"] = saturate
+
+
+def faulty_graphs(model: Graph, stale: Graph | None) -> dict[str, Graph]:
+    """Graphs by fault; the first is intact.
+
+    Args:
+        model: an exported graph.
+        stale: that of a receiver with other weights.
+    """
+    graphs = {"none": model}
+    for name, plant in GRAPH_FAULTS.items():
+        graphs[name] = Graph()
+        graphs[name].CopyFrom(model)
+        plant(graphs[name])
+    return graphs if stale is None else {**graphs, "weights of another training": stale}
+
+
+def exported_graph(receiver: NeuralReceiver, source: ExportSource, folder: Path) -> Graph:
+    """Export a receiver to ONNX, with a comparison of a few slots."""
+    stream = SlotStream(source.scenario, source.seed, 2, "test", purpose="export")
+    export_onnx(receiver, folder, stream, source.evaluation.sinr_db[:1])
+    return onnx.load(folder / f"{receiver.name}.onnx")
+
+
 def faulty_sources(receiver: NeuralReceiver, source: ExportSource, stale: NeuralReceiver | None) -> dict[str, str]:
     """C sources by fault; the first is intact.
 
@@ -117,16 +247,15 @@ def faulty_sources(receiver: NeuralReceiver, source: ExportSource, stale: Neural
     return sources
 
 
-def verdict_on(
-    text: str, source: ExportSource, folder: Path, slots: int, flags: tuple[str, ...] = ("-march=native",)
-) -> FileVerdict:
-    """Compile a C source in an empty folder and verify it.
+def c_file(
+    text: str, source: ExportSource, folder: Path, flags: tuple[str, ...] = ("-march=native",)
+) -> ExportedReceiver:
+    """Compile a C source in an empty folder.
 
     Args:
         text: the source.
         source: the receiver that it should be.
-        folder: for source, library and counts.
-        slots: over all points.
+        folder: for source and library.
         flags: of the compiler.
     """
     folder.mkdir(parents=True)
@@ -134,7 +263,26 @@ def verdict_on(
     (folder / f"{name}.h").write_text(c_sources(source.receiver, source.scenario.grid)[f"{name}.h"])
     (folder / f"{name}.c").write_text(text)
     compile_library(folder / f"{name}.c", folder / "receiver.so", flags)
-    file = ExportedReceiver(folder / "receiver.so", f"{name}.c", folder.name)
+    return ExportedReceiver(folder / "receiver.so", f"{name}.c", folder.name)
+
+
+def onnx_file(model: onnx.ModelProto, source: ExportSource, folder: Path) -> ExportedReceiver:
+    """Write a graph in an empty folder."""
+    folder.mkdir(parents=True)
+    path = folder / f"{source.receiver.name}.onnx"
+    onnx.save(model, path)
+    return ExportedReceiver(path, path.name, folder.name)
+
+
+def verdict_on(file: ExportedReceiver, source: ExportSource, folder: Path, slots: int) -> FileVerdict:
+    """Verify a file as ``leanrx verify`` does.
+
+    Args:
+        file: with or without a fault.
+        source: the receiver that it should be.
+        folder: for the counts.
+        slots: over all points.
+    """
     verification = FileVerification(file, source, folder)
     screening, evaluation = verification.screening(source.target_ber), verification.evaluation(slots)
     verdict = judge(verification, screening, None, source.target_ber)
@@ -145,22 +293,35 @@ def verdict_on(
     return verdict
 
 
+def exported_files(
+    file_format: str, source: ExportSource, stale: NeuralReceiver, root: Path
+) -> Iterator[tuple[str, ExportedReceiver]]:
+    """Files by fault, each in a folder of its own; the first is intact."""
+    if file_format == "c":
+        for fault, text in faulty_sources(source.neural_receiver, source, stale).items():
+            yield fault, c_file(text, source, root / fault.replace(" ", "-"))
+    else:
+        graphs = [exported_graph(r, source, root / r.name) for r in (source.neural_receiver, stale)]
+        for fault, model in faulty_graphs(*graphs).items():
+            yield fault, onnx_file(model, source, root / fault.replace(" ", "-"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", default="tdl-6prb-hybrid-w5-d5-kd", metavar="ZOO_NAME")
     parser.add_argument("--stale", default="tdl-6prb-hybrid-w5-d5-scratch", help="receiver of the same architecture")
     parser.add_argument("--slots", type=int, default=4608, help="slots of a file that the screening does not refuse")
+    parser.add_argument("--format", choices=["c", "onnx"], default="c", help="of the file")
     arguments = parser.parse_args()
-    source = ExportSource.of_zoo(arguments.name, Path())
-    sources = faulty_sources(source.neural_receiver, source, zoo.load(arguments.stale))
-    missed = []
+    source, stale, missed = ExportSource.of_zoo(arguments.name, Path()), zoo.load(arguments.stale), []
     with tempfile.TemporaryDirectory() as work:
-        for number, (fault, text) in enumerate(sources.items()):
-            verdict = verdict_on(text, source, Path(work) / str(number), arguments.slots)
+        files = dict(exported_files(arguments.format, source, stale, Path(work)))
+        for fault, file in files.items():
+            verdict = verdict_on(file, source, file.path.parent, arguments.slots)
             if bool(verdict.faults) == (fault == "none"):
                 missed.append(fault)
             print(f"{fault}: {verdict.faults[0] if verdict.faults else 'proven'}", flush=True)
-    planted = len(sources) - 1
+    planted = len(files) - 1
     caught = planted - len([fault for fault in missed if fault != "none"])
     print(f"{caught} of {planted} faults are caught; the intact file is {'refused' if 'none' in missed else 'proven'}")
     sys.exit(1 if missed else 0)

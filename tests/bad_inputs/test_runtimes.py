@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from channels import SlotStream
 from leanrx_core.errors import UserError
 from leanrx_core.messages import MAX_LENGTH
 from receivers import zoo
+from receivers.export import export_onnx
 from receivers.export.c_export import compile_library
 from receivers.export.c_source import c_sources
-from receivers.runtime import CLibrary
+from receivers.runtime import CLibrary, OnnxSession
 
 NAME = "tdl-6prb-hybrid-w5-d5-kd"
 NUM_PRB = 4
@@ -63,7 +65,6 @@ LAYOUTS: dict[str, Callable[[np.ndarray], Any]] = {
     "no-slots": lambda x: x[:0],
     "no-subcarriers": lambda x: x[..., :0],
     "part-of-a-resource-block": lambda x: x[..., :30],
-    "274-resource-blocks": lambda x: np.concatenate([x[..., :12]] * 274, -1),
     "nothing": lambda x: None,
     "text": lambda x: "y",
     "lists": lambda x: x.real.tolist(),
@@ -94,6 +95,7 @@ CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     **{f"pilots-{k}": ("pilots", lambda call, f=f: f(call["pilots"])) for k, f in LAYOUTS.items()},
     **{f"noise-{k}": ("noise_plus_interference_var", lambda call, v=v: v) for k, v in BAD_NUMBERS.items()},
     **{f"order-{k}": ("bits_per_symbol", lambda call, v=v: v) for k, v in BAD_ORDERS.items()},
+    "one-resource-block": ("y", lambda call: call["y"][..., :12]),
     "y-not-a-number": ("y", with_value("y", complex("nan"))),
     "y-infinite": ("y", with_value("y", complex("inf"))),
     "pilots-not-a-number": ("pilots", with_value("pilots", complex("nan"))),
@@ -113,9 +115,16 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "receiver.so"
 
 
-@pytest.fixture(scope="module", params=["c"])
-def runtime(request: pytest.FixtureRequest, library: Path) -> Callable[..., np.ndarray]:
-    return CLibrary(library)
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, scenario = tmp_path_factory.mktemp("onnx") / "export", zoo.results(NAME).scenario
+    export_onnx(zoo.load(NAME), folder, SlotStream(scenario, 1, 2, "test", purpose="export"), (9.0,))
+    return folder / f"{NAME}.onnx"
+
+
+@pytest.fixture(scope="module", params=["c", "onnx"])
+def runtime(request: pytest.FixtureRequest, library: Path, graph: Path) -> Callable[..., np.ndarray]:
+    return CLibrary(library) if request.param == "c" else OnnxSession(graph)
 
 
 def test_a_good_call_is_computed(runtime: Callable[..., np.ndarray]) -> None:

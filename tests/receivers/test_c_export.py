@@ -197,11 +197,11 @@ def bad_slots(slots: Slots, fault: str) -> Slots:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("noise of 0", "noise_plus_interference_var: a value is not a finite number above 0"),
+        ("noise of 0", "noise_plus_interference_var: not a finite number above 0"),
         ("NaN", "a received sample or a pilot is not finite"),
         ("no pilots", "the pilots are on other symbols or subcarriers"),
         ("moved pilots", "the pilots are on other symbols or subcarriers"),
-        ("order", "bits_per_symbol: a value is not allowed; give 2, 4"),
+        ("order", r"bits_per_symbol: net\.so takes 2, 4; give one per slot"),
         ("274 PRB", "num_prb is outside 1 to LEANRX_MAX_PRB"),
     ],
 )
