@@ -40,6 +40,8 @@ class Training(Record):
         precision: ``auto`` uses bfloat16 autocast on CUDA devices that support it; ``float32`` never does.
         compiled: whether to use ``torch.compile``, which pays off in long trainings on a GPU: it compiles for minutes.
             Without a C++ compiler, the training says so and goes on without it.
+        weight_bits: bits of a weight of the convolutions, 2 to 8, with a scale for each output channel. The training
+            rounds the weights, see :mod:`receivers.neural.weight_quantization`; float32 if omitted.
         checkpoint_steps: steps between checkpoints.
 
     Example:
@@ -60,6 +62,7 @@ class Training(Record):
     deep_supervision_weight: float = Field(0.0, ge=0)
     precision: Literal["auto", "float32"] = "auto"
     compiled: bool = False
+    weight_bits: int | None = Field(None, ge=2, le=8)
     checkpoint_steps: int = Field(200, ge=1, le=MAX_STEPS)
 
     def learning_rate_at(self, step: int) -> float:

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from channels import Slots
 from channels.dataset import DatasetStream
@@ -40,6 +41,7 @@ from leanrx_core.errors import UserError
 from leanrx_core.files import append_lines, write_atomic
 from receivers.neural.network import Network
 from receivers.neural.registry import build
+from receivers.neural.weight_quantization import fix_rounded_weights, quantize_weights
 from receivers.neural.weights import Card, NeuralReceiver, full_precision, load, save
 
 
@@ -167,6 +169,8 @@ class _Trainer:
         self._folder = folder / "receivers" / job.name
         self._log = folder / "training" / f"{job.name}.jsonl"
         net = build(job.receiver, job.scenario.grid.num_rx, job.scenario.bits_per_symbol, job.seed)
+        if job.training.weight_bits is not None:
+            quantize_weights(net, job.training.weight_bits)
         if processes.size > 1 and torch.device(device).type == "cuda":
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
         self.net: Network = net.to(device, memory_format=net.memory_format).train()  # type: ignore[call-overload]
@@ -228,7 +232,7 @@ class _Trainer:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """LLRs, float32 ``(B, K, S, F)``, and the loss, a scalar."""
         options = {"intermediate": True} if self._deep_supervision_weight else {}
-        with full_precision(), self._autocast:
+        with full_precision(), self._autocast, parametrize.cached():
             output = self._forward(features.contiguous(memory_format=self.net.memory_format), **options)
         llrs, *intermediate = (x.float() for x in (output if options else [output]))
         outputs = [teacher_outputs[name] for name in self.teacher_names]
@@ -285,6 +289,7 @@ class _Trainer:
                 "processes": self._processes.size,
             },
         )
+        fix_rounded_weights(self.net)
         receiver = save(self._folder, self.net, card)
         self._checkpoint.path.unlink(missing_ok=True)
         self._processes.barrier()
