@@ -9,23 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from channels import NUM_SYMBOLS, Grid
+from channels import NUM_SYMBOLS
 from channels.grid import SUBCARRIERS_PER_PRB
-from channels.pilots import DmrsLayout, dmrs_layouts
+from channels.pilots import DmrsLayout
 from receivers.classical.channel_estimation import LmmseEstimator
 from receivers.classical.robust_estimation import WINDOW_PRB, frequency_basis, time_basis
 from receivers.export.c_constants import c_array, float64
 
 _MIN_EIGENVALUE = 1e-7
 """Smaller eigenvalues of a scenario's covariance are left out; their mean is 1. Noise hides them up to 60 dB SINR."""
-
-
-def slot_layouts(grid: Grid) -> list[DmrsLayout]:
-    """Pilot layouts that a slot of the grid can have."""
-    if grid.dmrs is not None:
-        return dmrs_layouts(grid.dmrs)
-    everywhere, nowhere = [True] * SUBCARRIERS_PER_PRB, [False] * SUBCARRIERS_PER_PRB
-    return [DmrsLayout(list(pattern), everywhere, nowhere) for pattern in grid.pilot_patterns]
 
 
 def pilots_of_prb(layout: DmrsLayout) -> tuple[int, ...]:

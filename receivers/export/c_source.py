@@ -14,12 +14,12 @@ from importlib.metadata import version
 from typing import cast
 
 from channels import Grid
-from channels.pilots import DmrsLayout
+from channels.pilots import DmrsLayout, pilot_layouts
 from leanrx_core.errors import UserError
 from receivers.base import Receiver
 from receivers.classical import LmmseIrcReceiver, LmmseReceiver
 from receivers.export.c_constants import by_fours, c_array, c_float, float64, function_values, level_constants
-from receivers.export.c_front_end import EstimatorConstants, describe_layout, layout_constants, slot_layouts
+from receivers.export.c_front_end import EstimatorConstants, describe_layout, layout_constants
 from receivers.neural import detection
 from receivers.neural.hybrid import MIN_ERROR_VAR, Hybrid, HybridBlock
 from receivers.neural.weights import NeuralReceiver
@@ -56,7 +56,7 @@ def c_sources(receiver: Receiver, grid: Grid) -> dict[str, str]:
         >>> sorted(sources)
         ['tdl-6prb-hybrid-w5-d5-kd.c', 'tdl-6prb-hybrid-w5-d5-kd.h']
     """
-    layouts = slot_layouts(grid)
+    layouts = pilot_layouts(grid)
     parts, own = _parts(receiver)(receiver, grid, layouts)
     values = {
         "NAME": c_name(receiver),
