@@ -78,7 +78,7 @@ def _cells(rows: pd.DataFrame, bers: list[str]) -> list[str]:
         f"{first['parameters']:,}" if first["parameters"] else "",
         f"{first['macs_per_slot']:,}",
         f"{energy_mj:.2g}" if pd.notna(energy_mj) else "",
-        *(" ".join(f"{value:.3g}" for value in rows[column]) for column in bers),
+        *(" ".join(f"{value:#.3g}" for value in rows[column]) for column in bers),
         " ".join(f"{value:.1f}" for value in rows["required_sinr_db"].dropna()) or "not reached",
         _gap(first, "loss"),
         _gap(first, "gain"),

@@ -35,5 +35,5 @@ def test_seeds_share_a_row(script: ModuleType) -> None:
     common |= {"gain_db_high": 0.75, "loss_db": None, "loss_db_low": None, "loss_db_high": None}
     seeds = [{**common, "required_sinr_db": 12.04, "ber at 9 dB": 0.0512}, {**common, "ber at 9 dB": 0.049}]
     row = script.results_table(pd.DataFrame(seeds)).splitlines()[2]
-    cells = ["`hybrid-w4-d2`, distilled", "1,234", "5,678", "2", "0.0512 0.049", "12.0", "", "0.50 (0.25 to 0.75)"]
+    cells = ["`hybrid-w4-d2`, distilled", "1,234", "5,678", "2", "0.0512 0.0490", "12.0", "", "0.50 (0.25 to 0.75)"]
     assert row == "| " + " | ".join(cells) + " |"

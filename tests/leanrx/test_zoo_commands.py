@@ -65,7 +65,7 @@ def test_list_prints_what_its_json_holds(monkeypatch, capsys) -> None:
     assert lines[0].split()[:4] == ["receiver", "parameters", "MACs/RE", "bytes"]
     cells = {line.split()[0]: line.split()[1:] for line in lines[1 : 1 + len(zoo.names())]}
     assert sorted(cells) == zoo.names()
-    assert cells[SMALLEST] == ["3,548", "1,070", "16,904", "16.18", "(15.64", "to", "16.75)", "tdl-6prb"]
+    assert cells[SMALLEST] == ["3,548", "1,070", "16,904", "16.10", "(15.54", "to", "16.68)", "tdl-6prb"]
 
 
 def test_card_names_conditions_counts_training_and_file(monkeypatch, capsys) -> None:
