@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from channels import SlotStream
+from channels import Scenario, SlotStream
 from leanrx.experiment.run import load_run
-from leanrx.experiment.run_export import ExportSource
+from leanrx.experiment.run_export import CLASSICAL, ExportSource
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
 from receivers import zoo
@@ -35,7 +35,15 @@ from receivers.evaluation.rates import rates
 from receivers.evaluation.screening import Screening, screen
 from receivers.evaluation.stopping import MAX_SLOTS, Evaluation
 from receivers.evaluation.store import read_counts
-from receivers.export.exported_receiver import ExportedReceiver, card_of, check_digests, exported_file, open_exported
+from receivers.export.exported_receiver import (
+    CARD,
+    ExportedReceiver,
+    card_of,
+    card_receiver,
+    check_digests,
+    exported_file,
+    open_exported,
+)
 from receivers.export.parity import MAX_DIFFERING_DECISIONS, MAX_LLR_DIFFERENCE
 
 FOLDER = "verification"
@@ -187,17 +195,22 @@ def open_verification(path: str | Path, checkpoint: str | None = None) -> FileVe
 
 
 def _source_of_card(path: Path, card: dict[str, Any]) -> ExportSource:
-    name, digest = card["receiver"]["name"], card["receiver"]["weights_sha256"]
+    name, digest = card_receiver(card)
     root = path.resolve().parent.parent
     run = root.parent / "config.yaml"
     if root.name == "exports" and run.is_file():
         source = ExportSource.of_run(load_run(run.parent), name)
+    elif name.lower() in CLASSICAL:
+        scenario = Scenario.parse(card["receiver"].get("scenario"), str(path.parent / CARD))
+        source = ExportSource.of_scenario(name.lower(), scenario, root)
     elif name in zoo.names():
         source = ExportSource.of_zoo(name, root)
     else:
         raise UserError(f"{path}: its receiver {name} is neither in a run around it nor in the zoo; give --checkpoint")
     if source.receiver.digest != digest:
-        raise UserError(f"{path}: exported from other weights than those of {name} now; export the receiver again")
+        is_classical = name.lower() in CLASSICAL
+        parts = "another covariance than that" if is_classical else "other weights than those"
+        raise UserError(f"{path}: exported from {parts} of {name} now; export the receiver again")
     return source
 
 

@@ -23,10 +23,12 @@ import pandas as pd
 from channels.dataset import DatasetStream
 from energy.metering.workloads import read_windows
 from leanrx.experiment.run import Run
+from leanrx.experiment.run_export import CLASSICAL
 from leanrx.report.results import estimator_validation
 from leanrx_core.errors import UserError
 from receivers.classical import classical_receivers
 from receivers.evaluation.store import read_counts
+from receivers.export.exported_receiver import card_receiver
 
 State = Literal["intact", "missing", "damaged", "stale"]
 """``missing`` belongs to a step that is not done yet, which is no mistake."""
@@ -143,7 +145,7 @@ def _export_state(run: Run, folder: Path, digests: dict[str, str]) -> FileState:
     remedy = f"run: leanrx export {run.folder} {folder.name}"
     try:
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-        name, source = card["receiver"]["name"], card["receiver"]["weights_sha256"]
+        name, source = card_receiver(card)
         if card["format"] == "c":
             remedy = f"run: leanrx export {run.folder} {name} --format c"
             expected = {file: entry["sha256"] for file, entry in card["files"].items()}
@@ -155,7 +157,8 @@ def _export_state(run: Run, folder: Path, digests: dict[str, str]) -> FileState:
     if actual != expected:
         return FileState(path, "damaged", f"{path}: the file is not the one of its card; {remedy}")
     if digests.get(name, source) != source:
-        return FileState(path, "stale", f"{name} has other weights now; {remedy}")
+        parts = "another covariance" if name.lower() in CLASSICAL else "other weights"
+        return FileState(path, "stale", f"{name} has {parts} now; {remedy}")
     return FileState(path, "intact")
 
 

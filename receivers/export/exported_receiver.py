@@ -103,11 +103,24 @@ def card_of(path: Path) -> dict[str, Any]:
         return {}
     try:
         values = json.loads(card.read_text(encoding="utf-8"))
-        if not isinstance(values["receiver"]["name"], str) or not isinstance(values["receiver"]["weights_sha256"], str):
-            raise ValueError("receiver")
+        card_receiver(values)
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         raise UserError(f"{card}: damaged, or of another program; export the receiver again") from None
     return dict(values)
+
+
+def card_receiver(card: dict[str, Any]) -> tuple[str, str]:
+    """Name and digest of the receiver of a card: the weights' hash of a neural one, and the digest of a classical one.
+
+    Raises:
+        LookupError: if the card has none of these.
+        TypeError: if they are no texts.
+    """
+    receiver = card["receiver"]
+    name, digest = receiver["name"], receiver["digest" if "digest" in receiver else "weights_sha256"]
+    if not isinstance(name, str) or not isinstance(digest, str):
+        raise TypeError("receiver")
+    return name, digest
 
 
 def check_digests(path: Path, card: dict[str, Any]) -> None:

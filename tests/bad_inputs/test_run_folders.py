@@ -24,6 +24,7 @@ from energy.metering.table import ENERGY
 from leanrx.experiment.run import Run
 from leanrx.report.verification import verify
 from leanrx_core.tables import TableSchema, write_table
+from receivers.classical import LmmseIrcReceiver
 from receivers.evaluation.store import COUNTS
 
 STUDENT = "receivers/deeprx-w0.03125-d3-kd"
@@ -238,6 +239,20 @@ def test_a_run_folder_below_a_file_is_refused(tmp_path: Path) -> None:
     assert "Not a directory; give a path" in refusal("sweep", path, "--runs", path)
     assert "give a path" in refusal("sweep", path, "--runs", "/proc/none")
     assert os.listdir(tmp_path) == ["c.yaml"]
+
+
+def test_the_files_of_a_classical_receiver_in_c_are_verified(run: Run) -> None:
+    folder, source = run.folder / "exports" / "lmmse-irc-c", b"int x;"
+    folder.mkdir(parents=True)
+    (folder / "lmmse-irc.c").write_bytes(source)
+    files = {"lmmse-irc.c": {"bytes": 6, "sha256": hashlib.sha256(source).hexdigest()}}
+    digest = LmmseIrcReceiver(run.config.scenario).digest
+    for card_digest, words in ((digest, ""), ("classical/lmmse-irc/0", "LMMSE-IRC has another covariance now")):
+        card = {"format": "c", "files": files, "receiver": {"name": "LMMSE-IRC", "digest": card_digest}}
+        (folder / "card.json").write_text(json.dumps(card))
+        (export,) = [s for s in verify(run) if s.path == "exports/lmmse-irc-c"]
+        assert export.state == ("stale" if words else "intact"), export
+        assert export.detail.startswith(words)
 
 
 def test_the_files_of_a_receiver_in_c_are_verified(run: Run) -> None:

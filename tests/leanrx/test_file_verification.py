@@ -21,6 +21,7 @@ from leanrx.experiment.file_verification import FOLDER, open_verification
 from leanrx.experiment.run_export import ExportSource
 from leanrx_core.errors import UserError
 from receivers import zoo
+from receivers.classical import LmmseIrcReceiver
 from receivers.evaluation.equivalence import (
     Equivalence,
     ber_differences,
@@ -31,7 +32,7 @@ from receivers.evaluation.equivalence import (
 from receivers.evaluation.information_loss import information_loss_bits
 from receivers.evaluation.required_sinr import SinrGap
 from receivers.evaluation.stopping import Evaluation
-from receivers.export.c_export import example_program
+from receivers.export.c_export import example_program, export_c
 from receivers.export.c_source import c_sources
 
 NAME = "tdl-6prb-hybrid-w5-d5-kd"
@@ -150,6 +151,31 @@ def test_a_file_is_proven_and_an_interruption_changes_nothing(
     assert done[-1] == 48
     pd.testing.assert_frame_equal(pd.read_parquet(exported / FOLDER / "ber.parquet"), table)
     assert (table.groupby("receiver")["bits"].sum() == 48 * 3744).all()
+
+
+@needs_compiler
+def test_a_classical_file_is_proven_against_the_receiver_of_its_scenario(
+    small: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its card has the digest and the scenario of the receiver, and no hash of weights."""
+    folder, receiver = tmp_path / "exports" / "lmmse-irc-c", LmmseIrcReceiver(small)
+    stream = SlotStream(small, 1, 2, "test", purpose="export")
+    export_c(receiver, folder, stream, (10.0,))
+    verification = open_verification(folder)
+    assert verification.source.receiver.digest == receiver.digest
+    assert verification.names == ("lmmse-irc.c", "LMMSE-IRC")
+    monkeypatch.setattr("leanrx.experiment.file_verification.SCREENING_SLOTS", 2)
+    assert verification.screening(0.05).differing_decisions == 0
+    card = json.loads((folder / "card.json").read_text())
+    for changes, words in (
+        ({"digest": "classical/lmmse-irc/0"}, "exported from another covariance than that of LMMSE-IRC now"),
+        ({"scenario": {**card["receiver"]["scenario"], "snr_db": [3]}}, "card.json: snr_db"),
+        ({"scenario": None}, "card.json: "),
+        ({"digest": 3}, "damaged, or of another program"),
+    ):
+        (folder / "card.json").write_text(json.dumps({**card, "receiver": {**card["receiver"], **changes}}))
+        with pytest.raises(UserError, match=words):
+            open_verification(folder)
 
 
 @needs_compiler
