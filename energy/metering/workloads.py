@@ -28,18 +28,22 @@ from energy.metering.session import CallStatistics, MeteringProtocol, Window, me
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
 from receivers.base import Receiver
+from receivers.export.exported_receiver import ExportedReceiver
 from receivers.export.onnx import slot_arrays
 from receivers.neural.network import Network
 from receivers.neural.weights import NeuralReceiver, full_precision
-from receivers.runtime import OnnxSession
+from receivers.runtime import CLibrary, OnnxSession
 
 RECEIVER_RUNTIME, CLASSICAL_RUNTIME = "receiver", "classical"
 """Runtimes of whole receivers, from slots to LLRs: neural ones with their front end, and classical ones."""
 
+C_RUNTIME = "c"
+"""Runtime of an exported C file, compiled for this machine: one thread, and one slot after the other."""
+
 OMITTED_OF_NETWORKS = (
-    f"Calls of '{RECEIVER_RUNTIME}', '{CLASSICAL_RUNTIME}' and ONNX files go from slots to LLRs. Calls of a network in "
-    "torch start at its features: their time, joules and operations leave out what computes the features, such as a "
-    "front end."
+    f"Calls of '{RECEIVER_RUNTIME}', '{CLASSICAL_RUNTIME}', '{C_RUNTIME}' and ONNX files go from slots to LLRs. Calls "
+    "of a network in torch start at its features: their time, joules and operations leave out what computes the "
+    "features, such as a front end."
 )
 """What the calls of each runtime contain."""
 
@@ -50,13 +54,14 @@ class Workload:
 
     Attributes:
         receiver: its name.
-        runtime: ``receiver`` or ``classical`` for a whole receiver, ``onnx-fp32`` or ``onnx-int8`` for its file;
-            ``eager``, ``eager-bf16`` or ``compiled`` for a network on features.
+        runtime: ``receiver`` or ``classical`` for a whole receiver, ``onnx-fp32``, ``onnx-int8`` or ``c``
+            for its file; ``eager``, ``eager-bf16`` or ``compiled`` for a network on features.
         phase: ``inference`` or ``training``.
         profile: operations of one call.
         call: computes.
         digest: hash of what computes, so that windows of another artefact are not taken for its own.
         on_gpu: whether a GPU computes.
+        build: hash of sources, compiler and flags, where ``digest`` is that of the receiver which they belong to.
     """
 
     receiver: str
@@ -66,11 +71,12 @@ class Workload:
     call: Callable[[], object]
     digest: str
     on_gpu: bool = False
+    build: str = ""
 
     @property
     def name(self) -> str:
         """In the file of windows."""
-        digest = hashlib.sha256(self.digest.encode()).hexdigest()[:8]
+        digest = hashlib.sha256((self.digest + self.build).encode()).hexdigest()[:8]
         return f"{self.receiver}/{self.runtime}/{self.phase}/{self.profile.batch_slots}@{digest}"
 
     @property
@@ -154,6 +160,26 @@ def onnx_workload(path: Path, receiver: str, slots: Slots) -> Workload:
     return Workload(
         receiver, f"onnx-{profile.precision}", "inference", profile, lambda: session(*arrays), session.digest
     )
+
+
+def c_workload(file: ExportedReceiver, receiver: Receiver, slots: Slots, profile: OperationProfile) -> Workload:
+    """Inference of a compiled C file on one thread; it computes the slots of a call one after the other.
+
+    Args:
+        file: compiled, see :func:`receivers.export.exported_receiver.open_exported`. It may be deleted afterwards.
+        receiver: that it was exported from.
+        slots: of one call.
+        profile: operations of the receiver in one call.
+
+    Raises:
+        UserError: if the file cannot be loaded.
+    """
+    library, arrays = CLibrary(file.path), slot_arrays(slots)
+
+    def call() -> object:
+        return library(*arrays)
+
+    return Workload(receiver.name, C_RUNTIME, "inference", profile, call, receiver.digest, build=file.digest)
 
 
 def _digest(net: nn.Module) -> str:

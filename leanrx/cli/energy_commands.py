@@ -77,14 +77,18 @@ def _print_json(run: Run, validation: Validation) -> None:
 
 
 def _print_tables(run: Run, validation: Validation) -> None:
-    from energy.metering.table import inference_rows
+    import pandas as pd
+
+    from energy.metering.table import file_rows, inference_rows
     from energy.metering.workloads import OMITTED_OF_NETWORKS
 
-    rows, scores, clocks = inference_rows(run.energy()), validation.scores, validation.clocks
+    table, scores, clocks = run.energy(), validation.scores, validation.clocks
+    rows = pd.concat([inference_rows(table), file_rows(table)], ignore_index=True)
     rows["mJ per slot"] = 1e3 * rows["energy_j"] / rows["slots"]
     rows["+-"] = 1e3 * rows["uncertainty_j"] / rows["slots"]
     rows["ms per slot"] = 1e3 * rows["duration_s"] / rows["slots"]
-    print(rows[["receiver", "method", "provenance", "mJ per slot", "+-", "ms per slot"]].to_string(index=False))
+    columns = ["receiver", "runtime", "batch_slots", "method", "provenance", "mJ per slot", "+-", "ms per slot"]
+    print(rows[columns].rename(columns={"batch_slots": "slots a call"}).to_string(index=False))
     print("\nFLOPs per clock and core, achieved and assumed")
     print(clocks.rename(columns=lambda c: c.replace("_flops_per_clock", "").replace("_", " ")).to_string(index=False))
     if validation.instruments["method"].nunique() > 1:

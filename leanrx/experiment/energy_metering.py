@@ -12,6 +12,7 @@ Windows are recorded as they come, and the table is made from them. A wattmeter'
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +46,11 @@ from energy.metering.table import (
 )
 from energy.metering.training import TrainingEnergy
 from energy.metering.workloads import (
+    C_RUNTIME,
     CLASSICAL_RUNTIME,
+    RECEIVER_RUNTIME,
     Workload,
+    c_workload,
     meter_workloads,
     network_workload,
     onnx_workload,
@@ -66,6 +70,9 @@ from leanrx_core.files import write_atomic
 from leanrx_core.tables import write_table
 from receivers.base import Receiver
 from receivers.classical import GENIE_AIDED
+from receivers.export.c_export import find_compiler
+from receivers.export.c_source import c_name, c_sources, has_c_form
+from receivers.export.exported_receiver import open_exported
 from receivers.neural.weights import NeuralReceiver
 
 _CALL = ["receiver", "runtime", "phase", "batch_slots"]
@@ -159,8 +166,9 @@ def validate_all(run: Run, progress: ProgressCallback, options: ValidationOption
 
     Runtimes of a neural receiver are the whole receiver, its network in torch, compiled if asked for, and in ONNX
     Runtime for each exported file; one slot per call, and the run's batch. Classical receivers are counted by formula,
-    which gives no bytes, so they are scored with estimators from FLOPs alone. Tables and scores are written to
-    the run's ``validation`` folder.
+    which gives no bytes, so they are scored with estimators from FLOPs alone. Receivers that can be written in C are
+    metered as compiled C files, too. These use one core, and estimates are for all, so they are not scored. Tables and
+    scores are written to the run's ``validation`` folder.
 
     Args:
         run: trained.
@@ -174,7 +182,7 @@ def validate_all(run: Run, progress: ProgressCallback, options: ValidationOption
     receivers, options = _receivers(run), options or ValidationOptions()
     if run.energy_path.exists():
         run.energy()  # refuses a table of another version before anything is metered
-    workloads = _all_workloads(run, receivers, options.compiled)
+    workloads = _all_workloads(run, receivers, options.compiled) + _c_workloads(run, receivers, progress)
     if options.log is None:
         _meter(run, workloads, progress, options.rounds or run.config.metering.rounds, options.allow_model)
     else:
@@ -183,7 +191,7 @@ def validate_all(run: Run, progress: ProgressCallback, options: ValidationOption
     if options.log is not None:
         _warn_of_part_of_log(run, receivers, options.log, progress)
     machine = _machine(run)
-    scored = [w for w in workloads if not (w.is_whole_receiver and w.runtime != CLASSICAL_RUNTIME)]
+    scored = [w for w in workloads if w.runtime not in (RECEIVER_RUNTIME, C_RUNTIME)]
     reference = run.config.metering.reference_instrument if options.reference is None else options.reference
     instrument = _score_reference(table, scored, reference, progress)
     classical = [w for w in scored if w.runtime == CLASSICAL_RUNTIME]
@@ -371,6 +379,36 @@ def _network_workloads(run: Run, receiver: NeuralReceiver, compiled: bool) -> li
     workloads += [network_workload(receiver.net, name, x, compiled=True) for x in batches if compiled]
     workloads += [onnx_workload(path, name, x) for path in exported for x in slots]
     return [*workloads, training_workload(receiver.net, name, inputs)]
+
+
+def _c_workloads(run: Run, receivers: Sequence[Receiver], progress: ProgressCallback) -> list[Workload]:
+    """Receivers as compiled C files at the run's batch; none on a GPU, nor without a C compiler, which is said."""
+    writable = [r for r in receivers if has_c_form(r)] if run.config.torch_device() == "cpu" else []
+    if not writable:
+        return []
+    try:
+        find_compiler()
+    except UserError as error:
+        progress.on_warning(f"no C file is metered; {error}")
+        return []
+    workloads = []
+    for receiver in writable:
+        try:
+            workloads.append(_c_workload(run, receiver))
+        except UserError as error:
+            progress.on_warning(f"{receiver.name} is not metered in C; {error}")
+    return workloads
+
+
+def _c_workload(run: Run, receiver: Receiver) -> Workload:
+    """A receiver as a C file, compiled with the flags of its build line for this machine."""
+    scenario, batch = run.config.scenario, run.config.metering.batch_slots
+    profile = count(receiver, scenario.grid, num_bits=scenario.bits_per_symbol, batch_slots=batch)
+    with tempfile.TemporaryDirectory() as work:
+        for name, text in c_sources(receiver, scenario.grid).items():
+            (Path(work) / name).write_text(text)
+        file = open_exported(Path(work) / f"{c_name(receiver)}.c", work)
+        return c_workload(file, receiver, _stream(run, batch).block(0), profile)
 
 
 def _training_rows(

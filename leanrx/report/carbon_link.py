@@ -22,7 +22,8 @@ from carbon.link_table import (
     link_table,
 )
 from carbon.receiver_options import ErrorCurve, ReceiverFamily, ReceiverOption
-from energy.metering.table import SUM, inference_rows
+from energy.metering.table import file_rows, inference_rows
+from energy.metering.workloads import C_RUNTIME
 from leanrx.life_cycle.inventory import LifeCycleInventory
 from leanrx.report.charts import Band, Curve, Figure
 from leanrx.report.formatting import PageTable, interval, number
@@ -91,11 +92,14 @@ def _curve(rows: pd.DataFrame, errors: str, trials: str, rate: str) -> ErrorCurv
 
 
 def _deployed_time(name: str, table: pd.DataFrame, energy: pd.Series, instrument: str) -> tuple[float, str]:
-    """Time of one slot by the exported file, one slot a call where metered so; else by the receiver as tested."""
-    files = table[(table["receiver"] == name) & (table["component"] == SUM) & (table["method"] == instrument)]
-    files = files[files["runtime"].str.startswith("onnx") & (files["phase"] == "inference")]
-    if len(files):
-        times = files.assign(slot_s=files["duration_s"] / files["slots"])
+    """Time of one slot by the C file; else by the ONNX file, one slot a call where metered so; else as tested."""
+    files = file_rows(table)
+    files = files[(files["receiver"] == name) & (files["method"] == instrument)]
+    times = files.assign(slot_s=files["duration_s"] / files["slots"])
+    in_c = times[times["runtime"] == C_RUNTIME]
+    if len(in_c):
+        return float(in_c["slot_s"].min()), "the exported C file, one slot after the other on one thread"
+    if len(times):
         row = times[times["batch_slots"] == times["batch_slots"].min()].sort_values("slot_s").iloc[0]
         return float(row["slot_s"]), f"the exported file, {row['runtime']}, {row['batch_slots']} slots a call"
     text = f"the receiver as tested, {energy['batch_slots']} slots a call; no exported file was metered"

@@ -54,7 +54,7 @@ def find_compiler() -> str:
     for candidate in candidates:
         if shutil.which(candidate):
             return candidate
-    raise UserError(f"export: no C compiler ({', '.join(candidates)}) to prove the file with; install one, or set CC")
+    raise UserError(f"compiler: no C compiler ({', '.join(candidates)}) is installed; install one, or set CC")
 
 
 def compile_library(

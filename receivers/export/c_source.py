@@ -82,14 +82,27 @@ def c_name(receiver: Receiver) -> str:
     return receiver.name if isinstance(receiver, NeuralReceiver) else receiver.name.lower()
 
 
+def has_c_form(receiver: Receiver) -> bool:
+    """Whether receivers of this kind can be written in C: hybrids, and LMMSE and LMMSE-IRC with exact LLRs."""
+    return _is_classical(receiver) or _is_hybrid(receiver)
+
+
+def _is_classical(receiver: Receiver) -> bool:
+    return isinstance(receiver, LmmseReceiver | LmmseIrcReceiver) and receiver.name == receiver.label
+
+
+def _is_hybrid(receiver: Receiver) -> bool:
+    return isinstance(receiver, NeuralReceiver) and isinstance(receiver.net, Hybrid)
+
+
 Parts = tuple[str, dict[str, str]]
 """Names of templates, and values that they need."""
 
 
 def _parts(receiver: Receiver) -> Callable[[Receiver, Grid, list[DmrsLayout]], Parts]:
-    if isinstance(receiver, LmmseReceiver | LmmseIrcReceiver) and receiver.name == receiver.label:
+    if _is_classical(receiver):
         return cast(Callable[[Receiver, Grid, list[DmrsLayout]], Parts], _classical)
-    if isinstance(receiver, NeuralReceiver) and isinstance(receiver.net, Hybrid):
+    if _is_hybrid(receiver):
         return cast(Callable[[Receiver, Grid, list[DmrsLayout]], Parts], _hybrid)
     kind = f" is a {receiver.card.receiver}" if isinstance(receiver, NeuralReceiver) else ""
     raise UserError(

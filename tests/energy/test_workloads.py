@@ -1,13 +1,14 @@
 """Workloads do the work that is counted for them, and a campaign goes on where it was."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import pytest
 import torch
-from factories import card
+from factories import card, perturbed_receiver
 
 from channels import Channels, Grid, Scenario, SlotStream
 from energy.counting.counter import count
@@ -16,9 +17,17 @@ from energy.hardware.devices import Device
 from energy.metering.measurement import Measurement, Provenance, reading_uncertainty_j
 from energy.metering.perf import Cycles, parse
 from energy.metering.session import IDLE, MeteringProtocol, Window, meter_windows
-from energy.metering.table import compare_instruments, energy_table, metered_calls, workload_rows
+from energy.metering.table import (
+    compare_instruments,
+    energy_table,
+    file_rows,
+    inference_rows,
+    metered_calls,
+    workload_rows,
+)
 from energy.metering.workloads import (
     Workload,
+    c_workload,
     meter_workloads,
     network_workload,
     onnx_workload,
@@ -29,6 +38,8 @@ from energy.metering.workloads import (
 from leanrx_core.errors import UserError
 from receivers.classical import LsReceiver
 from receivers.export import export_onnx
+from receivers.export.c_source import c_sources
+from receivers.export.exported_receiver import open_exported
 from receivers.neural.registry import build
 from receivers.neural.weights import NeuralReceiver
 
@@ -94,6 +105,28 @@ def test_every_runtime_computes_the_same(exported: Path) -> None:
     assert eager.profile.macs == count(net, Grid(num_prb=1), batch_slots=3).macs
     names = [s.name.split("@")[0] for s in (eager, onnx)]
     assert names == ["net/eager/inference/3", "net/onnx-fp32/inference/3"]
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
+def test_a_c_file_is_metered_as_its_receiver(tmp_path: Path) -> None:
+    """Its rows carry the digest of the receiver, and another build is metered again."""
+    receiver = perturbed_receiver("hybrid-w2-d1")
+    for name, text in c_sources(receiver, CONDITIONS.grid).items():
+        (tmp_path / name).write_text(text)
+    file, profile = open_exported(tmp_path / "net.c", tmp_path), count(receiver, CONDITIONS.grid, batch_slots=3)
+    workload = c_workload(file, receiver, SLOTS, profile)
+    file.path.unlink()
+    there = torch.from_numpy(workload.call())  # type: ignore[arg-type]
+    torch.testing.assert_close(there, receiver(SLOTS) * SLOTS.bit_mask, rtol=1e-3, atol=1e-3)
+    assert workload.name.startswith("net/c/inference/3@")
+    assert replace(workload, build="another").name != workload.name
+    windows = list(meter_workloads([workload], [Clock()], QUICK, tmp_path / "windows.jsonl"))
+    table = energy_table(workload_rows(workload, windows, DEVICE))
+    (row,) = file_rows(table).itertuples()
+    assert (row.runtime, row.digest, row.batch_slots, row.windows) == ("c", receiver.digest, 3, 2)
+    assert (row.method, row.provenance, row.flops) == ("clock", "measured", profile.flops_per_slot)
+    assert row.slots == 3 * row.repeats
+    assert not len(inference_rows(table)), "receivers are compared as tested, not by their files"
 
 
 def test_a_training_step_learns_and_leaves_the_receiver_alone() -> None:

@@ -1,12 +1,15 @@
 """What `leanrx energy` prints."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from factories import perturbed_receiver, untrained_receiver
 
+from channels import Scenario
 from energy.counting.profile import OperationProfile
 from energy.hardware.devices import Device
 from energy.metering.measurement import Measurement
@@ -16,8 +19,10 @@ from energy.metering.table import energy_table, metered_calls, workload_rows
 from energy.metering.training import TrainingEnergy, TrainingWindow
 from energy.metering.workloads import Workload
 from leanrx.experiment import energy_metering
-from leanrx.experiment.energy_metering import Validation, _score_reference
+from leanrx.experiment.energy_metering import Validation, _c_workloads, _score_reference
+from leanrx.report.carbon_link import _deployed_time
 from leanrx_core.errors import UserError
+from receivers.classical import LmmseIrcReceiver, LsReceiver
 
 
 def test_instruments_are_compared_per_slot() -> None:
@@ -109,3 +114,52 @@ def test_part_of_a_training_in_a_log_is_named(monkeypatch, last_s: float, words:
     log = Wattmeter("log.csv", times_s, np.full(len(times_s), 40.0))
     energy_metering._warn_of_part_of_log(run, [net, object()], log, progress)  # type: ignore[arg-type, list-item]
     assert progress.texts == words
+
+
+def c_run(scenario: Scenario, device: str = "cpu") -> SimpleNamespace:
+    """What the C files of a run are made from."""
+    metering = SimpleNamespace(batch_slots=2)
+    return SimpleNamespace(
+        config=SimpleNamespace(scenario=scenario, seed=1, metering=metering, torch_device=lambda: device)
+    )
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
+def test_receivers_with_a_c_form_are_metered_in_c(small: Scenario) -> None:
+    """A receiver that C refuses is named, and the others are metered."""
+    deeprx, refused = untrained_receiver("deeprx-w0.03125-d3", 1), perturbed_receiver("hybrid-w2-d1", num_rx=1)
+    receivers, progress = [deeprx, LsReceiver(), LmmseIrcReceiver(small), refused], Warnings()
+    (workload,) = _c_workloads(c_run(small), receivers, progress)  # type: ignore[arg-type]
+    assert (workload.receiver, workload.runtime, workload.profile.batch_slots) == ("LMMSE-IRC", "c", 2)
+    assert progress.texts == ["net is not metered in C; export: net has 1 antennas, but the grid has 2"]
+    assert not _c_workloads(c_run(small, "cuda"), receivers, progress), "the machine of the table is the GPU"  # type: ignore[arg-type]
+
+
+def test_without_a_compiler_nothing_is_metered_in_c(small: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    progress, hybrid = Warnings(), perturbed_receiver("hybrid-w2-d1")
+    assert not _c_workloads(c_run(small), [hybrid, LmmseIrcReceiver(small)], progress)  # type: ignore[arg-type]
+    (line,) = progress.texts
+    assert line == (
+        "no C file is metered; compiler: no C compiler (no-such-compiler) is installed; install one, or set CC"
+    )
+    assert not _c_workloads(c_run(small), [untrained_receiver("deeprx-w0.03125-d3", 1)], progress)  # type: ignore[arg-type]
+    assert len(progress.texts) == 1, "no receiver has a C form, so no compiler is missed"
+
+
+def test_the_time_of_a_slot_is_that_of_the_c_file_else_of_the_onnx_file() -> None:
+    row = {"receiver": "net", "phase": "inference", "component": "sum", "method": "RAPL", "slots": 10}
+    rows = [
+        {**row, "runtime": "receiver", "batch_slots": 4, "duration_s": 0.40},
+        {**row, "runtime": "onnx-fp32", "batch_slots": 1, "duration_s": 0.30},
+        {**row, "runtime": "onnx-fp32", "batch_slots": 4, "duration_s": 0.10},
+        {**row, "runtime": "c", "batch_slots": 4, "duration_s": 0.20},
+        {**row, "runtime": "c", "batch_slots": 4, "duration_s": 0.01, "method": "CodeCarbon"},
+    ]
+
+    def deployed(count: int) -> tuple[float, str]:
+        return _deployed_time("net", pd.DataFrame(rows[:count]), pd.Series(rows[0]), "RAPL")
+
+    assert deployed(1) == (0.04, "the receiver as tested, 4 slots a call; no exported file was metered")
+    assert deployed(3) == (0.03, "the exported file, onnx-fp32, 1 slots a call")
+    assert deployed(5) == (0.02, "the exported C file, one slot after the other on one thread")
