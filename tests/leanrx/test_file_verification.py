@@ -39,6 +39,8 @@ NAME = "tdl-6prb-hybrid-w5-d5-kd"
 STALE = "tdl-6prb-hybrid-w5-d5-scratch"
 ROOT = Path(__file__).parents[2]
 SINRS_DB = (3.0, 12.0, 24.0)
+SLOTS = 144
+"""Slots over all points, which decide on the margin of a float file."""
 
 needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
 
@@ -106,7 +108,7 @@ def test_each_planted_fault_is_caught(
 ) -> None:
     monkeypatch.setattr("leanrx.experiment.file_verification.SCREENING_SLOTS", 4)
     file = planted_faults.c_file(sources[fault], source(), tmp_path / "file", ("-O0",))
-    verdict = planted_faults.verdict_on(file, source(), tmp_path / "file", 48)
+    verdict = planted_faults.verdict_on(file, source(), tmp_path / "file", SLOTS)
     assert bool(verdict.faults) == (fault != "none"), verdict.faults
 
 
@@ -123,7 +125,7 @@ def test_each_fault_of_a_graph_is_caught(
 ) -> None:
     monkeypatch.setattr("leanrx.experiment.file_verification.SCREENING_SLOTS", 4)
     file = planted_faults.onnx_file(graphs[fault], source(), tmp_path / "file")
-    verdict = planted_faults.verdict_on(file, source(), tmp_path / "file", 48)
+    verdict = planted_faults.verdict_on(file, source(), tmp_path / "file", SLOTS)
     assert bool(verdict.faults) == (fault != "none"), verdict.faults
 
 
@@ -132,25 +134,25 @@ def test_a_file_is_proven_and_an_interruption_changes_nothing(
     exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("leanrx.experiment.file_verification.SCREENING_SLOTS", 4)
-    assert leanrx_verify(monkeypatch, exported, "--slots", 48, "--workers", 1, "--json") == 0
+    assert leanrx_verify(monkeypatch, exported, "--slots", SLOTS, "--workers", 1, "--json") == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["proven"]
-    assert {row["slots"] for row in answer["points"]} == {16}
+    assert {row["slots"] for row in answer["points"]} == {SLOTS // len(SINRS_DB)}
     assert {test["verdict"] for test in answer["tests"]} == {"equivalent"}
     assert json.loads(Path(answer["path"]).read_text())["points"] == answer["points"]
     table = pd.read_parquet(exported / FOLDER / "ber.parquet")
     (exported / FOLDER / "ber.parquet").unlink()
     verification = open_verification(exported)
-    steps = verification.count(verification.evaluation(48), 1)
+    steps = verification.count(verification.evaluation(SLOTS), 1)
     for _ in range(3):  # a kill leaves the journal, and perhaps a part of a line
         next(steps)
     steps.close()
     journal = exported / FOLDER / "ber.journal.jsonl"
     journal.write_text(journal.read_text() + '{"receiver": "tdl')
-    done = [state for state, _ in open_verification(exported).count(verification.evaluation(48), 1)]
-    assert done[-1] == 48
+    done = [state for state, _ in open_verification(exported).count(verification.evaluation(SLOTS), 1)]
+    assert done[-1] == SLOTS
     pd.testing.assert_frame_equal(pd.read_parquet(exported / FOLDER / "ber.parquet"), table)
-    assert (table.groupby("receiver")["bits"].sum() == 48 * 3744).all()
+    assert (table.groupby("receiver")["bits"].sum() == SLOTS * 3744).all()
 
 
 @needs_compiler
@@ -186,7 +188,7 @@ def test_a_changed_file_is_refused_by_its_card_and_counted_on_request(
     (exported / f"{NAME}.c").write_text(sources["LLR sign"])
     assert leanrx_verify(monkeypatch, exported) == 2
     assert "changed since its export" in capsys.readouterr().err
-    assert leanrx_verify(monkeypatch, exported, "--checkpoint", NAME, "--slots", 48) == 1
+    assert leanrx_verify(monkeypatch, exported, "--checkpoint", NAME, "--slots", SLOTS) == 1
     output = capsys.readouterr()
     assert "not proven: " in output.err
     assert "are decided differently" in output.err
