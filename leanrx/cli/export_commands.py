@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from leanrx.cli.options import JsonOption
-from leanrx.cli.sessions import json_rows, load_locked_run, lock_folder
+from leanrx.cli.sessions import check_second_name, json_rows, load_locked_run, lock_folder
 
 if TYPE_CHECKING:
     from leanrx.experiment.run_export import ExportSource
@@ -28,10 +28,14 @@ def export(
     ],
     name: Annotated[
         str | None,
-        typer.Argument(help="A receiver of the run, 'smallest' for its smallest student, or lmmse or lmmse-irc."),
+        typer.Argument(
+            help="A receiver of the run, 'smallest' for its smallest student, or lmmse or lmmse-irc.", metavar="[NAME]"
+        ),
     ] = None,
-    format: Annotated[str, typer.Option(help="File format: onnx or c.")] = "onnx",
-    int8: Annotated[bool, typer.Option("--int8", help="Also write an int8 file and count the errors of both.")] = False,
+    format: Annotated[str, typer.Option(help="File format: onnx, or c (hybrids, lmmse, lmmse-irc).")] = "onnx",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also write an int8 ONNX file and count the errors of both.")
+    ] = False,
     exports: Annotated[
         Path | None, typer.Option(help="Folder for receivers that are not of a run. The default is exports.")
     ] = None,
@@ -76,6 +80,7 @@ def _run_source(source: str, name: str, exports: Path | None, quiet: bool) -> Ex
     from leanrx.experiment.run_export import ExportSource
     from leanrx_core.errors import UserError
 
+    check_second_name(source, name)
     if exports is not None:
         raise UserError("exports: files of a run go to its folder exports; leave it out")
     loaded, _ = load_locked_run(Path(source), quiet=quiet)
@@ -105,13 +110,19 @@ def _named_source(source: str, exports: Path | None, scenario: str | None, forma
 
 
 def _zoo_source(source: str, exports: Path | None) -> ExportSource:
-    from leanrx.experiment.run_export import ExportSource
+    from leanrx.experiment.run_export import CLASSICAL, ExportSource
     from leanrx_core.errors import UserError
+    from receivers import zoo
 
     if Path(source).is_dir():
         raise UserError(f"name: give a receiver of {source} too, or 'smallest' for its smallest student")
     root = exports or Path("exports")
-    export_source = ExportSource.of_zoo(source, root)
+    try:
+        export_source = ExportSource.of_zoo(source, root)
+    except UserError as error:
+        if source in zoo.names():
+            raise
+        raise UserError(f"{error}, {' or '.join(CLASSICAL)}") from None
     lock_folder(root)
     return export_source
 

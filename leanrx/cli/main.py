@@ -143,7 +143,8 @@ def _error_line(error: Exception) -> str | None:
         return None
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "leanrx"
-    return str(UserError(f"{format_message().rstrip('.')}; see: {command} --help"))
+    message = format_message().rstrip(".") or "give a command"  # typer has printed the help, and has no message
+    return str(UserError(f"{message}; see: {command} --help"))
 
 
 def _flush_output() -> None:

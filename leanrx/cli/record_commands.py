@@ -16,9 +16,15 @@ def record(
         typer.Argument(help="A run folder, or a receiver of the zoo.", metavar="RUN_OR_ZOO_NAME", show_default=False),
     ],
     name: Annotated[
-        str | None, typer.Argument(help="A receiver of the run, or 'smallest' for its smallest student.")
+        str | None,
+        typer.Argument(help="A receiver of the run, or 'smallest' for its smallest student.", metavar="[NAME]"),
     ] = None,
-    slots: Annotated[int, typer.Option(min=1, max=10**7, help="Slots over all points.")] = 2000,
+    slots: Annotated[
+        int,
+        typer.Option(
+            min=1, max=10**7, help=f"Slots over all points, rounded up to a multiple of {BLOCK_SLOTS} at each point."
+        ),
+    ] = 2000,
     output: Annotated[Path | None, typer.Option(help="HDF5 file. The default is NAME.h5.")] = None,
 ) -> None:
     """Record slots with the errors of a receiver in an HDF5 file, to replay them through an exported file.
@@ -27,6 +33,7 @@ def record(
     """
     from channels import SlotStream
     from leanrx.cli.console import show_progress
+    from leanrx.cli.sessions import check_second_name
     from leanrx.experiment.run import load_run
     from leanrx.experiment.run_export import ExportSource
     from leanrx_core.errors import UserError
@@ -34,6 +41,8 @@ def record(
 
     if name is None and Path(source).is_dir():
         raise UserError(f"name: give a receiver of {source} too, or 'smallest' for its smallest student")
+    if name is not None:
+        check_second_name(source, name)
     conditions = (
         ExportSource.of_zoo(source, Path()) if name is None else ExportSource.of_run(load_run(Path(source)), name)
     )

@@ -130,6 +130,20 @@ def write_figures(figures: Sequence[AnyFigure], folder: Path) -> None:
     print(f"figures: {folder}", file=sys.stderr)
 
 
+def check_second_name(source: str, name: str) -> None:
+    """Refuse the name of a receiver after one of the zoo, such as ``smallest``.
+
+    Raises:
+        UserError: if ``source`` is no run folder, but a receiver of the zoo.
+    """
+    from leanrx_core.errors import UserError
+    from leanrx_core.messages import echo
+    from receivers import zoo
+
+    if not Path(source).is_dir() and source in zoo.names():
+        raise UserError(f"name: a receiver of the zoo takes no second name; leave out {echo(name)}")
+
+
 def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table as plain values. NaN becomes None, because JSON has no NaN."""
     return list(json.loads(table.to_json(orient="records", double_precision=15)))

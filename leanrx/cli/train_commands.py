@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 def train(
     config: ConfigArgument,
-    receiver: Annotated[str | None, typer.Argument(help="Train only this receiver and its teachers.")] = None,
+    receiver: Annotated[
+        str | None, typer.Argument(help="Train only this receiver and its teachers.", metavar="[RECEIVER]")
+    ] = None,
     runs: RootOption = Path("runs"),
     ray: RayOption = None,
     cores: CoresOption = None,

@@ -48,7 +48,11 @@ def verify(
     """
     from leanrx_core.errors import UserError
 
-    if (path / "config.yaml").is_file() or not (path.exists() or path.suffix):
+    if not path.exists():
+        raise UserError(
+            f"{path}: no such file or folder; give a run folder, an ONNX file, a C file, or the folder of an export"
+        )
+    if (path / "config.yaml").is_file():
         options = {"slots": slots, "workers": workers, "target-ber": target_ber, "checkpoint": checkpoint}
         given = [name for name, value in options.items() if value is not None]
         if given:

@@ -23,7 +23,9 @@ class BerPoint(NamedTuple):
     ber_high: float
 
 
-def model_card(card: dict[str, Any], macs: int, num_prb: int, points: Sequence[BerPoint]) -> str:
+def model_card(
+    card: dict[str, Any], macs: int, num_prb: int, points: Sequence[BerPoint], is_shipped: bool = False
+) -> str:
     """The page in Markdown.
 
     Args:
@@ -31,6 +33,7 @@ def model_card(card: dict[str, Any], macs: int, num_prb: int, points: Sequence[B
         macs: of one slot of ``num_prb`` resource blocks, all operators of the file.
         num_prb: resource blocks of the tested slots.
         points: of the receiver's test; none if it was not tested.
+        is_shipped: whether the weights come with leanrx, and so have its licence.
     """
     receiver, slots, parity = card["receiver"], card["slots"], card["parity"]
     limits = str(slots["max_prb"]) if slots["max_prb"] else f"{slots['min_prb']} or more"
@@ -39,7 +42,9 @@ def model_card(card: dict[str, Any], macs: int, num_prb: int, points: Sequence[B
         f"# {receiver['name']}",
         "",
         f"A receiver of one OFDM slot, `{receiver['receiver']}`, from received samples to LLRs.",
-        "The graph is part of leanrx, under the licence Apache-2.0. The weights belong to those who trained them.",
+        "Graph and weights are part of leanrx, under the licence Apache-2.0."
+        if is_shipped
+        else "The graph is part of leanrx, under the licence Apache-2.0. The weights belong to those who trained them.",
         "",
         "## Interface",
         "",
@@ -67,7 +72,7 @@ def model_card(card: dict[str, Any], macs: int, num_prb: int, points: Sequence[B
         "## Range of validity",
         "",
         f"It was trained on scenario {receiver['scenario']}, channels {', '.join(receiver['channels'])}, at a SINR of "
-        f"{low:g} to {high:g} dB.",
+        f"{low:.1f} to {high:.1f} dB.",
         "Outside of these conditions nothing is known. `card.json` holds them in full.",
         "",
         "## Bit error rate",

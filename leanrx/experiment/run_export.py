@@ -41,6 +41,7 @@ class ExportSource:
         evaluation: points of the comparison, and slots per point of the int8 file.
         target_ber: BER at which the loss of the int8 file is determined.
         test_points: BER of the receiver in its test, for the model card; none if it was not tested.
+        is_shipped: whether the receiver comes with leanrx.
     """
 
     receiver: Receiver
@@ -50,6 +51,7 @@ class ExportSource:
     evaluation: Evaluation
     target_ber: float
     test_points: tuple[BerPoint, ...] = ()
+    is_shipped: bool = False
 
     @classmethod
     def of_run(cls, run: Run, name: str) -> Self:
@@ -89,7 +91,8 @@ class ExportSource:
             BerPoint(p.interference_fraction, p.sinr_db, p.counts.slots, p.counts.ber, *p.counts.ber_interval())
             for p in results.points
         )
-        return cls(zoo.load(name), folder, results.scenario, results.test_seed, evaluation, target_ber, points)
+        conditions = (results.scenario, results.test_seed, evaluation, target_ber, points)
+        return cls(zoo.load(name), folder, *conditions, is_shipped=True)
 
     @classmethod
     def of_scenario(cls, name: str, scenario: Scenario, root: Path) -> Self:
@@ -139,7 +142,8 @@ def export_float32(source: ExportSource) -> tuple[Path, Parity]:
     path, grid = source.folder / f"{receiver.name}.onnx", source.scenario.grid
     macs = count_onnx(path, [1, grid.num_rx, NUM_SYMBOLS, grid.num_subcarriers, 2]).macs
     card = json.loads((source.folder / "card.json").read_bytes())
-    write_atomic(source.folder / "README.md", model_card(card, macs, grid.num_prb, source.test_points))
+    page = model_card(card, macs, grid.num_prb, source.test_points, source.is_shipped)
+    write_atomic(source.folder / "README.md", page)
     return path, parity
 
 

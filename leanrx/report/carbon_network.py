@@ -137,8 +137,8 @@ def lines(results: NetworkResults) -> list[str]:
         row = frame.loc[policy]
         text.append(
             f"{policy} ({title}): {row['total_g']:.4g} g, {row['transport_g']:.3g} g of it transport; load "
-            f"{row['load_kwh']:.4g} kWh, grid {row['grid_kwh']:.4g}, own {row['own_kwh']:.3g}, stored "
-            f"{row['charge_kwh']:.3g}, sent {row['sent_kwh']:.3g}, curtailed {row['curtailed_kwh']:.3g} kWh; "
+            f"{row['load_kwh']:.4g} kWh, grid {row['grid_kwh']:.4g}, own {_kwh(row['own_kwh'])}, stored "
+            f"{_kwh(row['charge_kwh'])}, sent {_kwh(row['sent_kwh'])}, curtailed {_kwh(row['curtailed_kwh'])} kWh; "
             f"{row['moved_batches']:.4g} batches moved; {row['asleep_site_hours']:.3g} site hours asleep"
         )
     deta = results.dispatches["DETA"]
@@ -147,6 +147,11 @@ def lines(results: NetworkResults) -> list[str]:
     ]
     gap = [f"DETA lies at most {deta.gap:.2%} above its optimum."] if deta.gap > 1e-6 else []
     return [*text, *gap, *_shortened(deta.marginal_sentences()), *_shortened(footprint), AVERAGES]
+
+
+def _kwh(energy: float) -> str:
+    """Kilowatt-hours with three digits. What lies below the rounding of the solver is 0."""
+    return f"{round(energy, 9):.3g}"
 
 
 def _shortened(sentences: list[str]) -> list[str]:

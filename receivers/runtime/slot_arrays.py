@@ -13,6 +13,8 @@ from receivers.runtime.call_arguments import complex_samples, modulation_orders,
 
 NUM_SYMBOLS = 14
 SUBCARRIERS_PER_PRB = 12
+MIN_PILOT = 1e-15
+"""Smaller values are no pilots: their power is 0 in float32."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,12 @@ class SlotFormat:
                 raise UserError(f"{name}: a value is not finite; leave such slots out")
         noise = noise_powers(noise_plus_interference_var, len(y))
         orders = modulation_orders(bits_per_symbol, len(y), self.num_bits, file)
-        is_pilot = pilots != 0
+        is_pilot = np.abs(pilots) > MIN_PILOT
         if not np.logical_or.reduce([self._has_layout(is_pilot, *layout) for layout in self.pilots]).all():
-            raise UserError(f"pilots: they are on other symbols or subcarriers than those that {file} is made for")
+            raise UserError(
+                f"pilots: they are on other symbols or subcarriers than those that {file} is made for, or below "
+                f"{MIN_PILOT:g}"
+            )
         return noise, orders
 
     def _check_shapes(self, y: NDArray[np.complex64], pilots: NDArray[np.complex64], file: str) -> None:

@@ -101,6 +101,7 @@ CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     "pilots-not-a-number": ("pilots", with_value("pilots", complex("nan"))),
     "pilots-infinite": ("pilots", with_value("pilots", complex("inf"))),
     "pilots-zero": ("pilots", lambda call: 0 * call["pilots"]),
+    "pilots-too-small": ("pilots", lambda call: 1e-30 * call["pilots"]),
     "pilots-one-lost": ("pilots", with_value("pilots", 0)),
     "pilots-on-another-symbol": ("pilots", lambda call: np.roll(call["pilots"], 1, 1)),
 }
@@ -141,6 +142,16 @@ def test_a_slot_of_zeros_has_small_finite_llrs(runtime: Callable[..., np.ndarray
     llrs = runtime(**{**call, "y": 0 * call["y"]})
     assert np.isfinite(llrs).all()
     assert abs(llrs).max() < 1
+
+
+def test_a_slot_beyond_the_range_of_floats_leaves_the_next_one_as_it_is(runtime: Callable[..., np.ndarray]) -> None:
+    call = arguments()
+    llrs = runtime(**call)
+    with np.errstate(all="ignore"):
+        for y, pilots, noise_var in ((1e14, 1e3, 0.1), (1e10, 1e6, 1e-37)):
+            large = {"y": y * call["y"], "pilots": pilots * call["pilots"], "noise_plus_interference_var": noise_var}
+            runtime(**{**call, **large})
+    np.testing.assert_array_equal(runtime(**call), llrs)
 
 
 @pytest.mark.parametrize("change", CHANGES)

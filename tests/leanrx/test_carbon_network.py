@@ -122,6 +122,11 @@ def test_receivers_of_sites(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_options_of_receivers_are_refused_without_receivers(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--grams-per-db has no effect; leave it out"):
         _network(tmp_path, "--grams-per-db")
+    with pytest.raises(UserError, match=r"this file has no receivers; leave out RUN\|FAMILY"):
+        _network(tmp_path, "tdl-6prb")
     (tmp_path / "network.yaml").write_text(RECEIVERS)
+    for command in (["network"], ["horizon", "--window", "1"]):
+        with pytest.raises(UserError, match="this file describes receiver sites; "):
+            app(["carbon", *command, "--network", str(tmp_path / "network.yaml")], standalone_mode=False)
     with pytest.raises(UserError, match="no run folder and no family 'nothing' in the zoo"):
         app(["carbon", "network", "nothing", "--network", str(tmp_path / "network.yaml")], standalone_mode=False)

@@ -64,8 +64,16 @@ def test_a_receiver_of_the_zoo(monkeypatch: pytest.MonkeyPatch, capsys, small_zo
     assert OnnxSession(folder / f"{NAME}.onnx").receiver == SPEC
     written = json.loads((folder / "card.json").read_text())
     page = (folder / "README.md").read_text()
-    for words in (SPEC, written["sha256"], "positive means 1", "| 0.5 | 10 | 1 | 0.00e+00 |", "Energy: not metered"):
+    for words in (
+        SPEC,
+        written["sha256"],
+        "positive means 1",
+        "| 0.5 | 10 | 1 | 0.00e+00 |",
+        "Energy: not metered",
+        "Graph and weights are part of leanrx",
+    ):
         assert words in page
+    assert "Graph and weights are part of leanrx, under the licence Apache-2.0." in page
     assert "* Pilots: OFDM symbols 2, 11, subcarriers 0, 1, 2" in page
     assert written["receiver"]["weights_sha256"] == json.loads((small_zoo / "card.json").read_text())["weights_sha256"]
     assert sorted(p.name for p in small_zoo.iterdir()) == ["card.json", "results.json", "weights.safetensors"]
@@ -85,9 +93,11 @@ def test_what_is_no_export_is_not_replaced(monkeypatch, capsys, small_zoo: Path,
     ("arguments", "words"),
     [
         (["nobody"], "no 'nobody' in the zoo"),
+        (["nobody"], "or give a folder, lmmse or lmmse-irc"),
         (["."], "name: give a receiver of . too"),
         ([".", "teacher"], "not a run folder"),
-        ([NAME, "teacher"], "not a run folder"),
+        ([NAME, "smallest"], "name: a receiver of the zoo takes no second name; leave out 'smallest'"),
+        (["lmmse", "teacher"], "not a run folder"),
         ([".", "teacher", "--exports", "x"], "exports: files of a run go to its folder"),
         ([NAME, "--format", "gguf"], "formats: onnx"),
         (["lmmse-irc", "--format", "c"], "scenario: lmmse-irc needs one"),

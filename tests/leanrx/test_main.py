@@ -28,6 +28,21 @@ def test_the_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch, cap
     assert leanrx.__version__ == version("leanrx")
 
 
+@pytest.mark.parametrize("group", ["carbon", "zoo"])
+def test_a_group_without_a_command_prints_its_help(monkeypatch: pytest.MonkeyPatch, capsys, group: str) -> None:
+    assert run_main(monkeypatch, group) == 2
+    output, line = capsys.readouterr()
+    assert "Commands" in output
+    assert line.startswith("leanrx: give a command; see: ")
+    assert line.endswith(f" {group} --help\n")
+
+
+def test_verify_needs_a_path_that_exists(monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path) -> None:
+    for name in ("nothing", "nothing.onnx"):
+        assert run_main(monkeypatch, "verify", str(tmp_path / name)) == 2
+        assert "no such file or folder; give a run folder, an ONNX file" in capsys.readouterr().err
+
+
 def test_an_ascii_terminal_gets_ascii(tmp_path: Path) -> None:
     code = (
         "import sys; sys.argv = ['leanrx', '--version']\n"
