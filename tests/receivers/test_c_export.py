@@ -201,7 +201,7 @@ def bad_slots(slots: Slots, fault: str) -> Slots:
         ("NaN", "a received sample or a pilot is not finite"),
         ("no pilots", "the pilots are on other symbols or subcarriers"),
         ("moved pilots", "the pilots are on other symbols or subcarriers"),
-        ("order", r"bits_per_symbol: net\.so takes 2, 4; give one per slot"),
+        ("order", r"bits_per_symbol: receiver\.so takes 2, 4; give one per slot"),
         ("274 PRB", "num_prb is outside 1 to LEANRX_MAX_PRB"),
     ],
 )
