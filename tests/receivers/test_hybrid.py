@@ -271,20 +271,22 @@ def test_the_exported_file_computes_the_same_llrs(tmp_path, small: Scenario) -> 
     from receivers.export.onnx import OnnxReceiver
 
     receiver = save(tmp_path / "net", perturbed(), card())
-    parity = export_onnx(receiver, tmp_path / "out", SlotStream(small, 1, 8, "test"), (0.0, 10.0), (0.0, 0.5))
+    scenario = small.model_copy(update={"grid": Grid(num_prb=3)})  # a file for fewer resource blocks takes these alone
+    parity = export_onnx(receiver, tmp_path / "out", SlotStream(scenario, 1, 8, "test"), (0.0, 10.0), (0.0, 0.5))
     assert parity.equal
     assert parity.max_llr > 1
     evaluation = Evaluation(sinr_db=(10,), block_slots=8, min_slots=8, max_slots=8, target_slot_errors=None)
-    calibration = receiver.net.features(SlotStream(small, 1, 8, "train", purpose="calibration").block(0))
+    calibration = SlotStream(scenario, 1, 8, "train", purpose="calibration").block(0)
     comparison = export_int8(
-        tmp_path / "out" / "net.onnx", calibration, SlotStream(small, 1, 8, "test"), evaluation, 0.4
+        tmp_path / "out" / "net.onnx", calibration, SlotStream(scenario, 1, 8, "test"), evaluation, 0.4
     )
-    fresh = SlotStream(small, 1, 8, "test").at_sinr(10.0).block(5)
+    fresh = SlotStream(scenario, 1, 8, "test").at_sinr(10.0).block(5)
     llrs = torch.stack([r(fresh)[fresh.bit_mask] for r in (receiver, OnnxReceiver(comparison.path, "int8"))])
     assert torch.corrcoef(llrs)[0, 1] > 0.99
-    wide = SlotStream(small.model_copy(update={"grid": Grid(num_prb=5)}), 1, 3, "test").block(0)
+    wide = SlotStream(scenario.model_copy(update={"grid": Grid(num_prb=5)}), 1, 3, "test").block(0)
     exported = OnnxReceiver(tmp_path / "out" / "net.onnx", "x")
-    torch.testing.assert_close(exported(wide), receiver(wide), atol=1e-3, rtol=1e-3)
+    mask = wide.bit_mask
+    torch.testing.assert_close(exported(wide)[mask], receiver(wide)[mask], atol=1e-3, rtol=1e-3)
 
 
 def test_specs() -> None:
