@@ -180,8 +180,10 @@ def _describe(model: type[BaseModel], error: ValidationError) -> str:
     elif first["type"] in _REMEDIES:
         text = f"{field}: {_REMEDIES[first['type']]} (given: {echo(first['input'])})"
     else:
-        value = "" if isinstance(first["input"], dict | BaseModel) else f" (given: {echo(first['input'])})"
-        text = f"{field}: {first['msg'].removeprefix('Value error, ')}{value}"
+        text = f"{field}: {first['msg'].removeprefix('Value error, ')}"
+        given, value = first["input"], echo(first["input"])
+        if not isinstance(given, dict | BaseModel) and not (isinstance(given, str) and value in text):
+            text += f" (given: {value})"
     return text + (f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else "")
 
 

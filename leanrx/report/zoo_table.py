@@ -104,7 +104,7 @@ def shipped_receiver(name: str, folder: Path | None = None) -> ShippedReceiver:
     Example:
         >>> receiver = shipped_receiver("tdl-6prb-hybrid-w5-d5-kd")
         >>> receiver.macs_per_re, receiver.required_sinr(0.0)
-        (1070.0, '16.18 (15.64 to 16.75)')
+        (1070.0, '16.10 (15.54 to 16.68)')
     """
     card, results = zoo.card(name, folder), zoo.results(name, folder)
     path = (folder or zoo.SHIPPED) / name / "weights.safetensors"

@@ -115,7 +115,7 @@ def shipped_site() -> ReceiverSite:
 
 
 def test_policies_are_ordered_on_the_shipped_receivers(shipped_site: ReceiverSite) -> None:
-    assert len(shipped_site.receivers) == 4  # LMMSE does not reach the target
+    assert len(shipped_site.receivers) == 3  # LMMSE does not reach the target
     day = random_day(shipped_site, 3)
     values = reference_values(shipped_site, day)
     reference = run_day(shipped_site, day, greedy_policy(shipped_site, values))
