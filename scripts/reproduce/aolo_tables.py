@@ -1,4 +1,4 @@
-"""Write the results of the agents into docs/carbon.md: tables, and figures of the learning curves and the sweeps.
+"""Write the results of the agents into docs/carbon-case-studies.md: tables, and figures of the learning curves and the sweeps.
 
     leanrx carbon published aolo --train
     python scripts/reproduce/aolo_tables.py --folder runs/aolo
@@ -25,7 +25,7 @@ from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "carbon.md"
+PAGE = ROOT / "docs" / "carbon-case-studies.md"
 KEPT = ROOT / "docs" / "data" / "aolo.json"
 IMAGES = {"aolo-learning-requests.png", "aolo-learning-site.png", "aolo-sweeps.png"}
 _TITLES = {"sac": "SAC", "sdrl": "SDRL"}

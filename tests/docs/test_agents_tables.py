@@ -22,7 +22,7 @@ def tables() -> ModuleType:
 
 
 def test_page_holds_the_tables_of_the_trainings(tables: ModuleType) -> None:
-    assert tables.page() == pages.text(pages.ROOT / "docs" / "carbon.md")
+    assert tables.page() == pages.text(pages.ROOT / "docs" / "carbon-case-studies.md")
 
 
 def test_trainings_are_those_of_the_study(tables: ModuleType) -> None:
