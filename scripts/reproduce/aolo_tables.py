@@ -1,4 +1,4 @@
-"""Write the results of the agents into docs/carbon-case-studies.md: tables, and figures of the learning curves and the sweeps.
+"""Write the results of the agents into docs/carbon-case-studies.md: tables, and figures of curves and sweeps.
 
     leanrx carbon published aolo --train
     python scripts/reproduce/aolo_tables.py --folder runs/aolo
