@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from energy.metering.table import deployed_form
 from leanrx_core.errors import UserError
 from receivers import zoo
 from receivers.evaluation.error_counts import Counts
@@ -201,7 +202,7 @@ def zoo_family(name: str, interference_fraction: float = 0.0) -> ReceiverFamily:
                 for p in first.points
                 if p.interference_fraction == interference_fraction
             },
-            energy,
+            energy[0],
             sd,
         )
         for classical, energy in first.classical_energy.items()
@@ -233,6 +234,6 @@ def _option(
         energy_j=energy.energy_j_per_slot,
         energy_sd=sd,
         duration_s=energy.duration_s / energy.slots,
-        timed=f"the receiver as tested, {energy.batch_slots} slots a call, on {energy.machine}",
+        timed=f"{deployed_form(energy.runtime, energy.batch_slots)}, on {energy.machine}",
         provenance=energy.provenance,
     )

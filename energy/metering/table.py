@@ -364,6 +364,25 @@ def file_rows(table: pd.DataFrame) -> pd.DataFrame:
     return rows.reset_index(drop=True)
 
 
+def deployed_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """The row of the form to deploy, of each receiver and method: the one with the least energy per slot.
+
+    Forms are the exported files that were metered, and the receiver as tested.
+    """
+    rows = pd.concat([file_rows(table), inference_rows(table)], ignore_index=True)
+    rows = rows.assign(slot_j=rows["energy_j"] / rows["slots"]).sort_values("slot_j", kind="stable")
+    return rows.drop(columns="slot_j").drop_duplicates(["receiver", "method"]).sort_index().reset_index(drop=True)
+
+
+def deployed_form(runtime: str, batch_slots: int) -> str:
+    """What a row of :func:`deployed_rows` metered, in words."""
+    if runtime == C_RUNTIME:
+        return "the exported C file, one slot after the other on one thread"
+    if runtime in (RECEIVER_RUNTIME, CLASSICAL_RUNTIME):
+        return f"the receiver as tested, {batch_slots} slots a call"
+    return f"the exported file, {runtime}, {batch_slots} slot{'s' * (batch_slots != 1)} a call"
+
+
 def trainer_rows(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of the trainings that made the receivers, all components summed."""
     rows = table[(table["phase"] == "training") & (table["runtime"] == TRAINER_RUNTIME) & (table["component"] == SUM)]

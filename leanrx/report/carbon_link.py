@@ -22,8 +22,7 @@ from carbon.link_table import (
     link_table,
 )
 from carbon.receiver_options import ErrorCurve, ReceiverFamily, ReceiverOption
-from energy.metering.table import file_rows, inference_rows
-from energy.metering.workloads import C_RUNTIME
+from energy.metering.table import deployed_form, deployed_rows
 from leanrx.life_cycle.inventory import LifeCycleInventory
 from leanrx.report.charts import Band, Curve, Figure
 from leanrx.report.formatting import PageTable, interval, number
@@ -52,8 +51,7 @@ def run_family(inventory: LifeCycleInventory, interference_fraction: float | Non
         listed = ", ".join(f"{f:g}" for f in fractions)
         raise UserError(f"carbon: interference fraction {fraction:g} was not tested; choose from {listed}")
     at_fraction = rates[rates["interference_fraction"] == fraction]
-    table = inventory.run.energy()
-    metered = inference_rows(table)
+    metered = deployed_rows(inventory.run.energy())
     metered = metered[metered["method"] == inventory.reference_instrument].set_index("receiver")
     repeatability = inventory.repeatability
     sd = repeatability.relative_sd if repeatability.degrees else math.nan
@@ -61,16 +59,15 @@ def run_family(inventory: LifeCycleInventory, interference_fraction: float | Non
     for name in inventory.roles:
         rows = at_fraction[at_fraction["receiver"] == name].sort_values("sinr_db")
         if name in metered.index and len(rows) > 1:
-            options.append(_option(name, inventory, rows, metered.loc[name], table, sd))
+            options.append(_option(name, inventory, rows, metered.loc[name], sd))
     grid = inventory.run.config.scenario.grid
     label = inventory.run.config.label
     return ReceiverFamily(label, tuple(options), grid.num_prb, grid.subcarrier_spacing_hz, fraction)
 
 
 def _option(
-    name: str, inventory: LifeCycleInventory, rows: pd.DataFrame, energy: pd.Series, table: pd.DataFrame, sd: float
+    name: str, inventory: LifeCycleInventory, rows: pd.DataFrame, energy: pd.Series, sd: float
 ) -> ReceiverOption:
-    duration_s, timed = _deployed_time(name, table, energy, inventory.reference_instrument)
     record = inventory.run.plan[name]
     return ReceiverOption(
         name=name,
@@ -80,8 +77,8 @@ def _option(
         bits_per_slot=float(rows["bits"].sum() / rows["slots"].sum()),
         energy_j=float(energy["energy_j"] / energy["slots"]),
         energy_sd=sd,
-        duration_s=duration_s,
-        timed=timed,
+        duration_s=float(energy["duration_s"] / energy["slots"]),
+        timed=deployed_form(energy["runtime"], energy["batch_slots"]),
         provenance=str(energy["provenance"]),
     )
 
@@ -89,21 +86,6 @@ def _option(
 def _curve(rows: pd.DataFrame, errors: str, trials: str, rate: str) -> ErrorCurve:
     columns = ("sinr_db", errors, trials, f"{rate}_low", f"{rate}_high")
     return ErrorCurve(*(rows[column].to_numpy(float) for column in columns))
-
-
-def _deployed_time(name: str, table: pd.DataFrame, energy: pd.Series, instrument: str) -> tuple[float, str]:
-    """Time of one slot by the C file; else by the ONNX file, one slot a call where metered so; else as tested."""
-    files = file_rows(table)
-    files = files[(files["receiver"] == name) & (files["method"] == instrument)]
-    times = files.assign(slot_s=files["duration_s"] / files["slots"])
-    in_c = times[times["runtime"] == C_RUNTIME]
-    if len(in_c):
-        return float(in_c["slot_s"].min()), "the exported C file, one slot after the other on one thread"
-    if len(times):
-        row = times[times["batch_slots"] == times["batch_slots"].min()].sort_values("slot_s").iloc[0]
-        return float(row["slot_s"]), f"the exported file, {row['runtime']}, {row['batch_slots']} slots a call"
-    text = f"the receiver as tested, {energy['batch_slots']} slots a call; no exported file was metered"
-    return float(energy["duration_s"] / energy["slots"]), text
 
 
 COLUMNS = (

@@ -12,6 +12,7 @@ from typing import Any
 from carbon.receiver_options import error_curve
 from channels import Scenario
 from channels.grid import NUM_SYMBOLS
+from energy.metering.table import deployed_form
 from leanrx.report.formatting import interval
 from leanrx.report.page import pilot_phrase
 from leanrx_core.errors import UserError
@@ -232,7 +233,7 @@ def rate(counts: Counts) -> str:
 
 def _energy_lines(results: Results) -> list[str]:
     return [
-        f"  {1e3 * e.energy_j_per_slot:.3g} mJ and {1e3 * e.duration_s / e.slots:.3g} ms per slot, {e.batch_slots} "
-        f"slots per call ({e.provenance}, {e.instrument}, {e.machine})"
+        f"  {1e3 * e.energy_j_per_slot:.3g} mJ and {1e3 * e.duration_s / e.slots:.3g} ms per slot: "
+        f"{deployed_form(e.runtime, e.batch_slots)} ({e.provenance}, {e.instrument}, {e.machine})"
         for e in results.energy
     ] or ["  not metered"]

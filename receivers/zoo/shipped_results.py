@@ -38,6 +38,7 @@ class InferenceEnergy(Record):
         machine: name of the processor.
         provenance: whether the energy is measured, modelled or assumed.
         instrument: name of the instrument or model.
+        runtime: ``receiver`` or ``classical`` for the receiver as tested, ``c`` or ``onnx-...`` for its exported file.
         slots, batch_slots: slots of all calls, and per call.
         duration_s, energy_j: of all these slots, without what is assumed.
     """
@@ -45,6 +46,7 @@ class InferenceEnergy(Record):
     machine: str
     provenance: Literal["measured", "modelled", "assumed"]
     instrument: str
+    runtime: str
     slots: int
     batch_slots: int
     duration_s: float
@@ -68,8 +70,8 @@ class Results(Record):
         points: error counts, by interference fraction and SINR.
         macs: multiply-accumulates per slot of the scenario's grid; a MAC is two FLOPs.
         macs_method: how they were counted.
-        energy: of inference.
-        classical_energy: of inference of classical receivers that were metered with it, by name.
+        energy: of inference; first in the form with the least, then as tested.
+        classical_energy: of inference of classical receivers that were metered with it, likewise, by name.
     """
 
     weights_sha256: str
@@ -82,7 +84,7 @@ class Results(Record):
     macs: int
     macs_method: str
     energy: tuple[InferenceEnergy, ...]
-    classical_energy: dict[str, InferenceEnergy] = Field(default_factory=dict)
+    classical_energy: dict[str, tuple[InferenceEnergy, ...]] = Field(default_factory=dict)
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

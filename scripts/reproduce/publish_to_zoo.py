@@ -19,7 +19,7 @@ import pandas as pd
 
 from channels import Scenario
 from energy.counting.counter import count
-from energy.metering.table import inference_rows, reference_instrument
+from energy.metering.table import deployed_form, deployed_rows, inference_rows, reference_instrument
 from leanrx.experiment.run import Run, load_run
 from leanrx.report.page import pilot_phrase
 from leanrx.report.zoo_table import ROLES, ShippedReceiver, rate, shipped_receivers
@@ -80,16 +80,24 @@ def results_of(run: Run, receiver: NeuralReceiver) -> Results:
         points=tuple(_points(counts, rows, [r.name for r in classical_receivers(config.scenario)])),
         macs=operations.macs,
         macs_method=operations.method,
-        energy=tuple(_inference_energy(row) for row in metered[metered["method"] == reference].to_dict("records")),
+        energy=_energy(energy, reference, receiver.name),
         classical_energy=_classical_energy(energy, reference, [r.name for r in classical_receivers(config.scenario)]),
     )
 
 
-def _classical_energy(energy: pd.DataFrame, reference: str, names: Sequence[str]) -> dict[str, InferenceEnergy]:
+def _classical_energy(
+    energy: pd.DataFrame, reference: str, names: Sequence[str]
+) -> dict[str, tuple[InferenceEnergy, ...]]:
     """Energy of the classical receivers that can be built, by the reference instrument."""
-    rows = inference_rows(energy)
-    rows = rows[(rows["method"] == reference) & rows["receiver"].isin(set(names) - set(GENIE_AIDED))]
-    return {str(row["receiver"]): _inference_energy(row) for row in rows.to_dict("records")}
+    metered = set(inference_rows(energy)["receiver"])
+    return {name: _energy(energy, reference, name) for name in names if name in metered - set(GENIE_AIDED)}
+
+
+def _energy(energy: pd.DataFrame, reference: str, name: str) -> tuple[InferenceEnergy, ...]:
+    """Energy of a receiver by the reference instrument: in its cheapest form, and as tested."""
+    rows = pd.concat([deployed_rows(energy), inference_rows(energy)])
+    rows = rows[(rows["method"] == reference) & (rows["receiver"] == name)].drop_duplicates("runtime")
+    return tuple(_inference_energy(row) for row in rows.to_dict("records"))
 
 
 def _points(counts: pd.DataFrame, receiver_rows: pd.DataFrame, classical: Sequence[str]) -> list[Point]:
@@ -176,8 +184,9 @@ def _cost_table(receivers: Sequence[ShippedReceiver]) -> list[str]:
     notes: dict[str, int] = {}
     rows = []
     for receiver in receivers:
-        for energy in receiver.results.energy:
-            note = notes.setdefault(f"{energy.instrument}, on {energy.machine}", len(notes) + 1)
+        for energy in receiver.results.energy[:1]:
+            form = deployed_form(energy.runtime, energy.batch_slots)
+            note = notes.setdefault(f"{form}; {energy.instrument}, on {energy.machine}", len(notes) + 1)
             rows.append(
                 [
                     f"`{receiver.name}`",

@@ -15,12 +15,11 @@ from energy.hardware.devices import Device
 from energy.metering.measurement import Measurement
 from energy.metering.power_log import Wattmeter
 from energy.metering.session import Window
-from energy.metering.table import energy_table, metered_calls, workload_rows
+from energy.metering.table import deployed_form, deployed_rows, energy_table, metered_calls, workload_rows
 from energy.metering.training import TrainingEnergy, TrainingWindow
 from energy.metering.workloads import Workload
 from leanrx.experiment import energy_metering
 from leanrx.experiment.energy_metering import Validation, _c_workloads, _score_reference
-from leanrx.report.carbon_link import _deployed_time
 from leanrx_core.errors import UserError
 from receivers.classical import LmmseIrcReceiver, LsReceiver
 
@@ -147,19 +146,21 @@ def test_without_a_compiler_nothing_is_metered_in_c(small: Scenario, monkeypatch
     assert len(progress.texts) == 1, "no receiver has a C form, so no compiler is missed"
 
 
-def test_the_time_of_a_slot_is_that_of_the_c_file_else_of_the_onnx_file() -> None:
+def test_a_receiver_is_deployed_in_its_cheapest_form() -> None:
     row = {"receiver": "net", "phase": "inference", "component": "sum", "method": "RAPL", "slots": 10}
     rows = [
-        {**row, "runtime": "receiver", "batch_slots": 4, "duration_s": 0.40},
-        {**row, "runtime": "onnx-fp32", "batch_slots": 1, "duration_s": 0.30},
-        {**row, "runtime": "onnx-fp32", "batch_slots": 4, "duration_s": 0.10},
-        {**row, "runtime": "c", "batch_slots": 4, "duration_s": 0.20},
-        {**row, "runtime": "c", "batch_slots": 4, "duration_s": 0.01, "method": "CodeCarbon"},
+        {**row, "runtime": "receiver", "batch_slots": 4, "energy_j": 0.40},
+        {**row, "runtime": "onnx-fp32", "batch_slots": 1, "energy_j": 0.30},
+        {**row, "runtime": "eager", "batch_slots": 4, "energy_j": 0.10},
+        {**row, "runtime": "c", "batch_slots": 4, "energy_j": 0.20},
+        {**row, "runtime": "c", "batch_slots": 4, "energy_j": 0.01, "method": "CodeCarbon"},
     ]
 
     def deployed(count: int) -> tuple[float, str]:
-        return _deployed_time("net", pd.DataFrame(rows[:count]), pd.Series(rows[0]), "RAPL")
+        table = deployed_rows(pd.DataFrame(rows[:count]))
+        (row,) = table[table["method"] == "RAPL"].to_dict("records")
+        return row["energy_j"] / row["slots"], deployed_form(row["runtime"], row["batch_slots"])
 
-    assert deployed(1) == (0.04, "the receiver as tested, 4 slots a call; no exported file was metered")
-    assert deployed(3) == (0.03, "the exported file, onnx-fp32, 1 slots a call")
+    assert deployed(1) == (0.04, "the receiver as tested, 4 slots a call")
+    assert deployed(3) == (0.03, "the exported file, onnx-fp32, 1 slot a call"), "a network alone is no receiver"
     assert deployed(5) == (0.02, "the exported C file, one slot after the other on one thread")

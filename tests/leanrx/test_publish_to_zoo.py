@@ -138,6 +138,7 @@ def test_published_results_are_those_of_the_run(run: Run, publisher: ModuleType,
     (energy,) = results.energy
     assert energy.energy_j_per_slot == 5.0 / 400
     assert (energy.machine, energy.provenance, energy.instrument) == ("a machine", "modelled", "CodeCarbon TDP")
+    assert energy.runtime == "receiver"
     assert results.scenario == run.config.scenario
 
 
@@ -153,7 +154,7 @@ def test_the_page_has_every_number_from_the_files(run: Run, publisher: ModuleTyp
     numbers = ["123", f"{results.macs:,}", f"{results.macs / (2 * 12 * 14):,.0f}", f"{size:,}"]
     cells = [cell.strip() for cell in row[1].split("|")]
     assert (cells[:4], cells[5:]) == (numbers, ["12.5", "modelled (1)"])
-    assert page.count("\n(1) CodeCarbon TDP, on a machine.\n") == 1, "one line for all receivers"
+    assert page.count("; CodeCarbon TDP, on a machine.\n") == 1, "one line for all receivers"
     assert page.count("\n## small\n") == 1
     low, high = results.points[0].counts.ber_interval()
     assert f"| `small-hybrid-w4-d1` | {results.points[0].counts.ber:.2e} ({low:.2e} to {high:.2e}) |" in page
