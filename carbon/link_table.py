@@ -388,10 +388,18 @@ def break_even_powers(family: ReceiverFamily, target: float, metric: Metric = "B
 
 
 def _frontier(family: ReceiverFamily, target: float, metric: Metric) -> list[tuple[float, float, str]]:
-    """Joules, required SINR and name of the receivers that no other beats in both, by joules."""
-    points = [(o.energy_j, curve(o, metric).required_sinr_db(target)[0], o.name) for o in family.options]
+    """Joules, required SINR and name of the receivers that no other beats in both, by joules.
+
+    Receivers of one architecture need equal joules: what the meter saw between them is its own spread. So the one that
+    needs the least SINR stands for its architecture.
+    """
+    best: dict[str, tuple[float, float, str]] = {}
+    for option in family.options:
+        sinr_db = curve(option, metric).required_sinr_db(target)[0]
+        if not math.isnan(sinr_db) and (option.network not in best or sinr_db < best[option.network][1]):
+            best[option.network] = (option.energy_j, sinr_db, option.name)
     front: list[tuple[float, float, str]] = []
-    for point in sorted(p for p in points if not math.isnan(p[1])):
+    for point in sorted(best.values()):
         if not front or point[1] < front[-1][1]:
             front.append(point)
     return front

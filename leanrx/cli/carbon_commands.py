@@ -102,10 +102,10 @@ def _family(target: str, fraction: float | None, reference: str | None, quiet: b
 def _print_link(table: LinkTable, case: LinkCase) -> None:
     from carbon.block_power import block_optima
     from leanrx.report.carbon_link import (
-        HELD_NEIGHBOURS,
         block_sentences,
         break_even_sentences,
         conclusion,
+        held_neighbours,
         refusals,
     )
     from leanrx.report.formatting import interval
@@ -124,7 +124,7 @@ def _print_link(table: LinkTable, case: LinkCase) -> None:
     sentences = [*refusals(table), *break_even_sentences(table)]
     if all(option.blocks is not None for option in table.family.options):
         sentences += block_sentences(block_optima(table.family, case, table.path_loss_db))
-    for sentence in [*sentences, HELD_NEIGHBOURS]:
+    for sentence in [*sentences, held_neighbours(table.family)]:
         print(sentence)
 
 

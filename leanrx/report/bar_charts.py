@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from leanrx.report.legends import place_legend
+
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure as Canvas
@@ -101,7 +103,7 @@ def draw_bars(bars: Bars) -> Canvas:
     axes.grid(visible=True, axis="y", alpha=0.25)
     axes.set_axisbelow(True)
     if len(bars.layers) > 1:
-        axes.legend(fontsize=8)
+        place_legend(canvas, axes)
     return canvas
 
 

@@ -28,10 +28,14 @@ from leanrx.report.charts import Band, Curve, Figure
 from leanrx.report.formatting import PageTable, interval, number
 from leanrx_core.errors import UserError
 
-HELD_NEIGHBOURS = (
-    "The power of interferers is held. Only under this assumption does own power move the SINR dB for dB; "
-    "neighbours that answer with more power would take the gain back."
-)
+
+def held_neighbours(family: ReceiverFamily) -> str:
+    """What is assumed of the interferers."""
+    return (
+        f"The power of interferers is held. It is {family.interference_fraction:.0%} of interference and noise here. "
+        "Only under this assumption does own power move the SINR dB for dB; neighbours that answer with more power "
+        "would take the gain back."
+    )
 
 
 def run_family(inventory: LifeCycleInventory, interference_fraction: float | None = None) -> ReceiverFamily:
@@ -194,7 +198,7 @@ def _path_loss_figure(table: LinkTable) -> Figure:
         name=f"link-{link.name}",
         caption=f"Emissions per slot over path loss on the link {link.name}, for {case.metric} {case.target:g}. A line "
         "ends where the transmitter reaches its limit. The shade has the colour of the receiver of least carbon. "
-        f"{HELD_NEIGHBOURS}",
+        f"{held_neighbours(family)}",
         x_title="path loss [dB]",
         y_title="emissions per slot [gCO2e]",
         curves=curves,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leanrx.report.bar_charts import Bars, Strip, draw_bars, draw_strip, plot_bars, plot_strip
+from leanrx.report.legends import place_legend
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,6 +161,8 @@ _LAYOUT: dict[str, Any] = {
 }
 _SHADE = 0.15
 """Opacity of a band."""
+_LABEL_OPACITY = 0.75
+"""Opacity of the white behind a band's name, which may lie over a curve."""
 _FEW_DECADES = 2.5
 """A logarithmic axis over fewer decades has ticks at 1, 2 and 5 of each."""
 
@@ -180,6 +183,8 @@ def to_plotly(figure: AnyFigure) -> go.Figure:
     for band in figure.bands:
         shade: dict[str, Any] = {"fillcolor": band.colour, "opacity": _SHADE, "line_width": 0, "layer": "below"}
         text = {"text": band.name, "textangle": -90, "font": {"size": 11}}
+        if band.name:
+            text["bgcolor"] = f"rgba(255,255,255,{_LABEL_OPACITY})"
         canvas.add_vrect(x0=band.low, x1=band.high, annotation=text, annotation_position="inside bottom right", **shade)
     for index, curve in enumerate(figure.curves):
         canvas.add_trace(go.Scatter(_curve_trace(curve, figure.y_log, first=index == 0)))
@@ -282,8 +287,6 @@ _MATPLOTLIB_MARKER = {
     "arrow-up": "$\\uparrow$",
     "none": "",
 }
-_LEGEND_INSIDE = 8
-"""A legend with more entries is placed below the axes."""
 
 
 def to_files(figure: AnyFigure) -> dict[str, bytes]:
@@ -302,7 +305,7 @@ def to_files(figure: AnyFigure) -> dict[str, bytes]:
         else:
             _draw_curves(axes, figure)
             _draw_axes(axes, figure)
-            _draw_legend(canvas, axes, figure)
+            place_legend(canvas, axes)
     files = {}
     for suffix in ("png", "pdf"):
         buffer = io.BytesIO()
@@ -333,7 +336,8 @@ def _draw_curves(axes: Axes, figure: Figure) -> None:
     for band in figure.bands:
         axes.axvspan(band.low, band.high, color=band.colour, alpha=_SHADE, linewidth=0)
         place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "ha": "right", "va": "bottom", "rotation": 90}
-        axes.annotate(band.name, (band.high, 0.02), fontsize=7, **place)
+        box = {"facecolor": "white", "alpha": _LABEL_OPACITY, "linewidth": 0, "pad": 1}
+        axes.annotate(band.name, (band.high, 0.02), fontsize=7, bbox=box, zorder=4, **place)
     for index, curve in enumerate(figure.curves):
         if curve.fill:
             below = figure.curves[index - 1].y if index else [0.0] * len(curve.y)
@@ -397,12 +401,3 @@ def _set_ticks(logarithmic: Iterable[Axis]) -> None:
             axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter(ticker.StrMethodFormatter("{x:.4g}"))
             axis.set_minor_formatter(ticker.NullFormatter())
-
-
-def _draw_legend(canvas: Canvas, axes: Axes, figure: Figure) -> None:
-    entries = sum(bool(c.name) for c in figure.curves)
-    if entries > _LEGEND_INSIDE:
-        canvas.set_figheight(4.6 + 0.22 * math.ceil(entries / 3))
-        canvas.legend(fontsize=7, ncols=3, loc="outside lower center")
-    elif entries:
-        axes.legend(fontsize=8)

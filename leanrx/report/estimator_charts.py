@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from leanrx.report.legends import place_legend
 from leanrx_core.files import write_atomic
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ def estimator_charts(
             axes.set_xlabel(f"metered {what}, {source}")
             axes.grid(alpha=0.25, which="both")
         panels[0].set_ylabel(f"estimated {what}")
-        panels[0].legend(fontsize=8)
         figure.colorbar(dots, ax=panels, label="FLOPs per byte moved")
+        place_legend(figure, panels[0])
         return {kind: _file(figure, kind) for kind in ("png", "pdf")}
 
 

@@ -214,9 +214,10 @@ def _link_section(results: RunResults, tables: Sequence[LinkTable], charts: Sequ
     text = (
         "A receiver that needs less SINR lets the transmitter send less. Each table compares receivers on one link, "
         "at the path loss at which the receiver that needs the most SINR requires full power. Sent joules are those "
-        f"that follow the power sent, over the receiver's resource blocks. {carbon_link.HELD_NEIGHBOURS}"
+        "that follow the power sent, over the receiver's resource blocks."
     )
-    texts = [text, *carbon_link.break_even_sentences(tables[0])]
+    held = carbon_link.held_neighbours(tables[0].family)
+    texts = [f"{text} {held}", *carbon_link.break_even_sentences(tables[0])]
     return Section(title, texts, charts, [carbon_link.link_page_table(table) for table in tables])
 
 

@@ -78,6 +78,16 @@ def test_break_even_of_the_shipped_receivers(desk: ReceiverFamily) -> None:
     assert [p.consumed_w for p in pairs] == pytest.approx([3.49, 161], rel=0.03)
 
 
+def test_break_even_has_one_receiver_of_each_architecture(desk: ReceiverFamily) -> None:
+    """A second set of weights of one architecture, metered 1 % lower and needing more SINR, is no smaller receiver."""
+    w13 = next(o for o in desk.options if o.name == W13)
+    worse = replace(w13.bits, sinr_db=w13.bits.sinr_db + 0.5)
+    twin = replace(w13, name="twin", energy_j=0.99 * w13.energy_j, bits=worse)
+    assert twin.network == w13.network
+    with_twin = replace(desk, options=(*desk.options, twin))
+    assert break_even_powers(with_twin, 0.01) == break_even_powers(desk, 0.01)
+
+
 @pytest.mark.parametrize(("link", "consumed_w"), [("uplink-ue", 0.57), ("radio-head", 6.7), ("nr-macro", 117)])
 def test_full_power_of_six_blocks(link: str, consumed_w: float) -> None:
     record = carrier_link(link)
@@ -130,6 +140,23 @@ def test_rows_by_hand(desk: ReceiverFamily) -> None:
     assert row.slot_g == pytest.approx((row.sent_j + row.received_j) / 3.6e6 * 481)
     assert row.correct_bit_g == pytest.approx(row.slot_g / (3744 * 0.99))
     assert math.isnan(row.correct_block_g)
+
+
+def test_own_power_moves_the_sinr_db_for_db_with_held_neighbours(desk: ReceiverFamily) -> None:
+    """Noise plus neighbours are constant, so the power is affine in dB, with and without interference."""
+    for fraction in (0.0, 0.8):
+        family = replace(desk, interference_fraction=fraction)
+        near, far = (link_table(family, _case(path_loss_db=loss)) for loss in (100.0, 101.0))
+        powers = [{row.receiver: row.output_w for row in table.rows} for table in (near, far)]
+        for option in desk.options[:3]:
+            name = option.name
+            if not math.isnan(powers[0][name]):
+                assert 10 * math.log10(powers[1][name] / powers[0][name]) == pytest.approx(1.0)
+    noise_dbm = -174 + 9 + 10 * math.log10(6 * 180e3)
+    link = carrier_link("radio-head")
+    for fraction, rise_db in ((0.0, 0.0), (0.8, 6.99)):  # 1 / (1 - 0.8) is five
+        held_w = link.noise_w(replace(desk, interference_fraction=fraction))
+        assert 10 * math.log10(held_w) + 30 == pytest.approx(noise_dbm + rise_db, abs=0.01)
 
 
 def test_interference_raises_the_power(desk: ReceiverFamily) -> None:

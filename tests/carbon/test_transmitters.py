@@ -23,10 +23,15 @@ def test_stations_of_tr_38_864() -> None:
     assert station.uplink_units() == 110
     assert station.downlink_units(active=0) == station.uplink_units(active=0) == 55
     assert station.downlink_units(bandwidth=0.5) == station.downlink_units(power=0.5)
-    units = {name: nr_station(name).units for name in ("category 1, set 2", "category 2, set 1", "category 2, set 3")}
-    assert units["category 1, set 2"] == (1, 25, 50, 200, 90)
-    assert units["category 2, set 1"][2:] == (5.5, 32, 6.5)
-    assert units["category 2, set 3"][2:] == (3, 17.6, 4.2)
+    units = {(c, s): nr_station(f"category {c}, set {s}").units for c in (1, 2) for s in (1, 2, 3)}
+    assert units == {
+        (1, 1): (1, 25, 55, 280, 110),
+        (1, 2): (1, 25, 50, 200, 90),
+        (1, 3): (1, 25, 38, 152, 80),
+        (2, 1): (1, 2.1, 5.5, 32, 6.5),
+        (2, 2): (1, 2.1, 5, 26, 5.8),
+        (2, 3): (1, 2.1, 3, 17.6, 4.2),
+    }
 
 
 def test_affine_form_of_a_station() -> None:
