@@ -8,6 +8,7 @@ bit on a CPU: the replay, the optimisers, the multipliers, the environment and a
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 import zipfile
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from carbon.aolo.agents import Agent
+from carbon.aolo.agents import Agent, AgentSettings
 from leanrx_core.errors import UserError
 from leanrx_core.files import TEMPORARY
 
@@ -67,12 +68,56 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{_PREFIX}*"))
 
 
-def load_agent(agent: Agent, folder: Path) -> bool:
+def _check_settings(checkpoint: Path, settings: AgentSettings, shorter: bool = False) -> None:
+    """Refuse a checkpoint of other settings.
+
+    Args:
+        checkpoint: its folder.
+        settings: that it must have.
+        shorter: whether it may be of fewer decisions.
+
+    Raises:
+        UserError: if it has others; it names them.
+        OSError, ValueError: if its settings cannot be read.
+    """
+    path = checkpoint / _SETTINGS
+    own, stored = json.loads(settings.model_dump_json()), json.loads(path.read_text())
+    changed = {name for name in {*own, *stored} if own.get(name) != stored.get(name)}
+    if shorter and stored.get("steps", math.inf) <= own["steps"]:
+        changed.discard("steps")
+    if changed:
+        names = ", ".join(sorted(changed))
+        raise UserError(f"{path}: belongs to other settings: {names}; choose another folder, or delete this one")
+
+
+def read_text(folder: Path, name: str, settings: AgentSettings) -> str | None:
+    """A further file of an agent's newest checkpoint; none without a checkpoint.
+
+    Args:
+        folder: of this agent.
+        name: of the file.
+        settings: of the agent.
+
+    Raises:
+        UserError: if the checkpoint is damaged, or belongs to other settings.
+    """
+    complete = checkpoints(folder)
+    if not complete:
+        return None
+    try:
+        _check_settings(complete[-1], settings)
+        return (complete[-1] / name).read_text()
+    except (OSError, ValueError):
+        raise UserError(f"{complete[-1] / name}: damaged; delete its folder, and train again") from None
+
+
+def load_agent(agent: Agent, folder: Path, shorter: bool = False) -> bool:
     """Continue an agent from its newest checkpoint.
 
     Args:
         agent: with the same settings, at its beginning.
         folder: of this agent.
+        shorter: whether the checkpoint may be of a training with fewer decisions, which then goes on.
 
     Returns:
         whether there was one.
@@ -85,8 +130,7 @@ def load_agent(agent: Agent, folder: Path) -> bool:
         return False
     path = complete[-1]
     try:
-        if json.loads((path / _SETTINGS).read_text()) != json.loads(agent.settings.model_dump_json()):
-            raise UserError(f"{path / _SETTINGS}: belongs to other settings; choose another folder, or delete this one")
+        _check_settings(path, agent.settings, shorter)
         agent.model.policy.load_state_dict(load_file(path / _WEIGHTS))
         with np.load(path / _STATE, allow_pickle=False) as state:
             _restore(agent, {name: state[name] for name in state.files})
@@ -114,8 +158,6 @@ def _state(agent: Agent) -> dict[str, Any]:
         "decided": model.num_timesteps,
         "updates": model._n_updates,
         "episodes": model._episode_num,
-        "replay_pos": replay.pos,
-        "replay_full": int(replay.full),
         "environments": [e.unwrapped.state() for e in agent.environments],  # type: ignore[attr-defined]
         "environment_generators": [_generator_state(e.unwrapped.np_random) for e in agent.environments],
         "action_generator": _generator_state(model.action_space.np_random),
@@ -143,7 +185,9 @@ def _restore(agent: Agent, arrays: dict[str, NDArray[Any]]) -> None:
     for name in _REPLAY:
         values = arrays[f"replay.{name}"]
         getattr(replay, name)[: len(values)] = values
-    replay.pos, replay.full = counters["replay_pos"], bool(counters["replay_full"])
+    # All decisions fit into the replay, which is full at the end of a training alone.
+    count = len(arrays["replay.observations"])
+    replay.pos, replay.full = count % replay.buffer_size, count == replay.buffer_size
     replay.multipliers = arrays["multipliers"]
     agent.violations = deque(arrays["violations"], maxlen=agent.settings.multiplier_window)
     for name, optimizer in _optimizers(agent).items():

@@ -47,6 +47,7 @@ class AgentSettings(Record):
 
     Attributes:
         actor: ``dense`` is SAC, ``spiking`` is SDRL.
+        task: digest of what it is trained for, so that a checkpoint of another task is not continued.
         steps: decisions of the training; the last ones that are taken at once are complete.
         seed: of weights, replay, exploration and environment.
         learning_rate: of actor, critics and entropy, by Adam.
@@ -64,6 +65,7 @@ class AgentSettings(Record):
     """
 
     actor: Literal["dense", "spiking"]
+    task: str = ""
     steps: int = Field(30_000, ge=1, le=10_000_000)
     seed: int = Field(1, ge=0, lt=2**32)
     learning_rate: float = Field(3e-3, gt=0, le=1)
@@ -199,6 +201,11 @@ class Agent:
     def decided(self) -> int:
         """Decisions so far."""
         return int(self.model.num_timesteps)
+
+    @property
+    def gradient_steps(self) -> int:
+        """Gradient steps so far."""
+        return int(self.model._n_updates)
 
     def train(self, chunk: int) -> Iterator[int]:
         """Train in chunks up to the number of steps; yields the decisions so far after each chunk."""

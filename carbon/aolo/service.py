@@ -17,7 +17,7 @@ from carbon.footprint import Emission, Footprint, Scope
 from leanrx_core.errors import UserError
 from leanrx_core.records import Record
 
-_BOLTZMANN_DBM_PER_HZ = -174.0
+_THERMAL_DBM_PER_HZ = -174.0
 
 
 class RadioChannel(Record):
@@ -61,7 +61,7 @@ def snr_per_w(path_loss_db: float | Array, bandwidth_hz: float | Array, noise_fi
         >>> round(float(snr_per_w(110.0, 10e6)), 3)  # 1 W: 30 dBm - 110 dB against -95 dBm of noise
         31.623
     """
-    noise_dbm = _BOLTZMANN_DBM_PER_HZ + noise_figure_db + 10 * np.log10(bandwidth_hz)
+    noise_dbm = _THERMAL_DBM_PER_HZ + noise_figure_db + 10 * np.log10(bandwidth_hz)
     return np.asarray(10 ** ((30 - np.asarray(path_loss_db) - noise_dbm) / 10))
 
 

@@ -1,22 +1,22 @@
-"""The comparison of SAC and SDRL with the optimum: training, held-out evaluations, statistics and sweeps."""
+"""The trainings of the comparison of SAC and SDRL: learning rates, seeds, more decisions until a curve is flat."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import numpy as np
-from pydantic import Field
-from scipy import stats
+from pydantic import Field, model_validator
 
-from carbon.aolo.agent_files import checkpoints, load_agent, save_agent
+from carbon.aolo.agent_files import load_agent, read_text, save_agent
+from carbon.aolo.agent_statistics import Runs, is_flat, last_quarters
 from carbon.aolo.agents import Agent, AgentSettings
-from carbon.aolo.request_environment import RequestDistribution
-from carbon.aolo.tasks import HELD_OUT_REQUESTS, HELD_OUT_SEED, AgentEvaluation, Task, evaluate_requests
+from carbon.aolo.tasks import AgentEvaluation, Task
 from leanrx_core.errors import UserError
+from leanrx_core.files import lock
 from leanrx_core.records import Record
 
 ACTORS = {"sac": "dense", "sdrl": "spiking"}
@@ -32,7 +32,7 @@ EVALUATION_STEPS = 2_000
 
 @dataclass(frozen=True)
 class StudyProgress:
-    """StudyProgress of a study.
+    """Progress of a study.
 
     Attributes:
         name: of the training.
@@ -53,11 +53,19 @@ class StudySettings(Record):
         steps: decisions of each training.
         seeds: of the comparison.
         learning_rate: of both agents; none to tune it for each on further seeds.
+        max_steps: decisions up to which a training goes on whose curve is not flat; none to end all at ``steps``.
     """
 
     steps: int = Field(30_000, ge=8, le=10_000_000)
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     learning_rate: float | None = Field(None, gt=0, le=1)
+    max_steps: int | None = Field(None, ge=8, le=10_000_000)
+
+    @model_validator(mode="after")
+    def _check_steps(self) -> Self:
+        if self.max_steps is not None and self.max_steps < self.steps:
+            raise ValueError(f"max_steps {self.max_steps} is below steps {self.steps}; write {self.steps} or more")
+        return self
 
 
 class Study:
@@ -76,19 +84,24 @@ class Study:
         """Decisions of a training: a part for the seeds of the tuning."""
         return max(1, int(TUNING_FRACTION * self.settings.steps)) if seed in TUNING_SEEDS else self.settings.steps
 
-    def agent(self, name: str, seed: int, learning_rate: float) -> Agent:
-        """An agent at its beginning."""
-        own = {"actor": ACTORS[name], "seed": seed, "learning_rate": learning_rate, "discount": self.task.discount}
-        settings = AgentSettings.parse({**own, "steps": self._steps(seed)}, name)
+    def _agent_settings(self, name: str, seed: int, learning_rate: float, steps: int | None) -> AgentSettings:
+        own = {"actor": ACTORS[name], "seed": seed, "learning_rate": learning_rate, "steps": steps or self._steps(seed)}
+        of_task = {"discount": self.task.discount, "gradient_steps": self.task.gradient_steps}
+        return AgentSettings.parse({**own, **of_task, "task": self.task.digest}, name)
+
+    def agent(self, name: str, seed: int, learning_rate: float, steps: int | None = None) -> Agent:
+        """An agent at its beginning; ``steps`` are those of the study if not given."""
+        settings = self._agent_settings(name, seed, learning_rate, steps)
         return Agent(settings, self.task.environment, self.task.constraints)
 
-    def agent_folder(self, name: str, seed: int, learning_rate: float) -> Path:
+    def agent_folder(self, name: str, seed: int, learning_rate: float, steps: int | None = None) -> Path:
         """Folder of its checkpoints."""
-        return self.folder / f"{self.task.name}-{name}-s{seed}-lr{learning_rate:g}-n{self._steps(seed)}"
+        return self.folder / f"{self.task.name}-{name}-s{seed}-lr{learning_rate:g}-n{steps or self._steps(seed)}"
 
     def train(self) -> Iterator[StudyProgress]:
-        """Train everything that is not trained yet: first the learning rates, then the seeds of the comparison.
+        """Train everything that is not trained yet.
 
+        First come the learning rates, then the seeds of the comparison, then more decisions where a curve is not flat.
         Agents take turns, so that an interrupted study has as many seeds of one as of the other.
         """
         if self.settings.learning_rate is None:
@@ -99,16 +112,39 @@ class Study:
         for seed in self.settings.seeds:
             for name in ACTORS:
                 yield from self._train_agent(name, seed, self.learning_rate(name))
+        if self.settings.max_steps is not None:
+            for seed in self.settings.seeds:
+                for name in ACTORS:
+                    if not is_flat(self.completed(name)[seed]):
+                        yield from self._train_agent(name, seed, self.learning_rate(name), self.settings.max_steps)
 
-    def _train_agent(self, name: str, seed: int, learning_rate: float) -> Iterator[StudyProgress]:
-        folder = self.agent_folder(name, seed, learning_rate)
-        agent = self.agent(name, seed, learning_rate)
-        load_agent(agent, folder)
-        evaluations = read_evaluations(folder)
-        for decided in agent.train(EVALUATION_STEPS):
-            evaluations.append(self.task.evaluate(agent))
-            save_agent(agent, folder, {_EVALUATIONS: json.dumps([asdict(e) for e in evaluations], indent=1) + "\n"})
-            yield StudyProgress(folder.name, decided, self._steps(seed), evaluations[-1])
+    def _train_agent(
+        self, name: str, seed: int, learning_rate: float, steps: int | None = None
+    ) -> Iterator[StudyProgress]:
+        folder = self.agent_folder(name, seed, learning_rate, steps)
+        with lock(folder):
+            agent = self.agent(name, seed, learning_rate, steps)
+            evaluations = self._evaluations(name, seed, learning_rate, steps)
+            if not load_agent(agent, folder) and steps is not None:
+                load_agent(agent, self.agent_folder(name, seed, learning_rate), shorter=True)
+                evaluations = self._evaluations(name, seed, learning_rate)
+            for decided in agent.train(EVALUATION_STEPS):
+                evaluations.append(self.task.evaluate(agent))
+                save_agent(agent, folder, {_EVALUATIONS: json.dumps([asdict(e) for e in evaluations], indent=1) + "\n"})
+                yield StudyProgress(folder.name, decided, agent.settings.steps, evaluations[-1])
+
+    def _evaluations(
+        self, name: str, seed: int, learning_rate: float, steps: int | None = None
+    ) -> list[AgentEvaluation]:
+        """Evaluations of the newest checkpoint of an agent; empty without one."""
+        folder = self.agent_folder(name, seed, learning_rate, steps)
+        text = read_text(folder, _EVALUATIONS, self._agent_settings(name, seed, learning_rate, steps))
+        if text is None:
+            return []
+        try:
+            return [AgentEvaluation(**row) for row in json.loads(text)]
+        except (ValueError, TypeError):
+            raise UserError(f"{folder}: {_EVALUATIONS} is damaged; delete this folder, and train again") from None
 
     def learning_rate(self, name: str) -> float:
         """The given learning rate, or the one with the least gap in the last quarter of the tuning runs.
@@ -131,28 +167,40 @@ class Study:
         if self.settings.learning_rate is not None:
             return True
         runs = [run for rate in LEARNING_RATES for run in self._tuning_runs(name, rate)]
-        return all(self._is_complete(run, TUNING_SEEDS[0]) for run in runs)
+        return all(bool(run) and run[-1].decided >= self._steps(TUNING_SEEDS[0]) for run in runs)
 
     def _tuning_runs(self, name: str, learning_rate: float) -> list[list[AgentEvaluation]]:
-        return [read_evaluations(self.agent_folder(name, seed, learning_rate)) for seed in TUNING_SEEDS]
+        return [self._evaluations(name, seed, learning_rate) for seed in TUNING_SEEDS]
 
-    def _is_complete(self, run: Sequence[AgentEvaluation], seed: int) -> bool:
-        return bool(run) and run[-1].decided >= self._steps(seed)
+    def completed(self, name: str) -> Runs:
+        """Evaluations of an agent's trainings that have all their decisions."""
+        return {seed: run for seed, run in self._runs(name).items() if run[-1].decided >= self.settings.steps}
 
-    def completed(self, name: str) -> dict[int, list[AgentEvaluation]]:
-        """Evaluations of an agent's complete trainings, by seed."""
-        return {seed: run for seed, run in self.begun(name).items() if self._is_complete(run, seed)}
+    def until_flat(self, name: str) -> Runs:
+        """The same, where trainings that were not flat have gone on; none before all of these have ended."""
+        runs, longest = self.completed(name), self.settings.max_steps
+        if longest is None:
+            return {}
+        longer = self._runs(name, longest)
+        rest = [seed for seed, run in runs.items() if not is_flat(run)]
+        if any(seed not in longer or longer[seed][-1].decided < longest for seed in rest):
+            return {}
+        return runs | {seed: longer[seed] for seed in rest}
 
-    def begun(self, name: str) -> dict[int, list[AgentEvaluation]]:
-        """Evaluations of an agent's trainings, by seed, complete or not."""
+    def begun(self, name: str) -> Runs:
+        """Evaluations of an agent's trainings, complete or not, as far as they have come."""
+        longest = self.settings.max_steps
+        return self._runs(name) | (self._runs(name, longest) if longest is not None else {})
+
+    def _runs(self, name: str, steps: int | None = None) -> Runs:
         if not self.is_tuned(name):
             return {}
         rate = self.learning_rate(name)
-        runs = {seed: read_evaluations(self.agent_folder(name, seed, rate)) for seed in self.settings.seeds}
+        runs = {seed: self._evaluations(name, seed, rate, steps) for seed in self.settings.seeds}
         return {seed: run for seed, run in runs.items() if run}
 
     def trained_agent(self, name: str, seed: int) -> Agent:
-        """A completely trained agent.
+        """An agent that has all decisions of the study.
 
         Raises:
             UserError: if it is not trained yet.
@@ -166,161 +214,3 @@ class Study:
 
 
 _EVALUATIONS = "evaluations.json"
-
-
-def read_evaluations(folder: Path) -> list[AgentEvaluation]:
-    """Evaluations of the newest checkpoint of an agent; empty without one."""
-    complete = checkpoints(folder)
-    if not complete:
-        return []
-    try:
-        return [AgentEvaluation(**row) for row in json.loads((complete[-1] / _EVALUATIONS).read_text())]
-    except (OSError, ValueError, TypeError):
-        raise UserError(f"{complete[-1] / _EVALUATIONS}: damaged; delete its folder, and train again") from None
-
-
-def last_quarters(run: Sequence[AgentEvaluation]) -> tuple[Sequence[AgentEvaluation], Sequence[AgentEvaluation]]:
-    """The third and the fourth quarter of the evaluations."""
-    quarter = max(1, len(run) // 4)
-    return run[-2 * quarter : -quarter], run[-quarter:]
-
-
-def is_flat(run: Sequence[AgentEvaluation], tolerance: float = 0.01) -> bool:
-    """Whether the mean footprints of the last two quarters differ by less than the tolerance.
-
-    A quarter needs two evaluations or more, so a shorter run is never flat.
-    """
-    if len(run) < 8:
-        return False
-    third, fourth = (np.mean([e.footprint_g for e in part]) for part in last_quarters(run))
-    return bool(abs(fourth / third - 1) < tolerance)
-
-
-@dataclass(frozen=True)
-class SeedMean:
-    """A mean over seeds with its 95 % interval by Student's t; NaN ends with one seed.
-
-    Attributes:
-        mean: over seeds.
-        low, high: ends of the interval.
-        seeds: number of seeds.
-    """
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> SeedMean:
-        """The mean of one value per seed."""
-        mean, count = float(np.mean(values)), len(values)
-        if count < 2:
-            return cls(mean, float("nan"), float("nan"), count)
-        half = float(stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
-        return cls(mean, mean - half, mean + half, count)
-
-
-@dataclass(frozen=True)
-class AgentSummary:
-    """An agent over its seeds, from the last quarter of the evaluations of each.
-
-    Attributes:
-        name: ``sac`` or ``sdrl``.
-        gap: to the optimum, projected.
-        raw_gap: without projection.
-        quality_violations, deadline_violations: without projection.
-        flat_seeds: seeds whose learning curve is flat.
-    """
-
-    name: str
-    gap: SeedMean
-    raw_gap: SeedMean
-    quality_violations: SeedMean
-    deadline_violations: SeedMean
-    flat_seeds: int
-
-
-def summarise(name: str, runs: dict[int, list[AgentEvaluation]]) -> AgentSummary:
-    """Summarise the complete trainings of an agent.
-
-    Args:
-        name: of the agent.
-        runs: evaluations by seed, at least one.
-    """
-
-    def over_seeds(attribute: str) -> SeedMean:
-        return SeedMean.of([_last_mean(run, attribute) for run in runs.values()])
-
-    return AgentSummary(
-        name=name,
-        gap=over_seeds("gap"),
-        raw_gap=over_seeds("raw_gap"),
-        quality_violations=over_seeds("quality_violations"),
-        deadline_violations=over_seeds("deadline_violations"),
-        flat_seeds=sum(is_flat(run) for run in runs.values()),
-    )
-
-
-def _last_mean(run: Sequence[AgentEvaluation], attribute: str) -> float:
-    return float(np.mean([getattr(e, attribute) for e in last_quarters(run)[1]]))
-
-
-def reduction(
-    sac: dict[int, list[AgentEvaluation]], sdrl: dict[int, list[AgentEvaluation]], attribute: str = "footprint_g"
-) -> SeedMean:
-    """Relative reduction of the footprint by SDRL against SAC, paired over the seeds that both have.
-
-    Args:
-        sac, sdrl: evaluations by seed.
-        attribute: ``footprint_g`` after projection, ``raw_footprint_g`` without.
-    """
-    seeds = sorted(set(sac) & set(sdrl))
-    return SeedMean.of([1 - _last_mean(sdrl[s], attribute) / _last_mean(sac[s], attribute) for s in seeds])
-
-
-SWEEPS: dict[str, list[dict[str, tuple[float, float]]]] = {
-    "min_quality": [{"min_quality": (q, q)} for q in (0.3, 0.45, 0.6, 0.75, 0.9)],
-    "path_loss_db": [{"path_loss_db": (p, p)} for p in (90.0, 100.0, 110.0, 120.0, 125.0)],
-    "bandwidth_hz": [{"bandwidth_hz": (w, w)} for w in (5e6, 10e6, 20e6, 50e6, 100e6)],
-    "intensity ratio": [
-        {"data_centre_g_per_kwh": (150.0, 150.0), "radio_g_per_kwh": (150.0 * r, 150.0 * r)}
-        for r in (0.2, 0.5, 1.0, 2.0, 5.0)
-    ],
-    "token_bits": [{"token_bits": (b, b)} for b in (32.0, 1e3, 10e3, 32e3, 64e3)],
-}
-"""Five values of each parameter of the sweeps; the agents are those of the comparison, and are not trained again."""
-
-
-def sweep_agents(study: Study, distribution: RequestDistribution, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Gaps and reduction over the sweeps.
-
-    Args:
-        study: of requests, whose agents are trained for ``seeds``.
-        distribution: of the requests before a parameter is changed.
-        seeds: of both agents.
-
-    Returns:
-        one row per parameter, value and seed: ``parameter, value, seed, sac_gap, sdrl_gap, reduction``, projected.
-    """
-    rows = []
-    for seed in seeds:
-        agents = {name: study.trained_agent(name, seed) for name in ACTORS}
-        for parameter, settings in SWEEPS.items():
-            for number, changes in enumerate(settings):
-                pool = distribution.model_copy(update=changes).draw(HELD_OUT_REQUESTS, HELD_OUT_SEED)
-                results = {name: evaluate_requests(agent, pool) for name, agent in agents.items()}
-                rows.append(
-                    {
-                        "parameter": parameter,
-                        "value": list(changes.values())[-1][0] if parameter != "intensity ratio" else _RATIOS[number],
-                        "seed": seed,
-                        "sac_gap": results["sac"].gap,
-                        "sdrl_gap": results["sdrl"].gap,
-                        "reduction": 1 - results["sdrl"].footprint_g / results["sac"].footprint_g,
-                    }
-                )
-    return rows
-
-
-_RATIOS = (0.2, 0.5, 1.0, 2.0, 5.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -53,17 +55,34 @@ class Task(Protocol):
         name: of the task.
         constraints: number of shortfalls.
         discount: of the agents.
+        gradient_steps: after the decisions that are taken at once.
+        digest: of all that the task consists of.
     """
 
     name: str
     constraints: int
     discount: float
+    gradient_steps: int
+    digest: str
 
     def environment(self) -> gymnasium.Env[Any, Any]:
         """An environment for one agent."""
 
     def evaluate(self, agent: Agent) -> AgentEvaluation:
         """The agent's deterministic decisions on held-out cases."""
+
+
+def _digest(*parts: Any) -> str:
+    """Twelve hexadecimal digits of plain values. Numbers count with nine digits: machines differ in the last ones."""
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: rounded(entry) for key, entry in value.items()}
+        if isinstance(value, list | tuple):
+            return [rounded(entry) for entry in value]
+        return f"{value:.9g}" if isinstance(value, float) else value
+
+    return hashlib.sha256(json.dumps(rounded(parts), sort_keys=True).encode()).hexdigest()[:12]
 
 
 class RequestTask:
@@ -73,12 +92,14 @@ class RequestTask:
         distribution: of the requests.
     """
 
-    name, constraints, discount = "requests", 2, 0.0
+    name, constraints, discount, gradient_steps = "requests", 2, 0.0, 2
 
     def __init__(self, distribution: RequestDistribution | None = None) -> None:
         self.distribution = distribution or RequestDistribution()
         self.pool = self.distribution.draw(_TRAINING_POOL, _TRAINING_SEED)
         self.held_out = self.distribution.draw(HELD_OUT_REQUESTS, HELD_OUT_SEED)
+        draws = (_TRAINING_POOL, _TRAINING_SEED, HELD_OUT_REQUESTS, HELD_OUT_SEED)
+        self.digest = _digest(self.name, self.distribution.model_dump(), draws)
 
     def environment(self) -> RequestEnvironment:
         """The environment of the training requests."""
@@ -118,7 +139,8 @@ class SiteTask:
         reference_g, myopic_g, planner_g: emissions of each held-out day.
     """
 
-    name, constraints, discount = "site", 1, 0.99
+    # Values of later quarter hours reach earlier ones one gradient step at a time, so there are more of these.
+    name, constraints, discount, gradient_steps = "site", 1, 0.99, 4
 
     def __init__(self, site: ReceiverSite, days: int | None = None) -> None:
         self.site, self.days = site, days or _HELD_OUT_DAYS
@@ -131,6 +153,7 @@ class SiteTask:
             myopic.append(run_day(site, day, myopic_policy(site)).total_g)
             planner.append(run_day(site, day, forecast).total_g)
         self.reference_g, self.myopic_g, self.planner_g = reference, myopic, planner
+        self.digest = _digest(self.name, site.model_dump(), self.days)
 
     def environment(self) -> SiteEnvironment:
         """The environment of the training days, none of which is held out."""

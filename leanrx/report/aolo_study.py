@@ -10,21 +10,14 @@ from typing import Any
 import numpy as np
 
 from carbon import Footprint, Site, carbon_intensity, embodied_carbon
+from carbon.aolo.agent_statistics import AgentSummary, Runs, SeedMean, last_mean, reduction, summarise
 from carbon.aolo.controller_energy import ControllerEnergy, dense_proxy, meter_agent, spiking_proxy
 from carbon.aolo.oracle import solve
+from carbon.aolo.parameter_sweeps import INTENSITY_RATIO, sweep_agents
 from carbon.aolo.popsan import SpikingActorNet
 from carbon.aolo.receiver_site import ReceiverSite, site_of_link
 from carbon.aolo.service import Materiality, Quality, RadioChannel, Service, materiality
-from carbon.aolo.study import (
-    ACTORS,
-    PAPER_REDUCTION,
-    AgentSummary,
-    SeedMean,
-    Study,
-    reduction,
-    summarise,
-    sweep_agents,
-)
+from carbon.aolo.study import ACTORS, PAPER_REDUCTION, Study
 from carbon.aolo.tasks import RequestTask, SiteTask
 from carbon.aolo.token_costs import ecologits_costs
 from carbon.link_table import LinkCase, carrier_link, link_table
@@ -94,14 +87,18 @@ class TaskResults:
     Attributes:
         summaries: of the agents with a complete training, by name.
         headline, raw_headline: reduction of SDRL against SAC with and without projection; none without both.
-        closed: part of the site's gap that each agent closes, by name; empty for requests.
+        until_flat: of the agents whose trainings have gone on where they were not flat, by name.
+        flat_headline: the reduction after projection of these; none without both.
+        closed: part of the site's gap that each agent closes, over seeds, by name; empty for requests.
         curves: gap over decisions of every training that has begun, by name and seed.
     """
 
     summaries: dict[str, AgentSummary]
     headline: SeedMean | None
     raw_headline: SeedMean | None
-    closed: dict[str, float] = field(default_factory=dict)
+    until_flat: dict[str, AgentSummary]
+    flat_headline: SeedMean | None
+    closed: dict[str, SeedMean] = field(default_factory=dict)
     curves: dict[str, dict[int, list[tuple[int, float]]]] = field(default_factory=dict)
 
 
@@ -109,21 +106,28 @@ def task_results(study: Study) -> TaskResults:
     """Results of the trainings of a study that are complete."""
     runs = {name: study.completed(name) for name in ACTORS}
     summaries = {name: summarise(name, run) for name, run in runs.items() if run}
-    both = set(runs["sac"]) & set(runs["sdrl"])
+    longer = {name: study.until_flat(name) for name in ACTORS}
     closed = {}
     if isinstance(study.task, SiteTask):
-        reference_g = sum(study.task.reference_g) / study.task.days
-        closed = {n: study.task.closed(reference_g * (1 + s.gap.mean)) for n, s in summaries.items()}
+        closed = {name: closed_by_seed(study.task, run) for name, run in runs.items() if run}
     curves = {
         name: {seed: [(e.decided, e.gap) for e in run] for seed, run in study.begun(name).items()} for name in ACTORS
     }
     return TaskResults(
         summaries,
-        reduction(runs["sac"], runs["sdrl"]) if both else None,
-        reduction(runs["sac"], runs["sdrl"], "raw_footprint_g") if both else None,
+        reduction(runs["sac"], runs["sdrl"]),
+        reduction(runs["sac"], runs["sdrl"], "raw_footprint_g"),
+        {name: summarise(name, run) for name, run in longer.items() if run},
+        reduction(longer["sac"], longer["sdrl"]),
         closed,
         curves,
     )
+
+
+def closed_by_seed(task: SiteTask, runs: Runs) -> SeedMean:
+    """Part of the site's gap that an agent closes, over its seeds."""
+    reference_g = sum(task.reference_g) / task.days
+    return SeedMean.of([task.closed(reference_g * (1 + last_mean(run, "gap"))) for run in runs.values()])
 
 
 @dataclass(frozen=True)
@@ -133,11 +137,13 @@ class Controllers:
     Attributes:
         spike_rates: of the spiking actor on held-out requests.
         proxies_j: energy of one decision by agent and proxy.
+        gradient_steps: of the training, by agent.
         metered: by agent; empty if they were not metered.
     """
 
     spike_rates: tuple[float, ...]
     proxies_j: dict[str, dict[str, float]]
+    gradient_steps: dict[str, int]
     metered: dict[str, ControllerEnergy] = field(default_factory=dict)
 
 
@@ -161,8 +167,9 @@ def controllers(study: Study, seed: int, meter: bool) -> Controllers:
     dense = dense_proxy(inputs, 2, agents["sac"].settings.hidden)
     spiking = spiking_proxy(inputs, 2, rates, agents["sdrl"].settings.hidden)
     proxies = {"sac": asdict(dense), "sdrl": asdict(spiking)}
+    steps = {name: agent.gradient_steps for name, agent in agents.items()}
     metered = {name: meter_agent(agent, observations) for name, agent in agents.items()} if meter else {}
-    return Controllers(rates, proxies, metered)
+    return Controllers(rates, proxies, steps, metered)
 
 
 @dataclass(frozen=True)
@@ -176,7 +183,7 @@ class AoloResults:
         myopic_excess: of the site: emissions of the myopic policy over the reference, minus one.
         planner_closed: part of the gap that the planner closes.
         days: held-out days of the site.
-        sweeps: rows of :func:`carbon.aolo.study.sweep_agents`.
+        sweeps: rows of :func:`carbon.aolo.parameter_sweeps.sweep_agents`.
         controllers: none before both agents are trained.
     """
 
@@ -231,6 +238,11 @@ def _agent_lines(title: str, results: TaskResults, steps: int) -> list[str]:
             f"{_percent(results.raw_headline)} without. The paper's figure is {PAPER_REDUCTION:.2%}; its setting is "
             "not public."
         )
+    lines += [
+        f"{title}, {_TITLES[name]}, decided further where not flat: {_percent(s.gap)} above the optimum after "
+        f"projection; {s.flat_seeds} of {s.gap.seeds} learning curves are flat"
+        for name, s in results.until_flat.items()
+    ]
     return lines
 
 
@@ -239,7 +251,7 @@ def _site_lines(results: AoloResults) -> list[str]:
         f"site, {results.days} days: the myopic policy emits {results.myopic_excess:.1%} more than dynamic "
         f"programming; the planner closes {results.planner_closed:.1%} of the gap"
     ]
-    return lines + [f"site: {_TITLES[n]} closes {part:.1%} of the gap" for n, part in results.site.closed.items()]
+    return lines + [f"site: {_TITLES[n]} closes {_percent(part)} of the gap" for n, part in results.site.closed.items()]
 
 
 def _sweep_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -264,10 +276,12 @@ def _controller_lines(parts: Controllers | None) -> list[str]:
             f"neurons, {traffic:.1f} nJ with weights and states from a cache"
         )
     for name, energy in parts.metered.items():
-        decision, step = energy.decision, energy.gradient_step
+        decision, step_j = energy.decision, energy.gradient_step.energy_per_repeat_j
+        steps = parts.gradient_steps[name]
         lines.append(
             f"one decision of {_TITLES[name]} by {decision.instrument}: {1e3 * decision.energy_per_repeat_j:.3g} mJ, "
-            f"one gradient step {1e3 * step.energy_per_repeat_j:.3g} mJ ({decision.provenance})"
+            f"one gradient step {1e3 * step_j:.3g} mJ, the {steps:,} of its training {steps * step_j:.3g} J "
+            f"({decision.provenance})"
         )
     if parts.metered:
         lower = min(parts.metered, key=lambda name: parts.metered[name].decision.energy_per_repeat_j)
@@ -347,6 +361,16 @@ def _learning_figure(task: str, part: TaskResults) -> Figure:
     )
 
 
+PARAMETERS = {
+    "min_quality": "lowest quality",
+    "path_loss_db": "path loss, dB",
+    "bandwidth_hz": "bandwidth, Hz",
+    INTENSITY_RATIO: "radio intensity over that of the data centre",
+    "token_bits": "bits per token",
+}
+"""Parameters of the sweeps in words."""
+
+
 def _sweep_figure(rows: Sequence[dict[str, Any]]) -> Figure:
     parameters = list(dict.fromkeys(row["parameter"] for row in rows))
     curves = []
@@ -356,7 +380,7 @@ def _sweep_figure(rows: Sequence[dict[str, Any]]) -> Figure:
         mean = [float(np.mean([r["reduction"] for r in own if r["value"] == value])) for value in values]
         x = [number + 0.15 * (index - 2) for index in range(len(values))]
         labels = [f"{parameter} {value:g}" for value in values]
-        curves.append(Curve(parameter, x, mean, colour=_SWEEP_COLOURS[number % len(_SWEEP_COLOURS)], labels=labels))
+        curves.append(Curve("", x, mean, colour=_SWEEP_COLOURS[number % len(_SWEEP_COLOURS)], labels=labels))
     return Figure(
         name="aolo-sweeps",
         caption="Reduction of the footprint by SDRL against SAC after projection, mean over seeds, for five values of "
@@ -365,7 +389,7 @@ def _sweep_figure(rows: Sequence[dict[str, Any]]) -> Figure:
         y_title="1 - footprint of SDRL / footprint of SAC",
         curves=curves,
         y_log=False,
-        x_labels=tuple(parameters),
+        x_labels=tuple(PARAMETERS[parameter] for parameter in parameters),
     )
 
 

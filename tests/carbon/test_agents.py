@@ -16,19 +16,12 @@ from stable_baselines3 import SAC
 
 from carbon.aolo.actor_critic import SoftActorCritic
 from carbon.aolo.agent_files import checkpoints, load_agent, save_agent
+from carbon.aolo.agent_statistics import SeedMean, is_flat, reduction, summarise
 from carbon.aolo.agents import Agent, AgentSettings, SpikingActor
+from carbon.aolo.parameter_sweeps import sweep_agents
 from carbon.aolo.popsan import SpikingActorNet
 from carbon.aolo.request_environment import RequestDistribution, RequestEnvironment, RequestPool
-from carbon.aolo.study import (
-    SeedMean,
-    Study,
-    StudySettings,
-    is_flat,
-    read_evaluations,
-    reduction,
-    summarise,
-    sweep_agents,
-)
+from carbon.aolo.study import Study, StudySettings
 from carbon.aolo.tasks import AgentEvaluation, RequestTask
 from leanrx_core.errors import UserError
 
@@ -88,6 +81,24 @@ def test_resumed_training_equals_an_uninterrupted_one(pool: RequestPool, tmp_pat
     assert (whole.multipliers == resumed.multipliers).all()
 
 
+@pytest.mark.parametrize("actor", ["dense", "spiking"])
+def test_a_training_that_goes_on_equals_a_longer_one(pool: RequestPool, tmp_path: Path, actor: str) -> None:
+    longer = _agent(pool, actor)
+    list(longer.train(30))
+    first = _agent(pool, actor, steps=60)
+    list(first.train(30))
+    save_agent(first, tmp_path)
+    second = _agent(pool, actor)
+    with pytest.raises(UserError, match="belongs to other settings: steps; choose another folder"):
+        load_agent(second, tmp_path)
+    assert load_agent(second, tmp_path, shorter=True)
+    list(second.train(30))
+    assert _equal(_weights(longer), _weights(second))
+    save_agent(second, tmp_path)
+    with pytest.raises(UserError, match="other settings: steps"):  # 120 decisions are no beginning of 60
+        load_agent(_agent(pool, actor, steps=60), tmp_path, shorter=True)
+
+
 def test_checkpoints_hold_no_pickle_and_leave_the_newest(pool: RequestPool, tmp_path: Path) -> None:
     agent = _agent(pool)
     for _ in agent.train(60):
@@ -115,6 +126,8 @@ def test_damaged_and_foreign_checkpoints_are_refused(pool: RequestPool, tmp_path
     folder = save_agent(agent, tmp_path)
     with pytest.raises(UserError, match="belongs to other settings"):
         load_agent(_agent(pool, learning_rate=0.5), tmp_path)
+    with pytest.raises(UserError, match="belongs to other settings: hidden, task;"):
+        load_agent(_agent(pool, task="abc", hidden=(8, 8)), tmp_path)
     (folder / "state.npz").write_bytes(b"no archive")
     with pytest.raises(UserError, match="damaged; delete this folder"):
         load_agent(_agent(pool), tmp_path)
@@ -191,7 +204,42 @@ def test_a_study_trains_evaluates_and_resumes(tmp_path: Path, monkeypatch: pytes
     (newest,) = checkpoints(study.agent_folder("sac", 1, 1e-3))
     (newest / "evaluations.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
-        read_evaluations(newest.parent)
+        study.completed("sac")
+
+
+def test_curves_that_are_not_flat_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seed 1 of both agents counts as flat, and seed 2 does not."""
+    monkeypatch.setattr("carbon.aolo.study.EVALUATION_STEPS", 16)
+    monkeypatch.setattr("carbon.aolo.tasks._TRAINING_POOL", 100)
+    settings = StudySettings(steps=32, seeds=(1, 2), learning_rate=1e-3)
+    task = RequestTask()
+    short = Study(tmp_path, task, settings)
+    list(short.train())
+    assert short.until_flat("sac") == {}
+    flat_g = {short.completed(name)[1][-1].footprint_g for name in ("sac", "sdrl")}
+    monkeypatch.setattr("carbon.aolo.study.is_flat", lambda run: run[-1].footprint_g in flat_g)
+    study = Study(tmp_path, task, settings.model_copy(update={"max_steps": 48}))
+    assert study.until_flat("sac") == {}  # the second seed has not gone on yet
+    assert [p.name for p in study.train()] == ["requests-sac-s2-lr0.001-n48", "requests-sdrl-s2-lr0.001-n48"]
+    before, after = study.completed("sac"), study.until_flat("sac")
+    assert after[1] == before[1]
+    assert after[2][:2] == before[2]
+    assert [e.decided for e in after[2]] == [16, 32, 48]
+    assert study.begun("sac") == after
+    assert list(study.train()) == []
+    with pytest.raises(UserError, match="max_steps 16 is below steps 32; write 32 or more"):
+        StudySettings.parse({"steps": 32, "max_steps": 16}, "study")
+
+
+def test_results_of_another_task_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carbon.aolo.tasks._TRAINING_POOL", 100)
+    settings = StudySettings(steps=16, seeds=(1,), learning_rate=1e-3)
+    list(Study(tmp_path, RequestTask(), settings).train())
+    other = Study(tmp_path, RequestTask(RequestDistribution(token_j=0.33)), settings)
+    with pytest.raises(UserError, match="belongs to other settings: task; choose another folder, or delete this one"):
+        other.completed("sac")
+    with pytest.raises(UserError, match="belongs to other settings: task"):
+        list(other.train())
 
 
 def _evaluations(footprints: list[float]) -> list[AgentEvaluation]:

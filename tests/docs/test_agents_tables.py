@@ -8,7 +8,8 @@ from types import ModuleType
 import doc_pages as pages
 import pytest
 
-from carbon.aolo.study import LEARNING_RATES, SWEEPS
+from carbon.aolo.parameter_sweeps import SWEEPS
+from carbon.aolo.study import LEARNING_RATES
 
 
 @pytest.fixture(scope="module")

@@ -62,6 +62,9 @@ def test_before_and_after_a_training(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "requests: SDRL reduces the footprint of SAC by" in after
     assert "The paper's figure is 18.77%; its setting is not public." in after
     assert "site: SAC closes" in after
+    # eight evaluations at least make a flat curve, so both agents have gone on to twice the decisions
+    assert "requests-sac-s1-lr0.001-n32: 32 of 32 decisions" in captured.err
+    assert "requests, SDRL, decided further where not flat:" in after
     assert "nJ by arithmetic" in after
 
 
