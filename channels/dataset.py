@@ -111,6 +111,8 @@ class Dataset(Record):
     def _check_points(self) -> Self:
         if not getattr(self.scenario.channels, self.split):
             raise ValueError(f"scenario.channels.{self.split} is empty; name at least one model")
+        if self.scenario.mixture is not None and self.split == "train":
+            raise ValueError("scenario.mixture: a dataset has the slots of one scenario; write one for each member")
         if not self.sinr_db and self.interference_fractions != (0.0,):
             raise ValueError(
                 "interference_fractions: needs sinr_db; without test points the scenario draws its own SIR"

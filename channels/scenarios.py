@@ -159,6 +159,19 @@ class Impairments(Record):
     amplifier: PowerAmplifier | None = None
 
 
+def _complete(member: Any, base: dict[str, Any], index: int) -> Any:
+    """A member of a mixture with the settings of its scenario where it has none. Other values stay for their errors."""
+    if not isinstance(member, dict):
+        return member
+    if not member:
+        raise ValueError(f"mixture.{index}: names no condition; write what differs, such as {{grid: {{num_rx: 4}}}}")
+    settings = {key: value.model_dump() if isinstance(value, Record) else value for key, value in base.items()}
+    for key, value in member.items():
+        is_part = isinstance(value, dict) and isinstance(settings.get(key), dict)
+        settings[key] = {**settings[key], **value} if is_part else value
+    return settings
+
+
 class Scenario(Record):
     """Radio conditions of simulated slots. Each slot draws uniformly from the ranges.
 
@@ -177,6 +190,10 @@ class Scenario(Record):
         domain: ``frequency`` applies the channel per subcarrier and symbol. It leaves out the intersymbol and
             intercarrier interference of the wanted channel. ``time`` sends samples through the channel. It takes about
             twenty times as long, and is needed if delays exceed the cyclic prefix.
+        mixture: scenarios for training, in place of this one. Each block of training slots has the conditions of one
+            member, see :class:`channels.mixture_stream.MixtureStream`. A member is written as its differences to this
+            scenario. Its ``grid``, ``channels`` and ``impairments`` are completed key by key. Tests, and slots that no
+            network is trained on, have the conditions of the scenario itself.
 
     Example:
         >>> flat = Scenario(name="flat", grid=Grid(num_prb=1), channels=Channels(train=["Rayleigh"], test=["AWGN"]))
@@ -195,6 +212,25 @@ class Scenario(Record):
     impairments: Impairments = Impairments()
     channel_normalisation: Literal["ensemble", "slot"] = "ensemble"
     domain: Literal["frequency", "time"] = "frequency"
+    mixture: tuple[Scenario, ...] | None = Field(None, min_length=1, max_length=1000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_members(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("mixture"), list | tuple):
+            return data
+        base = {key: value for key, value in data.items() if key != "mixture"}
+        return {**data, "mixture": [_complete(member, base, i) for i, member in enumerate(data["mixture"])]}
+
+    @model_validator(mode="after")
+    def _check_members(self) -> Self:
+        members = self.mixture or ()
+        for i, member in enumerate(members):
+            if member.mixture is not None:
+                raise ValueError(f"mixture.{i}.mixture: a member has no mixture of its own; list its members instead")
+            if member in members[:i]:
+                raise ValueError(f"mixture.{i}: equals mixture.{members.index(member)}; name it once")
+        return self
 
     @model_validator(mode="after")
     def _check_antennas(self) -> Self:
@@ -284,12 +320,28 @@ class Scenario(Record):
         return max(BITS_PER_SYMBOL[m] for m in self.modulations)
 
     @property
+    def training_members(self) -> tuple[Scenario, ...]:
+        """Scenarios of the training slots: the mixture, or this scenario alone."""
+        return self.mixture or (self,)
+
+    @property
+    def num_bits(self) -> int:
+        """LLRs per RE of a network that is trained on this scenario: bits of the highest modulation in it."""
+        return max(member.bits_per_symbol for member in (self, *self.training_members))
+
+    @property
+    def training_sinr_db(self) -> tuple[float, float]:
+        """Lowest and highest SINR of the training slots (ratio of mean powers, dB)."""
+        ranges = [member.sinr_range_db for member in self.training_members]
+        return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+    @property
     def slots_json(self) -> str:
-        """JSON of all that determines slots, except their SNR.
+        """JSON of all that determines the scenario's own slots, except their SNR.
 
         Keys of later versions are left out at their defaults, so that hashes of older results stay valid.
         """
-        exclude: dict[str, Any] = {"name": True, "snr_db": True}
+        exclude: dict[str, Any] = {"name": True, "snr_db": True, "mixture": True}
         if self.channel_normalisation == "ensemble":
             exclude["channel_normalisation"] = True
         later = {"subcarriers": None, "antennas": Antennas()}

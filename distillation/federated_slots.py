@@ -9,7 +9,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from channels import Scenario, SlotStream
+from channels import Scenario
+from channels.mixture_stream import training_stream
 from distillation.job import training_conditions
 from distillation.losses import bit_loss
 from leanrx_core.records import Record
@@ -70,7 +71,7 @@ class SlotClient:
         """Train in place."""
         assert isinstance(net, Network)
         training = self.training
-        stream = SlotStream(self.scenario, self.seed, training.batch_slots, "train", purpose="federated")
+        stream = training_stream(self.scenario, self.seed, training.batch_slots, purpose="federated")
         optimizer = torch.optim.AdamW(net.parameters(), training.learning_rate)
         begin = (round_number - 1) * training.steps
         for number in range(begin, begin + training.steps):

@@ -8,15 +8,16 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from channels import Scenario, SlotStream, Stream
+from channels import Scenario, Stream
 from channels.dataset import DatasetStream
+from channels.mixture_stream import training_stream
 from channels.scenarios import MAX_BLOCK_SLOTS
 from distillation.objective import Distillation
 from leanrx_core.errors import UserError
 from leanrx_core.records import Record
 from receivers.base import Receiver
 from receivers.evaluation.block_counter import device_name
-from receivers.neural.registry import family_of
+from receivers.neural.registry import check_conditions, family_of
 from receivers.neural.weights import NeuralReceiver
 
 MAX_STEPS = 10**8
@@ -105,12 +106,13 @@ class Job:
     dataset: str | None = None
 
     def check(self) -> None:
-        """Check that teachers and student match.
+        """Check that network, scenario, teachers and student match.
 
         Raises:
             UserError: if there are teachers without settings or settings without teachers, or if a teacher was trained
-                on another scenario.
+                on another scenario, or if the network cannot receive a member of the scenario's mixture.
         """
+        check_conditions(self.receiver, self.scenario)
         if bool(self.teachers) != (self.distillation is not None):
             raise UserError(f"{self.name}: distillation needs a teacher, and a teacher needs distillation settings")
         for teacher in self.teachers:
@@ -133,7 +135,7 @@ class Job:
             stream = DatasetStream(self.dataset, device)
             return stream.require(self.scenario, "train", self.training.batch_slots)
         purpose = "teacher" if self.role == "teacher" else ""
-        return SlotStream(self.scenario, self.seed, self.training.batch_slots, "train", device, purpose)
+        return training_stream(self.scenario, self.seed, self.training.batch_slots, device, purpose)
 
     def description(self, device: str, processes: int = 1) -> dict[str, Any]:
         """Everything that determines the trained weights. A checkpoint with another description is refused.
@@ -176,8 +178,13 @@ def weight_settings(description: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def training_conditions(scenario: Scenario) -> dict[str, Any]:
-    """The part of a scenario that training slots depend on: all but its name and its channel models for tests."""
-    conditions = scenario.model_dump(mode="json", exclude={"name": True, "channels": {"test"}})
+    """The part of a scenario that training slots depend on: all but its name and its channel models for tests.
+
+    Of a scenario with a mixture, these are the conditions of its members.
+    """
+    if scenario.mixture is not None:
+        return {"mixture": [training_conditions(member) for member in scenario.mixture]}
+    conditions = scenario.model_dump(mode="json", exclude={"name": True, "channels": {"test"}, "mixture": True})
     for interferer in conditions["interferers"]:
         if interferer["channels"] is not None:
             del interferer["channels"]["test"]
@@ -215,7 +222,7 @@ def check_fit(teacher: NeuralReceiver, scenario: Scenario, student: str) -> None
             SINR range only.
     """
     card = teacher.card
-    for field, student_value in (("num_rx", scenario.grid.num_rx), ("num_bits", scenario.bits_per_symbol)):
+    for field, student_value in (("num_rx", scenario.grid.num_rx), ("num_bits", scenario.num_bits)):
         teacher_value = getattr(card, field)
         if teacher_value != student_value:
             raise UserError(
@@ -230,10 +237,10 @@ def check_fit(teacher: NeuralReceiver, scenario: Scenario, student: str) -> None
                 f"{student_value}; take a teacher of the same scenario"
             )
         return
-    if tuple(card.trained_sinr_db) != scenario.sinr_range_db:
+    if tuple(card.trained_sinr_db) != scenario.training_sinr_db:
         raise UserError(
             f"{student}: teacher {card.name} was trained at {card.trained_sinr_db} dB SINR, the student at "
-            f"{scenario.sinr_range_db} dB; take a teacher of the same scenario"
+            f"{scenario.training_sinr_db} dB; take a teacher of the same scenario"
         )
     if (card.scenario, card.channels) != (scenario.name, tuple(scenario.channels.train)):
         raise UserError(

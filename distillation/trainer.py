@@ -168,7 +168,7 @@ class _Trainer:
         self.teacher_names = [t.name for t in teachers]
         self._folder = folder / "receivers" / job.name
         self._log = folder / "training" / f"{job.name}.jsonl"
-        net = build(job.receiver, job.scenario.grid.num_rx, job.scenario.bits_per_symbol, job.seed)
+        net = build(job.receiver, job.scenario.grid.num_rx, job.scenario.num_bits, job.seed)
         if job.training.weight_bits is not None:
             quantize_weights(net, job.training.weight_bits)
         if processes.size > 1 and torch.device(device).type == "cuda":
@@ -268,12 +268,12 @@ class _Trainer:
             role=job.role,
             receiver=job.receiver,
             num_rx=job.scenario.grid.num_rx,
-            num_bits=job.scenario.bits_per_symbol,
+            num_bits=job.scenario.num_bits,
             parameters=sum(p.numel() for p in self.net.parameters()),
             scenario=job.scenario.name,
-            channels=tuple(job.scenario.channels.train),
+            channels=tuple(dict.fromkeys(c for m in job.scenario.training_members for c in m.channels.train)),
             conditions=job.scenario,
-            trained_sinr_db=job.scenario.sinr_range_db,
+            trained_sinr_db=job.scenario.training_sinr_db,
             seed=job.seed,
             training={
                 **job.training.model_dump(mode="json"),

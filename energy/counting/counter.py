@@ -41,7 +41,7 @@ def count(
 
     Args:
         receiver: a network, a receiver, a spec string such as ``"deeprx-w0.25"``, or the name of a classical receiver.
-        grid: sets the input ``(batch_slots, num_features, 14, num_subcarriers)``. The pilot pattern with the most pilot
+        grid: sets the input, features ``(batch_slots, C, 14, num_subcarriers)``. The pilot pattern with the most pilot
             symbols counts.
         num_bits: bits per QAM symbol, where ``receiver`` is a string or a classical receiver.
         name: in tables; the receiver's own if not given.
@@ -67,7 +67,7 @@ def count(
     if net is not None:
         if net.needs_resource_blocks and (grid.num_subcarriers % SUBCARRIERS_PER_PRB or grid.empty_subcarriers):
             raise UserError(f"{label}: needs whole resource blocks; write num_prb in place of subcarriers")
-        shape = (batch_slots, net.num_features, NUM_SYMBOLS, grid.num_subcarriers)
+        shape = (batch_slots, net.input_channels(grid.num_rx), NUM_SYMBOLS, grid.num_subcarriers)
         inputs = torch.empty(shape, device="meta")
         profile = count_module(net, inputs, name=label, precision=precision, training=training)
         formula = net.formula_count(grid)

@@ -193,6 +193,6 @@ def _journal_row(line: str) -> dict[str, Any]:
 
 def _slot_settings(config: SweepConfig) -> dict[str, Any]:
     """The settings that test slots depend on."""
-    scenario = config.scenario.model_dump(mode="json", exclude={"name", "snr_db"})
+    scenario = config.scenario.model_dump(mode="json", exclude={"name", "snr_db", "mixture"})
     evaluation = {"block_slots": config.evaluation.block_slots}
     return {"scenario": scenario, "seed": config.seed, "evaluation": evaluation}

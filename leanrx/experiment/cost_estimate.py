@@ -20,6 +20,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from channels import Slots, SlotStream
+from channels.mixture_stream import training_stream
 from distillation.losses import bit_loss
 from energy.metering.session import synchronise
 from leanrx.experiment.plan import ReceiverRecord, TrainingGroup
@@ -126,6 +127,13 @@ class _Samples:
     def _block_s(self) -> float:
         return _seconds(lambda: self._stream.block(0)) / SAMPLE_SLOTS
 
+    @cached_property
+    def _training_blocks(self) -> list[Slots]:
+        """A block of training slots of each member of the scenario's mixture."""
+        config = self._run.config
+        stream = training_stream(config.scenario, config.seed, SAMPLE_SLOTS, self._device, "estimate")
+        return [stream.block(number) for number in range(len(config.scenario.training_members))]
+
     def group_core_s(self, group: TrainingGroup) -> float:
         """Core seconds of a training group. Its receivers share blocks of slots and the passes of teachers."""
         training = group[0].training
@@ -151,14 +159,15 @@ class _Samples:
         if name in self._genies:
             return self._genies[name]
         scenario = self._run.config.scenario
-        net = build(name, scenario.grid.num_rx, scenario.bits_per_symbol).to(self._device).eval()
+        net = build(name, scenario.grid.num_rx, scenario.num_bits).to(self._device).eval()
         return lambda slots: net(net.features(slots))
 
     def _sampled_step(self, spec: str) -> tuple[float, int]:
         """Seconds of a training step per slot, and bytes per slot that its backward pass keeps."""
         if spec not in self._step_s:
             scenario = self._run.config.scenario
-            net = build(spec, scenario.grid.num_rx, scenario.bits_per_symbol).to(self._device).train()
+            net = build(spec, scenario.grid.num_rx, scenario.num_bits).to(self._device).train()
+            blocks, slots = self._training_blocks, SAMPLE_SLOTS * len(self._training_blocks)
             sizes: dict[int, int] = {}
 
             def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -167,12 +176,13 @@ class _Samples:
                 return tensor
 
             def step() -> None:
-                bit_loss(net(net.features(self._slots)), self._slots).backward()
+                for block in blocks:
+                    bit_loss(net(net.features(block)), block).backward()
 
             with saved_tensors_hooks(keep, lambda tensor: tensor):
                 step()
-            self._saved_bytes[spec] = sum(sizes.values()) // SAMPLE_SLOTS
-            self._step_s[spec] = _seconds(step) / SAMPLE_SLOTS
+            self._saved_bytes[spec] = sum(sizes.values()) // slots
+            self._step_s[spec] = _seconds(step) / slots
         return self._step_s[spec], self._saved_bytes[spec]
 
     @property

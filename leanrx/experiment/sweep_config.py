@@ -23,7 +23,7 @@ from leanrx_core.checks import MAX_COUNT
 from leanrx_core.errors import UserError
 from leanrx_core.records import PathComponent, Range, Record, read_yaml
 from receivers.evaluation.stopping import Evaluation
-from receivers.neural.registry import check_grid, family_of, parse_spec
+from receivers.neural.registry import check_conditions, family_of, parse_spec
 
 
 def _as_tuple(value: Any) -> Any:
@@ -334,14 +334,25 @@ class SweepConfig(Record):
         for split in ("train", "test"):
             if not getattr(self.scenario.channels, split):
                 raise ValueError(f"scenario.channels.{split} is empty; name at least one model")
+        for i, member in enumerate(self.scenario.mixture or ()):
+            if not member.channels.train:
+                raise ValueError(f"scenario.mixture.{i}.channels.train is empty; name at least one model")
         return self
 
     @model_validator(mode="after")
-    def _check_grid(self) -> Self:
-        """Refuse networks that cannot receive the scenario's number of subcarriers."""
+    def _check_dataset(self) -> Self:
+        if self.scenario.mixture is not None and self.dataset.train is not None:
+            raise ValueError(
+                "dataset.train: has slots of one scenario, and scenario.mixture names several; leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_networks(self) -> Self:
+        """Refuse networks that cannot receive the scenario's numbers of subcarriers and antennas."""
         try:
             for spec in (*self.teacher.receiver, *self.students.receivers):
-                check_grid(spec, self.scenario.grid)
+                check_conditions(spec, self.scenario)
         except UserError as error:
             raise ValueError(str(error)) from None
         return self

@@ -72,8 +72,8 @@ def check_run(run: Run, only: str | None = None) -> None:
 def _check_operations(config: SweepConfig, plan: Plan) -> None:
     """Check that the operations of all networks can be counted."""
     for spec, record in {record.spec: record for record in plan.neural}.items():
-        net = _untrained(config, record).net
-        inputs = torch.empty(1, net.num_features, NUM_SYMBOLS, config.scenario.grid.num_subcarriers, device="meta")
+        net, grid = _untrained(config, record).net, config.scenario.grid
+        inputs = torch.empty(1, net.input_channels(grid.num_rx), NUM_SYMBOLS, grid.num_subcarriers, device="meta")
         check_countable(net, inputs, name=spec)
 
 
@@ -110,11 +110,11 @@ def _untrained(config: SweepConfig, record: ReceiverRecord) -> NeuralReceiver:
         receiver=record.spec,
         role=record.role,
         num_rx=scenario.grid.num_rx,
-        num_bits=scenario.bits_per_symbol,
+        num_bits=scenario.num_bits,
         parameters=0,
         scenario=scenario.name,
         channels=tuple(scenario.channels.train),
-        trained_sinr_db=scenario.sinr_range_db,
+        trained_sinr_db=scenario.training_sinr_db,
         seed=record.seed,
         training={},
     )

@@ -251,12 +251,13 @@ def subtitle(results: RunResults) -> str:
     scenario = results.config.scenario
     grid = scenario.grid
     shortest_ns, longest_ns = (1e9 * s for s in scenario.delay_spread_s)
+    mixed = f" in a mixture of {len(scenario.mixture)} conditions" if scenario.mixture else ""
     width = f"{grid.num_prb} PRB" if grid.subcarriers is None else f"{grid.num_subcarriers} subcarriers"
     return (
         f"Scenario {scenario.name}: {width} x 14 symbols, {grid.num_rx} receive antennas, "
         f"{', '.join(scenario.modulations)}, pilots: {pilot_phrase(grid)}, delay spread {shortest_ns:g} to "
         f"{longest_ns:g} ns, Doppler up to {scenario.max_doppler_hz[1]:g} Hz. Receivers are trained on "
-        f"{', '.join(scenario.channels.train)} and tested on {', '.join(scenario.channels.test)}."
+        f"{', '.join(scenario.channels.train)}{mixed} and tested on {', '.join(scenario.channels.test)}."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -153,27 +154,54 @@ def _condition_lines(card: Card) -> list[str]:
     scenario = card.conditions
     if scenario is None:
         return [*lines, f"  {'scenario':<14}{card.scenario}; the card is of an earlier version and does not hold it"]
-    return [*lines, *(f"  {name:<14}{text}" for name, text in _scenario_facts(scenario).items())]
+    facts = _scenario_facts(scenario)
+    if card.tested_conditions is not None:
+        tested = card.tested_conditions
+        facts["tested in"] = (
+            f"{tested['cells']} cells, {tested['points']} points; BER below LMMSE-IRC's at "
+            f"{tested['below_lmmse_irc']}, equal at {tested['equal_lmmse_irc']}, above at {tested['above_lmmse_irc']}"
+        )
+    return [*lines, *(f"  {name:<14}{text}" for name, text in facts.items())]
 
 
 def _scenario_facts(scenario: Scenario) -> dict[str, str]:
-    """Conditions of a scenario in words."""
-    grid = scenario.grid
+    """Conditions of a scenario's training slots in words; those of a mixture are the range of its members."""
+    members = scenario.training_members
+    grids = [member.grid for member in members]
+    spreads_ns = [1e9 * end for member in members for end in member.delay_spread_s]
+    dopplers_hz = [end for member in members for end in member.max_doppler_hz]
     return {
-        "scenario": scenario.name,
-        "grid": f"{grid.num_subcarriers} subcarriers at {grid.subcarrier_spacing_hz / 1e3:g} kHz, "
-        f"carrier at {grid.carrier_frequency_hz / 1e9:g} GHz",
-        "antennas": f"{grid.num_rx} receive antennas",
-        "modulation": ", ".join(scenario.modulations),
-        "pilots": pilot_phrase(grid),
-        "delay spread": f"{1e9 * scenario.delay_spread_s[0]:g} to {1e9 * scenario.delay_spread_s[1]:g} ns",
-        "Doppler": f"{scenario.max_doppler_hz[0]:g} to {scenario.max_doppler_hz[1]:g} Hz",
-        "interferers": "; ".join(
-            f"in {100 * i.probability:g} % of the slots at an SIR of {i.sir_db[0]:g} to {i.sir_db[1]:g} dB"
-            for i in scenario.interferers
-        )
-        or "none",
+        "scenario": scenario.name + (f", a mixture of {len(members)} conditions" if scenario.mixture else ""),
+        "grid": f"{_listed(sorted({grid.num_subcarriers for grid in grids}))} subcarriers at "
+        f"{_listed(f'{grid.subcarrier_spacing_hz / 1e3:g}' for grid in grids)} kHz, "
+        f"carrier at {_listed(f'{grid.carrier_frequency_hz / 1e9:g}' for grid in grids)} GHz",
+        "antennas": f"{_listed(grid.num_rx for grid in grids)} receive antennas",
+        "modulation": _listed(modulation for member in members for modulation in member.modulations),
+        "pilots": " or ".join(dict.fromkeys(map(pilot_phrase, grids))),
+        "delay spread": f"{min(spreads_ns):g} to {max(spreads_ns):g} ns",
+        "Doppler": f"{min(dopplers_hz):g} to {max(dopplers_hz):g} Hz",
+        "interferers": _interferer_phrase(members),
     }
+
+
+def _interferer_phrase(members: Sequence[Scenario]) -> str:
+    """How often and how strong interferers are; of a mixture, the range over its members."""
+    if len(members) > 1:
+        interferers = [interferer for member in members for interferer in member.interferers]
+        sir_db = [end for interferer in interferers for end in interferer.sir_db]
+        if not interferers:
+            return "none"
+        most = max(100 * interferer.probability for interferer in interferers)
+        return f"in up to {most:g} % of the slots at an SIR of {min(sir_db):g} to {max(sir_db):g} dB"
+    phrases = (
+        f"in {100 * i.probability:g} % of the slots at an SIR of {i.sir_db[0]:g} to {i.sir_db[1]:g} dB"
+        for i in members[0].interferers
+    )
+    return "; ".join(phrases) or "none"
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(dict.fromkeys(map(str, values)))
 
 
 def _training_lines(card: Card) -> list[str]:

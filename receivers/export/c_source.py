@@ -92,7 +92,7 @@ def _is_classical(receiver: Receiver) -> bool:
 
 
 def _is_hybrid(receiver: Receiver) -> bool:
-    return isinstance(receiver, NeuralReceiver) and isinstance(receiver.net, Hybrid)
+    return isinstance(receiver, NeuralReceiver) and type(receiver.net) is Hybrid
 
 
 Parts = tuple[str, dict[str, str]]

@@ -12,21 +12,23 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import nn
-from torch.nn.functional import avg_pool2d, conv2d
+from torch.nn.functional import avg_pool2d, conv2d, pad
 
 from channels import NUM_SYMBOLS, Grid
 from receivers.export.real_front_end import HybridFrontEnd, PilotPlaces
 from receivers.neural import detection
 from receivers.neural.hybrid import MIN_ERROR_VAR, Hybrid, HybridBlock, interpolate_states
 from receivers.neural.hybrid_training import SUBCARRIERS_PER_STATE
+from receivers.neural.shared_hybrid import SharedHybrid, SharedHybridBlock
 
 
 class _Constellation(NamedTuple):
-    """Of each slot: levels ``(B, 1, L, 1, 1)``, their powers 0 to 2 ``(B, 1, 3, L)``, ``-CERTAINTY / d^2``."""
+    """Of each slot: levels ``(B, 1, L, 1, 1)``, their powers 0 to 2 ``(B, 1, 3, L)``, ``-CERTAINTY / d^2``, ``d^2``."""
 
     levels: torch.Tensor
     powers: torch.Tensor
     certainty: torch.Tensor
+    square_distance: torch.Tensor
 
 
 class _Planes(NamedTuple):
@@ -60,13 +62,15 @@ class RealHybrid(nn.Module):
 
     _levels: torch.Tensor
     _powers: torch.Tensor
-    _certainty: torch.Tensor
+    _square_distances: torch.Tensor
 
     def __init__(self, net: Hybrid, grid: Grid, places: PilotPlaces) -> None:
         super().__init__()
         net = copy.deepcopy(net).cpu().eval()
         self.front_end = HybridFrontEnd(grid, places)
-        self.width, self.num_rx, self.num_bits = net.width, net.num_rx, net.num_bits
+        self.width, self.num_rx, self.num_bits = net.width, grid.num_rx, net.num_bits
+        self.is_shared = isinstance(net, SharedHybrid)
+        self.num_states = self.width * (1 + self.num_rx) if self.is_shared else self.width
         self.has_empty = places.has_empty
         self.blocks = nn.ModuleList(net.blocks)
         self.conv_out = net.conv_out
@@ -75,7 +79,7 @@ class RealHybrid(nn.Module):
         distances = torch.stack([row.unique().diff().min() for row in levels])
         self.register_buffer("_levels", levels)
         self.register_buffer("_powers", torch.stack([levels**0, levels, levels**2], 1))
-        self.register_buffer("_certainty", -detection.CERTAINTY / distances.square())
+        self.register_buffer("_square_distances", distances.square())
 
     def forward(
         self,
@@ -96,10 +100,12 @@ class RealHybrid(nn.Module):
             float32 ``(B, K, S, F)``.
         """
         index = bits_per_symbol // 2 - 1
+        square_distance = self._square_distances[index][:, None, None, None]
         constellation = _Constellation(
             self._levels[index][:, None, :, None, None],
             self._powers[index][:, None],
-            self._certainty[index][:, None, None, None],
+            -detection.CERTAINTY / square_distance,
+            square_distance,
         )
         y, channel, error_var = self.front_end(y, pilots, var, choice)
         y_re, y_im = y.split(self.num_rx, 1)
@@ -111,14 +117,20 @@ class RealHybrid(nn.Module):
         log_error = error_var.clamp_min(MIN_ERROR_VAR).log()
         hidden: torch.Tensor | None = None
         size = 2 * self.num_rx
-        for block in cast(list[HybridBlock], self.blocks):
+        for block in self.blocks:
             metrics, symbol_var = _detect(planes, constellation, channel, log_error)
             features = self._features(planes, constellation, channel, log_error, metrics, symbol_var)
-            update = self._update(block, hidden, avg_pool2d(features, (1, SUBCARRIERS_PER_STATE)))
-            hidden = update[:, : self.width] if hidden is None else hidden + update[:, : self.width]
-            update = interpolate_states(update[:, self.width :])
+            features = avg_pool2d(features, (1, SUBCARRIERS_PER_STATE))
+            if isinstance(block, SharedHybridBlock):
+                hidden = self._conditions(planes, constellation, features) if hidden is None else hidden
+                update = torch.cat(block(hidden, features), 1)
+            else:
+                update = self._update(cast(HybridBlock, block), hidden, features)
+            hidden = update[:, : self.num_states] if hidden is None else hidden + update[:, : self.num_states]
+            update = interpolate_states(update[:, self.num_states :])
             channel, log_error = channel + update[:, :size], log_error + update[:, size:]
-        scale, shift = interpolate_states(self.conv_out(torch.relu(cast(torch.Tensor, hidden)))).split(self.num_bits, 1)
+        output = self.conv_out(torch.relu(cast(torch.Tensor, hidden)[:, : self.width]))
+        scale, shift = interpolate_states(output).split(self.num_bits, 1)
         llrs = self._llrs(_detect(planes, constellation, channel, log_error)[0])
         return llrs + scale * llrs + shift
 
@@ -148,6 +160,13 @@ class RealHybrid(nn.Module):
         excess = (error + detection.MIN_EXCESS) * planes.excess_scale
         logs = detection.LOG_SCALE * torch.cat([torch.cat([symbol_var, excess], 1).log(), log_error], 1)
         return torch.cat([direction, direction * reliability, reliability, v, x_squared, logs], 1)
+
+    def _conditions(self, planes: _Planes, constellation: _Constellation, features: torch.Tensor) -> torch.Tensor:
+        """State of a shared hybrid before its first block, see :class:`receivers.neural.shared_hybrid.SharedHybrid`."""
+        var = planes.var.clamp_min(detection.MIN_EXCESS)
+        powers = torch.cat([var, constellation.square_distance, torch.full_like(var, self.num_rx)], 1)
+        conditions = detection.LOG_SCALE * powers.log()
+        return pad(conditions, (0, 0, 0, 0, 0, self.num_states - conditions.shape[1])) + 0 * features[:, :1]
 
     def _update(self, block: HybridBlock, hidden: torch.Tensor | None, features: torch.Tensor) -> torch.Tensor:
         """The output of a block's last layer. The hidden state of the first block is 0."""

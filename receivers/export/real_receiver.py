@@ -50,7 +50,7 @@ class RealReceiver(nn.Module):
 
     def __init__(self, receiver: NeuralReceiver, grid: Grid) -> None:
         super().__init__()
-        if grid.num_rx != receiver.card.num_rx:
+        if grid.num_rx != receiver.card.num_rx and not receiver.net.takes_any_num_rx:
             raise UserError(
                 f"export: {receiver.name} has {receiver.card.num_rx} antennas, but the grid has {grid.num_rx}"
             )

@@ -6,9 +6,13 @@ and the direction in which expectation maximisation moves the channel estimate.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
+from torch.nn.functional import pad
+
+from channels.grid import pam_levels
 
 MIN_GAIN = 1e-4
 MIN_VAR = 1e-4
@@ -76,6 +80,26 @@ def detect(observation: Observation, channel: torch.Tensor, log_error: torch.Ten
         MIN_VAR
     )
     return Detection(var, (-(z_re - observation.levels).square() / var, -(z_im - observation.levels).square() / var))
+
+
+@lru_cache
+def levels_by_bit(num_bits: int) -> torch.Tensor:
+    """Indices of the levels of one axis where each of its bits is 1, then where it is 0, by the order of labels.
+
+    Args:
+        num_bits: of a QAM symbol, K.
+
+    Returns:
+        int64 ``(K / 2, 2, L / 2)``.
+    """
+    bits = pam_levels(num_bits // 2)[1].T
+    return torch.stack([torch.stack([(bit == 1).nonzero()[:, 0], (bit == 0).nonzero()[:, 0]]) for bit in bits])
+
+
+def pad_bits(llrs: torch.Tensor, num_bits: int) -> torch.Tensor:
+    """LLRs ``(B, K', S, F)`` with LLRs of 0 for further bits, ``(B, num_bits, S, F)``."""
+    missing = num_bits - llrs.shape[1]
+    return pad(llrs, (0, 0, 0, 0, 0, missing)) if missing else llrs
 
 
 def num_em_features(num_rx: int) -> int:

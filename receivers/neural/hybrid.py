@@ -14,6 +14,7 @@ The last layers start at zero. So the untrained network computes the LLRs of its
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -36,7 +37,16 @@ from receivers.classical.demapping import demap_elements, demap_macs
 from receivers.classical.robust_estimation import robust_lmmse_estimate, robust_lmmse_macs
 from receivers.classical.slot_sizes import SlotSizes
 from receivers.neural.depthwise_conv import DepthwiseConv2d
-from receivers.neural.detection import MIN_GAIN, Detection, Observation, detect, em_features, num_em_features
+from receivers.neural.detection import (
+    MIN_GAIN,
+    Detection,
+    Observation,
+    detect,
+    em_features,
+    levels_by_bit,
+    num_em_features,
+    pad_bits,
+)
 from receivers.neural.hybrid_training import SUBCARRIERS_PER_STATE, training_llrs
 from receivers.neural.network import Network
 
@@ -84,17 +94,12 @@ class Hybrid(Network):
         super().__init__(num_features=4 * num_rx + 6, num_bits=num_bits)
         width = int(width)
         self.num_rx, self.width = num_rx, width
-        self.blocks = nn.ModuleList(HybridBlock(num_rx, width, _DILATIONS[i % len(_DILATIONS)]) for i in range(depth))
+        self.blocks = nn.ModuleList(self._new_block(_DILATIONS[i % len(_DILATIONS)]) for i in range(depth))
         self.conv_out = nn.Conv2d(width, 2 * num_bits, 1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
         self.register_buffer("levels", _levels_by_order(num_bits), persistent=False)
-        by_bit = [
-            torch.stack([(bit == 1).nonzero()[:, 0], (bit == 0).nonzero()[:, 0]])
-            for bit in pam_levels(num_bits // 2)[1].T
-        ]
-        self.register_buffer("level_indices", torch.stack(by_bit), persistent=False)
-        self._level_indices = [(ones.tolist(), zeros.tolist()) for ones, zeros in by_bit]
+        self.register_buffer("level_indices", levels_by_bit(num_bits), persistent=False)
 
     @staticmethod
     def features(slots: Slots) -> torch.Tensor:
@@ -133,10 +138,10 @@ class Hybrid(Network):
 
     def forward(self, x: torch.Tensor, intermediate: bool = False) -> torch.Tensor | tuple[torch.Tensor, ...]:
         observation, channel, log_error = self._split_features(x)
+        hidden = self._initial_state(observation)
         if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            outputs = training_llrs(self, observation, channel, log_error, intermediate)
+            outputs = training_llrs(self, observation, channel, log_error, hidden, intermediate)
             return outputs if intermediate else outputs[0]
-        hidden = x.new_zeros(x.shape[0], self.width, x.shape[2], x.shape[3] // SUBCARRIERS_PER_STATE)
         detection = detect(observation, channel, log_error)
         detections = []
         for block in self.blocks:
@@ -148,10 +153,13 @@ class Hybrid(Network):
             detection = detect(observation, channel, log_error)
             if intermediate:
                 detections.append(detection)
-        scale, shift = interpolate_states(self.conv_out(torch.relu(hidden))).chunk(2, 1)
+        scale, shift = interpolate_states(self.output(hidden)).chunk(2, 1)
         llrs = self._llrs(detection)
-        llrs = llrs + scale * llrs + shift
-        return (llrs, *(self._llrs(detection) for detection in detections[:-1])) if intermediate else llrs
+        num_bits = llrs.shape[1]
+        llrs = pad_bits(llrs + scale[:, :num_bits] * llrs + shift[:, :num_bits], self.num_bits)
+        if not intermediate:
+            return llrs
+        return llrs, *(pad_bits(self._llrs(detection), self.num_bits) for detection in detections[:-1])
 
     def formula_count(self, grid: Grid) -> FormulaCount:
         """Operations on one slot outside of the convolutions.
@@ -178,13 +186,31 @@ class Hybrid(Network):
         complex_macs = estimate + first_detection + per_re * NUM_SYMBOLS * grid.num_subcarriers
         return FormulaCount(int(4 * complex_macs), demap_elements(sizes, self.num_bits, "app"))
 
+    def output(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Scale and shift of the LLRs per state, ``(B, 2 K, S, F / 6)``, from the hidden state after all blocks."""
+        return self.conv_out(torch.relu(hidden[:, : self.width]))
+
+    def _new_block(self, dilation: tuple[int, int]) -> nn.Module:
+        return HybridBlock(self.num_rx, self.width, dilation)
+
+    def _initial_state(self, observation: Observation) -> torch.Tensor:
+        """Hidden state before the first block, ``(B, width, S, F / 6)``."""
+        batch, _, symbols, subcarriers = observation.y.shape
+        return observation.y.new_zeros(batch, self.width, symbols, subcarriers // SUBCARRIERS_PER_STATE)
+
+    def _detected_bits(self, bits_per_symbol: torch.Tensor) -> int:
+        """Bits that the detection of a batch distinguishes; the LLRs of further bits are 0."""
+        return self.num_bits
+
     def _split_features(self, x: torch.Tensor) -> tuple[Observation, torch.Tensor, torch.Tensor]:
         """Observation, channel estimate and logarithm of its error power, from the features."""
-        r = self.num_rx
+        r = (x.shape[1] - 6) // 4
         y, channel, pilots, is_data, error_var, noise_plus_interference_var, order = x.split(
             [2 * r, 2 * r, 2, 1, 1, 1, 1], 1
         )
-        levels = self.levels[order[:, 0, 0, 0].long() // 2 - 1][..., None, None]
+        bits_per_symbol = order[:, 0, 0, 0].long()
+        repetitions = 2 ** ((self.num_bits - self._detected_bits(bits_per_symbol)) // 2)
+        levels = self.levels[bits_per_symbol // 2 - 1, ::repetitions][..., None, None]
         span = levels.amax(1, keepdim=True) - levels.amin(1, keepdim=True)
         min_distance = span / (2 ** (order[:, :, :1, :1] / 2) - 1)
         has_symbol = is_data + (pilots != 0).any(1, keepdim=True)
@@ -194,11 +220,12 @@ class Hybrid(Network):
         return observation, channel, error_var.clamp_min(MIN_ERROR_VAR).log()
 
     def _llrs(self, detection: Detection) -> torch.Tensor:
-        """Exact LLRs ``(B, K, S, F)``; bits alternate between the two axes (TS 38.211, 5.1)."""
+        """Exact LLRs of the detected bits, ``(B, K', S, F)``; they alternate between the two axes (TS 38.211, 5.1)."""
+        num_levels = detection.metrics[0].shape[1]
         return torch.cat(
             [
                 torch.logsumexp(metric[:, ones], 1, keepdim=True) - torch.logsumexp(metric[:, zeros], 1, keepdim=True)
-                for ones, zeros in self._level_indices
+                for ones, zeros in _index_lists(2 * (num_levels.bit_length() - 1))
                 for metric in detection.metrics
             ],
             1,
@@ -265,6 +292,11 @@ def _levels_by_order(num_bits: int) -> torch.Tensor:
     most = num_bits // 2
     labels = torch.arange(2**most)
     return torch.stack([pam_levels(bits)[0][labels >> (most - bits)] for bits in range(1, most + 1)])
+
+
+@lru_cache
+def _index_lists(num_bits: int) -> list[tuple[list[int], list[int]]]:
+    return [(ones.tolist(), zeros.tolist()) for ones, zeros in levels_by_bit(num_bits)]
 
 
 def check_size(width: float, depth: int) -> None:

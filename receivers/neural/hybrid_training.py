@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
-from receivers.neural.detection import CERTAINTY, LOG_ERROR_RANGE, LOG_SCALE, MIN_EXCESS, MIN_GAIN, MIN_VAR, Observation
+from receivers.neural.detection import (
+    CERTAINTY,
+    LOG_ERROR_RANGE,
+    LOG_SCALE,
+    MIN_EXCESS,
+    MIN_GAIN,
+    MIN_VAR,
+    Observation,
+    levels_by_bit,
+    pad_bits,
+)
 
 if TYPE_CHECKING:
     from receivers.neural.hybrid import Hybrid
@@ -24,7 +34,12 @@ SUBCARRIERS_PER_STATE = 6
 
 
 def training_llrs(
-    net: Hybrid, observation: Observation, channel: torch.Tensor, log_error: torch.Tensor, intermediate: bool
+    net: Hybrid,
+    observation: Observation,
+    channel: torch.Tensor,
+    log_error: torch.Tensor,
+    hidden: torch.Tensor,
+    intermediate: bool,
 ) -> tuple[torch.Tensor, ...]:
     """LLRs of a hybrid, and its intermediate LLRs if asked for.
 
@@ -33,15 +48,17 @@ def training_llrs(
         observation: received grid and side information.
         channel, log_error: the front end's estimate and the logarithm of its error power, see
             :func:`receivers.neural.detection.detect`.
+        hidden: hidden state before the first block.
         intermediate: whether to return the LLRs after each block but the last, too.
 
     Returns:
         float32 ``(B, K, S, F)`` each.
     """
-    inputs = _Inputs.of(observation, net.level_indices)
+    num_bits = 2 * (observation.levels.shape[1].bit_length() - 1)
+    is_highest = num_bits == net.num_bits
+    inputs = _Inputs.of(observation, net.level_indices if is_highest else levels_by_bit(num_bits))
     channel, log_error = _split_states(channel), _split_states(log_error)
-    shape = channel.shape
-    hidden = channel.new_zeros(shape[0], net.width, *shape[3:]).to(memory_format=torch.channels_last)
+    hidden = hidden.to(memory_format=torch.channels_last)
     detections = []
     for index, block in enumerate(net.blocks):
         with_llrs = intermediate and index > 0
@@ -54,8 +71,9 @@ def training_llrs(
             x + _interpolate(u.to(x.dtype).contiguous()) for x, u in zip((channel, log_error), updates, strict=True)
         )
     _, llrs = _Detection.apply(channel, log_error, inputs, False, True)
-    scale, shift = _interpolate(net.conv_out(torch.relu(hidden)).to(llrs.dtype).contiguous()).chunk(2, 1)
-    return tuple(_join_states(x) for x in (torch.addcmul(llrs, scale, llrs) + shift, *detections))
+    scale, shift = _interpolate(net.output(hidden).to(llrs.dtype).contiguous()).chunk(2, 1)
+    llrs = torch.addcmul(llrs, scale[:, :num_bits], llrs) + shift[:, :num_bits]
+    return tuple(pad_bits(_join_states(x), net.num_bits) for x in (llrs, *detections))
 
 
 def _split_states(x: torch.Tensor) -> torch.Tensor:

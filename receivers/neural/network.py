@@ -27,15 +27,21 @@ class Network(nn.Module, ABC):
         memory_format: torch memory format of weights and features in which the network runs fastest.
         needs_resource_blocks: whether the grid must consist of whole resource blocks without an empty subcarrier.
         has_intermediate_llrs: whether ``net(x, intermediate=True)`` returns a tuple, LLRs and then intermediate LLRs.
+        takes_any_num_rx: whether one network takes slots of any number of receive antennas.
     """
 
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
     needs_resource_blocks: ClassVar[bool] = False
     has_intermediate_llrs: ClassVar[bool] = False
+    takes_any_num_rx: ClassVar[bool] = False
 
     def __init__(self, num_features: int, num_bits: int) -> None:
         super().__init__()
         self.num_features, self.num_bits = num_features, num_bits
+
+    def input_channels(self, num_rx: int) -> int:
+        """Channels C of the features of slots with ``num_rx`` antennas. Most networks take one number only."""
+        return self.num_features
 
     @staticmethod
     @abstractmethod

@@ -13,17 +13,17 @@ from typing import NamedTuple
 
 import torch
 
-from channels import Grid
+from channels import Grid, Scenario
 from channels.grid import SUBCARRIERS_PER_PRB
 from leanrx_core.errors import UserError
 from leanrx_core.messages import echo
-from receivers.neural import deeprx, hybrid
+from receivers.neural import deeprx, hybrid, shared_hybrid
 from receivers.neural.network import Network
 
 MARKERS = ("circle", "triangle-up", "triangle-down", "square", "diamond", "pentagon", "hexagon", "star", "cross")
 """Plotly symbols that figures draw in print, too. Teachers are drawn as squares."""
 
-_FAMILY_NAME = r"[a-z][a-z0-9]*"
+_FAMILY_NAME = r"[a-z][a-z0-9]*(?:-[a-z]{2,})*"
 _SPEC = re.compile(rf"(?P<family>{_FAMILY_NAME})" + r"(?:-w(?P<width>\d{0,6}\.?\d{1,12}))?(?:-d(?P<depth>\d{1,6}))?")
 
 
@@ -32,7 +32,8 @@ class Family:
     """A family of learned receivers.
 
     Attributes:
-        name: first part of its spec strings: a lower-case letter, then lower-case letters and digits.
+        name: first part of its spec strings: a lower-case letter, then lower-case letters and digits. Words of two or
+            more letters can follow after hyphens.
         network: class of its networks; ``network(num_rx, num_bits, width, depth)`` builds one.
         default_width, default_depth: sizes where the spec string names none.
         check_size: raises ``ValueError`` with a reason if a width and depth are not available.
@@ -114,6 +115,19 @@ register(
         dash="dash",
     )
 )
+register(
+    Family(
+        name="hybrid-shared",
+        network=shared_hybrid.SharedHybrid,
+        default_width=10,
+        default_depth=8,
+        check_size=shared_hybrid.check_size,
+        grammar="hybrid-shared-w<channels>-d<blocks>",
+        colour="#cc79a7",
+        marker="triangle-down",
+        dash="dot",
+    )
+)
 
 
 def family_of(spec: str) -> Family:
@@ -158,6 +172,24 @@ def check_grid(spec: str, grid: Grid) -> None:
         raise UserError(
             f"receiver: '{spec}' needs whole resource blocks, and the grid has {grid.num_subcarriers} subcarriers; "
             "write num_prb in place of subcarriers, or choose another receiver"
+        )
+
+
+def check_conditions(spec: str, scenario: Scenario) -> None:
+    """Check that the network of a spec string can receive the slots of a scenario and of its mixture.
+
+    Raises:
+        UserError: if it cannot, or as :func:`parse_spec`.
+    """
+    grids = [scenario.grid, *(member.grid for member in scenario.training_members)]
+    for grid in grids:
+        check_grid(spec, grid)
+    numbers = sorted({grid.num_rx for grid in grids})
+    if len(numbers) > 1 and not parse_spec(spec).family.network.takes_any_num_rx:
+        takers = ", ".join(family.grammar for family in FAMILIES.values() if family.network.takes_any_num_rx)
+        raise UserError(
+            f"receiver: '{spec}' has one number of antennas, and the scenario has {', '.join(map(str, numbers))}; "
+            f"choose {takers}, or write one num_rx"
         )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from channels import Scenario
+from channels import Grid, Scenario
+from channels.pilots import pilot_layouts
 from receivers.base import Receiver
 from receivers.neural.weights import Card
 
@@ -40,40 +41,52 @@ def outside_conditions(card: Card, scenario: Scenario) -> list[tuple[str, str]]:
         >>> outside_conditions(card, faster)
         [('Doppler 0..900 Hz', 'Doppler 0..500 Hz')]
     """
-    trained = card.conditions
-    if trained is None:
+    if card.conditions is None:
         return []
+    trained = card.conditions.training_members
+    grid, trained_grids = scenario.grid, [member.grid for member in trained]
     pairs = [
-        *_outside_range("Doppler", "Hz", 1, scenario.max_doppler_hz, trained.max_doppler_hz),
-        *_outside_range("delay spread", "ns", 1e9, scenario.delay_spread_s, trained.delay_spread_s),
-        *_outside_values("modulation", scenario.modulations, trained.modulations),
+        *_outside_range("Doppler", "Hz", 1, scenario.max_doppler_hz, [m.max_doppler_hz for m in trained]),
+        *_outside_range("delay spread", "ns", 1e9, scenario.delay_spread_s, [m.delay_spread_s for m in trained]),
+        *_outside_values("modulation", scenario.modulations, [n for m in trained for n in m.modulations]),
     ]
-    grid, trained_grid = scenario.grid, trained.grid
-    for noun, tested, trained_value in (
-        ("subcarriers", grid.num_subcarriers, trained_grid.num_subcarriers),
-        ("subcarrier spacing in Hz", grid.subcarrier_spacing_hz, trained_grid.subcarrier_spacing_hz),
-        ("interferers", len(scenario.interferers), len(trained.interferers)),
+    for noun, tested, trained_values in (
+        ("receive antennas", grid.num_rx, [g.num_rx for g in trained_grids]),
+        ("subcarriers", grid.num_subcarriers, [g.num_subcarriers for g in trained_grids]),
+        ("subcarrier spacing in Hz", grid.subcarrier_spacing_hz, [g.subcarrier_spacing_hz for g in trained_grids]),
+        ("interferers", len(scenario.interferers), [len(m.interferers) for m in trained]),
     ):
-        pairs += _outside_values(noun, [tested], [trained_value])
-    if (grid.dmrs, trained_grid.dmrs) == (None, None):
-        pairs += _outside_values("pilot symbols", grid.pilot_patterns, trained_grid.pilot_patterns)
-    elif grid.dmrs != trained_grid.dmrs:
-        pairs.append(("other DMRS", "those of its card"))
-    return pairs
+        pairs += _outside_values(noun, [tested], trained_values)
+    return pairs + _outside_pilots(grid, trained_grids)
 
 
 def _outside_range(
-    noun: str, unit: str, scale: float, tested: tuple[float, float], trained: tuple[float, float]
+    noun: str, unit: str, scale: float, tested: tuple[float, float], trained: Sequence[tuple[float, float]]
 ) -> list[tuple[str, str]]:
-    if trained[0] <= tested[0] and tested[1] <= trained[1]:
+    """A range of a test outside of the range from the lowest to the highest value of training."""
+    limits = min(low for low, _ in trained), max(high for _, high in trained)
+    if limits[0] <= tested[0] and tested[1] <= limits[1]:
         return []
-    texts = [f"{noun} {scale * low:g}..{scale * high:g} {unit}" for low, high in (tested, trained)]
+    texts = [f"{noun} {scale * low:g}..{scale * high:g} {unit}" for low, high in (tested, limits)]
     return [(texts[0], texts[1])]
 
 
 def _outside_values(noun: str, tested: Sequence[Any], trained: Sequence[Any]) -> list[tuple[str, str]]:
     outside = [value for value in tested if value not in trained]
-    return [(f"{noun} {_listed(outside)}", f"{noun} {_listed(trained)}")] if outside else []
+    return (
+        [(f"{noun} {_listed(outside)}", f"{noun} {_listed(sorted(set(trained), key=trained.index))}")]
+        if outside
+        else []
+    )
+
+
+def _outside_pilots(grid: Grid, trained: Sequence[Grid]) -> list[tuple[str, str]]:
+    """Places of pilots that no slot of training had."""
+    patterns = [pattern for trained_grid in trained for pattern in trained_grid.pilot_patterns]
+    if grid.dmrs is None and patterns:
+        return _outside_values("pilot symbols", grid.pilot_patterns, patterns)
+    layouts = [layout for trained_grid in trained for layout in pilot_layouts(trained_grid)]
+    return [("other DMRS", "those of its card")] if any(x not in layouts for x in pilot_layouts(grid)) else []
 
 
 def _listed(values: Sequence[Any]) -> str:

@@ -31,7 +31,7 @@ from leanrx_core.errors import UserError
 from receivers import zoo
 from receivers.evaluation.required_sinr import sinr_at_ber
 from receivers.neural.hybrid import Hybrid
-from receivers.neural.registry import build
+from receivers.neural.registry import build, family_of
 from receivers.neural.weights import NeuralReceiver
 
 Array = NDArray[np.float64]
@@ -106,7 +106,8 @@ def _operations(receiver: NeuralReceiver, stream: SlotStream) -> Array:
     assert isinstance(net, Hybrid)
     macs = []
     for depth in range(1, len(net.blocks) + 1):
-        shallower = build(f"hybrid-w{net.width}-d{depth}", card.num_rx, card.num_bits)
+        name = family_of(card.receiver).name
+        shallower = build(f"{name}-w{net.width}-d{depth}", card.num_rx, card.num_bits)
         macs.append(count(NeuralReceiver(shallower, card), stream.scenario.grid).macs)
     return np.array(macs) / macs[-1]
 

@@ -1,11 +1,13 @@
 """Settings of a training, its slots, and its teachers."""
 
+from dataclasses import replace
+
 import pytest
 from factories import job, train_job
 
 from channels import Scenario
 from channels.dataset import Dataset, write_dataset
-from distillation.job import Training
+from distillation.job import Training, training_conditions
 from distillation.objective import Distillation
 from leanrx_core.errors import UserError
 from receivers.neural.weights import NeuralReceiver
@@ -29,6 +31,35 @@ def test_teacher_and_student_must_match(tmp_path, small: Scenario, teacher: Neur
     wide = small.model_copy(update={"modulations": ("64-QAM",)})
     with pytest.raises(UserError, match="num_bits"):
         train_job(job(wide, teachers=(teacher,), distillation=Distillation()), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def mixed(small: Scenario) -> Scenario:
+    members = ({"grid": {"num_rx": 1}, "modulations": ["QPSK"]}, {"grid": {"num_rx": 4, "num_prb": 1}})
+    return Scenario.parse({**small.model_dump(exclude={"mixture"}), "mixture": members}, "mixed")
+
+
+def test_training_on_a_mixture_resumes_and_depends_on_its_members_alone(tmp_path, mixed: Scenario) -> None:
+    shared = job(mixed, receiver="hybrid-shared-w3-d1")
+    straight = train_job(shared, tmp_path / "a")
+    assert train_job(shared, tmp_path / "b", stop_at=5).digest == straight.digest
+    card = straight.card
+    assert (card.num_rx, card.num_bits, card.conditions) == (2, 4, mixed)
+    tested_elsewhere = mixed.model_copy(update={"max_doppler_hz": (0.0, 50.0), "snr_db": (0.0, 1.0)})
+    assert training_conditions(tested_elsewhere) == training_conditions(mixed)
+    assert train_job(replace(shared, scenario=tested_elsewhere), tmp_path / "c").digest == straight.digest
+    assert mixed.mixture is not None
+    fewer = mixed.model_copy(update={"mixture": mixed.mixture[:1]})
+    assert training_conditions(fewer) != training_conditions(mixed)
+
+
+@pytest.mark.parametrize("spec", ["hybrid-w2-d1", "deeprx-w0.03125-d3"])
+def test_a_network_for_one_number_of_antennas_is_not_trained_on_several(spec: str, mixed: Scenario, tmp_path) -> None:
+    with pytest.raises(UserError, match=f"'{spec}' has one number of antennas, and the scenario has 1, 2, 4; choose"):
+        train_job(job(mixed, receiver=spec), tmp_path)
+    assert mixed.mixture is not None
+    two = [member.model_copy(update={"grid": mixed.grid}) for member in mixed.mixture]
+    job(mixed.model_copy(update={"mixture": tuple(two)}), receiver=spec).check()
 
 
 def test_learning_rate_rises_stays_and_falls() -> None:

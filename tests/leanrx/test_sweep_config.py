@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
+from channels import scenario as shipped_scenario
 from leanrx.experiment.sweep_config import SweepConfig
 from leanrx_core.errors import UserError
 
@@ -167,3 +168,20 @@ def test_settings_with_little_effect_are_warned_about(changes: dict[str, Any], w
     quiet = {**configuration(), "report": {"sinr_db": 0}}
     assert SweepConfig.parse(quiet, "x.yaml").warnings() == []
     assert SweepConfig.parse({**quiet, **changes}, "x.yaml").warnings() == [warning]
+
+
+def test_a_mixture_needs_networks_for_all_its_antennas_and_channels_for_all_members() -> None:
+    scenario = {**shipped_scenario("tdl-6prb").model_dump(exclude={"mixture"}), "mixture": [{"grid": {"num_rx": 8}}]}
+    shared = {"teacher": {"receiver": "hybrid-shared"}, "students": {"receivers": "hybrid-shared-w4-d2"}}
+    SweepConfig.parse({**SMALL, **shared, "scenario": scenario}, "x.yaml")
+    for change, words in (
+        ({"students": {"receivers": "hybrid-w4-d2"}}, "'hybrid-w4-d2' has one number of antennas"),
+        ({"dataset": {"train": "folder"}}, "dataset.train: has slots of one scenario"),
+        (
+            {"scenario": {**scenario, "mixture": [{"channels": {"train": [], "test": ["TDL-A"]}}]}},
+            r"scenario.mixture.0.channels.train is empty; name at least one",
+        ),
+        ({"scenario": {**scenario, "mixture": []}}, "scenario.mixture: too few entries"),
+    ):
+        with pytest.raises(UserError, match=words):
+            SweepConfig.parse({**SMALL, **shared, "scenario": scenario, **change}, "x.yaml")

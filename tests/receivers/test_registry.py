@@ -80,9 +80,24 @@ def test_a_third_family_is_one_row(tiny: Family, small: Scenario, tmp_path: Path
 
 
 def test_the_test_left_no_family_behind() -> None:
-    assert set(FAMILIES) == {"deeprx", "hybrid"}
+    assert set(FAMILIES) == {"deeprx", "hybrid", "hybrid-shared"}
     with pytest.raises(ValueError, match="lower-case"):
         register(Family("Tiny-2", TinyNet, 4, 2, check_size, "", "", ""))
+
+
+def test_words_of_a_family_end_before_width_and_depth() -> None:
+    assert parse_spec("hybrid-shared-w8-d5") == (FAMILIES["hybrid-shared"], 8, 5)
+    assert parse_spec("hybrid-shared") == (FAMILIES["hybrid-shared"], 10, 8)
+    for wrong in (
+        "hybrid-shared-w2",
+        "hybrid-w8-shared",
+        "hybrid-shared-d5-w8",
+        "hybrid-share",
+        "hybrid-",
+        "hybrid-s-w8",
+    ):
+        with pytest.raises(UserError, match=wrong):
+            parse_spec(wrong)
 
 
 def test_an_unknown_marker_is_refused() -> None:

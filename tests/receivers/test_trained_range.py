@@ -2,7 +2,7 @@
 
 import pytest
 
-from channels import Interferer, Scenario, scenario
+from channels import Dmrs, Grid, Interferer, Scenario, scenario
 from receivers import load
 from receivers.classical import classical_receivers
 from receivers.neural.trained_range import condition_warnings
@@ -64,3 +64,25 @@ def test_a_card_of_an_earlier_version_gives_no_warning(trained: Scenario) -> Non
     receiver.card = receiver.card.model_copy(update={"conditions": None})
     faster = trained.model_copy(update={"max_doppler_hz": (0.0, 900.0)})
     assert condition_warnings([receiver], faster) == []
+
+
+def test_a_card_of_a_mixture_has_the_range_of_its_members(trained: Scenario) -> None:
+    members = [
+        {"grid": {"num_rx": 1, "pilot_patterns": [], "dmrs": {"additional_positions": [0, 1, 2]}}},
+        {"grid": {"num_rx": 4, "num_prb": 4}, "modulations": ["QPSK", "64-QAM"], "max_doppler_hz": [100, 700]},
+    ]
+    mixed = Scenario.parse({**trained.model_dump(exclude={"mixture"}), "mixture": members}, "mixed")
+    receiver = load(NAME)
+    receiver.card = receiver.card.model_copy(update={"conditions": mixed})
+
+    def words(scenario: Scenario) -> list[str]:
+        return [text.removeprefix(f"{NAME}: ") for text in condition_warnings([receiver], scenario)]
+
+    inside = grid(trained, num_rx=4, num_prb=4)
+    assert words(inside) == []
+    assert words(inside.model_copy(update={"max_doppler_hz": (0.0, 700.0), "modulations": ("16-QAM", "QPSK")})) == []
+    assert words(grid(trained, num_rx=2)) == ["tested at receive antennas 2, trained on receive antennas 1, 4"]
+    assert words(grid(trained, num_rx=1, num_prb=273)) == ["tested at subcarriers 3276, trained on subcarriers 72, 48"]
+    for positions, outside in (((1,), []), ((2, 3), ["tested at other DMRS, trained on those of its card"])):
+        dmrs = Grid(num_prb=6, num_rx=1, dmrs=Dmrs(additional_positions=positions))
+        assert words(trained.model_copy(update={"grid": dmrs})) == outside

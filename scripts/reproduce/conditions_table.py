@@ -1,0 +1,270 @@
+"""Test one receiver in many conditions, beside LMMSE-IRC and LMMSE on the same slots, and write docs/conditions.md.
+
+    python scripts/reproduce/conditions_table.py count RECEIVER [--shard 1/4] [--cells WORD...] [--specialists FOLDER]
+    python scripts/reproduce/conditions_table.py specialists RECEIVER [--cells WORD...]
+    python scripts/reproduce/conditions_table.py write RECEIVER
+
+RECEIVER is a folder with weights and card, or a name in the zoo. Its network takes any number of antennas. A cell is a
+combination of antennas, modulation, DMRS symbols, subcarrier spacing, bandwidth, Doppler and interferer. Counts go to
+``runs/conditions``, one table per cell, and an interrupted call resumes. Shards divide the cells. LMMSE-IRC and LMMSE
+know the covariance of each cell's own test channels.
+
+``specialists`` trains the same network on single cells, with as many slots as the receiver. ``count`` tests them too.
+
+``write`` puts the numbers into ``docs/data/conditions.csv``, the page into ``docs/conditions.md``, and a summary into
+the receiver's card. Without a receiver, it writes the page from the numbers alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from channels import SlotStream
+from distillation.job import Job, Training
+from distillation.trainer import train
+from leanrx_core.errors import UserError
+from leanrx_core.files import write_atomic
+from receivers import zoo
+from receivers.base import Receiver
+from receivers.classical import LmmseIrcReceiver, LmmseReceiver
+from receivers.evaluation.comparison import mean_ratio
+from receivers.evaluation.condition_cells import Cell, cells, chosen_cells
+from receivers.evaluation.monte_carlo import count_errors
+from receivers.evaluation.points import Shard
+from receivers.evaluation.rates import rates
+from receivers.neural.weights import NeuralReceiver, load
+
+ROOT = Path(__file__).parents[2]
+NUMBERS = ROOT / "docs" / "data" / "conditions.csv"
+PAGE = ROOT / "docs" / "conditions.md"
+COUNTS = Path("runs/conditions")
+
+SEED = 11
+LMMSE_IRC, LMMSE = "LMMSE-IRC", "LMMSE"
+
+
+def count(receiver: NeuralReceiver, cell: Cell, specialists: Path | None = None) -> None:
+    """Count the errors of the receiver and of both classical receivers in a cell."""
+    scenario = cell.scenario
+    receivers: list[Receiver] = [LmmseReceiver(scenario), LmmseIrcReceiver(scenario), receiver]
+    if specialists is not None and (specialists / cell.name / "card.json").exists():
+        receivers.append(load(specialists / cell.name))
+    stream = SlotStream(scenario, SEED, cell.evaluation.block_slots, "test", purpose="conditions")
+    for state in count_errors(receivers, stream, cell.evaluation, counts_path(receiver, cell)):
+        if state.stopped:
+            errors = ", ".join(f"{name} {value.ber:.2e}" for name, value in state.counts.items())
+            print(f"{cell.name} {state.sinr_db:g} dB: {errors}", flush=True)
+
+
+def counts_path(receiver: NeuralReceiver, cell: Cell) -> Path:
+    """Table of counts of a cell."""
+    return COUNTS / receiver.digest[:12] / f"{cell.name}.parquet"
+
+
+def train_specialist(receiver: NeuralReceiver, cell: Cell, folder: Path) -> None:
+    """Train the receiver's network on one cell, with as many slots and the same settings; resumes after a kill."""
+    settings = {key: value for key, value in receiver.card.training.items() if key in Training.model_fields}
+    job = Job(cell.name, "scratch", receiver.card.receiver, cell.scenario, Training.model_validate(settings), seed=SEED)
+    if not (folder / "receivers" / cell.name / "card.json").exists():
+        train([job], folder)
+    print(f"{cell.name}: trained", flush=True)
+
+
+def numbers(receiver: NeuralReceiver) -> pd.DataFrame:
+    """One row per counted cell and test point."""
+    rows: list[dict[str, Any]] = []
+    for cell in cells():
+        path = counts_path(receiver, cell)
+        if path.exists():
+            rows += cell_rows(cell, pd.read_parquet(path), receiver.name)
+    if not rows:
+        raise UserError(f"{COUNTS}: has no counts of {receiver.name}; run 'count' first")
+    return pd.DataFrame(rows)
+
+
+def cell_rows(cell: Cell, counts: pd.DataFrame, name: str) -> Iterator[dict[str, Any]]:
+    """Rows of a cell: conditions, BER of all receivers, and the ratio to LMMSE-IRC and to the specialist."""
+    table = rates(counts).set_index(["sinr_db", "receiver"])
+    for sinr_db in cell.sinr_db:
+        row = {
+            "cell": cell.name,
+            "antennas": cell.num_rx,
+            "modulation": cell.modulation,
+            "dmrs_symbols": cell.dmrs_symbols,
+            "spacing_khz": cell.spacing_hz // 1000,
+            "prb": cell.num_prb,
+            "doppler_hz": f"{cell.max_doppler_hz[0]:g}-{cell.max_doppler_hz[1]:g}",
+            "interference_fraction": cell.interference_fraction,
+            "sinr_db": sinr_db,
+            "slots": int(table.loc[(sinr_db, name), "slots"]),
+        }
+        for column, receiver in (("receiver", name), ("lmmse_irc", LMMSE_IRC), ("lmmse", LMMSE)):
+            row[f"ber_{column}"] = table.loc[(sinr_db, receiver), "ber"]
+        ratio = mean_ratio(counts, [(name, LMMSE_IRC)], sinr_db)
+        row |= {"ratio": ratio.value, "ratio_low": ratio.low, "ratio_high": ratio.high}
+        if (sinr_db, cell.name) in table.index:  # a specialist has the name of its cell
+            ratio = mean_ratio(counts, [(name, cell.name)], sinr_db)
+            row |= {"specialist_ratio": ratio.value, "specialist_low": ratio.low, "specialist_high": ratio.high}
+        yield row
+
+
+def verdict(low: float, high: float) -> str:
+    """Where a receiver's BER lies, by the interval of its ratio to another: ``below``, ``equal``, ``above`` or none.
+
+    Example:
+        >>> verdict(0.5, 0.9), verdict(0.9, 1.2), verdict(1.01, 1.2), verdict(float("nan"), float("nan"))
+        ('below', 'equal', 'above', '')
+    """
+    if np.isnan(low) or np.isnan(high):
+        return ""
+    return "below" if high < 1 else "above" if low > 1 else "equal"
+
+
+def summary(table: pd.DataFrame) -> dict[str, Any]:
+    """What the table says in a few numbers, for the receiver's card."""
+    verdicts = [verdict(low, high) for low, high in zip(table["ratio_low"], table["ratio_high"], strict=True)]
+    result = {"cells": int(table["cell"].nunique()), "points": len(table)}
+    result |= {f"{name}_lmmse_irc": verdicts.count(name) for name in ("below", "equal", "above")}
+    text = table.to_csv(index=False, float_format="%.6g")
+    return result | {"table_sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+FACTORS = {
+    "antennas": "antennas",
+    "modulation": "modulation",
+    "dmrs_symbols": "DMRS symbols",
+    "spacing_khz": "spacing [kHz]",
+    "prb": "PRB",
+    "doppler_hz": "Doppler [Hz]",
+    "interference_fraction": "interference fraction",
+}
+"""Columns of conditions, and their headings."""
+
+
+def page(table: pd.DataFrame) -> str:
+    """The page of the documentation."""
+    first, totals = table.iloc[0], summary(table)
+    intro = (
+        f"This page compares one file, `{first['spec']}` with {int(first['parameters']):,} parameters, with LMMSE-IRC "
+        f"and LMMSE. It was trained on the mixture of `configs/universal.yaml`, for {int(first['steps']):,} of "
+        f"{int(first['all_steps']):,} steps. Each cell is one combination of conditions, with test channels and slots "
+        "that no training had. All receivers see the same slots."
+    )
+    reading = (
+        "LMMSE-IRC and LMMSE know the covariance of each cell's test channels. The file knows nothing of the cell. "
+        "A verdict rests on the 95 % interval of the ratio of both BERs, over blocks of slots. With equal receivers, "
+        "one verdict in forty would be `above` by chance."
+    )
+    lines = [
+        "# One receiver in many conditions",
+        "",
+        intro,
+        "",
+        reading,
+        "",
+        f"* Cells: {totals['cells']}, with {totals['points']} test points.",
+        f"* BER below LMMSE-IRC's: {totals['below_lmmse_irc']} points.",
+        f"* No difference beyond the interval: {totals['equal_lmmse_irc']} points.",
+        f"* BER above LMMSE-IRC's: {totals['above_lmmse_irc']} points.",
+        "",
+        "`scripts/reproduce/conditions_table.py` counts the errors and writes this page.",
+        "",
+        "## By condition",
+        "",
+        "The ratio is the geometric mean of the file's BER over LMMSE-IRC's.",
+        "",
+        *_markdown(["condition", "value", "points", "below", "equal", "above", "ratio"], list(_by_condition(table))),
+        "",
+        "## All cells",
+        "",
+        "Each row is one test point.",
+        "",
+        *_markdown([*FACTORS.values(), "SINR [dB]", "file", LMMSE_IRC, LMMSE, "ratio", "verdict"], _point_rows(table)),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _by_condition(table: pd.DataFrame) -> Iterator[list[str]]:
+    for column, heading in FACTORS.items():
+        for value, rows in table.groupby(column, sort=False):
+            totals, logs = summary(rows), np.log(rows["ratio"].dropna())
+            counts = [str(totals[f"{name}_lmmse_irc"]) for name in ("below", "equal", "above")]
+            yield [heading, str(value), str(len(rows)), *counts, f"{np.exp(logs.mean()):.2f}" if len(logs) else ""]
+
+
+def _point_rows(table: pd.DataFrame) -> list[list[str]]:
+    return [
+        [
+            *(str(row[column]) for column in FACTORS),
+            f"{row['sinr_db']:g}",
+            *(f"{row[f'ber_{name}']:#.3g}" for name in ("receiver", "lmmse_irc", "lmmse")),
+            "" if np.isnan(row["ratio"]) else f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})",
+            verdict(row["ratio_low"], row["ratio_high"]),
+        ]
+        for row in table.to_dict("records")
+    ]
+
+
+def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(line) + " |" for line in (headings, ["---"] * len(headings), *rows)]
+
+
+def write(name: str | None) -> None:
+    """Write numbers and summary of a receiver, and the page from the numbers."""
+    if name is not None:
+        receiver, folder = _receiver(name)
+        card = receiver.card
+        table = numbers(receiver)
+        steps = {"steps": card.training.get("steps_taken", card.training["steps"]), "all_steps": card.training["steps"]}
+        for column, value in {"spec": card.receiver, "parameters": card.parameters, **steps}.items():
+            table[column] = value
+        write_atomic(NUMBERS, table.to_csv(index=False, float_format="%.6g"))
+        card = card.model_copy(update={"tested_conditions": summary(pd.read_csv(NUMBERS))})
+        write_atomic(folder / "card.json", card.model_dump_json(indent=2) + "\n")
+    write_atomic(PAGE, page(pd.read_csv(NUMBERS)))
+
+
+def _receiver(name: str) -> tuple[NeuralReceiver, Path]:
+    """A receiver and its folder, from a folder or the zoo."""
+    folder = Path(name) if Path(name).is_dir() else zoo.SHIPPED / name
+    receiver = zoo.load(name)
+    if not receiver.net.takes_any_num_rx:
+        raise UserError(f"{name}: {receiver.card.receiver} takes {receiver.card.num_rx} antennas; name a hybrid-shared")
+    return receiver, folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=("count", "specialists", "write"))
+    parser.add_argument("receiver", nargs="?", help="folder of a receiver, or a name in the zoo")
+    parser.add_argument("--shard", default="1/1", help="part of the cells, such as 1/4")
+    parser.add_argument("--cells", nargs="*", default=[], metavar="WORD", help="parts of names of cells; default: all")
+    parser.add_argument("--specialists", type=Path, default=COUNTS / "specialists", help="run folder of specialists")
+    arguments = parser.parse_args()
+    try:
+        if arguments.step == "write":
+            write(arguments.receiver)
+            return
+        if arguments.receiver is None:
+            raise UserError(f"{arguments.step}: name a receiver")
+        receiver, _ = _receiver(arguments.receiver)
+        for cell in chosen_cells(arguments.cells, Shard.parse(arguments.shard)):
+            if arguments.step == "count":
+                count(receiver, cell, arguments.specialists / "receivers")
+            else:
+                train_specialist(receiver, cell, arguments.specialists)
+    except UserError as error:
+        sys.exit(f"conditions_table: {error}")
+
+
+if __name__ == "__main__":
+    main()

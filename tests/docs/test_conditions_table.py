@@ -1,0 +1,102 @@
+"""The table of conditions: its design, its verdicts, and the page that the script writes."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections import Counter
+from math import comb, sqrt
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+
+from leanrx_core.errors import UserError
+from receivers.evaluation.condition_cells import cells, chosen_cells, snr_db
+from receivers.evaluation.points import Shard
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("conditions_table", ROOT / "scripts/reproduce/conditions_table.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_cells_cover_every_condition() -> None:
+    table = cells()
+    assert len(table) >= 200
+    assert {cell.num_prb for cell in table} == {4, 24, 52, 273}
+    for factor, levels in (("num_rx", 4), ("modulation", 4), ("dmrs_symbols", 3), ("spacing_hz", 2)):
+        counts = Counter(getattr(cell, factor) for cell in table)
+        assert len(counts) == levels
+        assert min(counts.values()) == max(counts.values())
+    by_pair = Counter((cell.num_rx, cell.spacing_hz, cell.num_prb) for cell in table if cell.num_prb < 273)
+    assert len(by_pair) == 4 * 2 * 3  # bandwidth and spacing occur with every number of antennas
+    assert all(cell.scenario.grid.num_rx == cell.num_rx for cell in table)
+    assert all(-15 < sinr_db < 42 for cell in table for sinr_db in cell.sinr_db)
+
+
+@pytest.mark.parametrize(("branches", "ber"), [(1, 0.01), (2, 0.05), (4, 0.001)])
+def test_points_follow_the_closed_form_of_maximum_ratio_combining(branches: int, ber: float) -> None:
+    """QPSK in Rayleigh fading (J. G. Proakis, Digital Communications, 14.4): exact for this modulation."""
+    mean = 10 ** (snr_db(2, branches, ber) / 10) / 2
+    mu = sqrt(mean / (1 + mean))
+    expected = ((1 - mu) / 2) ** branches * sum(
+        comb(branches - 1 + k, k) * ((1 + mu) / 2) ** k for k in range(branches)
+    )
+    assert expected == pytest.approx(ber, rel=1e-3)
+
+
+def test_shards_divide_the_chosen_cells() -> None:
+    parts = [chosen_cells(["8rx", "273prb"], Shard(i, 3)) for i in (1, 2, 3)]
+    assert sorted(cell.name for part in parts for cell in part) == sorted(
+        cell.name for cell in cells() if "8rx" in cell.name or "273prb" in cell.name
+    )
+    with pytest.raises(UserError, match="--cells: '3rx' is in no name"):
+        chosen_cells(["3rx"])
+
+
+def numbers() -> pd.DataFrame:
+    common = {
+        "modulation": "QPSK",
+        "dmrs_symbols": 1,
+        "spacing_khz": 15,
+        "prb": 4,
+        "doppler_hz": "0-10",
+        "interference_fraction": 0.0,
+        "slots": 32,
+        "ber_receiver": 0.01,
+        "ber_lmmse_irc": 0.02,
+        "ber_lmmse": 0.03,
+        "spec": "hybrid-shared-w10-d8",
+        "parameters": 17160,
+        "steps": 100,
+        "all_steps": 200,
+    }
+    rows = [
+        {"cell": "a", "antennas": 1, "sinr_db": 3.0, "ratio": 0.5, "ratio_low": 0.4, "ratio_high": 0.6},
+        {"cell": "a", "antennas": 1, "sinr_db": 9.0, "ratio": 2.0, "ratio_low": 1.5, "ratio_high": 3.0},
+        {"cell": "b", "antennas": 2, "sinr_db": 3.0, "ratio": 0.9, "ratio_low": 0.8, "ratio_high": 1.1},
+        {"cell": "b", "antennas": 2, "sinr_db": 9.0, "ratio": None, "ratio_low": None, "ratio_high": None},
+    ]
+    return pd.DataFrame([{**common, **row} for row in rows])
+
+
+def test_verdicts_rest_on_the_intervals(script: ModuleType) -> None:
+    table = numbers()
+    totals = script.summary(table)
+    assert [totals[key] for key in ("cells", "points", "below_lmmse_irc", "equal_lmmse_irc", "above_lmmse_irc")] == [
+        *(2, 4, 1, 1, 1)
+    ]
+    page = script.page(table)
+    assert "for 100 of 200 steps" in page
+    assert "| antennas | 1 | 2 | 1 | 0 | 1 | 1.00 |" in page
+    assert "| 1 | QPSK | 1 | 15 | 4 | 0-10 | 0.0 | 9 | 0.0100 | 0.0200 | 0.0300 | 2.00 (1.50 to 3.00) | above |" in page
