@@ -380,7 +380,7 @@ def deployed_form(runtime: str, batch_slots: int) -> str:
         return "the exported C file, one slot after the other on one thread"
     if runtime in (RECEIVER_RUNTIME, CLASSICAL_RUNTIME):
         return f"the receiver as tested, {batch_slots} slots a call"
-    return f"the exported file, {runtime}, {batch_slots} slot{'s' * (batch_slots != 1)} a call"
+    return f"the exported file, {runtime}, {batch_slots} slot{'' if batch_slots == 1 else 's'} a call"
 
 
 def trainer_rows(table: pd.DataFrame) -> pd.DataFrame:

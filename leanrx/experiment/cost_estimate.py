@@ -51,7 +51,7 @@ class CostEstimate:
         evaluation_s: shortest and longest wall clock of the evaluation with ``workers`` processes: each point stops
             between ``min_slots`` and ``max_slots``.
         workers: processes that count.
-        metering_s: wall clock of the metering.
+        metering_s: wall clock of the metering, if each receiver has a C form.
         training_bytes, evaluation_bytes: memory of all processes of a step.
         available_bytes: memory that is free now; on a GPU that of the GPU.
     """
@@ -88,7 +88,7 @@ def estimate_cost(run: Run, cores: int, workers: int = 1) -> CostEstimate:
     points = len(evaluation.sinr_db) * len(evaluation.interference_fractions)
     block_s = samples.evaluation_s_per_slot * points / workers
     metered = len([r for r in run.plan if r.name not in GENIE_AIDED])
-    windows = config.metering.rounds * (metered + 1)
+    windows = config.metering.rounds * (metered * (1 + config.metering.c_files) + 1)
     return CostEstimate(
         trained=len(run.plan.neural) - len(to_train),
         to_train=len(to_train),

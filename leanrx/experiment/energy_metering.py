@@ -90,6 +90,7 @@ def meter_all(run: Run, progress: ProgressCallback) -> None:
     if _is_complete(run, receivers):
         return
     workloads = _receiver_workloads(run, receivers, [run.config.metering.batch_slots])
+    workloads += _c_workloads(run, receivers, progress)
     _meter(run, workloads, progress, run.config.metering.rounds, allow_model=True)
     _write_table(run, receivers, workloads, None)
 
@@ -383,7 +384,8 @@ def _network_workloads(run: Run, receiver: NeuralReceiver, compiled: bool) -> li
 
 def _c_workloads(run: Run, receivers: Sequence[Receiver], progress: ProgressCallback) -> list[Workload]:
     """Receivers as compiled C files at the run's batch; none on a GPU, nor without a C compiler, which is said."""
-    writable = [r for r in receivers if has_c_form(r)] if run.config.torch_device() == "cpu" else []
+    is_wanted = run.config.metering.c_files and run.config.torch_device() == "cpu"
+    writable = [r for r in receivers if is_wanted and has_c_form(r)]
     if not writable:
         return []
     try:

@@ -220,6 +220,7 @@ class MeteringConfig(Record):
         cpu_power_w: power of all CPUs under full load, for models. The default is CodeCarbon's table.
         reference_instrument: instrument whose energy eCAL, carbon and report use: ``wattmeter``, ``RAPL``, ``NVML`` or
             ``CodeCarbon``. The default is the best one that measures, else CodeCarbon's model.
+        c_files: also meter each receiver as a compiled C file, if it has one and there is a C compiler.
     """
 
     batch_slots: int = Field(32, ge=1, le=MAX_BLOCK_SLOTS)
@@ -227,6 +228,7 @@ class MeteringConfig(Record):
     rounds: int = Field(2, ge=1, le=1000)
     cpu_power_w: float | None = Field(None, gt=0, le=1e5)
     reference_instrument: Literal["wattmeter", "RAPL", "NVML", "CodeCarbon"] | None = None
+    c_files: bool = True
 
 
 class EcalConfig(Record):

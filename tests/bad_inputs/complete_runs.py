@@ -57,7 +57,7 @@ CONFIG: dict[str, Any] = {
         "max_slots": 64,
         "target_slot_errors": 16,
     },
-    "metering": {"batch_slots": 4, "min_duration_s": 1, "rounds": 1, "cpu_power_w": 10.0},
+    "metering": {"batch_slots": 4, "min_duration_s": 1, "rounds": 1, "cpu_power_w": 10.0, "c_files": False},
     "ecal": {"inferences": 1000, "hops": 0, "bits_per_value": 32, "virtualisation": 0.0},
     "report": {"sinr_db": 10, "target_ber": 0.1},
 }

@@ -136,7 +136,7 @@ CONFIG = {
     },
     "students": {"receivers": ["hybrid-w2-d2"]},
     "evaluation": {"sinr_db": [10], "block_slots": 8, "min_slots": 8, "max_slots": 8},
-    "metering": {"cpu_power_w": 10},
+    "metering": {"cpu_power_w": 10, "c_files": False},
 }
 
 

@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from energy.ecal.life_cycle_config import forward_flops
-from energy.metering.table import inference_rows, reference_instrument, trainer_rows
+from energy.metering.table import deployed_rows, inference_rows, reference_instrument, trainer_rows
 from leanrx.cli import sessions
 from leanrx.cli.main import main
 from receivers import zoo
@@ -380,7 +380,7 @@ def test_carbon_link_of_a_run(run: Path, metered: dict[str, Any], tmp_path: Path
     answer = leanrx_json(*arguments, "--csv", tmp_path / "link.csv", "--figures", tmp_path / "figures")
     rows = {row["receiver"]: row for row in answer["receivers"]}
     assert sum(row["verdict"] == "chosen" for row in rows.values()) == 1
-    energy = inference_rows(pd.DataFrame(metered["rows"]))
+    energy = deployed_rows(pd.DataFrame(metered["rows"]))
     energy = energy[(energy["receiver"] == "LMMSE") & (energy["method"] == metered["reference_instrument"])]
     assert rows["LMMSE"]["received_j"] == pytest.approx(energy["energy_j_per_slot"].iloc[0])
     assert pd.read_csv(tmp_path / "link.csv")["receiver"].tolist() == list(rows)

@@ -117,7 +117,7 @@ def test_part_of_a_training_in_a_log_is_named(monkeypatch, last_s: float, words:
 
 def c_run(scenario: Scenario, device: str = "cpu") -> SimpleNamespace:
     """What the C files of a run are made from."""
-    metering = SimpleNamespace(batch_slots=2)
+    metering = SimpleNamespace(batch_slots=2, c_files=True)
     return SimpleNamespace(
         config=SimpleNamespace(scenario=scenario, seed=1, metering=metering, torch_device=lambda: device)
     )

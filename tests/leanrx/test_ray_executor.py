@@ -43,7 +43,7 @@ CONFIG = {
     "teacher": {"receiver": "deeprx-w0.03125-d3", "training": {**TRAINING, "steps": 5}},
     "students": {"receivers": ["hybrid-w4-d2"], "seeds": [1, 2], "training": TRAINING},
     "evaluation": {"sinr_db": [10], "block_slots": 8, "min_slots": 8, "max_slots": 8},
-    "metering": {"batch_slots": 2, "min_duration_s": 1, "cpu_power_w": 10},
+    "metering": {"batch_slots": 2, "min_duration_s": 1, "cpu_power_w": 10, "c_files": False},
 }
 KD = ["hybrid-w4-d2-kd-s1", "hybrid-w4-d2-kd-s2"]
 """The first students of the two groups after the teacher's; the groups have different seeds, so different slots."""

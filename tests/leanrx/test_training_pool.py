@@ -30,7 +30,7 @@ CONFIG = {
     "teacher": {"receiver": "hybrid-w4-d2", "training": TRAINING},
     "students": {"receivers": ["hybrid-w4-d2", "deeprx-w0.03125-d3"], "training": TRAINING},
     "evaluation": {"sinr_db": [10]},
-    "metering": {"cpu_power_w": 10},
+    "metering": {"cpu_power_w": 10, "c_files": False},
 }
 
 
