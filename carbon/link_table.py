@@ -349,6 +349,19 @@ def choose(
     return np.where(np.isfinite(total_g[np.arange(len(best)), best]), best, -1)
 
 
+def architecture_options(family: ReceiverFamily, target: float, metric: Metric = "BER") -> list[ReceiverOption]:
+    """For each architecture that reaches a target, the receiver that needs the least SINR.
+
+    Receivers of one architecture need equal joules: what the meter saw between them is its own spread.
+    """
+    best: dict[str, tuple[float, ReceiverOption]] = {}
+    for option in family.options:
+        sinr_db = curve(option, metric).required_sinr_db(target)[0]
+        if not math.isnan(sinr_db) and (option.network not in best or sinr_db < best[option.network][0]):
+            best[option.network] = (sinr_db, option)
+    return [option for _, option in best.values()]
+
+
 @dataclass(frozen=True)
 class BreakEvenPower:
     """Consumption above which a larger receiver is worth its joules.
@@ -388,18 +401,11 @@ def break_even_powers(family: ReceiverFamily, target: float, metric: Metric = "B
 
 
 def _frontier(family: ReceiverFamily, target: float, metric: Metric) -> list[tuple[float, float, str]]:
-    """Joules, required SINR and name of the receivers that no other beats in both, by joules.
-
-    Receivers of one architecture need equal joules: what the meter saw between them is its own spread. So the one that
-    needs the least SINR stands for its architecture.
-    """
-    best: dict[str, tuple[float, float, str]] = {}
-    for option in family.options:
-        sinr_db = curve(option, metric).required_sinr_db(target)[0]
-        if not math.isnan(sinr_db) and (option.network not in best or sinr_db < best[option.network][1]):
-            best[option.network] = (option.energy_j, sinr_db, option.name)
+    """Joules, required SINR and name of the receivers that no other beats in both, by joules."""
+    options = architecture_options(family, target, metric)
+    points = [(o.energy_j, curve(o, metric).required_sinr_db(target)[0], o.name) for o in options]
     front: list[tuple[float, float, str]] = []
-    for point in sorted(best.values()):
+    for point in sorted(points):
         if not front or point[1] < front[-1][1]:
             front.append(point)
     return front

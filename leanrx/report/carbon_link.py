@@ -15,6 +15,7 @@ from carbon.block_power import BlockOptimum, block_optima
 from carbon.link_table import (
     LinkCase,
     LinkTable,
+    architecture_options,
     break_even_powers,
     carrier_links,
     choose,
@@ -169,14 +170,15 @@ def link_figures(table: LinkTable) -> list[Figure]:
 
 
 def _colours(family: ReceiverFamily) -> dict[str, str]:
-    return {option.name: _COLOURS[i % len(_COLOURS)] for i, option in enumerate(family.options)}
+    """Colours by name of the receiver: one for each architecture."""
+    networks = list(dict.fromkeys(option.network for option in family.options))
+    return {option.name: _COLOURS[networks.index(option.network) % len(_COLOURS)] for option in family.options}
 
 
 def _path_loss_figure(table: LinkTable) -> Figure:
     family, case, link = table.family, table.case, table.case.link
-    rows = {
-        row.receiver: row for row in table.rows if row.verdict in ("chosen", "more carbon", "power above the limit")
-    }
+    drawn = {option.name for option in architecture_options(family, case.target, case.metric)}
+    rows = {row.receiver: row for row in table.rows if row.receiver in drawn and row.verdict != "too slow"}
     edge_db = edge_path_loss_db(family, case)
     lowest_sinr = min(row.sinr_db for row in rows.values())
     last_db = edge_db + max(row.sinr_db for row in rows.values()) - lowest_sinr
@@ -197,7 +199,8 @@ def _path_loss_figure(table: LinkTable) -> Figure:
     return Figure(
         name=f"link-{link.name}",
         caption=f"Emissions per slot over path loss on the link {link.name}, for {case.metric} {case.target:g}. A line "
-        "ends where the transmitter reaches its limit. The shade has the colour of the receiver of least carbon. "
+        "ends where the transmitter reaches its limit. The shade has the colour of the receiver of least carbon. Of "
+        "each architecture, the receiver that needs the least SINR is drawn. "
         f"{held_neighbours(family)}",
         x_title="path loss [dB]",
         y_title="emissions per slot [gCO2e]",
@@ -265,13 +268,15 @@ def _break_even_figure(table: LinkTable) -> Figure:
         y_title="consumed power per resource block [W]",
         curves=curves,
         x_log=True,
-        y_range=(min(powers) / 10, max(powers) * 3),
+        y_range=(min(powers) / 3, max(powers) * 3),
     )
 
 
 def _block_figure(table: LinkTable, optima: Sequence[BlockOptimum]) -> Figure:
     colours, curves = _colours(table.family), []
-    for optimum in optima:
+    networks = {option.name: option.network for option in table.family.options}
+    best = {networks[optimum.receiver]: optimum for optimum in reversed(optima)}  # the least of each comes first
+    for optimum in best.values():
         finite = np.isfinite(optimum.curve_g)
         x, y = optimum.sinrs_db[finite][::20].tolist(), optimum.curve_g[finite][::20].tolist()
         colour = colours[optimum.receiver]
@@ -280,7 +285,8 @@ def _block_figure(table: LinkTable, optima: Sequence[BlockOptimum]) -> Figure:
     return Figure(
         name="link-blocks",
         caption=f"Emissions per correct transport block over SINR at {table.path_loss_db:.1f} dB path loss. A star is "
-        "the least of a receiver. Less power loses blocks, and more power buys few.",
+        "the least of a receiver; of each architecture, the best receiver is drawn. Less power loses blocks, and more "
+        "power buys few.",
         x_title="SINR per receive antenna [dB]",
         y_title="emissions per correct transport block [gCO2e]",
         curves=curves,
@@ -299,22 +305,27 @@ def block_sentences(optima: Sequence[BlockOptimum]) -> list[str]:
 def link_page_table(table: LinkTable) -> PageTable:
     """The comparison as a table of the page."""
     head = [
-        *("receiver", "verdict", f"SINR for {table.case.metric} {table.case.target:g} [dB] (95 %)", "sent [W]"),
-        *("sent [mJ per slot]", "received [mJ per slot]", "time per slot [ms]", "g per slot (95 %)"),
-        *("g per correct bit", "g per correct block"),
+        *(
+            "receiver",
+            "verdict",
+            "µg per slot (95 %)",
+            f"SINR for {table.case.metric} {table.case.target:g} [dB] (95 %)",
+        ),
+        *("sent [W]", "sent [mJ per slot]", "received [mJ per slot]", "time per slot [ms]"),
+        *("ng per correct bit", "µg per correct block"),
     ]
     rows = [
         [
             row.receiver,
             row.verdict,
+            interval(1e6 * row.slot_g, 1e6 * row.slot_low_g, 1e6 * row.slot_high_g, "{:.3g}"),
             interval(row.sinr_db, row.sinr_low_db, row.sinr_high_db, "{:.2f}"),
             number(row.output_w, "{:.3g}"),
             interval(1e3 * row.sent_j, 1e3 * row.sent_low_j, 1e3 * row.sent_high_j, "{:.3g}"),
             interval(1e3 * row.received_j, 1e3 * row.received_low_j, 1e3 * row.received_high_j, "{:.3g}"),
             f"{1e3 * row.duration_s:.3g}",
-            interval(row.slot_g, row.slot_low_g, row.slot_high_g, "{:.3g}"),
-            number(row.correct_bit_g, "{:.3g}"),
-            number(row.correct_block_g, "{:.3g}"),
+            number(1e9 * row.correct_bit_g, "{:.3g}"),
+            number(1e6 * row.correct_block_g, "{:.3g}"),
         ]
         for row in table.rows
     ]

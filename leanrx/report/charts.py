@@ -185,7 +185,7 @@ def to_plotly(figure: AnyFigure) -> go.Figure:
         text = {"text": band.name, "textangle": -90, "font": {"size": 11}}
         if band.name:
             text["bgcolor"] = f"rgba(255,255,255,{_LABEL_OPACITY})"
-        canvas.add_vrect(x0=band.low, x1=band.high, annotation=text, annotation_position="inside bottom right", **shade)
+        canvas.add_vrect(x0=band.low, x1=band.high, annotation=text, annotation_position="inside bottom", **shade)
     for index, curve in enumerate(figure.curves):
         canvas.add_trace(go.Scatter(_curve_trace(curve, figure.y_log, first=index == 0)))
     x_values = [v for c in figure.curves for v in c.x]
@@ -335,9 +335,9 @@ def _draw_heat_map(canvas: Canvas, axes: Axes, figure: HeatMap) -> None:
 def _draw_curves(axes: Axes, figure: Figure) -> None:
     for band in figure.bands:
         axes.axvspan(band.low, band.high, color=band.colour, alpha=_SHADE, linewidth=0)
-        place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "ha": "right", "va": "bottom", "rotation": 90}
+        place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom", "rotation": 90}
         box = {"facecolor": "white", "alpha": _LABEL_OPACITY, "linewidth": 0, "pad": 1}
-        axes.annotate(band.name, (band.high, 0.02), fontsize=7, bbox=box, zorder=4, **place)
+        axes.annotate(band.name, ((band.low + band.high) / 2, 0.02), fontsize=7, bbox=box, zorder=4, **place)
     for index, curve in enumerate(figure.curves):
         if curve.fill:
             below = figure.curves[index - 1].y if index else [0.0] * len(curve.y)

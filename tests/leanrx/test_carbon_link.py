@@ -38,3 +38,13 @@ def test_a_run_without_results_is_refused(tmp_path: Path) -> None:
     folder = open_run(SweepConfig.parse(config, "run"), tmp_path).folder
     with pytest.raises(UserError, match="run: leanrx"):
         app(["carbon", "link", str(folder), "--link=radio-head", "--intensity=world-2023"], standalone_mode=False)
+
+
+def test_each_architecture_has_one_line_and_one_colour() -> None:
+    world = Site(intensity=carbon_intensity("world-2023"))
+    table = link_table(zoo_family("tdl-6prb"), LinkCase(carrier_link("nr-macro"), world, world))
+    curves = link_figures(table)[0].curves
+    networks = {option.name: option.network for option in table.family.options}
+    assert len({networks[c.name] for c in curves}) == len({c.colour for c in curves}) == len(curves) == 3
+    assert table.choice is not None
+    assert table.choice.receiver in {c.name for c in curves}
