@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections import Counter
+from dataclasses import asdict
 from math import comb, sqrt
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,7 @@ import pytest
 
 from leanrx_core.errors import UserError
 from receivers.evaluation.condition_cells import cells, chosen_cells, snr_db
+from receivers.evaluation.error_counts import BlockCount
 from receivers.evaluation.points import Shard
 
 ROOT = Path(__file__).parents[2]
@@ -100,3 +102,38 @@ def test_verdicts_rest_on_the_intervals(script: ModuleType) -> None:
     assert "for 100 of 200 steps" in page
     assert "| antennas | 1 | 2 | 1 | 0 | 1 | 1.00 |" in page
     assert "| 1 | QPSK | 1 | 15 | 4 | 0-10 | 0.0 | 9 | 0.0100 | 0.0200 | 0.0300 | 2.00 (1.50 to 3.00) | above |" in page
+
+
+def test_rows_of_a_cell_compare_the_same_blocks(script: ModuleType) -> None:
+    """Half of LMMSE-IRC's errors at the first point, in every block; as many as the specialist. At the second none."""
+    cell = cells()[0]
+    errors = {"net": (10, 0), script.LMMSE_IRC: (20, 0), script.LMMSE: (40, 4), cell.name: (10, 0)}
+    rows = [
+        BlockCount(
+            receiver=name,
+            digest=name,
+            stream="",
+            device="cpu",
+            code_rate=0,
+            interference_fraction=0.0,
+            sinr_db=sinr_db,
+            block=block,
+            slots=4,
+            bits=4000,
+            bit_errors=(1 + block) * count,
+            slot_errors=4 if count else 0,
+            correct_slot_bits=0,
+            bit_errors_sq=(1 + block) ** 2 * count**2 / 4,
+            bit_errors_x_bits=(1 + block) * count * 1000,
+            bits_sq=4 * 1000**2,
+        )
+        for block in range(4)
+        for name, counts in errors.items()
+        for sinr_db, count in zip(cell.sinr_db, counts, strict=True)
+    ]
+    low, high = script.cell_rows(cell, pd.DataFrame([asdict(row) for row in rows]), "net")
+    assert (low["antennas"], low["modulation"], low["slots"], low["ber_receiver"]) == (1, "QPSK", 16, 100 / 16_000)
+    assert low["ratio"] == pytest.approx(0.5)
+    assert script.verdict(low["ratio_low"], low["ratio_high"]) == "below"
+    assert low["specialist_ratio"] == pytest.approx(1.0)
+    assert script.verdict(high["ratio_low"], high["ratio_high"]) == ""
