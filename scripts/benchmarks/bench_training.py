@@ -4,8 +4,9 @@
     python scripts/benchmarks/bench_training.py ../base [--teacher hybrid-w16-d6] [--student hybrid-w5-d5] [--busy 1]
 
 Each turn runs ``leanrx train`` with a version's own processes and threads. It trains a teacher, a student and its
-scratch baseline. The rate counts the logged steps of all three, from the first line of the training logs to the last.
-So the start of the program does not count, and a turn that takes longer than ``--limit`` is stopped and still counts.
+scratch baseline. The rate counts the steps of all three, from the first line of the training logs to the last. So the
+start of the program does not count, and a turn that takes longer than ``--limit`` is stopped and still counts. Short
+trainings do not start processes, see ``MIN_SLOTS`` of :mod:`leanrx.experiment.executors.training_pool`.
 
 Versions take turns, and medians are compared, because other programs may use the machine. With ``--busy``, busy
 processes run beside all turns. Checkouts before the package ``leanrx`` have other names of settings and commands.
@@ -43,7 +44,7 @@ class Turn:
     """One training.
 
     Attributes:
-        steps_per_s: logged steps of all receivers per second; 0 if the limit came before the second line.
+        steps_per_s: steps of all receivers per second; 0 if the limit came before the second line.
         cpu_s: processor time of the command and its processes, with the start of the program.
         complete: whether all receivers were trained within the limit.
     """
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("--teacher", default="hybrid-w16-d6")
     parser.add_argument("--student", default="hybrid-w5-d5")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=30, help="of each receiver, at most 200")
+    parser.add_argument("--steps", type=int, default=400, help="of each receiver")
     parser.add_argument("--limit", type=float, default=120, help="seconds of a turn at most")
     parser.add_argument("--busy", type=int, default=0, help="busy processes beside")
     arguments = parser.parse_args()
@@ -121,8 +122,9 @@ def _turn(root: Path, config: dict[str, Any], folder: Path, limit_s: float) -> T
 
 
 def _logged_steps(folder: Path) -> int:
-    """Steps of all receivers in the training logs."""
-    return sum(path.read_bytes().count(b"\n") for path in folder.glob("bench/training/*.jsonl"))
+    """Steps of all receivers, by the last complete line of each training log."""
+    logs = [path.read_text().rpartition("\n")[0].splitlines() for path in folder.glob("bench/training/*.jsonl")]
+    return sum(json.loads(lines[-1])["step"] for lines in logs if lines)
 
 
 def _cpu_s() -> float:
