@@ -23,7 +23,14 @@ from energy.metering.measurement import Measurement, counted, weakest
 from energy.metering.power_log import Wattmeter
 from energy.metering.session import Window, call_statistics
 from energy.metering.training import TrainingEnergy
-from energy.metering.workloads import C_RUNTIME, CLASSICAL_RUNTIME, RECEIVER_RUNTIME, Workload, cycles
+from energy.metering.workloads import (
+    C_RUNTIME,
+    CLASSICAL_RUNTIME,
+    LITERT_RUNTIME,
+    RECEIVER_RUNTIME,
+    Workload,
+    cycles,
+)
 from leanrx_core.errors import UserError
 from leanrx_core.tables import TableSchema, columns_of, impossible_values
 
@@ -358,8 +365,8 @@ def inference_rows(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def file_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of exported files, ONNX and C, all components summed."""
-    is_file = (table["runtime"] == C_RUNTIME) | table["runtime"].str.startswith("onnx-")
+    """The rows of exported files, ONNX, LiteRT and C, all components summed."""
+    is_file = (table["runtime"] == C_RUNTIME) | table["runtime"].str.startswith(("onnx-", f"{LITERT_RUNTIME}-"))
     rows = table[(table["phase"] == "inference") & is_file & (table["component"] == SUM)]
     return rows.reset_index(drop=True)
 

@@ -32,7 +32,7 @@ from receivers.export.exported_receiver import ExportedReceiver
 from receivers.export.onnx import slot_arrays
 from receivers.neural.network import Network
 from receivers.neural.weights import NeuralReceiver, full_precision
-from receivers.runtime import CLibrary, OnnxSession
+from receivers.runtime import CLibrary, LiteRtSession, OnnxSession
 
 RECEIVER_RUNTIME, CLASSICAL_RUNTIME = "receiver", "classical"
 """Runtimes of whole receivers, from slots to LLRs: neural ones with their front end, and classical ones."""
@@ -40,8 +40,11 @@ RECEIVER_RUNTIME, CLASSICAL_RUNTIME = "receiver", "classical"
 C_RUNTIME = "c"
 """Runtime of an exported C file, compiled for this machine: one thread, and one slot after the other."""
 
+LITERT_RUNTIME = "litert"
+"""Runtime of an exported LiteRT file: one thread, and one slot after the other. Its precision follows."""
+
 OMITTED_OF_NETWORKS = (
-    f"Calls of '{RECEIVER_RUNTIME}', '{CLASSICAL_RUNTIME}', '{C_RUNTIME}' and ONNX files go from slots to LLRs. Calls "
+    f"Calls of '{RECEIVER_RUNTIME}', '{CLASSICAL_RUNTIME}' and exported files go from slots to LLRs. Calls "
     "of a network in torch start at its features: their time, joules and operations leave out what computes the "
     "features, such as a front end."
 )
@@ -54,8 +57,8 @@ class Workload:
 
     Attributes:
         receiver: its name.
-        runtime: ``receiver`` or ``classical`` for a whole receiver, ``onnx-fp32``, ``onnx-int8`` or ``c``
-            for its file; ``eager``, ``eager-bf16`` or ``compiled`` for a network on features.
+        runtime: ``receiver`` or ``classical`` for a whole receiver; ``onnx-fp32``, ``onnx-int8``, ``litert-fp32``,
+            ``litert-int8`` or ``c`` for its file; ``eager``, ``eager-bf16`` or ``compiled`` for a network on features.
         phase: ``inference`` or ``training``.
         profile: operations of one call.
         call: computes.
@@ -160,6 +163,23 @@ def onnx_workload(path: Path, receiver: str, slots: Slots) -> Workload:
     return Workload(
         receiver, f"onnx-{profile.precision}", "inference", profile, lambda: session(*arrays), session.digest
     )
+
+
+def litert_workload(path: Path, receiver: Receiver, slots: Slots, profile: OperationProfile) -> Workload:
+    """Inference of an exported receiver by LiteRT on one thread; it computes the slots of a call one after the other.
+
+    Args:
+        path: of the file.
+        receiver: that it was exported from.
+        slots: of one call.
+        profile: operations of the receiver in one call.
+
+    Raises:
+        UserError: if the file cannot be loaded, or LiteRT is not installed.
+    """
+    session, arrays = LiteRtSession(path), slot_arrays(slots)
+    runtime = f"{LITERT_RUNTIME}-{'int8' if session.is_quantised else 'fp32'}"
+    return Workload(receiver.name, runtime, "inference", profile, lambda: session(*arrays), session.digest)
 
 
 def c_workload(file: ExportedReceiver, receiver: Receiver, slots: Slots, profile: OperationProfile) -> Workload:

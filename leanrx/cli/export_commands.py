@@ -1,4 +1,4 @@
-"""``leanrx export``: a receiver as an ONNX file, or as a C file."""
+"""``leanrx export``: a receiver as an ONNX, LiteRT or C file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def export(
             help="A receiver of the run, 'smallest' for its smallest student, or lmmse or lmmse-irc.", metavar="[NAME]"
         ),
     ] = None,
-    format: Annotated[str, typer.Option(help="File format: onnx, or c (hybrids, lmmse, lmmse-irc).")] = "onnx",
+    format: Annotated[str, typer.Option(help="File format: onnx, litert, or c (hybrids, lmmse, lmmse-irc).")] = "onnx",
     int8: Annotated[
         bool, typer.Option("--int8", help="Also write an int8 ONNX file and count the errors of both.")
     ] = False,
@@ -45,13 +45,15 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Export a receiver, and check that the file gives the same LLRs and decisions."""
-    from leanrx.experiment.run_export import export_float32, export_quantised, export_source_code
+    from leanrx.experiment.run_export import export_float32, export_quantised, export_source_code, export_tflite
     from leanrx_core.errors import UserError
 
-    if format not in ("onnx", "c"):
-        raise UserError(f"format: '{format}' is not available; formats: onnx, c")
+    if format not in ("onnx", "litert", "c"):
+        raise UserError(f"format: '{format}' is not available; formats: onnx, litert, c")
     if format == "c" and int8:
         raise UserError("int8: a C file computes in float32; its function leanrx_receive_int8 gives LLRs of 8 bits")
+    if format == "litert" and int8:
+        raise UserError("int8: a LiteRT file computes in float32; give --format onnx for a file of 8 bits")
     if name is not None and scenario is not None:
         raise UserError("scenario: a run has its own; leave it out")
     export_source = (
@@ -59,7 +61,8 @@ def export(
         if name is None
         else _run_source(source, name, exports, as_json)
     )
-    path, parity = (export_source_code if format == "c" else export_float32)(export_source)
+    exports_by_format = {"onnx": export_float32, "litert": export_tflite, "c": export_source_code}
+    path, parity = exports_by_format[format](export_source)
     quantised = export_quantised(export_source, path) if int8 else None
     if as_json:
         rates = {"int8": json_rows(quantised.rates)} if quantised else {}

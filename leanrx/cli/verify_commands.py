@@ -21,7 +21,7 @@ def verify(
     path: Annotated[
         Path,
         typer.Argument(
-            help="A run folder, or an exported file: ONNX, C, compiled C, or its folder.",
+            help="A run folder, or an exported file: ONNX, LiteRT, C, compiled C, or its folder.",
             metavar="RUN_OR_FILE",
             show_default=False,
         ),
@@ -50,7 +50,8 @@ def verify(
 
     if not path.exists():
         raise UserError(
-            f"{path}: no such file or folder; give a run folder, an ONNX file, a C file, or the folder of an export"
+            f"{path}: no such file or folder; give a run folder, an ONNX file, a LiteRT file, a C file, or the folder "
+            "of an export"
         )
     if (path / "config.yaml").is_file():
         options = {"slots": slots, "workers": workers, "target-ber": target_ber, "checkpoint": checkpoint}

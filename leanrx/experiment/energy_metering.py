@@ -48,9 +48,11 @@ from energy.metering.training import TrainingEnergy
 from energy.metering.workloads import (
     C_RUNTIME,
     CLASSICAL_RUNTIME,
+    LITERT_RUNTIME,
     RECEIVER_RUNTIME,
     Workload,
     c_workload,
+    litert_workload,
     meter_workloads,
     network_workload,
     onnx_workload,
@@ -168,8 +170,8 @@ def validate_all(run: Run, progress: ProgressCallback, options: ValidationOption
     Runtimes of a neural receiver are the whole receiver, its network in torch, compiled if asked for, and in ONNX
     Runtime for each exported file; one slot per call, and the run's batch. Classical receivers are counted by formula,
     which gives no bytes, so they are scored with estimators from FLOPs alone. Receivers that can be written in C are
-    metered as compiled C files, too. These use one core, and estimates are for all, so they are not scored. Tables and
-    scores are written to the run's ``validation`` folder.
+    metered as compiled C files, too, and exported LiteRT files in LiteRT. These use one core, and estimates are for
+    all, so they are not scored. Tables and scores are written to the run's ``validation`` folder.
 
     Args:
         run: trained.
@@ -183,7 +185,8 @@ def validate_all(run: Run, progress: ProgressCallback, options: ValidationOption
     receivers, options = _receivers(run), options or ValidationOptions()
     if run.energy_path.exists():
         run.energy()  # refuses a table of another version before anything is metered
-    workloads = _all_workloads(run, receivers, options.compiled) + _c_workloads(run, receivers, progress)
+    workloads = _all_workloads(run, receivers, options.compiled)
+    workloads += _c_workloads(run, receivers, progress) + _litert_workloads(run, receivers, progress)
     if options.log is None:
         _meter(run, workloads, progress, options.rounds or run.config.metering.rounds, options.allow_model)
     else:
@@ -192,7 +195,8 @@ def validate_all(run: Run, progress: ProgressCallback, options: ValidationOption
     if options.log is not None:
         _warn_of_part_of_log(run, receivers, options.log, progress)
     machine = _machine(run)
-    scored = [w for w in workloads if w.runtime not in (RECEIVER_RUNTIME, C_RUNTIME)]
+    unscored = (RECEIVER_RUNTIME, C_RUNTIME, LITERT_RUNTIME)
+    scored = [w for w in workloads if w.runtime.partition("-")[0] not in unscored]
     reference = run.config.metering.reference_instrument if options.reference is None else options.reference
     instrument = _score_reference(table, scored, reference, progress)
     classical = [w for w in scored if w.runtime == CLASSICAL_RUNTIME]
@@ -411,6 +415,20 @@ def _c_workload(run: Run, receiver: Receiver) -> Workload:
             (Path(work) / name).write_text(text)
         file = open_exported(Path(work) / f"{c_name(receiver)}.c", work)
         return c_workload(file, receiver, _stream(run, batch).block(0), profile)
+
+
+def _litert_workloads(run: Run, receivers: Sequence[Receiver], progress: ProgressCallback) -> list[Workload]:
+    """The run's LiteRT files, one slot a call; none on a GPU, nor without LiteRT, which is said."""
+    neural = [r for r in receivers if isinstance(r, NeuralReceiver)] if run.config.torch_device() == "cpu" else []
+    scenario, workloads = run.config.scenario, []
+    for receiver in neural:
+        profile = count(receiver, scenario.grid, num_bits=scenario.bits_per_symbol, batch_slots=1)
+        for path in exported_files(run, receiver, "litert"):
+            try:
+                workloads.append(litert_workload(path, receiver, _stream(run, 1).block(0), profile))
+            except UserError as error:
+                progress.on_warning(f"{path.name} is not metered; {error}")
+    return workloads
 
 
 def _training_rows(

@@ -1,8 +1,9 @@
-"""Export of receivers to ONNX and C files, and the slots on which the files are checked."""
+"""Export of receivers to ONNX, LiteRT and C files, and the slots on which the files are checked."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -21,6 +22,8 @@ from receivers.evaluation.rates import rates
 from receivers.evaluation.stopping import Evaluation
 from receivers.export import Int8Comparison, Parity, export_c, export_int8, export_onnx
 from receivers.export.c_source import c_name
+from receivers.export.litert import export_litert
+from receivers.export.onnx import write_graph
 from receivers.neural.weights import NeuralReceiver
 
 PARITY_BLOCK_SLOTS = 32
@@ -139,12 +142,40 @@ def export_float32(source: ExportSource) -> tuple[Path, Parity]:
     evaluation = source.evaluation
     receiver = source.neural_receiver
     parity = export_onnx(receiver, source.folder, stream, evaluation.sinr_db, evaluation.interference_fractions)
-    path, grid = source.folder / f"{receiver.name}.onnx", source.scenario.grid
-    macs = count_onnx(path, [1, grid.num_rx, NUM_SYMBOLS, grid.num_subcarriers, 2]).macs
-    card = json.loads((source.folder / "card.json").read_bytes())
-    page = model_card(card, macs, grid.num_prb, source.test_points, source.is_shipped)
-    write_atomic(source.folder / "README.md", page)
+    path = source.folder / f"{receiver.name}.onnx"
+    _write_model_card(source, source.folder, path)
     return path, parity
+
+
+def export_tflite(source: ExportSource) -> tuple[Path, Parity]:
+    """Write a receiver as a float32 LiteRT file with its model card, and compare its LLRs with the original.
+
+    Returns:
+        the file, and the comparison on slots that are neither training nor test slots.
+
+    Raises:
+        UserError: if TensorFlow is not installed, the file's decisions differ from the original's, or its folder is no
+            export.
+    """
+    folder, receiver = source.folder.with_name(f"{source.folder.name}-litert"), source.neural_receiver
+    _check_replaceable(folder)
+    stream = SlotStream(source.scenario, source.seed, PARITY_BLOCK_SLOTS, "test", purpose="export")
+    points = source.evaluation.sinr_db, source.evaluation.interference_fractions
+    with tempfile.TemporaryDirectory() as work:
+        graph = Path(work) / f"{receiver.name}.onnx"
+        write_graph(receiver, graph, source.scenario.grid)
+        parity = export_litert(receiver, graph, folder, stream, *points)
+        _write_model_card(source, folder, graph)
+    return folder / f"{receiver.name}.tflite", parity
+
+
+def _write_model_card(source: ExportSource, folder: Path, graph: Path) -> None:
+    """Write ``README.md`` of an export, with the operations of the ONNX graph."""
+    grid = source.scenario.grid
+    macs = count_onnx(graph, [1, grid.num_rx, NUM_SYMBOLS, grid.num_subcarriers, 2]).macs
+    card = json.loads((folder / "card.json").read_bytes())
+    page = model_card(card, macs, grid.num_prb, source.test_points, source.is_shipped)
+    write_atomic(folder / "README.md", page)
 
 
 def export_source_code(source: ExportSource) -> tuple[Path, Parity]:
@@ -169,14 +200,20 @@ def _check_replaceable(folder: Path) -> None:
         raise UserError(f"{folder}: exists and is no export, so it is not replaced; move it or give --exports")
 
 
-def exported_files(run: Run, receiver: NeuralReceiver) -> list[Path]:
-    """The ONNX files of a receiver in the run.
+def exported_files(run: Run, receiver: NeuralReceiver, file_format: str = "onnx") -> list[Path]:
+    """The ONNX or LiteRT files of a receiver in the run.
+
+    Args:
+        run: the run.
+        receiver: of the run.
+        file_format: ``onnx`` or ``litert``.
 
     Raises:
         UserError: if they were exported from other weights than the receiver's.
     """
-    folder = run.folder / "exports" / receiver.name
-    files = sorted(folder.glob("*.onnx"))
+    end, suffix = ("", ".onnx") if file_format == "onnx" else ("-litert", ".tflite")
+    folder = run.folder / "exports" / f"{receiver.name}{end}"
+    files = sorted(folder.glob(f"*{suffix}"))
     if files:
         try:
             exported = json.loads((folder / "card.json").read_bytes())["receiver"]["weights_sha256"]
@@ -185,7 +222,7 @@ def exported_files(run: Run, receiver: NeuralReceiver) -> list[Path]:
         if exported != receiver.digest:
             raise UserError(
                 f"{folder}: exported from other weights than the present ones; delete the folder, or run: "
-                f"leanrx export {run.folder} {receiver.name}"
+                f"leanrx export {run.folder} {receiver.name} --format {file_format}"
             )
     return files
 

@@ -17,10 +17,12 @@ from leanrx_core.files import TEMPORARY
 from receivers.base import Receiver
 from receivers.export.c_export import CReceiver, compile_library, find_compiler
 from receivers.export.c_source import BUILD_FLAGS
+from receivers.export.litert import LiteRtReceiver
 from receivers.export.onnx import OnnxReceiver
 
 Arithmetic = Literal["float", "int8"]
 
+SUFFIXES = (".c", ".onnx", ".tflite")
 LIBRARY_SUFFIXES = (".so", ".dylib", ".dll")
 CARD = "card.json"
 
@@ -30,7 +32,7 @@ class ExportedReceiver:
     """An exported file: a :class:`receivers.base.Receiver` on the CPU, which is loaded in each process that uses it.
 
     Attributes:
-        path: an ONNX file or a compiled C file.
+        path: an ONNX, LiteRT or compiled C file.
         name: name in tables.
         digest: hash of what the file was built from.
         arithmetic: of its convolutions.
@@ -55,7 +57,7 @@ def open_exported(path: str | Path, build_folder: str | Path) -> ExportedReceive
     """Open an exported file, and compile it if it is a C file.
 
     Args:
-        path: an ONNX file, a shared library, a C file, or the folder of a C export.
+        path: an ONNX, LiteRT or C file, a shared library, or the folder of an export.
         build_folder: for the compiled C file.
 
     Raises:
@@ -64,29 +66,34 @@ def open_exported(path: str | Path, build_folder: str | Path) -> ExportedReceive
     path = exported_file(path)
     if path.suffix == ".c":
         return _compiled(path, Path(build_folder))
-    arithmetic: Arithmetic = "int8" if path.suffix == ".onnx" and _has_integers(path) else "float"
-    receiver = ExportedReceiver(path, path.name, _sha256(path), arithmetic)
-    receiver._receiver = _load(path, path.name)
+    is_quantised = path.suffix == ".onnx" and _has_integers(path)
+    loaded = _load(path, path.name)
+    if isinstance(loaded, LiteRtReceiver):
+        is_quantised = loaded.is_quantised
+    receiver = ExportedReceiver(path, path.name, _sha256(path), "int8" if is_quantised else "float")
+    receiver._receiver = loaded
     return receiver
 
 
 def exported_file(path: str | Path) -> Path:
-    """The file of an export: the path itself, or the C file of its folder.
+    """The file of an export: the path itself, or the only file of its folder.
 
     Raises:
         UserError: if there is none, or its format is unknown.
     """
     path = Path(path)
     if path.is_dir():
-        candidates = [p for suffix in (".c", ".onnx") for p in sorted(path.glob(f"*{suffix}")) if p.name != "main.c"]
+        candidates = [p for suffix in SUFFIXES for p in sorted(path.glob(f"*{suffix}")) if p.name != "main.c"]
         if not candidates:
-            raise UserError(f"{path}: has no exported file; give an ONNX file, a C file or a compiled C file")
+            raise UserError(
+                f"{path}: has no exported file; give an ONNX file, a LiteRT file, a C file or a compiled C file"
+            )
         if len(candidates) > 1:
             names = ", ".join(p.name for p in candidates)
             raise UserError(f"{path}: has several exported files ({names}); give one of them")
         path = candidates[0]
-    if path.suffix not in (".onnx", ".c", *LIBRARY_SUFFIXES):
-        raise UserError(f"{path}: is no exported file; give an ONNX file, a C file or a compiled C file")
+    if path.suffix not in (*SUFFIXES, *LIBRARY_SUFFIXES):
+        raise UserError(f"{path}: is no exported file; give an ONNX file, a LiteRT file, a C file or a compiled C file")
     if not path.is_file():
         raise UserError(f"{path}: missing; export the receiver again, or give another file")
     return path
@@ -131,7 +138,7 @@ def check_digests(path: Path, card: dict[str, Any]) -> None:
     """
     cards, quantised = [card], path.with_suffix(".json")
     try:
-        if path.suffix == ".onnx" and quantised.is_file():
+        if path.suffix in (".onnx", ".tflite") and quantised.is_file():
             cards.append(json.loads(quantised.read_text(encoding="utf-8")))
         digests = {name: entry["sha256"] for name, entry in card.get("files", {}).items()}
         digests |= {entry["file"]: entry["sha256"] for entry in cards if "file" in entry}
@@ -160,6 +167,8 @@ def _compiled(source: Path, build_folder: Path) -> ExportedReceiver:
 
 
 def _load(path: Path, name: str) -> Receiver:
+    if path.suffix == ".tflite":
+        return LiteRtReceiver(path, name)
     return OnnxReceiver(path, name) if path.suffix == ".onnx" else CReceiver(path, name)
 
 

@@ -28,7 +28,7 @@ from receivers.evaluation.rates import rates
 from receivers.evaluation.required_sinr import SinrGap, gap_db
 from receivers.evaluation.stopping import Evaluation
 from receivers.export.onnx import OnnxReceiver, slot_arrays
-from receivers.runtime.onnx_session import INPUTS, as_real
+from receivers.runtime.slot_arrays import INPUTS, as_real
 
 
 def quantise(path: Path, target: Path, slots: Slots) -> None:

@@ -9,6 +9,7 @@ the receiver's spec string. Nothing of the machine that wrote it is in the file.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import warnings
@@ -29,8 +30,8 @@ from receivers.export.parity import MAX_LLR_DIFFERENCE, Parity, compare_at_point
 from receivers.export.real_receiver import RealReceiver
 from receivers.neural.hybrid import Hybrid
 from receivers.neural.weights import NeuralReceiver
-from receivers.runtime.onnx_session import INPUTS, RECEIVER_KEY, SLOTS_KEY, OnnxSession
-from receivers.runtime.slot_arrays import SlotFormat
+from receivers.runtime.onnx_session import OnnxSession
+from receivers.runtime.slot_arrays import INPUTS, RECEIVER_KEY, SLOTS_KEY, SlotFormat
 
 _OPSET = 18
 
@@ -94,15 +95,25 @@ def export_onnx(
     """
     with replaced_folder(folder) as complete:
         path = complete / f"{receiver.name}.onnx"
-        _write(receiver, path, stream.scenario.grid)
+        write_graph(receiver, path, stream.scenario.grid)
         exported = OnnxReceiver(path, f"{receiver.name} (ONNX)")
         parities = compare_at_points(receiver, exported, stream, sinr_db, interference_fractions)
-        card = _card(receiver, stream.scenario.grid, path, exported.digest, parities)
+        card = graph_card("onnx", receiver, path, _inputs(path), slot_format(receiver, stream.scenario.grid), parities)
         (complete / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     return total_parity(parities)
 
 
-def _write(receiver: NeuralReceiver, path: Path, grid: Grid) -> None:
+def write_graph(receiver: NeuralReceiver, path: Path, grid: Grid) -> None:
+    """Write the ONNX file of a receiver without a proof.
+
+    Args:
+        receiver: the receiver.
+        path: of the file.
+        grid: antennas, spacing and pilots of the slots.
+
+    Raises:
+        UserError: if the receiver does not fit the grid.
+    """
     module = RealReceiver(receiver, grid).eval()
     example = _example(grid, receiver.card.num_bits, 2)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
@@ -183,19 +194,36 @@ def strip_provenance(message: Any) -> None:
                 strip_provenance(part)
 
 
-def _card(receiver: NeuralReceiver, grid: Grid, path: Path, digest: str, parities: dict[str, Parity]) -> dict[str, Any]:
-    card = receiver.card
+def graph_card(
+    file_format: str,
+    receiver: NeuralReceiver,
+    path: Path,
+    inputs: dict[str, dict[str, Any]],
+    slots: SlotFormat,
+    parities: dict[str, Parity],
+) -> dict[str, Any]:
+    """The card of a file that holds a graph.
+
+    Args:
+        file_format: ``onnx`` or ``litert``.
+        receiver: that the file was exported from.
+        path: of the file.
+        inputs: types and shapes by name.
+        slots: that the file takes.
+        parities: comparisons by point.
+    """
+    card, batch = receiver.card, inputs["y"]["shape"][0]
     return {
-        "format": "onnx",
+        "format": file_format,
         "file": path.name,
         "bytes": path.stat().st_size,
-        "sha256": digest,
-        "inputs": _inputs(path),
-        "slots": asdict(slot_format(receiver, grid)),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "inputs": inputs,
+        "slots": asdict(slots),
         "output": {
             "name": "llrs",
             "dtype": "float32",
-            "shape": ["batch", card.num_bits, NUM_SYMBOLS, "subcarriers"],
+            "shape": [batch, card.num_bits, NUM_SYMBOLS, "subcarriers"],
             "description": "log P(bit = 1) / P(bit = 0); positive means 1; negate for decoders of log P(0) / P(1)",
         },
         "receiver": card.model_dump(mode="json"),

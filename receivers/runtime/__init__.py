@@ -1,9 +1,11 @@
-"""Inference of exported receivers on numpy arrays: ONNX files in ONNX Runtime, and compiled C files.
+"""Inference of exported receivers on numpy arrays: in ONNX Runtime, in LiteRT, and as compiled C files.
 
-Importing this package loads neither torch nor Sionna nor pandas, so it suits small machines.
+Importing this package loads neither torch nor Sionna nor pandas, so it suits small machines. A runtime is loaded when a
+file is opened, so none but that of the file need be installed.
 """
 
 from receivers.runtime.c_library import CLibrary
+from receivers.runtime.litert_session import LiteRtSession
 from receivers.runtime.onnx_session import OnnxSession
 
-__all__ = ["CLibrary", "OnnxSession"]
+__all__ = ["CLibrary", "LiteRtSession", "OnnxSession"]

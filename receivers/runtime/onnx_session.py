@@ -7,18 +7,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import ArrayLike, NDArray
 
 from leanrx_core.errors import UserError
-from receivers.runtime.slot_arrays import SlotFormat
-
-RECEIVER_KEY = "receiver"
-SLOTS_KEY = "slots"
-"""Keys of an exported file's metadata."""
-
-INPUTS = ("y", "pilots", "noise_plus_interference_var", "bits_per_symbol")
-"""Names of a graph's inputs. A graph lacks those that have no effect, such as the noise power for DeepRx."""
+from receivers.runtime.slot_arrays import INPUTS, RECEIVER_KEY, SLOTS_KEY, SlotFormat, as_real
 
 
 class OnnxSession:
@@ -37,7 +29,7 @@ class OnnxSession:
         digest: SHA-256 of the file.
 
     Raises:
-        UserError: if the file is missing, ONNX Runtime cannot load it, or it is not an exported receiver.
+        UserError: if the file is missing, ONNX Runtime is missing or cannot load it, or it is not an exported receiver.
 
     Example:
         A file whose LLRs are the real parts of one antenna, for two bits and pilots on symbol 2:
@@ -63,6 +55,10 @@ class OnnxSession:
 
     def __init__(self, path: str | Path, threads: int = 1) -> None:
         self.path = Path(path)
+        try:
+            import onnxruntime  # other runtimes do without it
+        except ImportError:
+            raise UserError(f"{path}: ONNX Runtime is not installed; run: pip install onnxruntime") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -119,8 +115,3 @@ class OnnxSession:
                 f"{self.path.name}: ONNX Runtime cannot process shape {y.shape} ({type(error).__name__}); export again"
             ) from None
         return np.asarray(llrs, np.float32)
-
-
-def as_real(x: NDArray[np.complex64]) -> NDArray[np.float32]:
-    """Real and imaginary parts as a last dimension of 2, without a copy where the array is contiguous."""
-    return np.ascontiguousarray(x)[..., None].view(np.float32)

@@ -16,6 +16,17 @@ SUBCARRIERS_PER_PRB = 12
 MIN_PILOT = 1e-15
 """Smaller values are no pilots: their power is 0 in float32."""
 
+INPUTS = ("y", "pilots", "noise_plus_interference_var", "bits_per_symbol")
+"""Names of a graph's inputs. A graph lacks those that have no effect, such as the noise power for DeepRx."""
+
+RECEIVER_KEY, SLOTS_KEY = "receiver", "slots"
+"""Keys of the metadata of an exported graph."""
+
+
+def as_real(x: NDArray[np.complex64]) -> NDArray[np.float32]:
+    """Real and imaginary parts as a last dimension of 2, without a copy where the array is contiguous."""
+    return np.ascontiguousarray(x)[..., None].view(np.float32)
+
 
 @dataclass(frozen=True)
 class SlotFormat:

@@ -3,9 +3,12 @@
     python scripts/benchmarks/bench_latency.py [NAME...] [--prb 6 26] [--slots 300] [--rounds 5] [--cadence]
 
 All runtimes take turns in rounds on the same slots, one slot at a time and on one thread. ONNX Runtime does not spin.
-``torch.compile`` covers the network, after the front end in torch. LMMSE-IRC is the classical receiver, in C and in
-torch. Times are wall-clock quantiles over all rounds. With ``--cadence``, a slot begins every millisecond, and the
-process sleeps in between. A call that takes more than a millisecond is a miss, and the next slot then begins at once.
+LiteRT needs TensorFlow for the export, and is left out where TensorFlow is not installed. AOTInductor has the whole
+receiver in real arithmetic, compiled ahead of time for one number of resource blocks; the time of the compilation is
+printed. ``torch.compile`` covers the network, after the front end in torch. LMMSE-IRC is the classical receiver, in C
+and in torch. Times are wall-clock quantiles over all rounds. With ``--cadence``, a slot begins every millisecond, and
+the process sleeps in between. A call that takes more than a millisecond is a miss, and the next slot then begins at
+once.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +32,13 @@ from leanrx_core.errors import UserError
 from receivers import zoo
 from receivers.base import Receiver
 from receivers.classical import LmmseIrcReceiver
-from receivers.export import export_onnx
+from receivers.export import export_litert, export_onnx
 from receivers.export.c_export import compile_library
 from receivers.export.c_source import c_name, c_sources
-from receivers.export.onnx import slot_arrays
+from receivers.export.onnx import slot_arrays, write_graph
+from receivers.export.real_receiver import RealReceiver
 from receivers.neural.weights import NeuralReceiver
-from receivers.runtime import CLibrary, OnnxSession
+from receivers.runtime import CLibrary, LiteRtSession, OnnxSession
 
 Call = Callable[[Slots], object]
 
@@ -68,6 +73,31 @@ def onnx_call(receiver: NeuralReceiver, scenario: Scenario, folder: Path) -> Cal
     export_onnx(receiver, folder / "onnx", stream, (10.0,))
     session = OnnxSession(folder / "onnx" / f"{receiver.name}.onnx")
     return lambda slots: session(*slot_arrays(slots))
+
+
+def litert_call(receiver: NeuralReceiver, scenario: Scenario, folder: Path) -> Call:
+    """The exported file in LiteRT."""
+    graph = folder / "receiver.onnx"
+    write_graph(receiver, graph, scenario.grid)
+    export_litert(receiver, graph, folder / "litert", SlotStream(scenario, 1, 2, "test", purpose="export"), (10.0,))
+    session = LiteRtSession(folder / "litert" / f"{receiver.name}.tflite")
+    return lambda slots: session(*slot_arrays(slots))
+
+
+def ahead_of_time_call(receiver: NeuralReceiver, scenario: Scenario, folder: Path) -> Call:
+    """The receiver in real arithmetic as a package of AOTInductor."""
+
+    def tensors(slots: Slots) -> tuple[torch.Tensor, ...]:
+        noise_var = slots.noise_var + slots.interference_var
+        return torch.view_as_real(slots.y), torch.view_as_real(slots.pilots), noise_var, slots.bits_per_symbol
+
+    begin = time.perf_counter()
+    example = tensors(SlotStream(scenario, 1, 1, "test", purpose="export").block(0))
+    program = torch.export.export(RealReceiver(receiver, scenario.grid).eval(), example)
+    path = torch._inductor.aoti_compile_and_package(program, package_path=str(folder / "receiver.pt2"))
+    package = torch._inductor.aoti_load_package(path)
+    print(f"{receiver.name}, {scenario.grid.num_prb} PRB: AOTInductor compiles {time.perf_counter() - begin:.0f} s")
+    return lambda slots: package(*tensors(slots))
 
 
 def compiled_call(receiver: NeuralReceiver) -> Call:
@@ -106,6 +136,8 @@ def bench(name: str, num_prb: int, num_slots: int, rounds: int, cadence: bool) -
         calls: dict[str, Call] = {
             "C": c_call(receiver, scenario, Path(work)),
             "ONNX Runtime": onnx_call(receiver, scenario, Path(work)),
+            **({"LiteRT": litert_call(receiver, scenario, Path(work))} if find_spec("tensorflow") else {}),
+            "AOTInductor": ahead_of_time_call(receiver, scenario, Path(work)),
             "torch.compile": compiled_call(receiver),
             "torch": receiver,
             "LMMSE-IRC in C": c_call(irc, scenario, Path(work)),

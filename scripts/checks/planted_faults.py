@@ -1,9 +1,10 @@
 """Plant faults in the exported files of a receiver, and show that the verification refuses each.
 
-    python scripts/checks/planted_faults.py [ZOO_NAME] [--format onnx] [--slots 4608]
+    python scripts/checks/planted_faults.py [ZOO_NAME] [--format c|onnx|litert] [--slots 4608]
 
 Each fault is a change of the real file. In C, a text is replaced, which must be there, and the file is compiled. In
-ONNX, nodes are added to the graph, or weights are changed. The file is then verified as any other by ``leanrx verify``.
+ONNX, nodes are added to the graph, or weights are changed. A LiteRT file is converted from such a graph. The file is
+then verified as any other by ``leanrx verify``.
 The intact file has to be proven, and each other one refused.
 """
 
@@ -28,6 +29,8 @@ from receivers.export import export_onnx
 from receivers.export.c_export import compile_library
 from receivers.export.c_source import c_sources
 from receivers.export.exported_receiver import ExportedReceiver
+from receivers.export.litert import convert, with_metadata
+from receivers.export.onnx import slot_format
 from receivers.neural.weights import NeuralReceiver
 
 CALL = "return receive(y, pilots, noise_var, bits_per_symbol, num_prb, llrs, 1.0f, 0);"
@@ -274,6 +277,16 @@ def onnx_file(model: onnx.ModelProto, source: ExportSource, folder: Path) -> Exp
     return ExportedReceiver(path, path.name, folder.name)
 
 
+def litert_file(model: onnx.ModelProto, source: ExportSource, folder: Path) -> ExportedReceiver:
+    """Write the LiteRT form of a graph in an empty folder."""
+    folder.mkdir(parents=True)
+    receiver = source.neural_receiver
+    path = folder / f"{receiver.name}.tflite"
+    slots = slot_format(receiver, source.scenario.grid)
+    path.write_bytes(with_metadata(convert(model), receiver.card.receiver, slots))
+    return ExportedReceiver(path, path.name, folder.name)
+
+
 def verdict_on(file: ExportedReceiver, source: ExportSource, folder: Path, slots: int) -> FileVerdict:
     """Verify a file as ``leanrx verify`` does.
 
@@ -302,8 +315,9 @@ def exported_files(
             yield fault, c_file(text, source, root / fault.replace(" ", "-"))
     else:
         graphs = [exported_graph(r, source, root / r.name) for r in (source.neural_receiver, stale)]
+        file = onnx_file if file_format == "onnx" else litert_file
         for fault, model in faulty_graphs(*graphs).items():
-            yield fault, onnx_file(model, source, root / fault.replace(" ", "-"))
+            yield fault, file(model, source, root / fault.replace(" ", "-"))
 
 
 def main() -> None:
@@ -311,7 +325,7 @@ def main() -> None:
     parser.add_argument("name", nargs="?", default="tdl-6prb-hybrid-w5-d5-kd", metavar="ZOO_NAME")
     parser.add_argument("--stale", default="tdl-6prb-hybrid-w5-d5-scratch", help="receiver of the same architecture")
     parser.add_argument("--slots", type=int, default=4608, help="slots of a file that the screening does not refuse")
-    parser.add_argument("--format", choices=["c", "onnx"], default="c", help="of the file")
+    parser.add_argument("--format", choices=["c", "onnx", "litert"], default="c", help="of the file")
     arguments = parser.parse_args()
     source, stale, missed = ExportSource.of_zoo(arguments.name, Path()), zoo.load(arguments.stale), []
     with tempfile.TemporaryDirectory() as work:

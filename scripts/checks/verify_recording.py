@@ -3,9 +3,9 @@
     python verify_recording.py RECORDING.h5 FILE
     python verify_recording.py RECORDING.h5 --raw FOLDER
 
-FILE is an ONNX file, a C file with its header beside it, or a compiled C file (.so). The script needs numpy and h5py.
-An ONNX file needs onnxruntime, and a C file a C compiler. Nothing of leanrx is used. Exit code 1: the file has other
-errors.
+FILE is an ONNX file, a LiteRT file (.tflite), a C file with its header beside it, or a compiled C file (.so). The
+script needs numpy and h5py. An ONNX file needs onnxruntime, a LiteRT file ai-edge-litert, and a C file a C compiler.
+Nothing of leanrx is used. Exit code 1: the file has other errors.
 
 With --raw, it writes the slots for the example program ``main.c`` of a C export, and the commands that decode them.
 Then a C compiler is enough. ``count_errors.c`` beside this script counts the errors.
@@ -35,11 +35,19 @@ MAX_DIFFERENCE = 1e-4
 BLOCK_SLOTS = 32
 FLAGS = ("-std=c11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
 ERRORS = {-1: "PRB", -2: "modulation", -3: "noise power", -4: "pilots", -5: "samples", -6: "pointer"}
+INPUTS = ("y", "pilots", "noise_plus_interference_var", "bits_per_symbol")
+"""Names of a graph's inputs; one without effect is left out."""
+
 Receiver = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 class Problem(Exception):
     """A bad input, described in one line."""
+
+
+def as_real(x: np.ndarray) -> np.ndarray:
+    """Real and imaginary parts as a last dimension of 2."""
+    return np.ascontiguousarray(x)[..., None].view(np.float32)
 
 
 def onnx_receiver(path: Path) -> tuple[Receiver, str]:
@@ -56,16 +64,49 @@ def onnx_receiver(path: Path) -> tuple[Receiver, str]:
     except Exception as error:
         raise Problem(f"{path}: ONNX Runtime cannot load it ({type(error).__name__}); export it again") from None
     inputs = {x.name for x in session.get_inputs()}
-    names = ("y", "pilots", "noise_plus_interference_var", "bits_per_symbol")
-    if not {"y", "pilots"} <= inputs <= set(names):
+    if not {"y", "pilots"} <= inputs <= set(INPUTS):
         raise Problem(f"{path}: its inputs are {', '.join(sorted(inputs))}; give a file that takes samples and pilots")
 
     def receive(y: np.ndarray, pilots: np.ndarray, noise: np.ndarray, orders: np.ndarray) -> np.ndarray:
-        real = [np.ascontiguousarray(x)[..., None].view(np.float32) for x in (y, pilots)]
-        arrays = dict(zip(names, (*real, noise, orders), strict=True))
+        arrays = dict(zip(INPUTS, (as_real(y), as_real(pilots), noise, orders), strict=True))
         return np.asarray(session.run(None, {name: arrays[name] for name in inputs})[0])
 
     return receive, "int8" if b"QuantizeLinear" in path.read_bytes() else "float"
+
+
+def litert_receiver(path: Path) -> tuple[Receiver, str]:
+    """A ``.tflite`` file in LiteRT, and its arithmetic. It computes one slot at a time."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        raise Problem("ai-edge-litert: not installed; run: pip install ai-edge-litert") from None
+    try:
+        interpreter = Interpreter(model_path=str(path), num_threads=1)
+        inputs = {x["name"].removeprefix("serving_default_").split(":")[0]: x for x in interpreter.get_input_details()}
+    except (ValueError, RuntimeError) as error:
+        raise Problem(f"{path}: LiteRT cannot load it ({type(error).__name__}); export it again") from None
+    if not {"y", "pilots"} <= inputs.keys() <= set(INPUTS):
+        raise Problem(f"{path}: its inputs are {', '.join(sorted(inputs))}; give a file that takes samples and pilots")
+    output = interpreter.get_output_details()[0]["index"]
+    is_int8 = any(x["dtype"] == np.int8 for x in interpreter.get_tensor_details())
+    widths = [0]
+
+    def receive(y: np.ndarray, pilots: np.ndarray, noise: np.ndarray, orders: np.ndarray) -> np.ndarray:
+        if widths[0] != y.shape[3]:
+            for x in inputs.values():
+                shape = [y.shape[3] if size < 0 else int(size) for size in x["shape_signature"]]
+                interpreter.resize_tensor_input(x["index"], shape)
+            interpreter.allocate_tensors()
+            widths[0] = y.shape[3]
+        arrays, llrs = dict(zip(INPUTS, (*map(as_real, (y, pilots)), noise, orders), strict=True)), []
+        for i in range(len(y)):
+            for name, x in inputs.items():
+                interpreter.set_tensor(x["index"], arrays[name][i : i + 1])
+            interpreter.invoke()
+            llrs.append(interpreter.get_tensor(output)[0])
+        return np.stack(llrs)
+
+    return receive, "int8" if is_int8 else "float"
 
 
 def c_receiver(path: Path) -> tuple[Receiver, str]:
@@ -221,10 +262,10 @@ def main() -> None:
                 write_raw(file, arguments.raw)
                 return
             path = arguments.file
-            if not path.is_file() or path.suffix not in (".onnx", ".c", ".so", ".dylib"):
-                raise Problem(f"{path}: no exported file; give an ONNX file, a C file or a compiled C file")
-            if path.suffix == ".onnx":
-                receive, arithmetic = onnx_receiver(path)
+            if not path.is_file() or path.suffix not in (".onnx", ".tflite", ".c", ".so", ".dylib"):
+                raise Problem(f"{path}: no exported file; give an ONNX, LiteRT, C or compiled C file")
+            if path.suffix in (".onnx", ".tflite"):
+                receive, arithmetic = (onnx_receiver if path.suffix == ".onnx" else litert_receiver)(path)
             else:
                 receive, arithmetic = c_receiver(compiled(path, Path(work)) if path.suffix == ".c" else path)
             faults = compare(file, receive, arithmetic)

@@ -1,0 +1,145 @@
+"""Export of a learned receiver to LiteRT (TensorFlow Lite), from received samples to LLRs.
+
+The ``.tflite`` file has the graph and the inputs of the ONNX file, see :mod:`receivers.export.onnx`, for one slot at a
+time. TensorFlow converts it. The number of resource blocks is free: a program resizes the inputs before it allocates
+memory. The spec string of the receiver and the slots of the file stand in an archive at its end, as TensorFlow Lite has
+it for files that belong to a model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import sys
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import onnx
+import torch
+
+from channels import Slots, SlotStream
+from leanrx_core.errors import UserError
+from leanrx_core.files import replaced_folder
+from receivers.export.onnx import graph_card, slot_arrays, slot_format
+from receivers.export.parity import Parity, compare_at_points, total_parity
+from receivers.neural.weights import NeuralReceiver
+from receivers.runtime.litert_session import METADATA_FILE, MODEL_DIGEST_KEY, LiteRtSession
+from receivers.runtime.slot_arrays import RECEIVER_KEY, SLOTS_KEY, SlotFormat
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""Time of the metadata, so that equal receivers give equal files."""
+
+
+class LiteRtReceiver:
+    """An exported ``.tflite`` file as a receiver: a :class:`receivers.base.Receiver` on the CPU.
+
+    Args:
+        path: the file.
+        name: name in tables.
+
+    Raises:
+        UserError: as :class:`receivers.runtime.LiteRtSession`.
+    """
+
+    def __init__(self, path: str | Path, name: str) -> None:
+        self.name = name
+        self._session = LiteRtSession(path)
+        self.digest = self._session.digest
+        self.inputs, self.is_quantised = self._session.inputs, self._session.is_quantised
+
+    def __call__(self, slots: Slots) -> torch.Tensor:
+        return torch.from_numpy(self._session(*slot_arrays(slots)))
+
+
+def export_litert(
+    receiver: NeuralReceiver,
+    graph: str | Path,
+    folder: str | Path,
+    stream: SlotStream,
+    sinr_db: tuple[float, ...],
+    interference_fractions: tuple[float, ...] = (0.0,),
+) -> Parity:
+    """Write ``<name>.tflite`` and ``card.json`` into ``folder`` if the file computes the same LLRs on fresh slots.
+
+    Args:
+        receiver: the receiver to export.
+        graph: its ONNX file, see :func:`receivers.export.onnx.write_graph`.
+        folder: replaced as a whole, and only on success.
+        stream: slots for the comparison, one block per point. Its grid is that of the graph.
+        sinr_db, interference_fractions: points of the comparison.
+
+    Returns:
+        The comparison over all points.
+
+    Raises:
+        UserError: if TensorFlow is not installed, an operator has no form in LiteRT, or LLRs or decisions differ;
+            nothing is written then.
+    """
+    slots = slot_format(receiver, stream.scenario.grid)
+    with replaced_folder(folder) as complete:
+        path = complete / f"{receiver.name}.tflite"
+        path.write_bytes(with_metadata(convert(onnx.load(graph)), receiver.card.receiver, slots))
+        exported = LiteRtReceiver(path, f"{receiver.name} (LiteRT)")
+        parities = compare_at_points(receiver, exported, stream, sinr_db, interference_fractions)
+        card = graph_card("litert", receiver, path, exported.inputs, slots, parities)
+        (complete / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    return total_parity(parities)
+
+
+def convert(model: onnx.ModelProto) -> bytes:
+    """The LiteRT model of an ONNX graph.
+
+    Raises:
+        UserError: if TensorFlow is not installed, or the graph has no form in LiteRT.
+    """
+    with _quiet():
+        try:
+            import tensorflow as tf
+
+            from receivers.export.tensorflow_graph import TensorflowGraph
+        except ImportError:
+            raise UserError("format: litert needs TensorFlow; run: pip install 'leanrx[edge]'") from None
+        module = TensorflowGraph(model)
+        functions = [module.receive.get_concrete_function()]
+        converter = tf.lite.TFLiteConverter.from_concrete_functions(functions, module)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        return bytes(converter.convert())
+
+
+def with_metadata(model: bytes, spec: str, slots: SlotFormat) -> bytes:
+    """A file: the model, and an archive with its description.
+
+    Args:
+        model: of :func:`convert`.
+        spec: spec string of the receiver.
+        slots: that the file takes.
+    """
+    digest = hashlib.sha256(model).hexdigest()
+    file = io.BytesIO(model)
+    with zipfile.ZipFile(file, "a") as archive:
+        metadata = {RECEIVER_KEY: spec, SLOTS_KEY: asdict(slots), MODEL_DIGEST_KEY: digest}
+        archive.writestr(zipfile.ZipInfo(METADATA_FILE, _EPOCH), json.dumps(metadata))
+    return file.getvalue()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the lines that TensorFlow writes to the standard error, past Python."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    with tempfile.TemporaryFile() as lines, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        os.dup2(lines.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
