@@ -64,9 +64,13 @@ def untrained_receiver(spec: str, seed: int, **changes: Any) -> NeuralReceiver:
 
 
 def perturbed_receiver(spec: str, num_rx: int = 2, num_bits: int = 4) -> NeuralReceiver:
-    """A receiver whose layers are all different from 0, as after training."""
+    """A receiver whose layers are all different from 0, and from their initial statistics, as after training."""
     net, generator = build(spec, num_rx, num_bits, seed=3), torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+        for module in net.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0.0, 0.3, generator=generator)
+                module.running_var.log_normal_(0.0, 0.5, generator=generator)
     return NeuralReceiver(net, card(spec, name="net", num_rx=num_rx, num_bits=num_bits))

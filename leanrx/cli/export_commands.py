@@ -32,7 +32,7 @@ def export(
             help="A receiver of the run, 'smallest' for its smallest student, or lmmse or lmmse-irc.", metavar="[NAME]"
         ),
     ] = None,
-    format: Annotated[str, typer.Option(help="File format: onnx, litert, or c (hybrids, lmmse, lmmse-irc).")] = "onnx",
+    format: Annotated[str, typer.Option(help="File format: onnx, litert, or c (also lmmse, lmmse-irc).")] = "onnx",
     int8: Annotated[
         bool, typer.Option("--int8", help="Also write an int8 ONNX file and count the errors of both.")
     ] = False,

@@ -90,7 +90,7 @@ def export_c(
     The folder gets ``NAME.c`` and ``NAME.h``, an example program ``main.c`` and ``card.json``.
 
     Args:
-        receiver: a hybrid, LMMSE or LMMSE-IRC.
+        receiver: a DeepRx, a hybrid, LMMSE or LMMSE-IRC.
         folder: replaced as a whole, and only on success.
         stream: slots for the comparison, one block per point. Its grid sets antennas, spacing and pilots of the file.
         sinr_db, interference_fractions: points of the comparison.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import resources
 from importlib.metadata import version
-from typing import cast
+from typing import Any, cast
 
 from channels import Grid
 from channels.pilots import DmrsLayout, pilot_layouts
@@ -19,9 +19,13 @@ from leanrx_core.errors import UserError
 from receivers.base import Receiver
 from receivers.classical import LmmseIrcReceiver, LmmseReceiver
 from receivers.export.c_constants import by_fours, c_array, c_float, float64, function_values, level_constants
+from receivers.export.c_deeprx import deeprx_bytes_per_prb, deeprx_values
 from receivers.export.c_front_end import EstimatorConstants, describe_layout, layout_constants
+from receivers.export.c_products import matrix_products, num_terms, padded, round_up
 from receivers.neural import detection
+from receivers.neural.deeprx import DeepRx
 from receivers.neural.hybrid import MIN_ERROR_VAR, Hybrid, HybridBlock
+from receivers.neural.network import Network
 from receivers.neural.weights import NeuralReceiver
 
 BUILD_FLAGS = ("-std=c11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
@@ -30,6 +34,7 @@ BUILD_FLAGS = ("-std=c11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno
 MAX_PRB = 273
 """Largest bandwidth of a file with a free number of resource blocks (TS 38.101-1)."""
 
+_DEEPRX_PARTS = "slot deeprx interface"
 _HYBRID_PARTS = "slot functions states channel_estimate covariance demapping hybrid interface"
 _LMMSE_PARTS = "slot functions subcarriers channel_estimate demapping classical interface"
 _LMMSE_IRC_PARTS = "slot functions subcarriers channel_estimate covariance demapping classical interface"
@@ -39,15 +44,16 @@ def c_sources(receiver: Receiver, grid: Grid) -> dict[str, str]:
     """Source and header of a receiver.
 
     Args:
-        receiver: a hybrid, LMMSE or LMMSE-IRC with exact LLRs.
+        receiver: a DeepRx, a hybrid, or LMMSE or LMMSE-IRC with exact LLRs.
         grid: antennas, subcarrier spacing and pilots of the slots. Its number of resource blocks has no effect on a
-            hybrid. A classical receiver needs that of its scenario.
+            network. A classical receiver needs that of its scenario.
 
     Returns:
         Contents by file name, ``NAME.c`` and ``NAME.h``.
 
     Raises:
-        UserError: if the receiver is none of these, or has another number of antennas than the grid.
+        UserError: if the receiver is none of these or has another number of antennas than the grid, or if the grid does
+            not consist of whole resource blocks.
 
     Example:
         >>> from channels import scenario
@@ -57,7 +63,7 @@ def c_sources(receiver: Receiver, grid: Grid) -> dict[str, str]:
         ['tdl-6prb-hybrid-w5-d5-kd.c', 'tdl-6prb-hybrid-w5-d5-kd.h']
     """
     layouts = pilot_layouts(grid)
-    parts, own = _parts(receiver)(receiver, grid, layouts)
+    parts, own = _parts(receiver, grid, layouts)
     values = {
         "NAME": c_name(receiver),
         "VERSION": version("leanrx"),
@@ -68,6 +74,7 @@ def c_sources(receiver: Receiver, grid: Grid) -> dict[str, str]:
         "MAX_PILOT_SYMBOLS": str(max(len(layout.symbols) for layout in layouts)),
         "NUM_RX": str(grid.num_rx),
         "FLAGS": " ".join(BUILD_FLAGS),
+        "NOISE_USE": "",
         **function_values(),
         **own,
     }
@@ -83,31 +90,45 @@ def c_name(receiver: Receiver) -> str:
 
 
 def has_c_form(receiver: Receiver) -> bool:
-    """Whether receivers of this kind can be written in C: hybrids, and LMMSE and LMMSE-IRC with exact LLRs."""
-    return _is_classical(receiver) or _is_hybrid(receiver)
-
-
-def _is_classical(receiver: Receiver) -> bool:
-    return isinstance(receiver, LmmseReceiver | LmmseIrcReceiver) and receiver.name == receiver.label
-
-
-def _is_hybrid(receiver: Receiver) -> bool:
-    return isinstance(receiver, NeuralReceiver) and type(receiver.net) is Hybrid
+    """Whether receivers of this kind can be written in C: DeepRx, hybrids, LMMSE and LMMSE-IRC with exact LLRs."""
+    return _writer(receiver) is not None
 
 
 Parts = tuple[str, dict[str, str]]
 """Names of templates, and values that they need."""
 
+_Writer = Callable[[Any, Grid, list[DmrsLayout]], Parts]
 
-def _parts(receiver: Receiver) -> Callable[[Receiver, Grid, list[DmrsLayout]], Parts]:
-    if _is_classical(receiver):
-        return cast(Callable[[Receiver, Grid, list[DmrsLayout]], Parts], _classical)
-    if _is_hybrid(receiver):
-        return cast(Callable[[Receiver, Grid, list[DmrsLayout]], Parts], _hybrid)
-    kind = f" is a {receiver.card.receiver}" if isinstance(receiver, NeuralReceiver) else ""
-    raise UserError(
-        f"export: {receiver.name}{kind}; receivers in C are hybrids, LMMSE and LMMSE-IRC; use onnx for other networks"
-    )
+
+def _writer(receiver: Receiver) -> _Writer | None:
+    """What writes receivers of this kind."""
+    if isinstance(receiver, NeuralReceiver):
+        return _NETWORKS.get(type(receiver.net))
+    is_exact = isinstance(receiver, LmmseReceiver | LmmseIrcReceiver) and receiver.name == receiver.label
+    return _classical if is_exact else None
+
+
+def _parts(receiver: Receiver, grid: Grid, layouts: list[DmrsLayout]) -> Parts:
+    """Templates and values of a receiver.
+
+    Raises:
+        UserError: if it has no C form, or does not fit the grid.
+    """
+    writer = _writer(receiver)
+    if writer is None:
+        kind = f" is a {receiver.card.receiver}" if isinstance(receiver, NeuralReceiver) else ""
+        raise UserError(
+            f"export: {receiver.name}{kind}; receivers in C are DeepRx, hybrids, LMMSE and LMMSE-IRC; use onnx for "
+            "other networks"
+        )
+    if grid.subcarriers is not None:
+        raise UserError(
+            f"export: the grid has {grid.num_subcarriers} subcarriers, and a C file takes whole resource blocks; use "
+            "onnx, or a grid with num_prb"
+        )
+    if isinstance(receiver, NeuralReceiver) and grid.num_rx != receiver.card.num_rx:
+        raise UserError(f"export: {receiver.name} has {receiver.card.num_rx} antennas, but the grid has {grid.num_rx}")
+    return writer(receiver, grid, layouts)
 
 
 def _fill(template: str, values: dict[str, str]) -> str:
@@ -152,9 +173,9 @@ def _classical(receiver: LmmseReceiver | LmmseIrcReceiver, grid: Grid, layouts: 
 
 def _hybrid(receiver: NeuralReceiver, grid: Grid, layouts: list[DmrsLayout]) -> Parts:
     net = cast(Hybrid, receiver.net)
-    if grid.num_rx != net.num_rx:
-        raise UserError(f"export: {receiver.name} has {net.num_rx} antennas, but the grid has {grid.num_rx}")
     block = cast(HybridBlock, net.blocks[0])
+    layers = (block.expand, block.project)
+    expand_terms, project_terms = (num_terms([(layer.in_channels, layer.out_channels)]) for layer in layers)
     limits = {
         "MIN_GAIN": detection.MIN_GAIN,
         "MIN_VAR": detection.MIN_VAR,
@@ -173,13 +194,27 @@ def _hybrid(receiver: NeuralReceiver, grid: Grid, layouts: list[DmrsLayout]) -> 
         "WIDTH": str(net.width),
         "DEPTH": str(len(net.blocks)),
         "INNER": str(block.expand.out_channels),
-        "EXPAND_TERMS": _terms(block.expand.in_channels),
-        "PROJECT_TERMS": _terms(block.project.in_channels),
-        "WEIGHTS": _hybrid_weights(net),
+        "EXPAND_TERMS": str(expand_terms),
+        "EXPAND_INPUTS": str(round_up(block.expand.in_channels, expand_terms)),
+        "PROJECT_TERMS": str(project_terms),
+        "PROJECT_INPUTS": str(round_up(block.project.in_channels, project_terms)),
+        "POINTWISE": matrix_products(expand_terms, project_terms),
+        "WEIGHTS": _hybrid_weights(net, expand_terms, project_terms),
         **{name: c_float(value) for name, value in limits.items()},
         **_bandwidth_values(None, _hybrid_bytes_per_prb(net, layouts)),
         **EstimatorConstants.robust(layouts, grid.subcarrier_spacing_hz).values(layouts),
     }
+
+
+def _deeprx(receiver: NeuralReceiver, grid: Grid, layouts: list[DmrsLayout]) -> Parts:
+    values = deeprx_values(cast(DeepRx, receiver.net))
+    bandwidth = _bandwidth_values(None, deeprx_bytes_per_prb(values))
+    noise_use = ", above 0; DeepRx makes no use of it"
+    return _DEEPRX_PARTS, {"SPEC": receiver.card.receiver, "NOISE_USE": noise_use, **bandwidth, **values}
+
+
+_NETWORKS: dict[type[Network], _Writer] = {DeepRx: _deeprx, Hybrid: _hybrid}
+"""What writes the networks of each class."""
 
 
 def _hybrid_bytes_per_prb(net: Hybrid, layouts: list[DmrsLayout]) -> int:
@@ -192,8 +227,8 @@ def _hybrid_bytes_per_prb(net: Hybrid, layouts: list[DmrsLayout]) -> int:
     return 4 * (14 * per_symbol + once + 12 * net.num_bits)
 
 
-def _hybrid_weights(net: Hybrid) -> str:
-    blocks = ",\n".join(_hybrid_block(cast(HybridBlock, block)) for block in net.blocks)
+def _hybrid_weights(net: Hybrid, expand_terms: int, project_terms: int) -> str:
+    blocks = ",\n".join(_hybrid_block(cast(HybridBlock, b), expand_terms, project_terms) for b in net.blocks)
     return "\n\n".join(
         [
             f"static const Block BLOCKS[] = {{\n{blocks}\n}};",
@@ -203,19 +238,14 @@ def _hybrid_weights(net: Hybrid) -> str:
     )
 
 
-def _hybrid_block(block: HybridBlock) -> str:
+def _hybrid_block(block: HybridBlock, expand_terms: int, project_terms: int) -> str:
     expand, depthwise, project = block.expand, block.depthwise, block.project
     arrays = [
-        by_fours(float64(expand.weight)[:, :, 0, 0]),
+        by_fours(padded(float64(expand.weight)[:, :, 0, 0], 1, expand_terms)).reshape(-1, 4),
         float64(expand.bias),
         float64(depthwise.weight).reshape(len(depthwise.weight), -1),
         float64(depthwise.bias),
-        by_fours(float64(project.weight)[:, :, 0, 0]),
+        by_fours(padded(float64(project.weight)[:, :, 0, 0], 1, project_terms)).reshape(-1, 4),
         float64(project.bias),
     ]
     return "{" + ",\n".join(c_array(values) for values in arrays) + f", {', '.join(map(str, depthwise.dilation))}}}"
-
-
-def _terms(count: int) -> str:
-    """All terms of a sum; compilers vectorise the loop around them, because no loop is left inside."""
-    return "\n            ".join(f"TERM({c})" for c in range(count))

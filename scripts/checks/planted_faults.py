@@ -1,6 +1,6 @@
 """Plant faults in the exported files of a receiver, and show that the verification refuses each.
 
-    python scripts/checks/planted_faults.py [ZOO_NAME] [--format c|onnx|litert] [--slots 4608]
+    python scripts/checks/planted_faults.py [ZOO_NAME | RUN NAME] [--stale NAME] [--format c|onnx|litert] [--slots 4608]
 
 Each fault is a change of the real file. In C, a text is replaced, which must be there, and the file is compiled. In
 ONNX, nodes are added to the graph, or weights are changed. A LiteRT file is converted from such a graph. The file is
@@ -23,6 +23,7 @@ import onnx
 
 from channels import SlotStream
 from leanrx.experiment.file_verification import FileVerdict, FileVerification, judge
+from leanrx.experiment.run import load_run
 from leanrx.experiment.run_export import ExportSource
 from receivers import zoo
 from receivers.export import export_onnx
@@ -31,7 +32,15 @@ from receivers.export.c_source import c_sources
 from receivers.export.exported_receiver import ExportedReceiver
 from receivers.export.litert import convert, with_metadata
 from receivers.export.onnx import slot_format
+from receivers.neural.deeprx import DeepRx
+from receivers.neural.hybrid import Hybrid
 from receivers.neural.weights import NeuralReceiver
+
+SMALLEST, STALE = "tdl-6prb-hybrid-w5-d5-kd", "tdl-6prb-hybrid-w5-d5-scratch"
+"""The smallest receiver of the zoo, and one of its architecture with other weights."""
+
+Fault = Callable[[str], str]
+"""Changes a C source."""
 
 CALL = "return receive(y, pilots, noise_var, bits_per_symbol, num_prb, llrs, 1.0f, 0);"
 """Statement of ``leanrx_receive`` that passes its inputs on."""
@@ -55,7 +64,7 @@ def replaced(text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
-def changed_input(samples: str = ORIGINAL, pilots: str = "q[i]", noise_var: str = "noise_var") -> Callable[[str], str]:
+def changed_input(samples: str = ORIGINAL, pilots: str = "q[i]", noise_var: str = "noise_var") -> Fault:
     """A fault of the inputs: C expressions of the sample (r, s, f, p), the pilots' value i, and the noise power."""
     call = (
         "const int F = 12 * num_prb; const float *q = pilots;"
@@ -67,13 +76,13 @@ def changed_input(samples: str = ORIGINAL, pilots: str = "q[i]", noise_var: str 
     return lambda text: replaced(text, CALL, call)
 
 
-def changed_output(llr: str) -> Callable[[str], str]:
+def changed_output(llr: str) -> Fault:
     """A fault of the outputs: a C expression of the LLR of bit b and subcarrier f."""
     loop = f"for (int f = 0; f < 12 * num_prb; f++) llrs[at + (size_t)f] = {llr};"
     return lambda text: replaced(text, COPY, loop)
 
 
-def changed_constant(name: str, change: Callable[[list[float]], list[float]]) -> Callable[[str], str]:
+def changed_constant(name: str, change: Callable[[list[float]], list[float]]) -> Fault:
     """A fault of the values of a constant array."""
 
     def plant(text: str) -> str:
@@ -87,7 +96,7 @@ def changed_constant(name: str, change: Callable[[list[float]], list[float]]) ->
     return plant
 
 
-FAULTS: dict[str, Callable[[str], str]] = {
+FAULTS: dict[str, Fault] = {
     "symbols and subcarriers swapped": changed_input("y[(size_t)r * 14 * F * 2 + ((size_t)f * 14 + s) * 2 + p]"),
     "real and imaginary parts swapped": changed_input(ORIGINAL.replace("+ p]", "+ 1 - p]")),
     "samples conjugated": changed_input(f"(p ? -1.0f : 1.0f) * {ORIGINAL}"),
@@ -95,8 +104,6 @@ FAULTS: dict[str, Callable[[str], str]] = {
     "symbols reversed": changed_input(ORIGINAL.replace("+ s)", "+ 13 - s)")),
     "samples scaled by 2": changed_input(f"2.0f * {ORIGINAL}"),
     "pilots conjugated": changed_input(pilots="(i & 1 ? -1.0f : 1.0f) * q[i]"),
-    "noise power halved": changed_input(noise_var="0.5f * noise_var"),
-    "noise power as an amplitude": changed_input(noise_var="sqrtf(noise_var)"),
     "LLR sign": changed_output("-rows[b][f]"),
     "LLRs saturated at 2": changed_output("min_f(max_f(rows[b][f], -2.0f), 2.0f)"),
     "LLRs scaled by 2, as by a wrong int8 scale": changed_output("2.0f * rows[b][f]"),
@@ -104,11 +111,34 @@ FAULTS: dict[str, Callable[[str], str]] = {
     "bits of I and Q swapped": changed_output("rows[b ^ 1][f]"),
     "subcarriers shifted by one": changed_output("rows[b][(f + 1) % (12 * num_prb)]"),
     "last resource block lost": changed_output("f < 12 * num_prb - 12 ? rows[b][f] : 0.0f"),
-    "levels of 64-QAM for 16-QAM": changed_constant("LEVELS", lambda v: [x * (10 / 42) ** 0.5 for x in v]),
     "bias of the last layer lost": changed_constant("OUT_BIAS", lambda v: [0.0 for _ in v]),
     "weights of the last layer doubled": changed_constant("OUT_WEIGHT", lambda v: [2 * x for x in v]),
 }
 """Changes of a C source by name. Weights of another training are one more fault, see :func:`faulty_sources`."""
+
+HYBRID_FAULTS: dict[str, Fault] = {
+    **FAULTS,
+    "noise power halved": changed_input(noise_var="0.5f * noise_var"),
+    "noise power as an amplitude": changed_input(noise_var="sqrtf(noise_var)"),
+    "levels of 64-QAM for 16-QAM": changed_constant("LEVELS", lambda v: [x * (10 / 42) ** 0.5 for x in v]),
+}
+
+
+def changed_text(old: str, new: str) -> Fault:
+    """A fault of the code: a part of the source, which occurs once, is another one."""
+    return lambda text: replaced(text, old, new)
+
+
+DEEPRX_FAULTS: dict[str, Fault] = {
+    **FAULTS,
+    "raw estimate without the conjugate": changed_text("- x_re[i] * p_im[i]", "+ x_re[i] * p_im[i]"),
+    "kernels reversed in time": changed_text("rows[0], rows[1], rows[2]", "rows[2], rows[1], rows[0]"),
+    "no dilation over subcarriers": changed_text("block->dilation_subcarriers, tile", "1, tile"),
+    "shortcuts lost": changed_text("block->has_shortcut ? block->channels_in : 0", "0"),
+    "normalisation of a block lost": changed_constant("SCALE_0", lambda v: [1.0 for _ in v]),
+    "bias of a block lost": changed_constant("BIAS_0", lambda v: [0.0 for _ in v]),
+}
+FAULTS_BY_NETWORK = {Hybrid: HYBRID_FAULTS, DeepRx: DEEPRX_FAULTS}
 
 
 Graph = onnx.ModelProto
@@ -243,7 +273,8 @@ def faulty_sources(receiver: NeuralReceiver, source: ExportSource, stale: Neural
         stale: a receiver of the same architecture with other weights.
     """
     text = c_sources(receiver, source.scenario.grid)[f"{receiver.name}.c"]
-    sources = {"none": text, **{name: plant(text) for name, plant in FAULTS.items()}}
+    faults = FAULTS_BY_NETWORK[type(receiver.net)]
+    sources = {"none": text, **{name: plant(text) for name, plant in faults.items()}}
     if stale is not None:
         other = c_sources(stale, source.scenario.grid)[f"{stale.name}.c"]
         sources["weights of another training"] = other.replace(stale.name, receiver.name)
@@ -307,27 +338,39 @@ def verdict_on(file: ExportedReceiver, source: ExportSource, folder: Path, slots
 
 
 def exported_files(
-    file_format: str, source: ExportSource, stale: NeuralReceiver, root: Path
+    file_format: str, source: ExportSource, stale: NeuralReceiver | None, root: Path
 ) -> Iterator[tuple[str, ExportedReceiver]]:
     """Files by fault, each in a folder of its own; the first is intact."""
     if file_format == "c":
         for fault, text in faulty_sources(source.neural_receiver, source, stale).items():
             yield fault, c_file(text, source, root / fault.replace(" ", "-"))
     else:
-        graphs = [exported_graph(r, source, root / r.name) for r in (source.neural_receiver, stale)]
+        intact = exported_graph(source.neural_receiver, source, root / source.receiver.name)
+        other = exported_graph(stale, source, root / stale.name) if stale is not None else None
         file = onnx_file if file_format == "onnx" else litert_file
-        for fault, model in faulty_graphs(*graphs).items():
+        for fault, model in faulty_graphs(intact, other).items():
             yield fault, file(model, source, root / fault.replace(" ", "-"))
+
+
+def opened_source(source: str, name: str | None, stale: str | None) -> tuple[ExportSource, NeuralReceiver | None]:
+    """A receiver of a run or, without a name, of the zoo, and one of the same architecture with other weights."""
+    if name is None:
+        stale = stale or (STALE if source == SMALLEST else None)
+        return ExportSource.of_zoo(source, Path()), zoo.load(stale) if stale else None
+    run = load_run(Path(source))
+    return ExportSource.of_run(run, name), run.receiver(stale) if stale else None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", nargs="?", default="tdl-6prb-hybrid-w5-d5-kd", metavar="ZOO_NAME")
-    parser.add_argument("--stale", default="tdl-6prb-hybrid-w5-d5-scratch", help="receiver of the same architecture")
+    parser.add_argument("source", nargs="?", default=SMALLEST, metavar="ZOO_NAME or RUN")
+    parser.add_argument("name", nargs="?", help="receiver of the run")
+    parser.add_argument("--stale", help="receiver of the same architecture in zoo or run")
     parser.add_argument("--slots", type=int, default=4608, help="slots of a file that the screening does not refuse")
     parser.add_argument("--format", choices=["c", "onnx", "litert"], default="c", help="of the file")
     arguments = parser.parse_args()
-    source, stale, missed = ExportSource.of_zoo(arguments.name, Path()), zoo.load(arguments.stale), []
+    source, stale = opened_source(arguments.source, arguments.name, arguments.stale)
+    missed = []
     with tempfile.TemporaryDirectory() as work:
         files = dict(exported_files(arguments.format, source, stale, Path(work)))
         for fault, file in files.items():

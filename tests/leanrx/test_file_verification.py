@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -13,11 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from factories import perturbed_receiver
 
 from channels import Scenario, SlotStream
 from leanrx.cli import sessions
 from leanrx.cli.main import main
-from leanrx.experiment.file_verification import FOLDER, open_verification
+from leanrx.experiment.file_verification import FOLDER, FileVerification, judge, open_verification
 from leanrx.experiment.run_export import ExportSource
 from leanrx_core.errors import UserError
 from receivers import zoo
@@ -102,13 +104,37 @@ def test_many_faults_are_planted(sources: dict[str, str]) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("fault", ["none", *planted_faults.FAULTS, "weights of another training"])
+@pytest.mark.parametrize("fault", ["none", *planted_faults.HYBRID_FAULTS, "weights of another training"])
 def test_each_planted_fault_is_caught(
     sources: dict[str, str], fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("leanrx.experiment.file_verification.SCREENING_SLOTS", 4)
     file = planted_faults.c_file(sources[fault], source(), tmp_path / "file", ("-O0",))
     verdict = planted_faults.verdict_on(file, source(), tmp_path / "file", SLOTS)
+    assert bool(verdict.faults) == (fault != "none"), verdict.faults
+
+
+@pytest.fixture(scope="module")
+def deeprx() -> tuple[ExportSource, dict[str, str]]:
+    """A DeepRx without training, and its C sources by fault."""
+    receiver = perturbed_receiver("deeprx-w0.03125-d3")
+    own_source = dataclasses.replace(source(), receiver=receiver)
+    return own_source, planted_faults.faulty_sources(receiver, own_source, None)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "fault", ["none", "LLR sign", *sorted(planted_faults.DEEPRX_FAULTS.keys() - planted_faults.FAULTS)]
+)
+def test_the_screening_refuses_each_fault_of_a_deeprx(
+    deeprx: tuple[ExportSource, dict[str, str]], fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LLRs of a network without training say nothing, so its errors are not counted."""
+    monkeypatch.setattr("leanrx.experiment.file_verification.SCREENING_SLOTS", 4)
+    own_source, texts = deeprx
+    file = planted_faults.c_file(texts[fault], own_source, tmp_path / "file", ("-O0",))
+    verification = FileVerification(file, own_source, tmp_path / "file")
+    verdict = judge(verification, verification.screening(0.05), None, 0.05)
     assert bool(verdict.faults) == (fault != "none"), verdict.faults
 
 

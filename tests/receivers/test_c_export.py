@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from factories import perturbed_receiver
 
 import receivers
 from channels import Channels, Dmrs, Grid, Scenario, Slots, SlotStream
+from channels.grid import Subcarriers
 from leanrx_core.errors import UserError
 from receivers import zoo
 from receivers.base import Receiver
@@ -21,8 +23,6 @@ from receivers.export import export_c
 from receivers.export.c_export import CReceiver, compile_library, example_program
 from receivers.export.c_source import BUILD_FLAGS, c_name, c_sources
 from receivers.export.parity import compare
-from receivers.neural.registry import build
-from receivers.neural.weights import Card, NeuralReceiver
 from receivers.runtime import CLibrary
 
 COMPILERS = [compiler for compiler in ("gcc", "clang", "clang-14") if shutil.which(compiler)]
@@ -42,29 +42,6 @@ def conditions(**grid: object) -> Scenario:
     )
 
 
-def trained(spec: str = "hybrid-w4-d2", num_rx: int = 2, num_bits: int = 4) -> NeuralReceiver:
-    """A receiver whose layers are all different from 0, as after training."""
-    card = Card(
-        name="net",
-        receiver=spec,
-        role="student",
-        num_rx=num_rx,
-        num_bits=num_bits,
-        parameters=1,
-        scenario="s",
-        channels=("TDL-B",),
-        trained_sinr_db=(0, 20),
-        seed=1,
-        training={},
-    )
-    net = build(spec, num_rx=num_rx, num_bits=num_bits, seed=3)
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
-    return NeuralReceiver(net, card)
-
-
 def compiled(receiver: Receiver, grid: Grid, folder: Path, *flags: str, compiler: str = "") -> CReceiver:
     folder.mkdir(exist_ok=True)
     for name, text in c_sources(receiver, grid).items():
@@ -73,42 +50,53 @@ def compiled(receiver: Receiver, grid: Grid, folder: Path, *flags: str, compiler
     return CReceiver(folder / "receiver.so", "C")
 
 
+@pytest.fixture(scope="module", params=["hybrid-w4-d2", "deeprx-w0.0625-d3"])
+def spec(request: pytest.FixtureRequest) -> str:
+    """A network of each family."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> CReceiver:
-    return compiled(trained(), conditions().grid, tmp_path_factory.mktemp("c"))
+def library(spec: str, tmp_path_factory: pytest.TempPathFactory) -> CReceiver:
+    return compiled(perturbed_receiver(spec), conditions().grid, tmp_path_factory.mktemp("c"))
 
 
-@pytest.mark.parametrize("num_prb", [1, 2, 3, 17, 40])
-def test_one_file_serves_all_bandwidths(library: CReceiver, num_prb: int) -> None:
+@pytest.mark.parametrize("num_prb", [40, 1, 2, 3, 17])
+def test_one_file_serves_all_bandwidths(spec: str, library: CReceiver, num_prb: int) -> None:
+    """In any order: nothing of a wide slot is left in a narrow one."""
     slots = SlotStream(conditions(num_prb=num_prb), 1, 6, "test").block(0)
     assert len(slots.bits_per_symbol.unique()) == len(slots.pilot_symbols.sum(1).unique()) == 2
-    assert compare(trained(), library, slots).equal
+    assert compare(perturbed_receiver(spec), library, slots).equal
     assert not library(slots)[~slots.bit_mask].any()
 
 
 @pytest.mark.parametrize(
-    ("num_rx", "num_bits", "grid"),
+    ("spec", "num_rx", "num_bits", "grid"),
     [
-        (1, 2, {"subcarrier_spacing_hz": 30000}),
-        (4, 8, {"dmrs": Dmrs(additional_positions=(0, 2)), "pilot_patterns": ()}),
-        (3, 6, {"dmrs": Dmrs(config_type=2, cdm_groups_without_data=1), "pilot_patterns": ()}),
+        ("hybrid-w3-d5", 1, 2, {"subcarrier_spacing_hz": 30000}),
+        ("hybrid-w3-d5", 4, 8, {"dmrs": Dmrs(additional_positions=(0, 2)), "pilot_patterns": ()}),
+        ("hybrid-w3-d5", 3, 6, {"dmrs": Dmrs(config_type=2, cdm_groups_without_data=1), "pilot_patterns": ()}),
+        ("deeprx-w0.03125-d5", 1, 2, {"subcarrier_spacing_hz": 30000}),
+        ("deeprx-w0.1-d3", 4, 8, {"dmrs": Dmrs(additional_positions=(0, 2)), "pilot_patterns": ()}),
+        ("deeprx-w0.03125-d7", 3, 6, {"dmrs": Dmrs(config_type=2, cdm_groups_without_data=1), "pilot_patterns": ()}),
     ],
 )
 def test_any_antennas_modulations_and_pilots(
-    tmp_path: Path, num_rx: int, num_bits: int, grid: dict[str, object]
+    tmp_path: Path, spec: str, num_rx: int, num_bits: int, grid: dict[str, object]
 ) -> None:
     modulations = ("QPSK", "16-QAM", "64-QAM", "256-QAM")[: num_bits // 2]
     scenario = conditions(num_prb=4, num_rx=num_rx, **grid).model_copy(update={"modulations": modulations})
-    receiver = trained("hybrid-w3-d5", num_rx, num_bits)
+    receiver = perturbed_receiver(spec, num_rx, num_bits)
     slots = SlotStream(scenario, 2, 12, "test").block(0)
     assert len(slots.bits_per_symbol.unique()) == len(modulations)
     assert compare(receiver, compiled(receiver, scenario.grid, tmp_path), slots).equal
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
-def test_the_example_program_is_clean_under_sanitizers(tmp_path: Path, compiler: str) -> None:
+@pytest.mark.parametrize("spec", ["hybrid-w4-d2", "deeprx-w0.03125-d5"])
+def test_the_example_program_is_clean_under_sanitizers(tmp_path: Path, compiler: str, spec: str) -> None:
     """Two slots through standard input, at the largest bandwidth that the program is built for."""
-    receiver, scenario = trained(), conditions(num_prb=3)
+    receiver, scenario = perturbed_receiver(spec), conditions(num_prb=3)
     for name, text in {**c_sources(receiver, scenario.grid), "main.c": example_program("net")}.items():
         (tmp_path / name).write_text(text)
     flags = [*BUILD_FLAGS, *STRICT, "-g", "-DLEANRX_MAX_PRB=3", "-fsanitize=address,undefined", "-fno-sanitize-recover"]
@@ -163,18 +151,27 @@ def test_llrs_of_8_bits_are_the_rounded_and_limited_ones(library: CReceiver) -> 
     llrs = np.empty((4, 14, 24), np.int8)
     pointers = [array.numpy().ctypes.data_as(ctypes.c_void_p) for array in (slots.y[0], slots.pilots[0])]
     noise_var = float(slots.noise_var[0] + slots.interference_var[0])
+    expected = library(slots)[0]
+    scale = 200 / float(expected.abs().max())
     code = function(
         *pointers,
         ctypes.c_float(noise_var),
         int(slots.bits_per_symbol[0]),
         2,
-        ctypes.c_float(4.0),
+        ctypes.c_float(scale),
         llrs.ctypes.data_as(ctypes.c_void_p),
     )
     assert code == 0
-    scaled = (4 * library(slots)[0]).clamp(-127, 127).numpy()
+    scaled = (scale * expected).clamp(-127, 127).numpy()
     assert abs(llrs - scaled).max() <= 0.501
-    assert abs(llrs).max() > 20
+    assert abs(llrs).max() == 127
+
+
+def test_a_slot_beyond_the_range_of_floats_leaves_later_ones_as_they_are(library: CReceiver) -> None:
+    narrow, wide = (SlotStream(conditions(num_prb=n), 1, 2, "test").block(0) for n in (2, 3))
+    expected = library(narrow)
+    library(replace(wide, y=1e14 * wide.y, pilots=1e14 * wide.pilots))
+    assert torch.equal(library(narrow), expected)
 
 
 def bad_slots(slots: Slots, fault: str) -> Slots:
@@ -233,15 +230,23 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = SlotStream(conditions(), 1, 2, "test", purpose="export")
+    own = perturbed_receiver("deeprx-w0.0625-d3")
+    own.net.__class__ = type("OwnNetwork", (type(own.net),), {})
     with pytest.raises(
-        UserError, match=r"net is a deeprx-w0.0625-d3; receivers in C are hybrids, LMMSE and LMMSE-IRC; use onnx"
+        UserError,
+        match=r"net is a deeprx-w0.0625-d3; receivers in C are DeepRx, hybrids, LMMSE and LMMSE-IRC; use onnx",
     ):
-        export_c(trained("deeprx-w0.0625-d3"), tmp_path / "x", stream, (10.0,))
-    with pytest.raises(UserError, match=r"net has 2 antennas, but the grid has 4"):
-        export_c(trained(), tmp_path / "x", SlotStream(conditions(num_rx=4), 1, 2, "test"), (10.0,))
+        export_c(own, tmp_path / "x", stream, (10.0,))
+    for spec in ("hybrid-w4-d2", "deeprx-w0.0625-d3"):
+        with pytest.raises(UserError, match=r"net has 2 antennas, but the grid has 4"):
+            export_c(perturbed_receiver(spec), tmp_path / "x", SlotStream(conditions(num_rx=4), 1, 2, "test"), (10.0,))
+    guarded = conditions(num_prb=6, subcarriers=Subcarriers(fft_size=64))
+    for receiver in (perturbed_receiver("deeprx-w0.0625-d3"), LmmseReceiver(guarded)):
+        with pytest.raises(UserError, match=r"the grid has 64 subcarriers, and a C file takes whole resource blocks"):
+            export_c(receiver, tmp_path / "x", SlotStream(guarded, 1, 2, "test"), (10.0,))
     monkeypatch.setenv("CC", "no-such-compiler")
     with pytest.raises(UserError, match=r"no C compiler \(no-such-compiler\)"):
-        export_c(trained(), tmp_path / "x", stream, (10.0,))
+        export_c(perturbed_receiver("hybrid-w4-d2"), tmp_path / "x", stream, (10.0,))
     assert not list(tmp_path.iterdir())
 
 
