@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
+from numpy.typing import NDArray
 
 from carbon.aolo.agents import VIOLATION, Agent
 from carbon.aolo.planner import closed_part, greedy_policy, myopic_policy, reference_values, run_day
@@ -126,6 +127,18 @@ def evaluate_requests(agent: Agent, pool: RequestPool) -> AgentEvaluation:
         footprint_g=projected_g,
         raw_footprint_g=raw_g,
     )
+
+
+def excess_by_length(pool: RequestPool, actions: NDArray[np.floating[Any]]) -> float:
+    """Part of the excess over the optimum that answers longer than the optimal ones cause, after projection.
+
+    The rest remains if every answer has the optimal length, and the power is that of the action.
+    """
+    requests, best_g = pool.requests, pool.reference_g
+    tokens, power_w = decisions(requests, actions)
+    total_g = float(requests.footprint_g(*project(requests, tokens, power_w)).mean())
+    power_g = float(requests.footprint_g(*project(requests, pool.optimum.tokens, power_w)).mean())
+    return 1 - (power_g - best_g) / (total_g - best_g)
 
 
 class SiteTask:

@@ -365,7 +365,7 @@ PARAMETERS = {
     "min_quality": "lowest quality",
     "path_loss_db": "path loss, dB",
     "bandwidth_hz": "bandwidth, Hz",
-    INTENSITY_RATIO: "radio intensity over that of the data centre",
+    INTENSITY_RATIO: "radio/data-centre intensity",
     "token_bits": "bits per token",
 }
 """Parameters of the sweeps in words."""

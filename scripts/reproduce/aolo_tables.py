@@ -1,41 +1,36 @@
 """Write the results of the agents into docs/carbon-case-studies.md: tables, and figures of curves and sweeps.
 
     leanrx carbon published aolo --train
-    python scripts/reproduce/aolo_tables.py --folder runs/aolo
+    python scripts/reproduce/aolo_tables.py --folder runs/aolo --meter
+    python scripts/benchmarks/bench_aolo.py --keep
 
-The values are kept in ``docs/data/aolo.json``. Without a folder, the script only writes the tables from this file.
-Trainings of the site may have settings of their own, as they are given to ``leanrx carbon published aolo --task site``.
+The values are kept in ``docs/data/aolo.json``, and those of the benchmark in ``docs/data/aolo-speed.json``. Without a
+folder, the script only writes the tables from these files. Trainings of the site may have settings of their own, as
+they are given to ``leanrx carbon published aolo --task site``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from carbon.aolo.study import PAPER_REDUCTION, Study, StudySettings
-from carbon.aolo.tasks import RequestTask, SiteTask
+from marked_tables import CARBON_PAGE, ROOT, markdown, with_table
+
+from carbon.aolo.study import ACTORS, PAPER_REDUCTION, Study, StudySettings
+from carbon.aolo.tasks import RequestTask, SiteTask, Task, excess_by_length
 from leanrx.report import aolo_study
 from leanrx.report.charts import to_files
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "carbon-case-studies.md"
 KEPT = ROOT / "docs" / "data" / "aolo.json"
+SPEED = ROOT / "docs" / "data" / "aolo-speed.json"
 IMAGES = {"aolo-learning-requests.png", "aolo-learning-site.png", "aolo-sweeps.png"}
 _TITLES = {"sac": "SAC", "sdrl": "SDRL"}
-_PARAMETERS = {
-    "min_quality": "lowest quality",
-    "path_loss_db": "path loss, dB",
-    "bandwidth_hz": "bandwidth, Hz",
-    "intensity ratio": "radio intensity over that of the data centre",
-    "token_bits": "bits per token",
-}
 
 
 def kept_values() -> dict[str, Any]:
@@ -43,31 +38,73 @@ def kept_values() -> dict[str, Any]:
     return dict(json.loads(KEPT.read_text(encoding="utf-8")))
 
 
-def keep(folder: Path, steps: int, site_settings: StudySettings) -> None:
-    """Keep values and figures of the trainings that are complete."""
-    requests = Study(folder, RequestTask(), StudySettings(steps=steps))
-    site = Study(folder, SiteTask(aolo_study.shipped_site()), site_settings)
-    results = aolo_study.aolo_results(requests, site, meter=False)
+def keep(requests: Study, site: Study, meter: bool) -> None:
+    """Keep values and figures of the trainings that are complete.
+
+    Args:
+        requests, site: their studies.
+        meter: whether to meter the agents; else earlier metered values are kept.
+    """
+    results = aolo_study.aolo_results(requests, site, meter)
     if results.requests.headline is None:
         raise UserError(
-            f"{folder}: has no seed that both agents have completed; run: leanrx carbon published aolo --train"
+            f"{requests.folder}: has no seed that both agents have completed; run: leanrx carbon published aolo --train"
         )
     values = aolo_study.plain(results)
     rows = values.pop("sweeps")
-    kept = {key: values[key] for key in ("requests", "site", "myopic_excess", "planner_closed", "days")}
+    kept = {key: values[key] for key in ("text", "requests", "site", "myopic_excess", "planner_closed", "days")}
     kept["sweeps"] = {
         p: _ends([r for r in rows if r["parameter"] == p]) for p in dict.fromkeys(r["parameter"] for r in rows)
     }
     for name, study in (("requests", requests), ("site", site)):
         rates = {agent: study.learning_rate(agent) for agent in kept[name]["summaries"]}
-        kept[name] |= {"steps": study.settings.steps, "learning_rates": rates}
-    kept["spike_rates"] = values["controllers"]["spike_rates"]
-    kept["proxies_j"] = values["controllers"]["proxies_j"]
+        settings = study.settings
+        kept[name] |= {"steps": settings.steps, "max_steps": settings.max_steps, "learning_rates": rates}
+        kept[name]["is_tuned"] = settings.learning_rate is None
+    kept["requests"]["excess_by_length"] = _excess_by_length(requests)
+    controllers = values["controllers"]
+    kept |= {"spike_rates": controllers["spike_rates"], "proxies_j": controllers["proxies_j"]}
+    kept["metered"] = _metered(controllers) if meter else _kept_metering()
     write_atomic(KEPT, json.dumps(kept, indent=1) + "\n")
     for figure in aolo_study.figures(results):
         for file, data in to_files(figure).items():
             if file in IMAGES:
                 write_atomic(ROOT / "docs" / "images" / file, data)
+
+
+def _paired(folder: Path, task: Task, settings: StudySettings) -> Study:
+    """The study of the seeds that both agents have completed."""
+    runs = [Study(folder, task, settings).completed(name) for name in ACTORS]
+    seeds = tuple(seed for seed in settings.seeds if all(seed in run for run in runs))
+    return Study(folder, task, settings.model_copy(update={"seeds": seeds}))
+
+
+def _excess_by_length(requests: Study) -> dict[str, float]:
+    """Mean over seeds of the part of the excess that the lengths cause, by agent."""
+    assert isinstance(requests.task, RequestTask)
+    pool, means = requests.task.held_out, {}
+    for name in ACTORS:
+        agents = [requests.trained_agent(name, seed) for seed in requests.completed(name)]
+        means[name] = _mean([excess_by_length(pool, agent.act(pool.observations)) for agent in agents])
+    return means
+
+
+def _metered(controllers: dict[str, Any]) -> dict[str, Any]:
+    """Joules of a decision and of a gradient step of each agent, its gradient steps, and the instrument."""
+    return {
+        name: {
+            "instrument": energy["decision"]["instrument"],
+            "provenance": energy["decision"]["provenance"],
+            "decision_j": energy["decision"]["energy_j"] / energy["decision"]["repeats"],
+            "gradient_step_j": energy["gradient_step"]["energy_j"] / energy["gradient_step"]["repeats"],
+            "gradient_steps": controllers["gradient_steps"][name],
+        }
+        for name, energy in controllers["metered"].items()
+    }
+
+
+def _kept_metering() -> dict[str, Any]:
+    return dict(kept_values().get("metered", {})) if KEPT.exists() else {}
 
 
 def _ends(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
@@ -87,77 +124,141 @@ def _mean(values: Sequence[float]) -> float:
 def tables() -> str:
     """All tables, from the values that are kept."""
     values = kept_values()
-    parts = [_request_table(values["requests"]), _reduction_table(values), _sweep_table(values["sweeps"])]
-    return "\n\n".join([*parts, _site_table(values), _proxy_table(values)])
+    parts = [
+        _text_table(values["text"]),
+        _request_table(values["requests"]),
+        _reduction_table(values),
+        _sweep_table(values["sweeps"]),
+    ]
+    parts += [_site_table(values), _energy_table(values), _speed_table()]
+    return "\n\n".join(parts)
+
+
+def _text_table(text: dict[str, dict[str, float]]) -> str:
+    """Materiality of transmission for text."""
+    heads = ["text, joules per token", "transmission", "is a half at", "choice of the power changes the total by"]
+    rows = [
+        [
+            f"{float(factor):g} times",
+            f"{100 * value['transmission_fraction']:.2g} %",
+            f"{value['half_bits'] / 1e3:,.0f} kbit per token",
+            f"{100 * value['power_effect']:.2g} %",
+        ]
+        for factor, value in text.items()
+    ]
+    return markdown(heads, rows)
 
 
 def _request_table(part: dict[str, Any]) -> str:
-    lines = [
-        f"Requests, {part['steps']:,} decisions, after projection unless stated:",
-        "",
-        "| | learning rate | above the optimum | not projected | violations of quality | of deadline | flat |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name, summary in part["summaries"].items():
-        cells = [_percent(summary[key]) for key in ("gap", "raw_gap", "quality_violations", "deadline_violations")]
-        flat = f"{summary['flat_seeds']} of {summary['gap']['seeds']} seeds"
-        lines.append(f"| {_TITLES[name]} | {part['learning_rates'][name]:g} | {' | '.join(cells)} | {flat} |")
-    return "\n".join(lines)
+    heads = ["", "learning rate", "above the optimum", "not projected", "violations of quality", "of deadline", "flat"]
+    rows = []
+    for title, summaries in (("", part["summaries"]), (", until flat", _extended(part))):
+        for name, summary in summaries.items():
+            cells = [_percent(summary[key]) for key in ("gap", "raw_gap", "quality_violations", "deadline_violations")]
+            rate = f"{part['learning_rates'][name]:g}"
+            rows.append([_TITLES[name] + title, rate, *cells, _flat(summary)])
+    lengths = " and ".join(
+        f"{100 * value:.0f} % of {_TITLES[name]}" for name, value in part["excess_by_length"].items()
+    )
+    return (
+        f"Requests, after projection unless stated. {_budget(part)}\n\n{markdown(heads, rows)}\n\n"
+        f"Longer answers than the optimal ones cause {lengths}'s excess. The rest is the choice of the power."
+    )
+
+
+def _budget(part: dict[str, Any]) -> str:
+    """Decisions of the trainings in words."""
+    text = f"Each training has {part['steps']:,} decisions"
+    if _extended(part):
+        return f"{text}. In the rows 'until flat', those that are not flat go on up to {part['max_steps']:,}."
+    return f"{text}."
+
+
+def _extended(part: dict[str, Any]) -> dict[str, Any]:
+    """Summaries of the agents of which a training has gone on."""
+    return {name: s for name, s in part["until_flat"].items() if s != part["summaries"][name]}
+
+
+def _flat(summary: dict[str, Any]) -> str:
+    return f"{summary['flat_seeds']} of {summary['gap']['seeds']} seeds"
 
 
 def _reduction_table(values: dict[str, Any]) -> str:
     part = values["requests"]
     ends = [end for sweep in values["sweeps"].values() for end in sweep["reduction"]]
-    return "\n".join(
-        [
-            "| footprint of SDRL below that of SAC | |",
-            "|---|---:|",
-            f"| after projection, {part['headline']['seeds']} seeds | {_percent(part['headline'])} |",
-            f"| not projected | {_percent(part['raw_headline'])} |",
-            f"| after projection, over all sweeps | {100 * min(ends):.1f} % to {100 * max(ends):.1f} % |",
-            f"| stated in the paper, in a setting that is not public | {100 * PAPER_REDUCTION:.2f} % |",
-        ]
-    )
+    rows = [
+        [f"after projection, {part['headline']['seeds']} seeds", _percent(part["headline"])],
+        ["not projected", _percent(part["raw_headline"])],
+        ["after projection, over all sweeps", f"{100 * min(ends):.1f} % to {100 * max(ends):.1f} %"],
+        ["stated in the paper, in a setting that is not public", f"{100 * PAPER_REDUCTION:.2f} %"],
+    ]
+    if part["flat_headline"] is not None:
+        rows.insert(1, ["after projection, until flat", _percent(part["flat_headline"])])
+    return markdown(["footprint of SDRL below that of SAC", ""], rows)
 
 
 def _sweep_table(sweeps: dict[str, dict[str, list[float]]]) -> str:
-    lines = [
-        "| five values of | from, to | SDRL below SAC | SAC above the optimum | SDRL above the optimum |",
-        "|---|---|---:|---:|---:|",
-    ]
+    heads = ["five values of", "from, to", "SDRL below SAC", "SAC above the optimum", "SDRL above the optimum"]
+    rows = []
     for parameter, sweep in sweeps.items():
-        ranges = [_span(sweep[key]) for key in ("reduction", "sac_gap", "sdrl_gap")]
         low, high = sweep["values"]
-        lines.append(f"| {_PARAMETERS[parameter]} | {_plain(low)}, {_plain(high)} | {' | '.join(ranges)} |")
-    return "\n".join(lines)
+        ranges = [_span(sweep[key]) for key in ("reduction", "sac_gap", "sdrl_gap")]
+        rows.append([aolo_study.PARAMETERS[parameter], f"{_plain(low)}, {_plain(high)}", *ranges])
+    return markdown(heads, rows, texts=2)
 
 
 def _site_table(values: dict[str, Any]) -> str:
     part = values["site"]
-    lines = [
-        f"Receiver site, {values['days']} held-out days; the myopic policy emits {100 * values['myopic_excess']:.1f} % "
-        "more than dynamic programming:",
-        "",
-        "| | decisions of the training | seeds | part of the gap closed |",
-        "|---|---:|---:|---:|",
-        "| myopic | | | 0 % |",
-        f"| planner with the expected day | | | {100 * values['planner_closed']:.1f} % |",
+    heads = ["", "learning rate", "seeds", "above the reference", "part of the gap closed", "flat"]
+    excess = f"{100 * values['myopic_excess']:.1f} %"
+    rows = [
+        ["myopic", "", "", excess, "0 %", ""],
+        ["planner with the expected day", "", "", "", f"{100 * values['planner_closed']:.1f} %", ""],
     ]
-    for name, summary in part["summaries"].items():
-        closed = 100 * part["closed"][name]
-        lines.append(f"| {_TITLES[name]} | {part['steps']:,} | {summary['gap']['seeds']} | {closed:.1f} % |")
-    return "\n".join([*lines, "| dynamic programming on the known day | | | 100 % |"])
+    for title, summaries in (("", part["summaries"]), (", until flat", _extended(part))):
+        for name, summary in summaries.items():
+            closed = _percent(part["closed"][name]) if not title else ""
+            rate, seeds = f"{part['learning_rates'][name]:g}", str(summary["gap"]["seeds"])
+            rows.append([_TITLES[name] + title, rate, seeds, _percent(summary["gap"]), closed, _flat(summary)])
+    rows.append(["dynamic programming on the known day", "", "", "0 %", "100 %", ""])
+    tuned = "" if part["is_tuned"] else " The learning rate is given, not tuned."
+    return f"Receiver site, {values['days']} held-out days. {_budget(part)}{tuned}\n\n{markdown(heads, rows)}"
 
 
-def _proxy_table(values: dict[str, Any]) -> str:
+def _energy_table(values: dict[str, Any]) -> str:
+    """Energy of one decision by the proxies, and by the meter beside a training."""
+    heads = ["one decision", "arithmetic, 45 nm", "with updates of neurons", "with weights and states moved"]
     columns = ("arithmetic_j", "with_updates_j", "with_traffic_j")
-    lines = [
-        "| one decision by the 45 nm proxy | arithmetic | with updates of neurons | with weights and states moved |",
-        "|---|---:|---:|---:|",
-    ]
+    metered = values["metered"]
+    if metered:
+        heads += ["metered", "gradient step, metered", "gradient steps of a training"]
+    rows = []
     for name, proxies in values["proxies_j"].items():
-        lines.append(f"| {_TITLES[name]} | {' | '.join(f'{1e9 * proxies[c]:.1f} nJ' for c in columns)} |")
-    return "\n".join(lines)
+        row = [_TITLES[name], *(f"{1e9 * proxies[column]:.1f} nJ" for column in columns)]
+        if metered:
+            energy = metered[name]
+            training_j = energy["gradient_step_j"] * energy["gradient_steps"]
+            row += [f"{1e3 * energy[key]:.2g} mJ" for key in ("decision_j", "gradient_step_j")]
+            row.append(f"{training_j:,.0f} J")
+        rows.append(row)
+    if not metered:
+        return markdown(heads, rows)
+    instruments = " and ".join(sorted({f"{e['instrument']} ({e['provenance']})" for e in metered.values()}))
+    least = _TITLES[min(metered, key=lambda name: metered[name]["decision_j"])]
+    return (
+        f"{markdown(heads, rows)}\n\nMetered values are by {instruments}, on one CPU core. By the meter, a decision of "
+        f"{least} needs less."
+    )
+
+
+def _speed_table() -> str:
+    speeds = json.loads(SPEED.read_text(encoding="utf-8"))
+    rows = [[name, f"{_three_digits(value):,}"] for name, value in speeds.items()]
+    return markdown(["by CPU time on one core", "decisions per second"], rows)
+
+
+def _three_digits(value: float) -> int:
+    return int(float(f"{value:.3g}"))
 
 
 def _percent(estimate: dict[str, Any]) -> str:
@@ -175,32 +276,26 @@ def _span(ends: Sequence[float]) -> str:
 
 
 def page() -> str:
-    """The page with the present tables between its two marks.
-
-    Raises:
-        UserError: if the page has no marks.
-    """
-    text = PAGE.read_text(encoding="utf-8")
-    marks = r"(<!-- agents: begin -->\n).*?(\n<!-- agents: end -->)"
-    if not re.search(marks, text, re.DOTALL):
-        raise UserError(f"{PAGE}: has no marks around the tables of the agents; restore them")
-    return re.sub(marks, lambda match: f"{match[1]}\n{tables()}\n{match[2]}", text, flags=re.DOTALL)
+    """The page with the present tables."""
+    return with_table(CARBON_PAGE, CARBON_PAGE.read_text(encoding="utf-8"), "agents", tables())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="folder of trained agents")
-    parser.add_argument(
-        "--steps", type=int, default=StudySettings().steps, help="decisions of each training on requests"
-    )
+    parser.add_argument("--meter", action="store_true", help="meter decisions and gradient steps")
+    parser.add_argument("--steps", type=int, default=StudySettings().steps, help="decisions of a training on requests")
     parser.add_argument("--site-steps", type=int, default=StudySettings().steps, help="the same on the site")
     parser.add_argument("--site-learning-rate", type=float, help="of both agents of the site, if it was not tuned")
     arguments = parser.parse_args()
     try:
         if arguments.folder:
-            values = {"steps": arguments.site_steps, "learning_rate": arguments.site_learning_rate}
-            keep(arguments.folder, arguments.steps, StudySettings.parse(values, "site"))
-        write_atomic(PAGE, page())
+            own = {"steps": arguments.site_steps, "learning_rate": arguments.site_learning_rate}
+            settings = [{"steps": arguments.steps}, own]
+            given = [StudySettings.parse({**s, "max_steps": 2 * s["steps"]}, "aolo_tables") for s in settings]
+            tasks = (RequestTask(), SiteTask(aolo_study.shipped_site()))
+            keep(*(_paired(arguments.folder, *case) for case in zip(tasks, given, strict=True)), arguments.meter)
+        write_atomic(CARBON_PAGE, page())
     except UserError as error:
         sys.exit(f"aolo_tables: {error}")
 

@@ -13,6 +13,7 @@ from carbon.aolo.request_environment import (
     project,
     shortfalls,
 )
+from carbon.aolo.tasks import excess_by_length
 from leanrx_core.errors import UserError
 
 
@@ -73,6 +74,17 @@ def test_projection_is_feasible_and_keeps_what_is_feasible(pool: RequestPool) ->
     best = project(pool.requests, pool.optimum.tokens, pool.optimum.power_w)
     assert best[0] == pytest.approx(pool.optimum.tokens)
     assert best[1] == pytest.approx(pool.optimum.power_w)
+
+
+def test_excess_is_split_into_length_and_power(pool: RequestPool) -> None:
+    low, high = pool.requests.array("min_tokens"), pool.requests.array("max_tokens")
+    of_length = 2 * (pool.optimum.tokens - low) / (high - low) - 1
+    of_power = 2 * np.log(pool.optimum.power_w / 0.1) / np.log(20 / 0.1) - 1
+    highest = np.ones(400)
+    assert excess_by_length(pool, np.stack([of_length, highest], 1)) == pytest.approx(0, abs=1e-9)
+    assert excess_by_length(pool, np.stack([of_length + 0.1, of_power], 1)) == pytest.approx(1, abs=1e-3)
+    both = excess_by_length(pool, np.stack([of_length + 0.1, highest], 1))
+    assert 0.1 < both < 0.99
 
 
 def test_infeasible_distributions_are_refused() -> None:

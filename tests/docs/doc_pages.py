@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +27,16 @@ class Block(NamedTuple):
     code: str
     line: int
     runs: bool
+
+
+def script(name: str) -> ModuleType:
+    """A script of ``scripts/reproduce`` as a module; scripts import each other from their folder."""
+    folder = str(ROOT / "scripts" / "reproduce")
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(folder)
 
 
 def name(page: Path) -> str:

@@ -1,41 +1,58 @@
-"""The page on carbon states the values of the agents that were trained."""
+"""The page of case studies states the values of the agents that were trained, on equal terms."""
 
 from __future__ import annotations
 
-import importlib.util
 from types import ModuleType
 
 import doc_pages as pages
 import pytest
 
 from carbon.aolo.parameter_sweeps import SWEEPS
-from carbon.aolo.study import LEARNING_RATES
+from carbon.aolo.study import ACTORS, LEARNING_RATES, StudySettings
 
 
 @pytest.fixture(scope="module")
 def tables() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tables", pages.ROOT / "scripts/reproduce/aolo_tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return pages.script("aolo_tables")
 
 
 def test_page_holds_the_tables_of_the_trainings(tables: ModuleType) -> None:
-    assert tables.page() == pages.text(pages.ROOT / "docs" / "carbon-case-studies.md")
+    assert tables.page() == pages.text(tables.CARBON_PAGE)
 
 
-def test_trainings_are_those_of_the_study(tables: ModuleType) -> None:
+@pytest.mark.parametrize(("task", "seeds"), [("requests", 5), ("site", 2)])
+def test_both_agents_have_equal_terms(tables: ModuleType, task: str, seeds: int) -> None:
+    part = tables.kept_values()[task]
+    assert set(part["summaries"]) == set(ACTORS)
+    assert part["steps"] == StudySettings().steps == 30_000
+    assert part["is_tuned"]
+    assert set(part["learning_rates"].values()) <= set(LEARNING_RATES)
+    assert {summary["gap"]["seeds"] for summary in part["summaries"].values()} == {seeds}
+    assert all(summary["gap"]["mean"] >= 0 for summary in part["summaries"].values())
+    for name, summary in part["until_flat"].items():
+        assert part["max_steps"] == 2 * part["steps"]
+        assert summary["flat_seeds"] >= part["summaries"][name]["flat_seeds"]
+
+
+def test_closed_part_follows_from_the_excess(tables: ModuleType) -> None:
     values = tables.kept_values()
-    requests, site = values["requests"], values["site"]
-    assert set(requests["summaries"]) == set(site["summaries"]) == {"sac", "sdrl"}
-    assert len({summary["gap"]["seeds"] for summary in requests["summaries"].values()}) == 1
-    assert set(requests["learning_rates"].values()) <= set(LEARNING_RATES)
-    assert set(values["sweeps"]) == set(SWEEPS)
-    for summary in requests["summaries"].values():
-        assert summary["gap"]["mean"] >= 0
-    for name, summary in site["summaries"].items():
-        # the closed part from the gap: myopic (1 + m), agent (1 + g), reference 1
+    for name, summary in values["site"]["summaries"].items():
+        # myopic (1 + m), agent (1 + g), reference 1
         by_hand = 1 - summary["gap"]["mean"] / values["myopic_excess"]
-        assert site["closed"][name] == pytest.approx(by_hand)
+        assert values["site"]["closed"][name]["mean"] == pytest.approx(by_hand)
+
+
+def test_sweeps_are_a_range(tables: ModuleType) -> None:
+    sweeps = tables.kept_values()["sweeps"]
+    assert set(sweeps) == set(SWEEPS)
+    assert all(len(values) == 5 for values in SWEEPS.values())
+    for parameter, sweep in sweeps.items():
+        assert sweep["values"] == [min(SWEEPS[parameter]), max(SWEEPS[parameter])]
+        assert sweep["reduction"][0] <= sweep["reduction"][1]
+
+
+def test_lower_agent_by_the_meter_is_named(tables: ModuleType) -> None:
+    metered = tables.kept_values()["metered"]
+    assert set(metered) == set(ACTORS)
+    lower = "SAC" if metered["sac"]["decision_j"] < metered["sdrl"]["decision_j"] else "SDRL"
+    assert f"By the meter, a decision of {lower} needs less." in tables.tables()

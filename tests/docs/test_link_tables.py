@@ -1,0 +1,34 @@
+"""The page of case studies states what the shipped receivers give on the preset links."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import doc_pages as pages
+import pytest
+
+from carbon.link_table import carrier_links
+from carbon.receiver_options import zoo_family
+from receivers import zoo
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    return pages.script("link_tables")
+
+
+def test_page_holds_the_tables_of_the_present_zoo(tables: ModuleType) -> None:
+    assert tables.page() == pages.text(tables.CARBON_PAGE)
+
+
+def test_blocks_were_counted_with_the_present_weights(tables: ModuleType) -> None:
+    kept = tables.kept_blocks()
+    assert kept["weights_sha256"] == {name: zoo.results(name).weights_sha256 for name in kept["weights_sha256"]}
+    assert set(kept["receivers"]) == {*kept["weights_sha256"], "LMMSE"}
+
+
+def test_blocks_have_interior_optima_on_all_links(tables: ModuleType) -> None:
+    links = tables.optima(zoo_family(tables.FAMILY))
+    assert list(links) == list(carrier_links())
+    for _, optima in links.values():
+        assert all(optimum.is_interior and 0 < optimum.bler < 1 for optimum in optima)
