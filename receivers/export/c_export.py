@@ -41,7 +41,7 @@ class CReceiver:
     def __call__(self, slots: Slots) -> torch.Tensor:
         noise_plus_interference_var = slots.noise_var + slots.interference_var
         inputs = (slots.y, slots.pilots, noise_plus_interference_var, slots.bits_per_symbol)
-        return torch.from_numpy(self._library(*(x.cpu().numpy() for x in inputs)))
+        return torch.from_numpy(self._library(*(x.cpu().numpy() for x in inputs)))[:, : slots.bits.shape[1]]
 
 
 def find_compiler() -> str:

@@ -39,6 +39,8 @@ _OPSET = 18
 class OnnxReceiver:
     """An exported file as a receiver: a :class:`receivers.base.Receiver` on the CPU.
 
+    A slot with fewer bits per RE than the file has LLRs gets the first of them.
+
     Args:
         path: the ONNX file.
         name: name in tables.
@@ -53,7 +55,7 @@ class OnnxReceiver:
         self.digest = self._session.digest
 
     def __call__(self, slots: Slots) -> torch.Tensor:
-        return torch.from_numpy(self._session(*slot_arrays(slots)))
+        return torch.from_numpy(self._session(*slot_arrays(slots)))[:, : slots.bits.shape[1]]
 
 
 def slot_arrays(slots: Slots) -> tuple[np.ndarray, ...]:

@@ -12,14 +12,14 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import nn
-from torch.nn.functional import avg_pool2d, conv2d, pad
+from torch.nn.functional import avg_pool2d, conv2d
 
 from channels import NUM_SYMBOLS, Grid
 from receivers.export.real_front_end import HybridFrontEnd, PilotPlaces
 from receivers.neural import detection
 from receivers.neural.hybrid import MIN_ERROR_VAR, Hybrid, HybridBlock, interpolate_states
 from receivers.neural.hybrid_training import SUBCARRIERS_PER_STATE
-from receivers.neural.shared_hybrid import SharedHybrid, SharedHybridBlock
+from receivers.neural.shared_hybrid import NUM_CONDITIONS, NUM_POWERS, SharedHybrid, SharedHybridBlock, mean_excess
 
 
 class _Constellation(NamedTuple):
@@ -71,6 +71,7 @@ class RealHybrid(nn.Module):
         self.width, self.num_rx, self.num_bits = net.width, grid.num_rx, net.num_bits
         self.is_shared = isinstance(net, SharedHybrid)
         self.num_states = self.width * (1 + self.num_rx) if self.is_shared else self.width
+        self.antenna_inputs, self.antenna_outputs = _antenna_orders(self.width, self.num_rx)
         self.has_empty = places.has_empty
         self.blocks = nn.ModuleList(net.blocks)
         self.conv_out = net.conv_out
@@ -123,7 +124,7 @@ class RealHybrid(nn.Module):
             features = avg_pool2d(features, (1, SUBCARRIERS_PER_STATE))
             if isinstance(block, SharedHybridBlock):
                 hidden = self._conditions(planes, constellation, features) if hidden is None else hidden
-                update = torch.cat(block(hidden, features), 1)
+                update = self._shared_update(block, hidden, features)
             else:
                 update = self._update(cast(HybridBlock, block), hidden, features)
             hidden = update[:, : self.num_states] if hidden is None else hidden + update[:, : self.num_states]
@@ -166,7 +167,8 @@ class RealHybrid(nn.Module):
         var = planes.var.clamp_min(detection.MIN_EXCESS)
         powers = torch.cat([var, constellation.square_distance, torch.full_like(var, self.num_rx)], 1)
         conditions = detection.LOG_SCALE * powers.log()
-        return pad(conditions, (0, 0, 0, 0, 0, self.num_states - conditions.shape[1])) + 0 * features[:, :1]
+        rest = torch.zeros(1, self.num_states - NUM_CONDITIONS, 1, 1)
+        return torch.cat([conditions, conditions[:, :1] * rest], 1) + 0 * features[:, :1]
 
     def _update(self, block: HybridBlock, hidden: torch.Tensor | None, features: torch.Tensor) -> torch.Tensor:
         """The output of a block's last layer. The hidden state of the first block is 0."""
@@ -175,6 +177,25 @@ class RealHybrid(nn.Module):
         else:
             x = block.expand(torch.cat([hidden, features], 1))
         return block.project(torch.relu(block.depthwise(torch.relu(x))))
+
+    def _shared_update(self, block: SharedHybridBlock, hidden: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """As :meth:`_update`, of a block whose antennas share the weights.
+
+        Antennas become slots and back in tensors of four dimensions, whose last one is that of subcarriers. Runtimes
+        then infer all sizes.
+        """
+        r, inner, (symbols, states) = self.num_rx, block.expand.out_channels, features.shape[2:]
+        common, own = hidden.split([self.width, self.width * r], 1)
+        directions, powers = features.split([4 * r, NUM_POWERS], 1)
+        own = torch.cat([own, directions], 1)[:, self.antenna_inputs]
+        x = block.expand_antenna(own.reshape(-1, self.width + 4, symbols, states))
+        shared = block.expand(torch.cat([common, mean_excess(powers, r)], 1))
+        x = torch.relu(x.reshape(-1, r * inner, symbols, states) + torch.cat([shared] * r, 1))
+        x = torch.relu(block.depthwise(x.reshape(-1, inner, symbols, states)))
+        mean = x.reshape(-1, r, inner * symbols, states).mean(1).reshape(-1, inner, symbols, states)
+        common, log_error = block.project(mean).split([self.width, 1], 1)
+        own = block.project_antenna(x).reshape(-1, r * (self.width + 2), symbols, states)[:, self.antenna_outputs]
+        return torch.cat([common, own, log_error], 1)
 
     def _llrs(self, metrics: torch.Tensor) -> torch.Tensor:
         """Exact LLRs ``(B, K, S, F)``; bits alternate between the two axes (TS 38.211, 5.1)."""
@@ -185,6 +206,22 @@ class RealHybrid(nn.Module):
             ],
             1,
         )
+
+
+def _antenna_orders(width: int, num_rx: int) -> tuple[list[int], list[int]]:
+    """Orders of channels that put those of each antenna together, and that undo it.
+
+    The first is of the states of all antennas and the four directions of all antennas. The second leads from the states
+    and the channel of each antenna to all states, then all real and all imaginary parts.
+    """
+    antennas = range(num_rx)
+    inputs = [
+        channel
+        for r in antennas
+        for channel in (*range(width * r, width * (r + 1)), *(width * num_rx + num_rx * i + r for i in range(4)))
+    ]
+    states = [(width + 2) * r + i for r in antennas for i in range(width)]
+    return inputs, states + [(width + 2) * r + width + part for part in range(2) for r in antennas]
 
 
 def _detect(

@@ -113,7 +113,7 @@ class SharedHybridBlock(nn.Module):
         directions, powers = features.split([4 * num_rx, NUM_POWERS], 1)
         own = torch.cat([states.unflatten(1, (num_rx, -1)), directions.unflatten(1, (4, num_rx)).transpose(1, 2)], 2)
         x = self.expand_antenna(own.flatten(0, 1)).unflatten(0, (-1, num_rx))
-        x = torch.relu(x + self.expand(torch.cat([common, _mean_excess(powers, num_rx)], 1))[:, None])
+        x = torch.relu(x + self.expand(torch.cat([common, mean_excess(powers, num_rx)], 1))[:, None])
         x = torch.relu(self.depthwise(x.flatten(0, 1)))
         common, log_error = self.project(x.unflatten(0, (-1, num_rx)).mean(1)).split([self.width, 1], 1)
         states, channel = self.project_antenna(x).unflatten(0, (-1, num_rx)).split([self.width, 2], 2)
@@ -121,7 +121,7 @@ class SharedHybridBlock(nn.Module):
         return hidden, channel.transpose(1, 2).flatten(1, 2), log_error
 
 
-def _mean_excess(powers: torch.Tensor, num_rx: int) -> torch.Tensor:
+def mean_excess(powers: torch.Tensor, num_rx: int) -> torch.Tensor:
     """Powers with the error of ``y`` as a mean over antennas, in place of their sum."""
     shift = [0.0] * NUM_POWERS
     shift[4] = LOG_SCALE * math.log(num_rx)

@@ -175,7 +175,8 @@ def replay(file: h5py.File, receive: Receiver) -> tuple[np.ndarray, np.ndarray, 
     llr_slots, begin, due = list(file["llr_slots"][()]), time.monotonic(), 0.0
     for part in blocks(file):
         fields = ("y", "pilots", "noise_plus_interference_var", "bits_per_symbol")
-        llrs, mask = receive(*(file[name][part] for name in fields)), bit_mask(file, part)
+        mask = bit_mask(file, part)
+        llrs = receive(*(file[name][part] for name in fields))[:, : mask.shape[1]]  # a file can have LLRs of more bits
         if llrs.shape != mask.shape:
             raise Problem(f"LLRs have shape {llrs.shape}, and the recorded bits {mask.shape}; give another file")
         if not np.isfinite(llrs[mask]).all():

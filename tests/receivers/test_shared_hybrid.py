@@ -11,6 +11,7 @@ from torch.nn.functional import conv2d
 
 from channels import Channels, Grid, Interferer, Scenario, Slots, SlotStream
 from energy.counting.counter import count
+from energy.counting.onnx_file import count_onnx
 from leanrx_core.errors import UserError
 from receivers.export import export_onnx
 from receivers.export.c_source import c_sources
@@ -223,8 +224,11 @@ def test_the_graph_of_a_grid_computes_the_same_llrs(num_rx: int, tmp_path: Path)
     stream = SlotStream(radio, 1, 4, "test", purpose="export")
     assert export_onnx(receiver, tmp_path / "out", stream, (0.0, 15.0), (0.0, 0.5)).equal
     exported = OnnxReceiver(tmp_path / "out" / "net.onnx", "x")
-    wide = radio.model_copy(update={"grid": radio.grid.model_copy(update={"num_prb": 5})})
+    grid = radio.grid.model_copy(update={"num_prb": 5})
+    wide = radio.model_copy(update={"grid": grid, "modulations": ("QPSK",)})  # two of the file's four bits
     assert compare(receiver, exported, SlotStream(wide, 1, 3, "test").block(0)).equal
+    graph = count_onnx(tmp_path / "out" / "net.onnx", [1, num_rx, 14, 60, 2])
+    assert 0.95 < graph.macs / count(receiver, grid).macs < 1.3
 
 
 def test_c_export_is_refused() -> None:
