@@ -194,7 +194,7 @@ def _reduction_table(values: dict[str, Any]) -> str:
     ]
     if part["flat_headline"] is not None:
         rows.insert(1, ["after projection, until flat", _percent(part["flat_headline"])])
-    return markdown(["footprint of SDRL below that of SAC", ""], rows)
+    return markdown(["footprint of SDRL below that of SAC; above it where negative", ""], rows)
 
 
 def _sweep_table(sweeps: dict[str, dict[str, list[float]]]) -> str:
@@ -211,9 +211,10 @@ def _site_table(values: dict[str, Any]) -> str:
     part = values["site"]
     heads = ["", "learning rate", "seeds", "above the reference", "part of the gap closed", "flat"]
     excess = f"{100 * values['myopic_excess']:.1f} %"
+    planner = f"{100 * values['myopic_excess'] * (1 - values['planner_closed']):.1f} %"
     rows = [
         ["myopic", "", "", excess, "0 %", ""],
-        ["planner with the expected day", "", "", "", f"{100 * values['planner_closed']:.1f} %", ""],
+        ["planner with the expected day", "", "", planner, f"{100 * values['planner_closed']:.1f} %", ""],
     ]
     for title, summaries in (("", part["summaries"]), (", until flat", _extended(part))):
         for name, summary in summaries.items():

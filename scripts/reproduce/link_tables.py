@@ -44,7 +44,7 @@ def _short(name: str) -> str:
 
 def _cells(row: LinkRow) -> list[str]:
     grams = (1e6 * value for value in (row.slot_g, row.slot_low_g, row.slot_high_g))
-    return [f"`{_short(row.receiver)}`", "{:.3g} ({:.3g} to {:.3g})".format(*grams)]
+    return [f"`{_short(row.receiver)}`", "{:#.3g} ({:#.3g} to {:#.3g})".format(*grams)]
 
 
 def choice_table(family: ReceiverFamily) -> str:
@@ -96,7 +96,7 @@ def break_even_table(family: ReceiverFamily) -> str:
             f"`{_short(pair.smaller)}`",
             f"{pair.gain_db:.2f} dB",
             f"{1e3 * pair.extra_j:.2f} mJ",
-            f"{pair.consumed_w:.1f} W",
+            f"{pair.consumed_w:.3g} W",
         ]
         for target in TARGETS
         for pair in break_even_powers(family, target)
@@ -142,7 +142,7 @@ def _block_cell(optimum: BlockOptimum | None) -> str:
     if optimum is None:
         return ""
     end = "" if optimum.is_interior else ", at the end of the range"
-    return f"{1e6 * optimum.block_g:.2g} µg, BLER {optimum.bler:.2f}{end}"
+    return f"{1e6 * optimum.block_g:#.2g} µg, BLER {optimum.bler:.2f}{end}"
 
 
 def page() -> str:
