@@ -106,6 +106,20 @@ def test_dynamic_programming_against_enumeration(monkeypatch: pytest.MonkeyPatch
     assert run_day(site, day, greedy_policy(site, values)).total_g == pytest.approx(best, rel=1e-3)
 
 
+def test_grid_of_the_battery_is_halved_until_the_value_stands() -> None:
+    site, day = _site(), random_day(_site(), 5)
+    begin = np.array([site.battery_begin * site.battery_j])
+    found = reference_values(site, day, levels=5)
+    value = found.at(0, begin, 0).item()
+    coarser, finer = (
+        site_values(site, day, levels).at(0, begin, 0).item()
+        for levels in ((len(found.levels_j) + 1) // 2, 4 * len(found.levels_j) - 3)
+    )
+    assert coarser == pytest.approx(value, rel=0.005)
+    assert finer == pytest.approx(value, rel=0.005)
+    assert len(found.levels_j) >= 9
+
+
 @pytest.fixture(scope="module")
 def shipped_site() -> ReceiverSite:
     world = Site(intensity=carbon_intensity("world-2023"))
