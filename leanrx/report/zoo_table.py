@@ -173,9 +173,9 @@ def _scenario_facts(scenario: Scenario) -> dict[str, str]:
     return {
         "scenario": scenario.name + (f", a mixture of {len(members)} conditions" if scenario.mixture else ""),
         "grid": f"{_listed(sorted({grid.num_subcarriers for grid in grids}))} subcarriers at "
-        f"{_listed(f'{grid.subcarrier_spacing_hz / 1e3:g}' for grid in grids)} kHz, "
+        f"{_listed(f'{hz / 1e3:g}' for hz in sorted(grid.subcarrier_spacing_hz for grid in grids))} kHz, "
         f"carrier at {_listed(f'{grid.carrier_frequency_hz / 1e9:g}' for grid in grids)} GHz",
-        "antennas": f"{_listed(grid.num_rx for grid in grids)} receive antennas",
+        "antennas": f"{_listed(sorted(grid.num_rx for grid in grids))} receive antennas",
         "modulation": _listed(modulation for member in members for modulation in member.modulations),
         "pilots": " or ".join(dict.fromkeys(map(pilot_phrase, grids))),
         "delay spread": f"{min(spreads_ns):g} to {max(spreads_ns):g} ns",

@@ -140,3 +140,41 @@ def test_a_network_that_cannot_be_counted_is_refused_before_training(tmp_path: P
     line = error_line(capsys, monkeypatch, "sweep", tmp_path / "c.yaml", "--runs", tmp_path / "runs")
     assert "spectral-w0.0625-d3: the arithmetic of aten::_fft_r2c is not known" in line
     assert not (tmp_path / "runs").exists()
+
+
+MIXED = """
+label: mixed
+scenario:
+  name: mixed
+  grid: {num_prb: 1, pilot_patterns: [[2]]}
+  channels: {train: [TDL-B], test: [TDL-A]}
+  mixture: [{grid: {num_rx: 1}, modulations: [QPSK]}, {grid: {num_rx: 4}, modulations: [64-QAM]}]
+device: cpu
+teacher: {receiver: hybrid-shared-w3-d1, training: {steps: 2, batch_slots: 2, warmup_steps: 0}}
+students: {receivers: hybrid-shared-w3-d2, training: {steps: 2, batch_slots: 2, warmup_steps: 0}}
+evaluation: {sinr_db: [5], block_slots: 4, min_slots: 4, max_slots: 4}
+"""
+
+
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["leanrx", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    sessions.release_locks()
+    streams = capsys.readouterr()
+    return int(end.value.code or 0), streams.out + streams.err
+
+
+def test_a_run_trains_on_a_mixture_and_tests_on_the_scenario_itself(tmp_path: Path, monkeypatch, capsys) -> None:
+    path, folder = tmp_path / "mixed.yaml", tmp_path / "runs"
+    path.write_text(MIXED)
+    assert command(monkeypatch, capsys, "train", str(path), "--runs", str(folder))[0] == 0
+    code, text = command(monkeypatch, capsys, "evaluate", str(folder / "mixed"))
+    assert code == 0, text
+    assert "teacher: tested at receive antennas 2, trained on receive antennas 1, 4" in text
+    counts = pd.read_parquet(folder / "mixed" / "ber.parquet").set_index("receiver")
+    assert set(counts["bits"]) == {4 * 13 * 12 * 4}  # 16-QAM of the scenario, though the networks have 6 LLRs
+    path.write_text(MIXED.replace("num_rx: 4", "num_rx: 8"))
+    code, text = command(monkeypatch, capsys, "train", str(path), "--runs", str(folder))
+    assert code == 2
+    assert "trained with scenario.mixture" in text

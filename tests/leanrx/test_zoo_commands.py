@@ -68,6 +68,37 @@ def test_list_prints_what_its_json_holds(monkeypatch, capsys) -> None:
     assert cells[SMALLEST] == ["3,548", "1,070", "16,904", "16.10", "(15.54", "to", "16.68)", "tdl-6prb"]
 
 
+def test_card_of_a_mixture_names_the_range_of_its_members(copied_zoo: Path, monkeypatch, capsys) -> None:
+    members = [
+        {"grid": {"num_rx": 8, "subcarrier_spacing_hz": 30000}, "modulations": ["256-QAM"], "max_doppler_hz": [0, 50]},
+        {"grid": {"num_rx": 1, "num_prb": 4}, "interferers": [{"probability": 0.25, "sir_db": [-5, 9]}]},
+        {"interferers": []},
+    ]
+    path = copied_zoo / SMALLEST / "card.json"
+    card = json.loads(path.read_text())
+    card["conditions"] = {**scenario("tdl-6prb").model_dump(mode="json", exclude={"mixture"}), "mixture": members}
+    card["tested_conditions"] = {
+        "cells": 2,
+        "points": 6,
+        "below_lmmse_irc": 3,
+        "equal_lmmse_irc": 2,
+        "above_lmmse_irc": 1,
+    }
+    path.write_text(json.dumps(card))
+    assert leanrx_zoo(monkeypatch, "show", SMALLEST) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "tdl-6prb, a mixture of 3 conditions",
+        "48, 72 subcarriers at 15, 30 kHz",
+        "1, 2, 8 receive antennas",
+        "256-QAM, 16-QAM",
+        "0 to 500 Hz",
+        "in up to 50 % of the slots at an SIR of -5 to 36 dB",
+        "2 cells, 6 points; BER below LMMSE-IRC's at 3, equal at 2, above at 1",
+    ):
+        assert words in text
+
+
 def test_card_names_conditions_counts_training_and_file(monkeypatch, capsys) -> None:
     assert leanrx_zoo(monkeypatch, "show", SMALLEST) == 0
     text = capsys.readouterr().out
