@@ -6,7 +6,8 @@ Energies are in kWh per slot, powers in kW, and tasks in batches per slot.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Self
+from collections.abc import Sequence
+from typing import Annotated, Protocol, Self
 
 from pydantic import Field, model_validator
 
@@ -70,32 +71,22 @@ class CarbonBudget(Record):
     g: float = Field(ge=0)
 
 
-class SiteHardware(Record):
-    """Computers, battery and limits of a site.
+class IdlePower(Record):
+    """Name of a site, and its power without work, awake and asleep.
 
     Attributes:
         name: of the site.
-        batch_kwh: energy of a batch above idle.
-        battery: of the site.
         idle_kw: power of an awake site without work.
         sleep_kw: power asleep; a site without it never sleeps.
         wake_kwh: energy of waking up.
         wake_s: time of waking up. The site does no work in it.
-        capacity_batches: batches that it can run in a slot; not limited where not given.
-        storage_batches: batches of other sites that it can hold in a slot; not limited where not given.
-        grid_limit_kw: largest power from the grid; not limited where not given.
     """
 
     name: str = Field(min_length=1)
-    batch_kwh: float = Field(gt=0)
-    battery: Battery | None = None
     idle_kw: float = Field(0.0, ge=0)
     sleep_kw: float | None = Field(None, ge=0)
     wake_kwh: float = Field(0.0, ge=0)
     wake_s: float = Field(0.0, ge=0)
-    capacity_batches: float | None = Field(None, ge=0)
-    storage_batches: float | None = Field(None, ge=0)
-    grid_limit_kw: float | None = Field(None, ge=0)
 
     @model_validator(mode="after")
     def _check_sleep(self) -> Self:
@@ -105,6 +96,64 @@ class SiteHardware(Record):
             raise UserError(
                 f"site {self.name}: sleep_kw {self.sleep_kw:g} is above idle_kw {self.idle_kw:g}; write at most idle_kw"
             )
+        return self
+
+
+def sleeps_whole_slots(sites: Sequence[IdlePower], whole_slot_sleep: bool) -> bool:
+    """Whether a site that sleeps does so for whole slots: by the rule, or because waking costs something."""
+    sleepers = [site for site in sites if site.sleep_kw is not None]
+    return any(whole_slot_sleep or site.wake_kwh or site.wake_s for site in sleepers)
+
+
+def check_waking(sites: Sequence[IdlePower], slot_s: float) -> None:
+    """Refuse a site that wakes up for longer than a slot.
+
+    Raises:
+        UserError: if there is one.
+    """
+    for site in sites:
+        if site.wake_s > slot_s:
+            raise UserError(f"site {site.name}: wake_s {site.wake_s:g} is longer than a slot; write a shorter one")
+
+
+class _HasBasis(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def basis(self) -> IntensityBasis | None: ...
+
+
+def check_bases(sites: Sequence[_HasBasis]) -> None:
+    """Refuse carbon intensities of two bases in one programme.
+
+    Raises:
+        UserError: if there are two.
+    """
+    bases = {str(site.basis or "not stated"): site.name for site in sites}
+    if len(bases) > 1:
+        named = " and ".join(f"'{basis}' ({site})" for basis, site in bases.items())
+        raise UserError(f"network: intensities have two bases: {named}; choose intensities of one basis")
+
+
+class SiteHardware(IdlePower):
+    """Computers, battery and limits of a site.
+
+    Attributes:
+        batch_kwh: energy of a batch above idle.
+        battery: of the site.
+        capacity_batches: batches that it can run in a slot; not limited where not given.
+        storage_batches: batches of other sites that it can hold in a slot; not limited where not given.
+        grid_limit_kw: largest power from the grid; not limited where not given.
+    """
+
+    batch_kwh: float = Field(gt=0)
+    battery: Battery | None = None
+    capacity_batches: float | None = Field(None, ge=0)
+    storage_batches: float | None = Field(None, ge=0)
+    grid_limit_kw: float | None = Field(None, ge=0)
+
+    @model_validator(mode="after")
+    def _check_capacity(self) -> Self:
         if self.sleep_kw is not None and self.capacity_batches is None:
             raise UserError(f"site {self.name}: a site that sleeps needs a capacity; add capacity_batches")
         return self
@@ -194,8 +243,7 @@ class EdgeNetwork(NetworkLimits):
     @property
     def sleeps_whole_slots(self) -> bool:
         """Whether the programme has whole-number variables."""
-        sleepers = [site for site in self.sites if site.sleep_kw is not None]
-        return any(self.whole_slot_sleep or site.wake_kwh or site.wake_s for site in sleepers)
+        return sleeps_whole_slots(self.sites, self.whole_slot_sleep)
 
     @model_validator(mode="after")
     def _check_network(self) -> Self:
@@ -209,12 +257,8 @@ class EdgeNetwork(NetworkLimits):
                     f"network: site {site.name} has {len(site.g_per_kwh)} slots and {first} has {self.slots}; "
                     "give all sites equally many"
                 )
-            if site.wake_s > self.slot_s:
-                raise UserError(f"site {site.name}: wake_s {site.wake_s:g} is longer than a slot; write a shorter one")
-        bases = {str(site.basis or "not stated"): site.name for site in self.sites}
-        if len(bases) > 1:
-            named = " and ".join(f"'{basis}' ({site})" for basis, site in bases.items())
-            raise UserError(f"network: intensities have two bases: {named}; choose intensities of one basis")
+        check_waking(self.sites, self.slot_s)
+        check_bases(self.sites)
         covered = sum(budget.slots for budget in self.budgets)
         if self.budgets and covered != self.slots:
             where = "ends inside a budget" if covered > self.slots else "goes on after the last budget"

@@ -8,7 +8,8 @@ Energies are scaled by the mean load, and batches by their mean, because the sol
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -45,6 +46,7 @@ class Rows:
         unit: size of one scaled unit, and its name.
         is_equality: a balance, which holds exactly.
         is_elastic: whether the search for infeasible limits may exceed it.
+        sizes: of each limit, scaled, where ``limits`` does not give it, ``(rows,)``.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Rows:
     unit: tuple[float, str]
     is_equality: bool = False
     is_elastic: bool = False
+    sizes: Array | None = None
 
 
 class Programme:
@@ -190,7 +193,8 @@ class Programme:
             *(self._balance(), *self._pools(), self._battery()),
             *(self._harvest(), self._offload_cap(), self._trade_cap()),
             *(rows for rows in (self._capacity(), self._storage(), self._grid_limit()) if len(rows.limits)),
-            *(self._battery_end(), *([self._waking()] if self.whole_numbers.any() else [])),
+            self._battery_end(),
+            *([waking_rows(self.columns, self.sites, self.slots, self.size)] if self.whole_numbers.any() else []),
             *([self._carbon_budgets()] if self.network.budgets else []),
         ]
 
@@ -308,7 +312,8 @@ class Programme:
             "awake": -sparse.diags_array(scaled),
             "wakes": sparse.diags_array(waking),
         }
-        return self._rows("capacity", blocks, -self.batches, "batches", limited, is_elastic=True)
+        rows = self._rows("capacity", blocks, -self.batches, "batches", limited, is_elastic=True)
+        return replace(rows, sizes=np.tile(scaled[limited], self.slots))
 
     def _storage(self) -> Rows:
         storage = self._values("storage_batches")
@@ -345,11 +350,17 @@ class Programme:
         none, last = np.full(len(lengths), -1), np.cumsum(lengths) - 1
         return Rows("carbon budget", matrix, limits, none, last, (self.unit_kwh, "g"), is_elastic=True)
 
-    def _waking(self) -> Rows:
-        """A site wakes where it is awake and was asleep in the slot before. The last slot is before the first one."""
-        n = self.sites * self.slots
-        rows, awake, wakes = np.arange(n), self.columns["awake"].start, self.columns["wakes"].start
-        columns = np.concatenate([awake + rows, awake + (rows - self.sites) % n, wakes + rows])
-        data = np.repeat([1.0, -1.0, -1.0], n)
-        matrix = sparse.csr_array((data, (np.tile(rows, 3), columns)), shape=(n, self.size))
-        return Rows("waking", matrix, np.zeros(n), rows % self.sites, rows // self.sites, (1.0, ""))
+
+def waking_rows(columns: Mapping[str, slice], sites: int, slots: int, size: int) -> Rows:
+    """A site wakes where it is awake and was asleep in the slot before. The last slot is before the first one.
+
+    Args:
+        columns: of the variables ``awake`` and ``wakes``, slot by slot.
+        sites, slots, size: numbers of sites, of slots and of variables.
+    """
+    n = sites * slots
+    rows, awake, wakes = np.arange(n), columns["awake"].start, columns["wakes"].start
+    places = np.concatenate([awake + rows, awake + (rows - sites) % n, wakes + rows])
+    data = np.repeat([1.0, -1.0, -1.0], n)
+    matrix = sparse.csr_array((data, (np.tile(rows, 3), places)), shape=(n, size))
+    return Rows("waking", matrix, np.zeros(n), rows % sites, rows // sites, (1.0, ""))

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from carbon.deta.dispatch import InfeasibleNetwork, infeasible_text, solve
 from carbon.deta.programme import Array
 from carbon.deta.receiver_network import ReceiverNetwork
 from carbon.deta.receiver_programme import SITE_POLICIES, ReceiverProgramme, SitePolicyName
+from carbon.deta.solution import Solution, marginal_sentences, solve
 from carbon.receiver_options import ReceiverFamily
 from leanrx_core.checks import choice
 from leanrx_core.errors import UserError
 
-_INFEASIBLE = 2
 STAGES = ("transmission", "reception", "idle", "development", "recycling", "transport")
-"""What the energy is for. Training is development, and adaptation is recycling."""
+"""What the energy is for. Training is development, and adaptation is recycling. Sleeping and waking are idle."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,12 @@ class ReceiverDispatch:
         job_parts: part of each job, ``(jobs, slots, sites)``.
         grid_kwh, own_kwh, charge_kwh, discharge_kwh, level_kwh, sent_kwh, received_kwh: as of
             :class:`carbon.deta.dispatch.Dispatch`.
+        awake: part of the slot in which the computers are awake.
         load_kwh: of the site's computers, and of its transmitter where it has its power.
         stage_kwh, stage_g: energy and emissions by stage of :data:`STAGES` and site, ``(stages, sites)``.
+        marginal_g_per_kwh: emissions of one more kWh of load.
+        gap: largest relative distance from the optimum; 0 without whole numbers.
+        holds_whole_numbers: whether marginal emissions hold what sleeps.
     """
 
     network: ReceiverNetwork
@@ -57,15 +60,24 @@ class ReceiverDispatch:
     level_kwh: Array
     sent_kwh: Array
     received_kwh: Array
+    awake: Array
     load_kwh: Array
     stage_kwh: Array
     stage_g: Array
+    marginal_g_per_kwh: Array
+    gap: float
+    holds_whole_numbers: bool
 
     @property
     def imbalance(self) -> float:
         """Largest error of the energy balance of a site in a slot, as part of the mean load."""
         supply = self.grid_kwh + self.own_kwh + self.discharge_kwh + self.received_kwh
         return float(np.abs(supply - self.load_kwh).max() / (self.load_kwh.mean() or 1.0))
+
+    def marginal_sentences(self) -> list[str]:
+        """Emissions of one more kWh at each site; see :func:`carbon.deta.solution.marginal_sentences`."""
+        names = [site.name for site in self.network.sites]
+        return marginal_sentences(self.policy, names, self.marginal_g_per_kwh, self.holds_whole_numbers)
 
 
 def receiver_dispatch(
@@ -92,12 +104,7 @@ def receiver_dispatch(
     """
     choice("policy", policy, SITE_POLICIES)
     programme = ReceiverProgramme(network, family, policy, receivers, has_full_power, gains_db)
-    result = solve(programme, programme.bounds)
-    if result.status == _INFEASIBLE:
-        raise InfeasibleNetwork(infeasible_text(programme))
-    if result.x is None:
-        raise UserError(f"network: {policy} was not solved ({result.message}); make the values more alike in size")
-    return _result(programme, np.maximum(result.x, 0.0), float(result.fun * programme.unit_kwh))
+    return _result(programme, solve(programme))
 
 
 def _summed(slots: int, sites: int, places: NDArray[np.int64], data: Array) -> Array:
@@ -107,8 +114,8 @@ def _summed(slots: int, sites: int, places: NDArray[np.int64], data: Array) -> A
     return result.T
 
 
-def _result(p: ReceiverProgramme, x: Array, total_g: float) -> ReceiverDispatch:
-    paths, has_traffic = p.paths, p.radio_slots > 0
+def _result(p: ReceiverProgramme, solution: Solution) -> ReceiverDispatch:
+    x, paths, has_traffic = solution.values, p.paths, p.radio_slots > 0
     shares = p.values(x, "shares") * has_traffic[:, p.paths.homes]
     by_receiver = np.zeros((p.sites, len(p.options), p.slots))
     np.add.at(by_receiver, (paths.homes, paths.options), shares.T)
@@ -119,12 +126,14 @@ def _result(p: ReceiverProgramme, x: Array, total_g: float) -> ReceiverDispatch:
     jobs, places, slots = p.job_cells.T
     parts[jobs, slots, places] = p.values(x, "jobs")
     energies = {name: p.values(x, name) for name in p.columns if name not in ("shares", "jobs")}
-    stage_kwh, stage_g, load_kwh = _stages(p, shares, parts, energies["grid"])
+    idle_kwh = p.sleep_kwh + (p.idle_kwh - p.sleep_kwh) * energies["awake"] + p.wake_kwh * energies["wakes"]
+    stage_kwh, stage_g, load_kwh = _stages(p, shares, parts, idle_kwh, energies["grid"])
+    count = p.slots * p.sites
     return ReceiverDispatch(
         network=p.network,
         family=p.family,
         policy=p.policy,
-        total_g=total_g,
+        total_g=solution.least * p.unit_kwh,
         receivers=tuple(o.name for o in p.options),
         shares=by_receiver,
         moved_shares=away,
@@ -133,13 +142,19 @@ def _result(p: ReceiverProgramme, x: Array, total_g: float) -> ReceiverDispatch:
         **{f"{name}_kwh": energies[name] for name in ("grid", "own", "charge", "discharge", "level")},
         sent_kwh=energies["exports"],
         received_kwh=energies["imports"],
+        awake=energies["awake"],
         load_kwh=load_kwh,
         stage_kwh=stage_kwh,
         stage_g=stage_g,
+        marginal_g_per_kwh=solution.marginals[count : 2 * count].reshape(p.slots, p.sites),
+        gap=solution.gap,
+        holds_whole_numbers=solution.holds_whole_numbers,
     )
 
 
-def _stages(p: ReceiverProgramme, shares: Array, parts: Array, grid_kwh: Array) -> tuple[Array, Array, Array]:
+def _stages(
+    p: ReceiverProgramme, shares: Array, parts: Array, idle_kwh: Array, grid_kwh: Array
+) -> tuple[Array, Array, Array]:
     """Energy and emissions by stage and site, and the load of the sites.
 
     All that a site consumes in a slot has the same mix of grid and other energy.
@@ -149,7 +164,6 @@ def _stages(p: ReceiverProgramme, shares: Array, parts: Array, grid_kwh: Array) 
     own_transmitter = ~p.transmits_from_grid
     received = _summed(p.slots, p.sites, places, shares * p.path_received_kwh)
     moved = _summed(p.slots, p.sites, homes, shares * p.path_transport_kwh)
-    idle = np.tile(p.idle_kwh, (p.slots, 1))
     by_stage = {stage: np.zeros((p.slots, p.sites)) for stage in ("development", "recycling")}
     transport = np.zeros((len(p.network.jobs), p.slots, p.sites))
     jobs, job_places, job_slots = p.job_cells.T
@@ -157,9 +171,9 @@ def _stages(p: ReceiverProgramme, shares: Array, parts: Array, grid_kwh: Array) 
     for index, job in enumerate(p.network.jobs):
         by_stage[job.stage] += job.kwh * parts[index]
         moved[:, p.site_names.index(job.site)] += (transport[index] * parts[index]).sum(1)
-    load_kwh = received + idle + sum(by_stage.values()) + sent * own_transmitter
+    load_kwh = received + idle_kwh + sum(by_stage.values()) + sent * own_transmitter
     mix = p.g_per_kwh * grid_kwh / np.where(load_kwh > 0, load_kwh, 1.0)
-    kwh = np.array([sent, received, idle, by_stage["development"], by_stage["recycling"], moved])
+    kwh = np.array([sent, received, idle_kwh, by_stage["development"], by_stage["recycling"], moved])
     site_g = np.where(own_transmitter, mix, p.g_per_kwh)
     network_g = np.full_like(mix, p.network.network_g_per_kwh)
     intensities = np.array([site_g, mix, mix, mix, mix, network_g])

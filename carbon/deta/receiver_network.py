@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, Tag, model_validator
 
 from carbon.accounting import IntensityBasis, carbon_intensity
-from carbon.deta.edge_network import Battery, Profile
+from carbon.deta.edge_network import Battery, IdlePower, Profile, check_bases, check_waking, sleeps_whole_slots
 from carbon.deta.network_file import (
     MAX_SLOTS,
     Amount,
@@ -53,26 +53,22 @@ class DailyActivity(Record):
         return tuple(min(1.0, value) for value in values)
 
 
-class ReceivingHardware(Record):
-    """What a site has.
+class ReceivingHardware(IdlePower):
+    """What a site has. Its computers sleep, and its radio does not.
 
     Attributes:
-        name: of the site.
         latitude, longitude: degrees, north and east. Distances give latency and transport energy between sites.
         carriers: that it receives. Each has the resource blocks of the receivers.
         computers: that receive and do jobs, one slot or one job at a time each.
-        idle_kw: power without work.
         has_transmitter: whether the transmitter takes its power from the site. If not, it has the grid of the place.
         battery: of the site.
         grid_limit_kw: largest power from the grid; not limited where not given.
     """
 
-    name: str = Field(min_length=1)
     latitude: float = Field(0.0, ge=-90, le=90)
     longitude: float = Field(0.0, ge=-180, le=180)
     carriers: float = Field(1.0, ge=0)
     computers: float = Field(gt=0)
-    idle_kw: float = Field(0.0, ge=0)
     has_transmitter: bool = False
     battery: Battery | None = None
     grid_limit_kw: float | None = Field(None, ge=0)
@@ -138,6 +134,7 @@ class TransportRules(Record):
         trade_cap: largest part of its harvest that a site may send to others in a slot.
         trading_loss: part of traded energy that is lost.
         network_g_per_kwh: carbon intensity of transport.
+        whole_slot_sleep: whether a site is awake or asleep for whole slots. Waking with a cost implies it.
     """
 
     slot_s: float = Field(gt=0)
@@ -152,6 +149,7 @@ class TransportRules(Record):
     trade_cap: float = Field(0.5, ge=0, le=1)
     trading_loss: float = Field(0.05, ge=0, lt=1)
     network_g_per_kwh: float | None = Field(None, ge=0)
+    whole_slot_sleep: bool = False
 
 
 class ReceiverNetwork(TransportRules):
@@ -175,6 +173,11 @@ class ReceiverNetwork(TransportRules):
         return len(self.sites[0].g_per_kwh)
 
     @property
+    def sleeps_whole_slots(self) -> bool:
+        """Whether the programme has whole-number variables."""
+        return sleeps_whole_slots(self.sites, self.whole_slot_sleep)
+
+    @property
     def distances_km(self) -> NDArray[np.float64]:
         """Great-circle distances, ``(sites, sites)``."""
         latitude, longitude = np.radians([[s.latitude, s.longitude] for s in self.sites]).T
@@ -194,10 +197,8 @@ class ReceiverNetwork(TransportRules):
                     raise UserError(
                         f"site {site.name}: {key} has {len(getattr(site, key))} values; give {self.slots}, one a slot"
                     )
-        bases = {str(site.basis or "not stated"): site.name for site in self.sites}
-        if len(bases) > 1:
-            named = " and ".join(f"'{basis}' ({site})" for basis, site in bases.items())
-            raise UserError(f"network: intensities have two bases: {named}; choose intensities of one basis")
+        check_waking(self.sites, self.slot_s)
+        check_bases(self.sites)
         for job in self.jobs:
             self._check_job(job)
         return self

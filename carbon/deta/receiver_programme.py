@@ -8,6 +8,7 @@
 
 Shares of a site's traffic are variables, so a slot of time may have several receivers. A site may receive the radio
 slots of another one if the way there and back leaves time for the receiver. Their I/Q samples then cost transport.
+The computers of a site may sleep while another one receives its traffic. Waking them takes energy and time.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from carbon.deta.edge_network import Battery
-from carbon.deta.programme import Array, Rows
+from carbon.deta.programme import Array, Rows, waking_rows
 from carbon.deta.receiver_network import ReceiverNetwork, job_slots
 from carbon.link_table import carrier_link
 from carbon.receiver_options import ReceiverFamily, ReceiverOption
@@ -31,6 +32,8 @@ from channels.grid import NUM_SYMBOLS
 from leanrx_core.errors import UserError
 
 SitePolicyName = Literal["B0", "B1", "DET", "DAT", "DETA", "DETA+wait"]
+_CELLS = ("grid", "own", "charge", "discharge", "level", "exports", "imports", "awake", "wakes")
+"""Variables of every slot and site."""
 _BITS_PER_GB = 8e9
 _SUBCARRIERS = 12
 
@@ -43,7 +46,7 @@ class SitePolicy:
         title: in words.
         harvests: whether own harvest and battery are used.
         trades: whether harvest is traded.
-        moves: whether traffic and jobs may run at other sites.
+        moves: whether traffic and jobs may run at other sites, so that computers may sleep.
         waits: whether jobs may wait until their deadline.
     """
 
@@ -58,8 +61,8 @@ SITE_POLICIES: dict[SitePolicyName, SitePolicy] = {
     "B0": SitePolicy("grid alone", harvests=False),
     "B1": SitePolicy("own harvest and battery"),
     "DET": SitePolicy("trades energy", trades=True),
-    "DAT": SitePolicy("moves traffic and jobs", moves=True),
-    "DETA": SitePolicy("trades energy, moves traffic and jobs", trades=True, moves=True),
+    "DAT": SitePolicy("moves traffic and jobs, and sleeps", moves=True),
+    "DETA": SitePolicy("trades energy, moves traffic and jobs, and sleeps", trades=True, moves=True),
     "DETA+wait": SitePolicy("as DETA, and jobs wait", trades=True, moves=True, waits=True),
 }
 
@@ -112,6 +115,10 @@ class ReceiverProgramme:
         none = Battery(capacity_kwh=0)
         self.batteries = [(s.battery if self._can.harvests else None) or none for s in network.sites]
         self.idle_kwh = self.hours * np.array([s.idle_kw for s in network.sites])
+        sleep_kw = np.array([s.idle_kw if s.sleep_kw is None else s.sleep_kw for s in network.sites])
+        self.sleep_kwh = self.hours * sleep_kw
+        self.wake_kwh = np.array([s.wake_kwh for s in network.sites])
+        self.sleepers = np.array([s.sleep_kw is not None for s in network.sites]) & np.bool_(self._can.moves)
         carriers = np.array([s.carriers for s in network.sites])
         self.radio_slots = self._profiles("activity") * carriers * network.slot_s / family.slot_s
         self.received_kwh = np.array([o.energy_j for o in self.options]) / 3.6e6
@@ -204,7 +211,7 @@ class ReceiverProgramme:
     def _columns(self) -> dict[str, slice]:
         cells = self.slots * self.sites
         sizes = {"shares": self.slots * len(self.paths.homes), "jobs": len(self.job_cells)}
-        sizes |= dict.fromkeys(("grid", "own", "charge", "discharge", "level", "exports", "imports"), cells)
+        sizes |= dict.fromkeys(_CELLS, cells)
         columns, begin = {}, 0
         for name, size in sizes.items():
             columns[name] = slice(begin, begin + size)
@@ -212,11 +219,14 @@ class ReceiverProgramme:
         return columns
 
     def values(self, solution: Array, name: str) -> Array:
-        """Energies in kWh ``(slots, sites)``; shares of traffic ``(slots, paths)``; parts of jobs ``(cells,)``."""
+        """Energies in kWh ``(slots, sites)``; shares of traffic ``(slots, paths)``; parts of jobs ``(cells,)``.
+
+        ``awake`` is the part of a slot, and ``wakes`` counts.
+        """
         values = solution[self.columns[name]]
         if name == "jobs":
             return values
-        return values.reshape(self.slots, -1) * (1.0 if name == "shares" else self.unit_kwh)
+        return values.reshape(self.slots, -1) * (1.0 if name in ("shares", "awake", "wakes") else self.unit_kwh)
 
     @property
     def path_sent_kwh(self) -> Array:
@@ -274,10 +284,19 @@ class ReceiverProgramme:
             empty = np.array([b.capacity_kwh == 0 for b in self.batteries])
             limits = np.where(empty, 0.0, limits * factor / self.unit_kwh)
             bounds[self.columns[name], 1] = np.tile(limits, self.slots)
+        bounds[self.columns["awake"]] = np.tile(np.stack([~self.sleepers, np.ones(self.sites)], 1), (self.slots, 1))
         if not self._can.trades:
             bounds[self.columns["exports"], 1] = 0.0
             bounds[self.columns["imports"], 1] = 0.0
         return bounds
+
+    @property
+    def whole_numbers(self) -> NDArray[np.int64]:
+        """1 for each variable that is a whole number, else 0."""
+        whole = np.zeros(self.size, dtype=int)
+        if self.network.sleeps_whole_slots:
+            whole[self.columns["awake"]] = np.tile(self.sleepers, self.slots)
+        return whole
 
     @cached_property
     def rows(self) -> list[Rows]:
@@ -285,8 +304,6 @@ class ReceiverProgramme:
         energy = (self.unit_kwh, "kWh")
         harvest = [(name, 1.0) for name in ("own", "charge", "exports")]
         cap = self.network.trade_cap * self.harvest_kwh
-        limits_kw = [np.inf if s.grid_limit_kw is None else s.grid_limit_kw for s in self.network.sites]
-        grid = np.tile(self.hours * np.array(limits_kw), (self.slots, 1))
         rows = [
             *(self._served(), self._balance(), self._battery(), self._pool()),
             self._cells("harvest", harvest, self.harvest_kwh / self.unit_kwh, energy),
@@ -295,9 +312,10 @@ class ReceiverProgramme:
         ]
         if len(self.job_cells):
             rows += [self._jobs_done(), self._job_speed()]
-        if np.isfinite(grid).any():
-            limit = np.where(np.isfinite(grid), grid, 1e6 * self.unit_kwh) / self.unit_kwh
-            rows.append(self._cells("grid limit", [("grid", 1.0)], limit, energy, is_elastic=True))
+        if any(site.grid_limit_kw is not None for site in self.network.sites):
+            rows.append(self._grid_limit())
+        if self.whole_numbers.any():
+            rows.append(waking_rows(self.columns, self.sites, self.slots, self.size))
         return rows
 
     def _matrix(self, parts: list[tuple[NDArray[np.int64], NDArray[np.int64], Array]], rows: int) -> sparse.csr_array:
@@ -314,13 +332,21 @@ class ReceiverProgramme:
         terms: list[tuple[str, float]],
         limits: Array,
         unit: tuple[float, str],
-        is_elastic: bool = False,
     ) -> Rows:
         """A row for every slot and site, at most ``limits``, ``(slots, sites)``."""
         cells = np.arange(self.slots * self.sites)
         matrix = self._matrix(self._cell_parts(terms), len(cells))
-        sites, slots = cells % self.sites, cells // self.sites
-        return Rows(name, matrix, limits.ravel(), sites, slots, unit, is_elastic=is_elastic)
+        return Rows(name, matrix, limits.ravel(), cells % self.sites, cells // self.sites, unit)
+
+    def _grid_limit(self) -> Rows:
+        """Energy from the grid, of the sites that have a limit."""
+        limit_kw = np.array([np.inf if s.grid_limit_kw is None else s.grid_limit_kw for s in self.network.sites])
+        cells = np.arange(self.slots * self.sites).reshape(self.slots, -1)[:, np.isfinite(limit_kw)].ravel()
+        count = len(cells)
+        matrix = self._matrix([(np.arange(count), self.columns["grid"].start + cells, np.ones(count))], count)
+        places = cells % self.sites, cells // self.sites
+        limits = self.hours * limit_kw[places[0]] / self.unit_kwh
+        return Rows("grid limit", matrix, limits, *places, (self.unit_kwh, "kWh"), is_elastic=True)
 
     def _share_part(self, sites: NDArray[np.int64], data: Array) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
         """Entries of all shares in the rows of their slot and a site. ``data`` is ``(slots, paths)``."""
@@ -349,13 +375,17 @@ class ReceiverProgramme:
         sent = self._share_part(self.paths.homes, -np.nan_to_num(self.path_sent_kwh) * own / self.unit_kwh)
         kwh = np.array([job.kwh for job in self.network.jobs])[self.job_cells[:, 0]]
         supplies = self._cell_parts([(name, 1.0) for name in ("grid", "own", "discharge", "imports")])
-        matrix = self._matrix(
-            [*supplies, received, sent, self._job_part(-kwh / self.unit_kwh)], self.slots * self.sites
-        )
         cells = np.arange(self.slots * self.sites)
-        idle = np.tile(self.idle_kwh / self.unit_kwh, self.slots)
+        awake_kwh = self.idle_kwh - self.sleep_kwh
+        sleep = [
+            (cells, self.columns[name].start + cells, -np.tile(values / self.unit_kwh, self.slots))
+            for name, values in (("awake", awake_kwh), ("wakes", self.wake_kwh))
+        ]
+        parts = [*supplies, received, sent, self._job_part(-kwh / self.unit_kwh), *sleep]
+        least = np.tile(self.sleep_kwh / self.unit_kwh, self.slots)
         unit = (self.unit_kwh, "kWh")
-        return Rows("balance", matrix, idle, cells % self.sites, cells // self.sites, unit, True)
+        matrix = self._matrix(parts, len(cells))
+        return Rows("balance", matrix, least, cells % self.sites, cells // self.sites, unit, True)
 
     def _battery(self) -> Rows:
         """Level after a slot from the level before, charge and discharge."""
@@ -391,16 +421,22 @@ class ReceiverProgramme:
         return Rows("pool", matrix, np.zeros(self.slots), every, np.arange(self.slots), (self.unit_kwh, "kWh"), True)
 
     def _computers(self) -> Rows:
-        """Time of receiving and of jobs is within that of the computers."""
+        """Time of receiving and of jobs is within that of the computers while they are awake."""
         durations = np.array([o.duration_s for o in self.options])[self.paths.options]
         busy = self.radio_slots[:, self.paths.homes] * durations / self.network.slot_s
         hours = np.array([job.hours for job in self.network.jobs])[self.job_cells[:, 0]] / self.hours
-        count = self.slots * self.sites
-        matrix = self._matrix([self._share_part(self.paths.places, busy), self._job_part(hours)], count)
-        limits = np.tile([site.computers for site in self.network.sites], self.slots)
-        cells = np.arange(count)
+        cells = np.arange(self.slots * self.sites)
+        computers = np.tile([float(site.computers) for site in self.network.sites], self.slots)
+        waking = computers * np.tile([s.wake_s / self.network.slot_s for s in self.network.sites], self.slots)
+        parts = [
+            self._share_part(self.paths.places, busy),
+            self._job_part(hours),
+            (cells, self.columns["awake"].start + cells, -computers),
+            (cells, self.columns["wakes"].start + cells, waking),
+        ]
         places = cells % self.sites, cells // self.sites
-        return Rows("computers", matrix, limits, *places, (1.0, "computers"), is_elastic=True)
+        matrix, limits = self._matrix(parts, len(cells)), np.zeros(len(cells))
+        return Rows("computers", matrix, limits, *places, (1.0, "computers"), is_elastic=True, sizes=computers)
 
     def _battery_end(self) -> Rows:
         """The last level is at least the required one, so that the day does not use up the battery."""

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from carbon.deta.dispatch import Dispatch, InfeasibleNetwork, dispatch
+from carbon.deta.dispatch import Dispatch, dispatch
 from carbon.deta.edge_network import Battery, CarbonBudget, EdgeNetwork, EdgeSite
 from carbon.deta.programme import Array, Policy
+from carbon.deta.solution import InfeasibleNetwork
 from leanrx_core.checks import integer, number
 from leanrx_core.errors import UserError
 

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from carbon import CarbonIntensity, Emission, Footprint
-from carbon.deta.dispatch import Dispatch, InfeasibleNetwork, dispatch
+from carbon.deta.dispatch import Dispatch, dispatch
 from carbon.deta.edge_network import EdgeNetwork
 from carbon.deta.programme import POLICIES, Policy
 from carbon.deta.rolling_horizon import Regret
+from carbon.deta.solution import InfeasibleNetwork
 from leanrx.report.charts import Curve, Figure
 
 AVERAGES = (

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from carbon.deta.dispatch import InfeasibleNetwork
 from carbon.deta.programme import Array
 from carbon.deta.receiver_dispatch import (
     STAGES,
@@ -24,6 +23,7 @@ from carbon.deta.receiver_dispatch import (
 )
 from carbon.deta.receiver_network import ReceiverNetwork
 from carbon.deta.receiver_programme import SITE_POLICIES, SitePolicyName
+from carbon.deta.solution import InfeasibleNetwork
 from carbon.link_table import carrier_link
 from carbon.receiver_options import ReceiverFamily
 from leanrx.report.bar_charts import Bars, Strip

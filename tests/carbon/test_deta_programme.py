@@ -277,6 +277,15 @@ def test_an_infeasible_programme_with_whole_numbers_is_named() -> None:
         dispatch(_network({**CLEAN, **sleep}, {**DIRTY, **sleep}), "DETA")
 
 
+def test_limits_that_whole_numbers_alone_cannot_meet_are_named() -> None:
+    # half a slot awake would do: 0.5 kWh of tasks, 0.15 and 0.05 kWh of idling; a whole one takes 0.8 kWh
+    sleep = {"idle_kw": 0.3, "sleep_kw": 0.1, "capacity_batches": 10, "grid_limit_kw": 0.75, "batches": (5,)}
+    site = {**SITE, **sleep, "name": "one"}
+    assert dispatch(_network(site), "DAT").total_g == pytest.approx(50 * 0.7)
+    with pytest.raises(UserError, match=r"site one, slot 1, grid limit is short by 0\.05 kWh; raise"):
+        dispatch(_network(site, whole_slot_sleep=True), "DAT")
+
+
 @pytest.mark.parametrize(
     ("site", "network", "text"),
     [

@@ -127,7 +127,8 @@ def _random_network(link: str, seed: int) -> ReceiverNetwork:
             path_loss_db=tuple(LOSS_DB + rng.uniform(-10, 5, slots)),
             harvest_kwh=tuple(rng.uniform(0, 4e-3, slots)),
             battery={"capacity_kwh": 2e-3, "charge_efficiency": 0.9, "discharge_efficiency": 0.9},
-            idle_kw=rng.uniform(0, 1e-3),
+            idle_kw=rng.uniform(5e-4, 1e-3),
+            sleep_kw=rng.uniform(0, 5e-4),
             has_transmitter=bool(index % 2),
             latitude=rng.uniform(0, 0.5),
         )
@@ -137,8 +138,9 @@ def _random_network(link: str, seed: int) -> ReceiverNetwork:
     return _network(link, *sites, jobs=jobs, transport_kwh_per_gb=rng.uniform(0, 2e-4), trading_loss=0.1)
 
 
-def test_nesting_and_conservation(link: str) -> None:
-    for seed in range(5):
+@pytest.mark.parametrize("seeds", [range(5), pytest.param(range(5, 200), marks=pytest.mark.slow)])
+def test_nesting_and_conservation(link: str, seeds: range) -> None:
+    for seed in seeds:
         network = _random_network(link, seed)
         results = {policy: receiver_dispatch(network, FAMILY, policy) for policy in SITE_POLICIES}
         b0, b1, det, dat, deta, wait = (result.total_g for result in results.values())
@@ -150,9 +152,108 @@ def test_nesting_and_conservation(link: str) -> None:
         for result in results.values():
             assert result.imbalance < 1e-9
             assert result.stage_g.sum() == pytest.approx(result.total_g, rel=1e-9)
+            assert (result.awake.min() < 1) == SITE_POLICIES[result.policy].moves
+            harvest = np.array([site.harvest_kwh for site in network.sites]).T
+            assert (result.own_kwh + result.charge_kwh + result.sent_kwh <= harvest + 1e-12).all()
             np.testing.assert_allclose(result.shares.sum(2), 1, atol=1e-9)
             np.testing.assert_allclose(result.job_parts.sum((1, 2)), 1, atol=1e-9)
             np.testing.assert_allclose(result.received_kwh.sum(1), 0.9 * result.sent_kwh.sum(1), atol=1e-12)
+
+
+def _stated_for_cvxpy(network: ReceiverNetwork) -> float:
+    """DETA with waiting jobs, written site by site and solved by an interior-point solver of another house."""
+    cvxpy = pytest.importorskip("cvxpy")
+    sites, slots, n = network.sites, network.slots, len(network.sites)
+    (job,) = network.jobs
+    assert network.network_g_per_kwh == 1000
+    total, rules, level = 0.0, [], [0.0] * n
+    parts = cvxpy.Variable((slots, n), nonneg=True)
+    for t in range(slots):
+        load: list[Any] = [0.0] * n
+        busy: list[Any] = [0.0] * n
+        exports, imports, grid, own, charge, discharge, awake = (cvxpy.Variable(n, nonneg=True) for _ in range(7))
+        for i, site in enumerate(sites):
+            shares: list[Any] = []
+            for option, sinr_db in ((SMALL, 10.0), (LARGE, 10 - 10 * math.log10(2))):
+                output_w = 10 ** ((NOISE_DBM - 30 + site.path_loss_db[t] + sinr_db) / 10)
+                for j in range(n) if output_w <= 10 else ():
+                    km = 6371 * math.radians(abs(site.latitude - sites[j].latitude))
+                    if 2 * km / 130 + 0.5 > 2:
+                        continue
+                    share = cvxpy.Variable(nonneg=True)
+                    shares.append(share)
+                    received = 3.6e6 * site.activity[t]
+                    load[j] += received * option.energy_j / 3.6e6 * share
+                    busy[j] += received * 5e-4 / 3600 * share
+                    sent_kwh = output_w * 1e-3 * site.activity[t]
+                    load[i] += sent_kwh * share * site.has_transmitter
+                    total += sent_kwh * share * site.g_per_kwh[t] * (not site.has_transmitter)
+                    gigabytes = received * 12 * 14 * 2 * 32 / 8e9 * (i != j)
+                    per_gb = network.transport_kwh_per_gb + network.transport_kwh_per_gb_km * km
+                    total += 1000 * gigabytes * per_gb * share
+            rules.append(sum(shares) == 1)
+        for j, site in enumerate(sites):
+            km = 6371 * math.radians(abs(site.latitude - sites[1].latitude))
+            moved_kwh = 1e-3 * (network.transport_kwh_per_gb + network.transport_kwh_per_gb_km * km) * (j != 1)
+            total += 1000 * moved_kwh * parts[t, j] + site.g_per_kwh[t] * grid[j]
+            load[j] += job.kwh * parts[t, j] + site.sleep_kw + (site.idle_kw - site.sleep_kw) * awake[j]
+            busy[j] += job.hours * parts[t, j]
+            level[j] = level[j] + 0.9 * charge[j] - discharge[j] / 0.9
+            rules += [grid[j] + own[j] + discharge[j] + imports[j] == load[j], level[j] >= 0, level[j] <= 2e-3]
+            rules += [own[j] + charge[j] + exports[j] <= site.harvest_kwh[t], busy[j] <= site.computers * awake[j]]
+            rules += [exports[j] <= 0.5 * site.harvest_kwh[t], awake[j] <= 1]
+        rules += [cvxpy.sum(imports) == 0.9 * cvxpy.sum(exports), cvxpy.sum(parts[t]) <= 1 / job.hours]
+    rules += [cvxpy.sum(parts[: job.release - 1]) == 0, cvxpy.sum(parts) == 1]
+    scaled = cvxpy.Problem(cvxpy.Minimize(total), rules)
+    return float(scaled.solve(solver=cvxpy.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10))
+
+
+def test_another_solver_finds_the_same_optimum(link: str) -> None:
+    for seed in range(20, 23):
+        network = _random_network(link, seed)
+        assert receiver_dispatch(network, FAMILY).total_g == pytest.approx(_stated_for_cvxpy(network), rel=1e-6)
+
+
+SLEEP = {"idle_kw": 0.3, "sleep_kw": 0.1}
+
+
+@pytest.mark.parametrize(("gap", "asleep"), [(3, 0), (4, 4)])
+def test_computers_sleep_where_the_gap_repays_waking(link: str, gap: int, asleep: int) -> None:
+    # a slot asleep saves 0.2 kWh; waking costs 0.7 kWh, so that four slots repay it and three do not
+    activity = tuple(0.0 if 2 <= slot < 2 + gap else 1.0 for slot in range(8))
+    site = _site(slots=8, activity=activity, wake_kwh=0.7, **SLEEP)
+    result = receiver_dispatch(_network(link, site), FAMILY, "DAT")
+    assert (result.awake == 0).sum() == asleep
+    awake_g = 1000 * 0.3 * 8 + 2.0 * sum(activity)  # 1 Wh of the receiver and 1 Wh of the sender
+    assert result.total_g == pytest.approx(awake_g - (1000 * (0.2 * asleep - 0.7) if asleep else 0), rel=1e-6)
+    assert result.imbalance < 1e-9
+    assert "hold what sleeps" in result.marginal_sentences()[-1]
+    assert receiver_dispatch(_network(link, site), FAMILY, "DET").total_g == pytest.approx(awake_g, rel=1e-6)
+
+
+def test_the_time_of_waking_takes_computers(link: str) -> None:
+    def awake(last: float) -> list[float]:
+        site = _site(slots=4, activity=(1.0, 0.0, 0.0, last), computers=0.5, wake_s=1800, **SLEEP)
+        return receiver_dispatch(_network(link, site), FAMILY, "DAT").awake.ravel().tolist()  # type: ignore[no-any-return]
+
+    assert awake(1.0) == [1, 0, 1, 1]  # it wakes one slot early
+    assert awake(0.5) == [1, 0, 0, 1]
+
+
+def test_computers_sleep_while_a_neighbour_receives(link: str) -> None:
+    sites = [_site(name, activity=(0.5,), computers=1, **SLEEP) for name in "ab"]
+    network = _network(link, *sites, transport_kwh_per_gb=1e-6, whole_slot_sleep=True)
+    result = receiver_dispatch(network, FAMILY, "DAT")
+    assert sorted(result.awake[0].tolist()) == [0, 1]
+    transport_g = 0.5 * 12 * 14 * 2 * 32 / 8e9 * 3.6e6 * 1e-6 * 1000
+    assert result.total_g == pytest.approx(1000 * 0.4 + 2.0 + transport_g, rel=1e-9)
+
+
+def test_marginal_emissions_by_hand(link: str) -> None:
+    # the sun covers slot 2; in slot 1 a kilowatt-hour more comes from the grid
+    result = receiver_dispatch(_network(link, _site(slots=2, harvest_kwh=(0, 1.0))), FAMILY, "B1")
+    np.testing.assert_allclose(result.marginal_g_per_kwh, [[1000], [0]], atol=1e-9)
+    assert result.marginal_sentences() == ["B1: one more kWh at a emits 0 g in slot 2, and 1000 g in slot 1."]
 
 
 def test_a_db_costs_what_solving_again_says(link: str) -> None:
@@ -188,6 +289,12 @@ def test_what_is_refused(link: str) -> None:
         solve(_site(computers=0.4))
     with pytest.raises(UserError, match="site a, slot 1, grid limit is short by"):
         solve(_site(grid_limit_kw=1e-4))
+    with pytest.raises(UserError, match="site b, slot 1, grid limit is short by"):
+        solve(_site(), _site("b", grid_limit_kw=1e-4, latitude=50))
+    with pytest.raises(UserError, match="site a: wake_kwh and wake_s have no effect without sleep_kw"):
+        solve(_site(wake_kwh=1.0))
+    with pytest.raises(UserError, match="site a: wake_s 3601 is longer than a slot"):
+        solve(_site(wake_s=3601, **SLEEP))
     with pytest.raises(UserError, match="2 sites have the name 'a'"):
         solve(_site(), _site())
     with pytest.raises(UserError, match="site b: activity has 2 values; give 1"):
