@@ -42,6 +42,7 @@ class CarrierLink(Record):
         transmitter: sends over the whole carrier.
         carrier_prb: resource blocks over which its power is spread; none where the receiver's own carry all of it.
         noise_figure_db: of the receiver.
+        component: that sends: a base station of the operator, or a user's device.
 
     Example:
         >>> link = carrier_link("radio-head")
@@ -53,6 +54,7 @@ class CarrierLink(Record):
     transmitter: Transmitter
     carrier_prb: int | None = Field(None, ge=1, le=100_000)
     noise_figure_db: float = Field(ge=0, le=100)
+    component: Literal["RAN", "user device"] = "RAN"
 
     def max_output_w(self, num_prb: int) -> float:
         """Highest power over some resource blocks, W.

@@ -14,7 +14,6 @@ from carbon.deta.receiver_programme import SITE_POLICIES, ReceiverProgramme, Sit
 from carbon.deta.solution import Solution, marginal_sentences, solve
 from carbon.receiver_options import ReceiverFamily
 from leanrx_core.checks import choice
-from leanrx_core.errors import UserError
 
 STAGES = ("transmission", "reception", "idle", "development", "recycling", "transport")
 """What the energy is for. Training is development, and adaptation is recycling. Sleeping and waking are idle."""
@@ -39,6 +38,7 @@ class ReceiverDispatch:
         awake: part of the slot in which the computers are awake.
         load_kwh: of the site's computers, and of its transmitter where it has its power.
         stage_kwh, stage_g: energy and emissions by stage of :data:`STAGES` and site, ``(stages, sites)``.
+        slot_g: emissions of all sites by slot, ``(slots,)``.
         marginal_g_per_kwh: emissions of one more kWh of load.
         gap: largest relative distance from the optimum; 0 without whole numbers.
         holds_whole_numbers: whether marginal emissions hold what sleeps.
@@ -64,6 +64,7 @@ class ReceiverDispatch:
     load_kwh: Array
     stage_kwh: Array
     stage_g: Array
+    slot_g: Array
     marginal_g_per_kwh: Array
     gap: float
     holds_whole_numbers: bool
@@ -144,8 +145,9 @@ def _result(p: ReceiverProgramme, solution: Solution) -> ReceiverDispatch:
         received_kwh=energies["imports"],
         awake=energies["awake"],
         load_kwh=load_kwh,
-        stage_kwh=stage_kwh,
-        stage_g=stage_g,
+        stage_kwh=stage_kwh.sum(1),
+        stage_g=stage_g.sum(1),
+        slot_g=stage_g.sum((0, 2)),
         marginal_g_per_kwh=solution.marginals[count : 2 * count].reshape(p.slots, p.sites),
         gap=solution.gap,
         holds_whole_numbers=solution.holds_whole_numbers,
@@ -155,7 +157,7 @@ def _result(p: ReceiverProgramme, solution: Solution) -> ReceiverDispatch:
 def _stages(
     p: ReceiverProgramme, shares: Array, parts: Array, idle_kwh: Array, grid_kwh: Array
 ) -> tuple[Array, Array, Array]:
-    """Energy and emissions by stage and site, and the load of the sites.
+    """Energy and emissions, ``(stages, slots, sites)``, and the load of the sites.
 
     All that a site consumes in a slot has the same mix of grid and other energy.
     """
@@ -177,104 +179,4 @@ def _stages(
     site_g = np.where(own_transmitter, mix, p.g_per_kwh)
     network_g = np.full_like(mix, p.network.network_g_per_kwh)
     intensities = np.array([site_g, mix, mix, mix, mix, network_g])
-    return kwh.sum(1), (kwh * intensities).sum(1), load_kwh
-
-
-@dataclass(frozen=True)
-class ChoiceStep:
-    """Emissions where more and more is chosen.
-
-    Attributes:
-        title: what is chosen at this step, with all of the earlier ones.
-        total_g: emissions.
-    """
-
-    title: str
-    total_g: float
-
-
-@dataclass(frozen=True)
-class ReceiverPart:
-    """What choosing receivers saves.
-
-    Attributes:
-        single: the one receiver that would serve all sites and slots with the least emissions, with all else chosen.
-        single_g: its emissions; NaN if no single receiver can.
-        menu_g: emissions where receivers are chosen, with all else.
-        first_g, first_menu_g: the same pair where nothing else is chosen but the power.
-        by_receiver_g: emissions with one receiver at all sites and all else chosen, by receiver; NaN if it cannot.
-    """
-
-    single: str
-    single_g: float
-    menu_g: float
-    first_g: float
-    first_menu_g: float
-    by_receiver_g: dict[str, float]
-
-
-def receiver_part(network: ReceiverNetwork, family: ReceiverFamily) -> ReceiverPart:
-    """What choosing receivers by site and slot saves against the best single one.
-
-    Raises:
-        UserError: if the network is infeasible even with all receivers.
-    """
-    last = {option.name: _total_g(network, family, "DETA+wait", [option.name]) for option in family.options}
-    first = [_total_g(network, family, "B1", [option.name]) for option in family.options]
-    best = min(last, key=lambda name: last[name] if last[name] == last[name] else np.inf)
-    return ReceiverPart(
-        single=best,
-        single_g=last[best],
-        menu_g=receiver_dispatch(network, family).total_g,
-        first_g=float(np.nanmin(first)) if np.isfinite(first).any() else np.nan,
-        first_menu_g=receiver_dispatch(network, family, "B1").total_g,
-        by_receiver_g=last,
-    )
-
-
-def _total_g(
-    network: ReceiverNetwork,
-    family: ReceiverFamily,
-    policy: SitePolicyName,
-    receivers: Sequence[str],
-    has_full_power: bool = False,
-) -> float:
-    try:
-        return receiver_dispatch(network, family, policy, receivers, has_full_power).total_g
-    except UserError:
-        return np.nan
-
-
-def choice_steps(network: ReceiverNetwork, family: ReceiverFamily) -> list[ChoiceStep]:
-    """Emissions from nothing chosen to everything chosen: power, receiver, place, hour.
-
-    Nothing chosen is one receiver everywhere, the best of those at full power, own harvest and battery, and jobs that
-    run at once at their own site. A step that cannot be met has NaN.
-    """
-    totals = {o.name: _total_g(network, family, "B1", [o.name], has_full_power=True) for o in family.options}
-    single = min(totals, key=lambda name: totals[name] if totals[name] == totals[name] else np.inf)
-    names = [option.name for option in family.options]
-    return [
-        ChoiceStep(f"{single} everywhere, full power", totals[single]),
-        ChoiceStep("+ transmit power", _total_g(network, family, "B1", [single])),
-        ChoiceStep("+ receivers", _total_g(network, family, "B1", names)),
-        ChoiceStep("+ place: trades and moves", _total_g(network, family, "DETA", names)),
-        ChoiceStep("+ hour of jobs", _total_g(network, family, "DETA+wait", names)),
-    ]
-
-
-def grams_per_db(
-    network: ReceiverNetwork, family: ReceiverFamily, site: str, policy: SitePolicyName = "DETA+wait"
-) -> float:
-    """Emissions that one dB more of SINR at a site would save, by solving again.
-
-    The programme has no constraint on the SINR in dB, so no marginal value is its price.
-
-    Raises:
-        UserError: if there is no such site.
-    """
-    names = [s.name for s in network.sites]
-    choice("site", site, names)
-    gains_db = np.array([float(name == site) for name in names])
-    total_g = receiver_dispatch(network, family, policy).total_g
-    return total_g - receiver_dispatch(network, family, policy, gains_db=gains_db).total_g
+    return kwh, kwh * intensities, load_kwh

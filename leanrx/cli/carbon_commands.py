@@ -205,7 +205,9 @@ def network(
         bool, typer.Option("--grams-per-db", help="Solve again for one dB more at each site.")
     ] = False,
     csv: Annotated[Path | None, typer.Option(help="Write what each site does in each slot into this file.")] = None,
-    figures: Annotated[Path | None, typer.Option(help="Draw the figures into this folder.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Draw the figures into this folder; with RUN, with a page and its tables.")
+    ] = None,
     reference: ReferenceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -217,6 +219,7 @@ def network(
         return
     from carbon.deta.receiver_network import read_receiver_network
     from leanrx.report import receiver_sites
+    from leanrx.report.page import write_network_page
     from leanrx_core.errors import UserError
     from leanrx_core.files import write_atomic
 
@@ -231,7 +234,8 @@ def network(
     if csv is not None:
         write_atomic(csv, receiver_sites.slot_frame(results).to_csv(index=False, lineterminator="\n"))
     if figures is not None:
-        write_figures(receiver_sites.figures(results), figures)
+        write_network_page(results, figures)
+        print(f"page: {figures / 'index.html'}", file=sys.stderr)
     if as_json:
         rows = json_rows(receiver_sites.policy_frame(results))
         print(json.dumps({"policies": rows, **receiver_sites.plain(results)}))

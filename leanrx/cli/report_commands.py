@@ -1,8 +1,9 @@
-"""``leanrx report``: the page with figures and tables, and emissions."""
+"""``leanrx report``: the page with figures and tables, emissions, and receiving sites."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,17 +35,23 @@ def report(
     unit: Annotated[
         str, typer.Option(help="Emissions per 'slot', 'decoded bit' or 'correct transport block'.")
     ] = "slot",
+    network: Annotated[
+        Path | None,
+        typer.Option(help="Add a day of receiving sites that run the receivers, from a YAML file of a network."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the report on BER and energy: one HTML page, figures and tables."""
     import pandas as pd
 
+    from carbon.deta.receiver_network import read_receiver_network
     from leanrx.report.impact_statement import statement_lines
     from leanrx.report.page import write_report
 
     basis = _emission_basis(intensity, pue, embodied_kg, lifetime_years, resource_share, unit)
+    sites = None if network is None else read_receiver_network(network)
     loaded, _ = load_locked_run(run, quiet=as_json)
-    page = write_report(loaded, basis)
+    page = write_report(loaded, basis, sites)
     emissions = pd.read_csv(page.parent / "carbon.csv") if basis else pd.DataFrame(columns=["receiver", "line"])
     statement = pd.read_csv(page.parent / "carbon-statement.csv")
     if as_json:

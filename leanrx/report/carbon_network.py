@@ -147,7 +147,7 @@ def lines(results: NetworkResults) -> list[str]:
         f"DETA, {row.stage} ({row.component}, scope {row.scope}): {row.text}" for row in network_footprint(deta).rows
     ]
     gap = [f"DETA lies at most {deta.gap:.2%} above its optimum."] if deta.gap > 1e-6 else []
-    return [*text, *gap, *_shortened(deta.marginal_sentences()), *_shortened(footprint), AVERAGES]
+    return [*text, *gap, *shortened(deta.marginal_sentences()), *shortened(footprint), AVERAGES]
 
 
 def _kwh(energy: float) -> str:
@@ -155,7 +155,7 @@ def _kwh(energy: float) -> str:
     return f"{round(energy, 9):.3g}"
 
 
-def _shortened(sentences: list[str]) -> list[str]:
+def shortened(sentences: list[str]) -> list[str]:
     """The first and the last sentences of a long list."""
     left_out = len(sentences) - 2 * _LISTED
     if left_out <= 0:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from carbon.deta.receiver_network import ReceiverNetwork
 from carbon.link_table import LinkTable
 from channels import Grid
 from leanrx.experiment.run import Run
@@ -21,14 +22,17 @@ from leanrx.report import (
     life_cycle_figures,
     life_cycle_tables,
     page_tables,
+    receiver_sites,
+    site_figures,
 )
 from leanrx.report import text as report_text
-from leanrx.report.charts import Figure, HeatMap, to_files, to_plotly
+from leanrx.report.charts import AnyFigure, to_files, to_plotly
 from leanrx.report.emissions import EmissionBasis, emission_table, emissions
 from leanrx.report.formatting import PageTable
 from leanrx.report.life_cycle_text import notes
+from leanrx.report.receiver_sites import SiteResults
 from leanrx.report.results import RunResults, run_results
-from leanrx_core.files import replaced_folder
+from leanrx_core.files import replaced_folder, write_atomic
 
 
 @dataclass(frozen=True)
@@ -43,16 +47,17 @@ class Section:
 
     title: str
     texts: Sequence[str] = ()
-    figures: Sequence[Figure | HeatMap] = ()
+    figures: Sequence[AnyFigure] = ()
     tables: Sequence[PageTable] = field(default_factory=list)
 
 
-def write_report(run: Run, basis: EmissionBasis | None = None) -> Path:
+def write_report(run: Run, basis: EmissionBasis | None = None, network: ReceiverNetwork | None = None) -> Path:
     """Write ``report/index.html``, each figure as PNG and PDF, and each table as CSV.
 
     Args:
         run: trained, evaluated and metered.
         basis: of the emissions; without it the report has none.
+        network: of receiving sites that run the receivers; without it the report has none.
 
     Returns:
         the page.
@@ -73,6 +78,12 @@ def write_report(run: Run, basis: EmissionBasis | None = None) -> Path:
         tables |= {carbon_link.link_file(table): carbon_link.link_frame(table) for table in link_tables}
         charts += link_charts
         page_sections.insert(-1, _link_section(results, link_tables, link_charts))
+    if network is not None:
+        sites = receiver_sites.site_results(network, carbon_link.run_family(results.life_cycles))
+        site_section = network_section(sites)
+        tables |= receiver_sites.csv_tables(sites)
+        charts += site_section.figures
+        page_sections.insert(-1, site_section)
     files: dict[str, bytes] = {"index.html": _html(results, page_sections).encode()}
     files["inputs.json"] = (json.dumps({"inputs": run.input_digests()}, indent=2) + "\n").encode()
     for figure in charts:
@@ -86,7 +97,7 @@ def write_report(run: Run, basis: EmissionBasis | None = None) -> Path:
     return run.report_folder / "index.html"
 
 
-def figures(results: RunResults) -> list[Figure | HeatMap]:
+def figures(results: RunResults) -> list[AnyFigure]:
     """All figures of a report."""
     return [
         *ber_figures.figures(results),
@@ -123,7 +134,7 @@ _GAIN_FIGURES = ("gain", "loss", "teachers", "map-", "settings")
 _LIFE_CYCLE_FIGURES = ("ecal", "savings", "payback")
 
 
-def sections(results: RunResults, charts: Sequence[Figure | HeatMap]) -> list[Section]:
+def sections(results: RunResults, charts: Sequence[AnyFigure]) -> list[Section]:
     """The sections of the page without emissions.
 
     Args:
@@ -131,7 +142,7 @@ def sections(results: RunResults, charts: Sequence[Figure | HeatMap]) -> list[Se
         charts: of :func:`figures`.
     """
 
-    def named(*prefixes: str) -> list[Figure | HeatMap]:
+    def named(*prefixes: str) -> list[AnyFigure]:
         return [chart for chart in charts if chart.name.startswith(prefixes)]
 
     gains = Section(
@@ -174,7 +185,7 @@ def sections(results: RunResults, charts: Sequence[Figure | HeatMap]) -> list[Se
     ]
 
 
-def _coded_section(results: RunResults, charts: Sequence[Figure | HeatMap]) -> list[Section]:
+def _coded_section(results: RunResults, charts: Sequence[AnyFigure]) -> list[Section]:
     """Block error rates and the formats of the blocks; nothing for an uncoded run."""
     formats = results.config.evaluation.transport_formats(results.config.scenario)
     if not formats or not charts:
@@ -207,7 +218,7 @@ def _statement_section(results: RunResults, basis: EmissionBasis | None, tables:
     )
 
 
-def _link_section(results: RunResults, tables: Sequence[LinkTable], charts: Sequence[Figure]) -> Section:
+def _link_section(results: RunResults, tables: Sequence[LinkTable], charts: Sequence[AnyFigure]) -> Section:
     title, target = "Receiver and transmit power", results.config.report.target_ber
     if not tables:
         return Section(title, [f"No receiver that was metered reaches BER {target:g}, so no link is compared."])
@@ -221,7 +232,46 @@ def _link_section(results: RunResults, tables: Sequence[LinkTable], charts: Sequ
     return Section(title, texts, charts, [carbon_link.link_page_table(table) for table in tables])
 
 
+def network_section(results: SiteResults) -> Section:
+    """Receiving sites over a day: what is chosen, the day as a strip, policies, choices, and stages."""
+    texts = [" ".join([receiver_sites.headline(results), *receiver_sites.receiver_lines(results)])]
+    tables = [receiver_sites.policy_page_table(results), receiver_sites.footprint_page_table(results)]
+    return Section("Receiving sites over a day", texts, site_figures.figures(results), tables)
+
+
+def write_network_page(results: SiteResults, folder: Path) -> None:
+    """Write a page on receiving sites, its figures as PNG and PDF, and its tables as CSV into a folder."""
+    section = network_section(results)
+    family = results.family
+    introduction = (
+        f"Receivers of {family.name} on {family.num_prb} resource blocks, link {results.network.link}. The joules of a "
+        "receiver are those of its results. Path loss, traffic, panels, batteries and jobs are those of the file."
+    )
+    files = {
+        name: table.to_csv(index=False, lineterminator="\n").encode()
+        for name, table in receiver_sites.csv_tables(results).items()
+    }
+    for figure in section.figures:
+        files |= to_files(figure)
+    files["index.html"] = page_html(section.title, introduction, (), [section]).encode()
+    for name, data in files.items():
+        write_atomic(folder / name, data)
+
+
 def _html(results: RunResults, page_sections: Sequence[Section]) -> str:
+    heading = f"BER / energy trade-off: {results.config.label}"
+    return page_html(heading, subtitle(results), report_text.key_results(results), page_sections)
+
+
+def page_html(heading: str, introduction: str, key_results: Sequence[str], page_sections: Sequence[Section]) -> str:
+    """A page that needs no other file but those that its links name.
+
+    Args:
+        heading: of the page.
+        introduction: below it.
+        key_results: sentences in a box; no box without any.
+        page_sections: in order.
+    """
     import jinja2
     from plotly.offline import get_plotlyjs
 
@@ -229,15 +279,15 @@ def _html(results: RunResults, page_sections: Sequence[Section]) -> str:
     environment = jinja2.Environment(autoescape=True)
     environment.globals["plotly_html"] = _plotly_html
     return environment.from_string(template).render(
-        label=results.config.label,
-        subtitle=subtitle(results),
-        key_results=report_text.key_results(results),
+        heading=heading,
+        introduction=introduction,
+        key_results=key_results,
         sections=page_sections,
         plotly_js=get_plotlyjs(),
     )
 
 
-def _plotly_html(figure: Figure | HeatMap) -> str:
+def _plotly_html(figure: AnyFigure) -> str:
     return to_plotly(figure).to_html(
         full_html=False,
         include_plotlyjs=False,

@@ -9,13 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from carbon.deta.receiver_dispatch import (
-    ReceiverDispatch,
-    choice_steps,
-    grams_per_db,
-    receiver_dispatch,
-    receiver_part,
-)
+from carbon.deta.receiver_choices import SiteSolutions, choice_steps, grams_per_db, receiver_part, stages_over_sites
+from carbon.deta.receiver_dispatch import STAGES, ReceiverDispatch, receiver_dispatch
+from carbon.deta.receiver_footprint import receiver_footprint
 from carbon.deta.receiver_network import ReceiverNetwork, read_receiver_network
 from carbon.deta.receiver_programme import SITE_POLICIES
 from carbon.receiver_options import ErrorCurve, ReceiverFamily, ReceiverOption
@@ -258,21 +254,51 @@ def test_marginal_emissions_by_hand(link: str) -> None:
 
 def test_a_db_costs_what_solving_again_says(link: str) -> None:
     network = _network(link, _site("a"), _site("b", path_loss_db=(LOSS_DB - 10,)))
-    assert grams_per_db(network, FAMILY, "a") == pytest.approx(1 - 10**-0.1)
-    assert grams_per_db(network, FAMILY, "b") == pytest.approx(0.1 * (1 - 10**-0.1))
-    prices = [grams_per_db(network.model_copy(update={"ber": ber}), FAMILY, "a") for ber in (0.03, 0.01, 0.003)]
+    solutions = SiteSolutions(network, FAMILY)
+    assert grams_per_db(solutions, "a") == pytest.approx(1 - 10**-0.1)
+    assert grams_per_db(solutions, "b") == pytest.approx(0.1 * (1 - 10**-0.1))
+    targets = [network.model_copy(update={"ber": ber}) for ber in (0.03, 0.01, 0.003)]
+    prices = [grams_per_db(SiteSolutions(target, FAMILY), "a") for target in targets]
     assert prices == sorted(prices)
     with pytest.raises(UserError, match="site: 'c' is not known; choose from a, b"):
-        grams_per_db(network, FAMILY, "c")
+        grams_per_db(solutions, "c")
 
 
 def test_what_receivers_save_by_hand(link: str) -> None:
     network = _network(link, _site(slots=2, harvest_kwh=(0, 1.6e-3)))
-    part = receiver_part(network, FAMILY)
+    solutions = SiteSolutions(network, FAMILY)
+    part = receiver_part(solutions)
     assert part.by_receiver_g == pytest.approx({"small": 3.0, "large": 2.6})
     assert (part.single, part.menu_g, part.first_menu_g) == ("large", pytest.approx(2.5), pytest.approx(2.5))
-    totals = [step.total_g for step in choice_steps(network, FAMILY)]
+    totals = [step.total_g for step in choice_steps(solutions)]
     np.testing.assert_allclose(totals[:3], [20 + 1, 3.0, 2.5], rtol=1e-9)  # 10 W are 10 Wh an hour
+
+
+def test_the_first_sites_keep_their_jobs(link: str) -> None:
+    jobs = [{"name": name, "site": name, "kwh": 1, "hours": 1, "deadline": 1} for name in "ab"]
+    results = stages_over_sites(SiteSolutions(_network(link, _site("a"), _site("b"), jobs=jobs), FAMILY), (1, 2))
+    np.testing.assert_allclose([results[n].total_g for n in (1, 2)], [1002, 2004], rtol=1e-9)
+
+
+def test_a_footprint_by_stage_component_and_scope(link: str) -> None:
+    jobs = [{"name": "j", "stage": "recycling", "site": "a", "kwh": 0.5, "hours": 0.5, "deadline": 1}]
+    result = receiver_dispatch(_network(link, _site(idle_kw=0.1), jobs=jobs), FAMILY, "B1")
+    footprint = receiver_footprint(result)
+    assert footprint.matrix() == {
+        ("preparation", "core", 2): None,
+        ("application", "RAN", 2): pytest.approx(1 + 1 + 100),
+        ("development", "edge/cloud", 2): 0,
+        ("recycling", "edge/cloud", 2): pytest.approx(500),
+        ("application", "core", 2): 0,
+        ("application", "user device", 3): None,
+        ("preparation", "RAN", 3): None,
+    }
+    assert footprint.total_g == pytest.approx(result.total_g)
+    joules = {row.process: row.energy_j for row in footprint.rows if row.energy_j}
+    assert joules == pytest.approx({"transmission": 3600, "reception": 3600, "idle": 3.6e5, "recycling": 1.8e6})
+    phone = receiver_dispatch(_network("uplink-ue", _site(path_loss_db=(100.0,))), FAMILY, "B1")
+    sent = phone.stage_g[STAGES.index("transmission")].sum()
+    assert receiver_footprint(phone).sums("scope")["3"] == pytest.approx(sent)
 
 
 def test_what_is_refused(link: str) -> None:

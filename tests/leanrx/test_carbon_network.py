@@ -107,14 +107,26 @@ def test_receivers_of_sites(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     rows = pd.read_csv(tmp_path / "slots.csv")
     assert len(rows) == 6 * 4
     best = rows[rows.policy == "DETA+wait"]
+    assert "DETA+wait, application, transmission (user device, scope 3): not modelled" in text
+    assert "DETA+wait: one more kWh at south emits " in text
     assert best.filter(like="share tdl").sum(axis=1).round(6).tolist() == [1] * 4
     assert best.jobs_part.sum() == pytest.approx(1)
-    names = {"sites-day", "sites-policies", "sites-choices", "sites-stages"}
-    assert {file.stem for file in (tmp_path / "figures").iterdir()} == names
+    names = {"sites-day", "sites-policies", "sites-choices", "sites-stages", "sites-numbers", "sites-emissions"}
+    tables = {"sites-policies.csv", "sites-slots.csv", "sites-footprint.csv"}
+    pictures = {f"{name}.{suffix}" for name in names for suffix in ("png", "pdf")}
+    assert {file.name for file in (tmp_path / "figures").iterdir()} == {"index.html", *tables, *pictures}
+    page = (tmp_path / "figures" / "index.html").read_text(encoding="utf-8")
+    assert "Receiving sites over a day" in page
+    assert all(f'id="figure-{name}"' in page for name in names)
+    footprint = pd.read_csv(tmp_path / "figures" / "sites-footprint.csv")
     app([str(part) for part in [*command[:5], "--json"]], standalone_mode=False)
     answer = json.loads(capsys.readouterr().out)
     stages = [value for key, value in answer["policies"][-1].items() if key.endswith("_g") and key != "total_g"]
-    assert sum(stages) == pytest.approx(answer["policies"][-1]["total_g"])
+    total_g = answer["policies"][-1]["total_g"]
+    assert sum(stages) == pytest.approx(total_g)
+    assert footprint[footprint.policy == "DETA+wait"].g.sum() == pytest.approx(total_g)
+    assert sum(row["g"] for row in answer["footprint"] if row["g"] is not None) == pytest.approx(total_g)
+    assert sum(answer["stages_over_sites_g"]["2"].values()) == pytest.approx(total_g)
     assert answer["single_receivers_g"]["LMMSE"] is None
     assert sum(part["part"] for part in answer["jobs"][0]["parts"]) == pytest.approx(1)
 
