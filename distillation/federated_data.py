@@ -127,20 +127,21 @@ def _classes(labels: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(labels.astype(np.int64))
 
 
-def text_windows(path: str | Path, characters: int = 80, test_part: float = 0.2) -> Samples:
+def text_windows(path: str | Path, characters: int = 80, test_part: float = 0.2, length: int | None = None) -> Samples:
     """A text in windows of bytes. The target of each byte is the next one. The last part of the text is for tests.
 
     Args:
         path: of a text.
         characters: of a window.
         test_part: of the text.
+        length: bytes that are used from the begin of the text; all if not given.
 
     Raises:
         UserError: if the file is missing or has too few bytes.
     """
     integer("characters", characters, 1)
     try:
-        data = np.frombuffer(Path(path).read_bytes(), np.uint8).astype(np.int64)
+        data = np.frombuffer(Path(path).read_bytes()[:length], np.uint8).astype(np.int64)
     except OSError:
         raise UserError(f"{path}: cannot be read; give a text file") from None
     windows = (len(data) - 1) // characters
@@ -151,6 +152,5 @@ def text_windows(path: str | Path, characters: int = 80, test_part: float = 0.2)
         torch.from_numpy(data[shift : shift + windows * characters].reshape(windows, characters)) for shift in (0, 1)
     )
     train = windows - tests
-    return Samples(
-        Path(path).name, inputs[:train], targets[:train], inputs[train:], targets[train:], sample_bytes=characters
-    )
+    name = f"{len(data):,} characters of {Path(path).name}"
+    return Samples(name, inputs[:train], targets[:train], inputs[train:], targets[train:], sample_bytes=characters)

