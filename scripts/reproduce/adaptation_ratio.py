@@ -1,0 +1,134 @@
+"""Measure what adapting a shipped receiver to another scenario costs, against training it there from scratch.
+
+    python scripts/reproduce/adaptation_ratio.py [--seeds 1 2 3]
+
+For each seed, ``hybrid-w5-d5`` is trained from scratch on slots of ``deeprx-6prb``. The shipped receiver, which was
+trained on ``tdl-6prb``, is adapted with more and more steps, until its BER is at most that of the training from
+scratch. Every number of steps is a training of its own, whose learning rate falls to 0. The joules of the shortest one
+count, and not those of the search for it. Checkpoints and joules are in ``runs/adaptation``, and a second call resumes.
+The result is written into ``leanrx/life_cycle/adaptation.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from channels import SlotStream, scenario
+from distillation.federated import FederatedAveraging, FederatedSettings
+from distillation.federated_metering import RoundsEnergy, train_metered
+from distillation.federated_slots import SlotClient, SlotTraining
+from energy.metering.measurement import Provenance, weakest
+from energy.metering.training import TrainingMeter
+from leanrx.life_cycle.adaptation import Adaptation, AdaptationSeed
+from leanrx_core.errors import UserError
+from leanrx_core.files import write_atomic
+from receivers import zoo
+from receivers.neural.network import Network
+from receivers.neural.registry import build
+
+RESULT = Path(__file__).parents[2] / "leanrx" / "life_cycle" / "adaptation.json"
+SHIPPED = "tdl-6prb-hybrid-w5-d5-kd"
+SCENARIO = "deeprx-6prb"
+SINR_DB = 12.0
+ROUND_STEPS = 50
+BATCH_SLOTS = 16
+SCRATCH_ROUNDS = 40
+ADAPTED_ROUNDS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 40)
+SCRATCH_LEARNING_RATE = 5e-3
+ADAPTED_LEARNING_RATE = 2e-3
+_TEST_BLOCK_SLOTS = 64
+
+
+@torch.no_grad()
+def ber(net: nn.Module, slots: int) -> float:
+    """BER on test slots of the other scenario. They are the same for all networks."""
+    assert isinstance(net, Network)
+    stream = SlotStream(scenario(SCENARIO), 1, _TEST_BLOCK_SLOTS, "test", purpose="adaptation-test").at_sinr(SINR_DB)
+    errors = bits = 0
+    for number in range(-(-slots // _TEST_BLOCK_SLOTS)):
+        block = stream.block(number)
+        wrong = ((net(net.features(block)) > 0) != block.bits.bool())[block.bit_mask]
+        errors, bits = errors + int(wrong.sum()), bits + wrong.numel()
+    return errors / bits
+
+
+def shipped_net() -> nn.Module:
+    """A copy of the shipped receiver's network."""
+    return zoo.load(SHIPPED).net
+
+
+def train(
+    name: str, net: nn.Module, seed: int, rounds: int, learning_rate: float, folder: Path
+) -> tuple[nn.Module, RoundsEnergy]:
+    """Train on slots of the other scenario: the network and its energy."""
+    training = SlotTraining(
+        steps=ROUND_STEPS, batch_slots=BATCH_SLOTS, learning_rate=learning_rate, decay_rounds=rounds
+    )
+    client = SlotClient("site", scenario(SCENARIO), seed, training)
+    path = folder / f"{name}-s{seed}.safetensors"
+    federated = FederatedAveraging(net, [client], FederatedSettings(rounds=rounds, seed=seed), lambda net: 0.0, path)
+
+    def report(result: Any) -> None:
+        print(f"{name}, seed {seed}: round {result.number} of {rounds}", file=sys.stderr, flush=True)
+
+    energy = train_metered(federated, path.with_suffix(".energy.json"), TrainingMeter.of_device("cpu"), report)
+    return federated.net.eval(), energy
+
+
+def measure(seed: int, slots: int, folder: Path) -> tuple[AdaptationSeed, Provenance]:
+    """One training from scratch, the shortest adaptation that reaches its BER, and the provenance of their joules.
+
+    Raises:
+        UserError: if even the longest adaptation does not reach it.
+    """
+    net = build(zoo.card(SHIPPED).receiver, seed=seed)
+    scratch, energy = train("scratch", net, seed, SCRATCH_ROUNDS, SCRATCH_LEARNING_RATE, folder)
+    target, shipped_ber = ber(scratch, slots), ber(shipped_net(), slots)
+    values = {"seed": seed, "shipped_ber": shipped_ber, "scratch_ber": target, "scratch_j": energy.energy_j}
+    values["scratch_steps"] = SCRATCH_ROUNDS * ROUND_STEPS
+    for rounds in (0, *ADAPTED_ROUNDS):
+        adapted, joules, name = shipped_net().eval(), 0.0, f"adapted-{rounds}"
+        if rounds:
+            adapted, spent = train(name, shipped_net(), seed, rounds, ADAPTED_LEARNING_RATE, folder)
+            joules = spent.energy_j
+        reached = ber(adapted, slots)
+        print(f"{name}, seed {seed}: BER {reached:.4f}, from scratch {target:.4f}", file=sys.stderr, flush=True)
+        if reached <= target:
+            values |= {"adapted_ber": reached, "adapted_steps": rounds * ROUND_STEPS, "adapted_j": joules}
+            return AdaptationSeed.parse(values, "seed"), energy.provenance
+    raise UserError(f"seed {seed}: {rounds * ROUND_STEPS} steps of adaptation do not reach BER {target:.4f}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--test-slots", type=int, default=1024)
+    parser.add_argument("--folder", type=Path, default=Path("runs/adaptation"))
+    arguments = parser.parse_args(argv)
+    try:
+        measured = [measure(seed, arguments.test_slots, arguments.folder) for seed in arguments.seeds]
+        card = zoo.card(SHIPPED)
+        result = Adaptation(
+            receiver=card.receiver,
+            from_scenario=card.scenario,
+            to_scenario=SCENARIO,
+            sinr_db=SINR_DB,
+            test_slots=arguments.test_slots,
+            provenance=weakest(provenance for _, provenance in measured),
+            seeds=tuple(entry for entry, _ in measured),
+        )
+        write_atomic(RESULT, result.model_dump_json(indent=1) + "\n")
+        print(result.text)
+    except UserError as error:
+        sys.exit(f"adaptation_ratio: {error}")
+
+
+if __name__ == "__main__":
+    main()
