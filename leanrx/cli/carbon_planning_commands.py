@@ -24,6 +24,9 @@ def life_cycle(
     inferences: Annotated[
         int | None, typer.Option(help="Slots in service. The default is the run's own setting.", min=1)
     ] = None,
+    adaptations: Annotated[
+        int, typer.Option(help="Adaptations to other scenarios in service. Each is a measured part of the training.")
+    ] = 1,
     csv: Annotated[Path | None, typer.Option(help="Write the footprint by stage and process into this file.")] = None,
     reference: ReferenceOption = None,
     as_json: JsonOption = False,
@@ -38,6 +41,7 @@ def life_cycle(
 
     if inferences is not None:
         integer("inferences", inferences, 1, MAX_COUNT)
+    integer("adaptations", adaptations, 0, MAX_COUNT)
     development = parse_intensity(development_intensity or intensity)
     sites = LifeCycleSites(
         development=Site.parse({"intensity": development, "pue": pue}, "life-cycle"),
@@ -45,14 +49,14 @@ def life_cycle(
     )
     loaded, _ = load_locked_run(run, quiet=as_json)
     inventory = LifeCycleInventory(loaded, reference=reference)
-    frame = life_cycle_footprint.footprint_frame(inventory, sites, inferences)
+    frame = life_cycle_footprint.footprint_frame(inventory, sites, inferences, adaptations)
     if csv is not None:
         write_atomic(csv, frame.to_csv(index=False, lineterminator="\n"))
     if as_json:
-        receivers = json_rows(life_cycle_footprint.receiver_frame(inventory, sites, inferences))
+        receivers = json_rows(life_cycle_footprint.receiver_frame(inventory, sites, inferences, adaptations))
         print(json.dumps({"receivers": receivers, "footprint": json_rows(frame)}))
         return
-    for line in life_cycle_footprint.sentences(inventory, sites, inferences):
+    for line in life_cycle_footprint.sentences(inventory, sites, inferences, adaptations):
         print(line)
 
 

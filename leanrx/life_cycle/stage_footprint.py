@@ -71,7 +71,7 @@ def stage_footprint(
         inventory: of the run.
         result: one of its life cycles.
         sites: intensities and PUE of development and application.
-        adaptation_j: joules of adapting the receiver to another scenario, where they were metered.
+        adaptation_j: joules of adapting the receiver to other scenarios, such as a measured part of its training.
 
     Returns:
         the rows, in the order of the life cycle. The sum of ``energy_j`` over those that eCAL counts is ``absolute_j``
@@ -127,11 +127,11 @@ def _distribution_j(inventory: LifeCycleInventory, result: LifeCycleResult) -> f
 
 
 def _provenance(process: str, result: LifeCycleResult) -> Provenance:
-    """Of a process: the weakest of the result, assumed for transport, and modelled for products of slots and joules."""
+    """Of a process: the weakest of the result, assumed for transport, and modelled for products with joules."""
     if process in (*_TRANSPORTS, _DISTRIBUTION):
         return "assumed"
     energy: Provenance = "measured" if result.provenance == "measured" else "modelled"
-    return "modelled" if process in ("distillation", "evaluation") else energy
+    return "modelled" if process in ("distillation", "evaluation", _ADAPTATION) else energy
 
 
 def g_per_application_bit(footprint: Footprint, result: LifeCycleResult) -> float:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from carbon.footprint import NOT_MODELLED
+from carbon.footprint import NOT_MODELLED, Footprint
+from leanrx.life_cycle.adaptation import shipped_adaptation
 from leanrx.life_cycle.inventory import RUN_TEACHER, LifeCycleInventory, LifeCycleResult
 from leanrx.life_cycle.stage_footprint import (
     STAGES,
@@ -22,9 +23,15 @@ _SHARES = (0.2, 0.1)
 
 
 def footprint_frame(
-    inventory: LifeCycleInventory, sites: LifeCycleSites, inferences: int | None = None
+    inventory: LifeCycleInventory, sites: LifeCycleSites, inferences: int | None = None, adaptations: int = 1
 ) -> pd.DataFrame:
     """The footprint of every receiver by the reference instrument.
+
+    Args:
+        inventory: of the run.
+        sites: where the stages happen.
+        inferences: slots in service; the run's own setting if not given.
+        adaptations: to other scenarios in service.
 
     Returns:
         one row per receiver and process: ``receiver, stage, process, component, scope, energy_j, g, provenance,
@@ -32,10 +39,16 @@ def footprint_frame(
     """
     rows = []
     for result in _results(inventory, inferences):
-        for row in stage_footprint(inventory, result, sites).rows:
+        for row in _footprint(inventory, result, sites, adaptations).rows:
             keys = ("stage", "process", "component", "scope", "energy_j", "g", "provenance", "intensity")
             rows.append({"receiver": result.receiver, **{key: getattr(row, key) for key in keys}})
     return pd.DataFrame(rows)
+
+
+def _footprint(
+    inventory: LifeCycleInventory, result: LifeCycleResult, sites: LifeCycleSites, adaptations: int
+) -> Footprint:
+    return stage_footprint(inventory, result, sites, adaptations * shipped_adaptation().ratio * result.training_j)
 
 
 def _results(inventory: LifeCycleInventory, inferences: int | None) -> list[LifeCycleResult]:
@@ -43,8 +56,13 @@ def _results(inventory: LifeCycleInventory, inferences: int | None) -> list[Life
     return [inventory.result(name, method, inferences=inferences) for name in inventory.roles]
 
 
-def receiver_frame(inventory: LifeCycleInventory, sites: LifeCycleSites, inferences: int | None = None) -> pd.DataFrame:
+def receiver_frame(
+    inventory: LifeCycleInventory, sites: LifeCycleSites, inferences: int | None = None, adaptations: int = 1
+) -> pd.DataFrame:
     """Totals of every receiver by the reference instrument.
+
+    Args:
+        inventory, sites, inferences, adaptations: as of :func:`footprint_frame`.
 
     Returns:
         one row per receiver: ``receiver, role, provenance, total_g``, grams by stage, ``g_per_bit``,
@@ -59,7 +77,7 @@ def receiver_frame(inventory: LifeCycleInventory, sites: LifeCycleSites, inferen
     }
     rows: list[dict[str, Any]] = []
     for result in _results(inventory, inferences):
-        footprint = stage_footprint(inventory, result, sites)
+        footprint = _footprint(inventory, result, sites, adaptations)
         slots = paybacks.get(result.receiver)
         row: dict[str, Any] = {"receiver": result.receiver, "role": result.role, "provenance": result.provenance}
         row |= {"total_g": footprint.total_g, **{f"{stage}_g": footprint.sums("stage").get(stage) for stage in STAGES}}
@@ -70,12 +88,19 @@ def receiver_frame(inventory: LifeCycleInventory, sites: LifeCycleSites, inferen
     return pd.DataFrame(rows)
 
 
-def sentences(inventory: LifeCycleInventory, sites: LifeCycleSites, inferences: int | None = None) -> list[str]:
-    """The footprints as text, one line per receiver, and what is not modelled."""
-    frame = receiver_frame(inventory, sites, inferences)
+def sentences(
+    inventory: LifeCycleInventory, sites: LifeCycleSites, inferences: int | None = None, adaptations: int = 1
+) -> list[str]:
+    """The footprints as text, one line per receiver, and what is not modelled.
+
+    Args:
+        inventory, sites, inferences, adaptations: as of :func:`footprint_frame`.
+    """
+    frame = receiver_frame(inventory, sites, inferences, adaptations)
     places = f"{_place(sites, 'development')} to develop, {_place(sites, 'application')} in service"
     count = inventory.settings.inferences if inferences is None else inferences
     text = [f"{slot_count(count)} slots in service; {places}; joules by {inventory.reference_instrument}."]
+    text.append(f"Recycling is assumed as {adaptations} adaptation(s), each at {shipped_adaptation().text}.")
     for row in frame.to_dict("records"):
         stages = ", ".join(f"{stage} {_grams(row[f'{stage}_g'])}" for stage in STAGES)
         text.append(
@@ -96,7 +121,7 @@ def sentences(inventory: LifeCycleInventory, sites: LifeCycleSites, inferences: 
             )
     missing: list[str] = []
     for result in _results(inventory, inferences):
-        missing += stage_footprint(inventory, result, sites).not_modelled
+        missing += _footprint(inventory, result, sites, adaptations).not_modelled
     return [*text, f"{NOT_MODELLED.capitalize()}: {'; '.join(dict.fromkeys(missing))}."]
 
 

@@ -304,3 +304,10 @@ def _parts(results: SiteResults, job: int) -> list[dict[str, Any]]:
         {"site": results.network.sites[site].name, "slot": int(slot) + 1, "part": float(parts[slot, site])}
         for slot, site in zip(*np.nonzero(parts > _USED), strict=True)
     ]
+
+
+def use_by_hour(results: SiteResults) -> dict[str, list[float]]:
+    """Mean share of sites by receiver and slot, with everything chosen."""
+    best = results.dispatches[BEST]
+    shares = best.shares.mean(1)
+    return {name: shares[:, best.receivers.index(name)].tolist() for name in used_receivers(best)}
