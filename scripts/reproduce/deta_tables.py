@@ -187,7 +187,7 @@ def receiver_text() -> str:
     cuts = [_percent(1 - steps[-1] / step, 0) for step in steps[:2]]
     return "\n".join(
         [
-            f"Choosing everything cuts the carbon by {cuts[0]}. Against sites that control their power, it is {cuts[1]}.",
+            f"Choosing everything cuts the carbon by {cuts[0]}, and by {cuts[1]} against sites with power control.",
             "**What is the receivers' part?** It depends on what they replace. With all else chosen:",
             "",
             _table("one receiver at all sites and hours | emissions | saved by choosing receivers", rows),
