@@ -6,10 +6,10 @@ Energies are in kWh per slot, powers in kW, and tasks in batches per slot.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Annotated, Protocol, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Protocol, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from carbon.accounting import IntensityBasis
 from leanrx_core.errors import UserError
@@ -22,6 +22,18 @@ PairValues = tuple[tuple[Annotated[float, Field(ge=0)], ...], ...]
 
 MAX_PAIRWISE_SITES = 30
 """Sites of a network with values per pair. The programme grows with the square of their number."""
+
+
+def _kind(value: Any) -> str:
+    """Which of several forms a value has, so that a message is about this form alone."""
+    if isinstance(value, Mapping | Record):
+        return "record"
+    return "profile" if isinstance(value, list | tuple) else "name" if isinstance(value, str) else "number"
+
+
+def profile_form(allowed: str) -> Discriminator:
+    """Which of several forms of a profile a value has; a message says what is allowed."""
+    return Discriminator(_kind, custom_error_type="form", custom_error_message=f"give {allowed}")
 
 
 class Battery(Record):
@@ -202,8 +214,14 @@ class NetworkLimits(Record):
     slot_s: float = Field(gt=0)
     offload_cap: float = Field(0.5, ge=0, le=1)
     trade_cap: float = Field(0.5, ge=0, le=1)
-    trading_loss: Annotated[float, Field(ge=0, lt=1)] | PairValues = 0.0
-    transport_kwh: Annotated[float, Field(ge=0)] | PairValues = 0.0
+    trading_loss: Annotated[
+        Annotated[float, Field(ge=0, lt=1), Tag("number")] | Annotated[PairValues, Tag("profile")],
+        profile_form("a number, or a row for each sender"),
+    ] = 0.0
+    transport_kwh: Annotated[
+        Annotated[float, Field(ge=0), Tag("number")] | Annotated[PairValues, Tag("profile")],
+        profile_form("a number, or a row for each sender"),
+    ] = 0.0
     network_g_per_kwh: float | None = Field(None, ge=0)
     whole_slot_sleep: bool = False
     budgets: tuple[CarbonBudget, ...] = ()

@@ -9,10 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field, Tag
 
 from carbon.accounting import CarbonIntensity, IntensityBasis, carbon_intensity
-from carbon.deta.edge_network import EdgeNetwork, NetworkLimits, Profile, SiteHardware
+from carbon.deta.edge_network import EdgeNetwork, NetworkLimits, Profile, SiteHardware, profile_form
 from carbon.deta.solar import SolarPanel
 from carbon.intensity_series import IntensitySeries
 from leanrx_core.errors import UserError
@@ -48,18 +48,6 @@ class DailyTraffic(Record):
         hours = (begin_hour + (slot + 0.5) * slot_s / 3600 for slot in range(slots))
         angles = (2 * math.pi * (hour - self.peak_hour) / _HOURS for hour in hours)
         return tuple(max(0.0, self.mean_batches + amplitude * math.cos(angle)) for angle in angles)
-
-
-def _kind(value: Any) -> str:
-    """Which of several forms a value has, so that a message is about this form alone."""
-    if isinstance(value, Mapping | Record):
-        return "record"
-    return "profile" if isinstance(value, list | tuple) else "name" if isinstance(value, str) else "number"
-
-
-def profile_form(allowed: str) -> Discriminator:
-    """Which of several forms of a profile a value has; a message says what is allowed."""
-    return Discriminator(_kind, custom_error_type="form", custom_error_message=f"give {allowed}")
 
 
 Amount = Annotated[float, Field(ge=0), Tag("number")]

