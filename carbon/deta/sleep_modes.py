@@ -67,3 +67,23 @@ def nr_sleep_modes(station: str) -> tuple[SleepMode, SleepMode, SleepMode]:
         SleepMode(name="light sleep", power=light, transition_energy=light_energy, transition_s=light_s),
         SleepMode(name="deep sleep", power=deep, transition_energy=deep_energy, transition_s=deep_s),
     )
+
+
+PI_BOOT_S = 30.0
+"""Assumed time from halted to ready."""
+PI_LOADED_W, PI_IDLE_W, PI_HALTED_W = 6.4, 2.7, 1.0
+"""Of a Raspberry Pi 4B: four cores loaded, and idle, as measured at 5 V by others; halted is assumed."""
+
+
+def raspberry_pi_modes() -> tuple[SleepMode, SleepMode]:
+    """Idle and halted, of a Raspberry Pi 4B, which has no suspended state. A boot loads all cores, which is assumed.
+
+    Example:
+        >>> [round(mode.energy(60)) for mode in raspberry_pi_modes()]
+        [162, 252]
+    """
+    boot_j = PI_BOOT_S * PI_LOADED_W
+    return (
+        SleepMode(name="idle", power=PI_IDLE_W),
+        SleepMode(name="halted", power=PI_HALTED_W, transition_energy=boot_j, transition_s=PI_BOOT_S),
+    )

@@ -10,10 +10,11 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from carbon.accounting import IntensityBasis
+from carbon.deta import solution
 from carbon.deta.dispatch import dispatch, ladder
 from carbon.deta.edge_network import EdgeNetwork
 from carbon.deta.programme import POLICIES
-from carbon.deta.sleep_modes import SleepMode, best_sleep_mode, nr_sleep_modes
+from carbon.deta.sleep_modes import SleepMode, best_sleep_mode, nr_sleep_modes, raspberry_pi_modes
 from leanrx_core.errors import UserError
 
 SITE = {"g_per_kwh": (50,), "batches": (10,), "batch_kwh": 0.1, "harvest_kwh": (0,)}
@@ -193,6 +194,27 @@ def _plain_deta_g(network: EdgeNetwork) -> float:
     return float(linprog(grams, *stacked(limits), *stacked(equal), bounds, method="highs-ipm").fun)
 
 
+def test_interior_point_and_simplex_agree_on_many_sites(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    slots = 3
+    sites = [
+        {
+            "name": str(index),
+            "g_per_kwh": tuple(rng.uniform(10, 900, slots)),
+            "batches": tuple(rng.uniform(1, 10, slots)),
+            "batch_kwh": 0.1,
+            "harvest_kwh": tuple(rng.uniform(0, 1, slots)),
+            "battery": {"capacity_kwh": 0.5},
+        }
+        for index in range(solution.INTERIOR_POINT_SITES)
+    ]
+    network = _network(*sites, trading_loss=0.05, transport_kwh=0.001, network_g_per_kwh=300.0)
+    interior = dispatch(network, "DETA")
+    monkeypatch.setattr(solution, "INTERIOR_POINT_SITES", len(sites) + 1)
+    assert interior.total_g == pytest.approx(dispatch(network, "DETA").total_g, rel=1e-6)
+    assert interior.imbalance < 1e-9
+
+
 def test_caps_of_zero_turn_deta_into_a_part_of_it() -> None:
     for seed in range(3):
         network = _random_network(seed)
@@ -251,6 +273,10 @@ def test_sleep_modes_of_base_stations() -> None:
     assert names == ["micro", "light", "light", "deep"]
     names = [best_sleep_mode(second, gap_s).name.split()[0] for gap_s in (0.63, 0.64, 14.46, 14.47)]
     assert names == ["micro", "light", "light", "deep"]
+    # halting a Raspberry Pi saves 1.7 W of idling, and its boot takes 192 J
+    gaps_s = (29.0, 192 / 1.7 - 0.1, 192 / 1.7 + 0.1)
+    names = [best_sleep_mode(raspberry_pi_modes(), gap_s).name for gap_s in gaps_s]
+    assert names == ["idle", "idle", "halted"]
     with pytest.raises(UserError, match=r"no mode fits into 0\.5 s"):
         best_sleep_mode([SleepMode(name="off", power=0, transition_s=1)], 0.5)
 
