@@ -208,6 +208,7 @@ class NetworkLimits(Record):
         transport_kwh: energy of moving a batch: one value, or one per pair.
         network_g_per_kwh: carbon intensity of transport, of the same basis as that of the sites.
         whole_slot_sleep: whether a site is awake or asleep for whole slots. Waking with a cost implies it.
+        whole_batches: whether batches move as a whole. A site may always run a part of a batch that arrives at it.
         budgets: of carbon, one after the other from the first slot to the last one.
     """
 
@@ -224,6 +225,7 @@ class NetworkLimits(Record):
     ] = 0.0
     network_g_per_kwh: float | None = Field(None, ge=0)
     whole_slot_sleep: bool = False
+    whole_batches: bool = False
     budgets: tuple[CarbonBudget, ...] = ()
 
 

@@ -92,7 +92,7 @@ class Programme:
         self.g_per_kwh = np.array([site.g_per_kwh for site in network.sites]).T
         load_kwh = self.batches * self.batch_kwh + self.idle_kwh
         self.unit_kwh = float(load_kwh.mean()) or 1.0
-        self.unit_batches = float(self.batches.mean()) or 1.0
+        self.unit_batches = 1.0 if network.whole_batches else float(self.batches.mean()) or 1.0
         self.senders, self.receivers = self._edges()
         self.size = sum(n * self.slots for n in self._widths.values())
         self.columns = self._columns()
@@ -182,8 +182,11 @@ class Programme:
     def whole_numbers(self) -> NDArray[np.int64]:
         """1 for each variable that is a whole number, else 0."""
         whole = np.zeros(self.size, dtype=int)
-        if self.network.sleeps_whole_slots and self.policy in ("DAT", "DETA"):
+        if self.policy not in ("DAT", "DETA"):
+            return whole
+        if self.network.sleeps_whole_slots:
             whole[self.columns["awake"]] = np.tile(self._sleepers, self.slots)
+        whole[self.columns["moves"]] = self.network.whole_batches
         return whole
 
     @cached_property
@@ -194,9 +197,13 @@ class Programme:
             *(self._harvest(), self._offload_cap(), self._trade_cap()),
             *(rows for rows in (self._capacity(), self._storage(), self._grid_limit()) if len(rows.limits)),
             self._battery_end(),
-            *([waking_rows(self.columns, self.sites, self.slots, self.size)] if self.whole_numbers.any() else []),
+            *([waking_rows(self.columns, self.sites, self.slots, self.size)] if self._has_waking else []),
             *([self._carbon_budgets()] if self.network.budgets else []),
         ]
+
+    @property
+    def _has_waking(self) -> bool:
+        return bool(self.whole_numbers[self.columns["awake"]].any())
 
     def _blocks(self, blocks: dict[str, sparse.csr_array], rows: int) -> sparse.csr_array:
         """A matrix over all variables with the same block in each slot, ``(rows, n)`` for each named variable."""

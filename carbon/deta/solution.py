@@ -117,7 +117,7 @@ def _whole_numbers(programme: LinearProgramme) -> tuple[Array, float]:
     if result.x is None:
         raise UserError(
             f"network: {programme.policy} has no solution after {MILP_SECONDS:g} s; "
-            "leave out wake_kwh, wake_s and whole_slot_sleep, or give fewer slots"
+            "leave out wake_kwh, wake_s, whole_slot_sleep and whole_batches, or give fewer slots"
         )
     return result.x, float(result.mip_gap or 0.0)
 
@@ -186,7 +186,7 @@ def marginal_sentences(
         policy: of the programme.
         names: of the sites.
         marginal_g_per_kwh: ``(slots, sites)``.
-        holds_whole_numbers: whether they hold what sleeps.
+        holds_whole_numbers: whether they hold whole numbers.
     """
     sentences = []
     for name, values in zip(names, marginal_g_per_kwh.T, strict=True):
@@ -196,7 +196,9 @@ def marginal_sentences(
             text += f", and {_grams(values[high])} in slot {high + 1}"
         sentences.append(f"{text}.")
     if holds_whole_numbers:
-        sentences.append("These values hold what sleeps in each slot, because whole numbers have no marginal.")
+        sentences.append(
+            "These values hold what sleeps in each slot, and whole batches that move: whole numbers have no marginal."
+        )
     return sentences
 
 

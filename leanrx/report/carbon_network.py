@@ -37,11 +37,13 @@ class NetworkResults:
         network: the sites.
         dispatches: by policy.
         infeasible: why a policy has no dispatch.
+        parts_g: emissions of DETA where parts of batches may move; none unless batches move as a whole.
     """
 
     network: EdgeNetwork
     dispatches: Mapping[Policy, Dispatch]
     infeasible: Mapping[Policy, str]
+    parts_g: float | None = None
 
 
 def network_results(network: EdgeNetwork) -> NetworkResults:
@@ -57,7 +59,10 @@ def network_results(network: EdgeNetwork) -> NetworkResults:
             dispatches[policy] = dispatches.get(policy) or dispatch(network, policy)
         except InfeasibleNetwork as error:
             infeasible[policy] = str(error)
-    return NetworkResults(network, {p: dispatches[p] for p in POLICIES if p in dispatches}, infeasible)
+    parts_g = None
+    if network.whole_batches:
+        parts_g = dispatch(network.model_copy(update={"whole_batches": False}), "DETA").total_g
+    return NetworkResults(network, {p: dispatches[p] for p in POLICIES if p in dispatches}, infeasible, parts_g)
 
 
 def policy_frame(results: NetworkResults) -> pd.DataFrame:
@@ -147,6 +152,8 @@ def lines(results: NetworkResults) -> list[str]:
         f"DETA, {row.stage} ({row.component}, scope {row.scope}): {row.text}" for row in network_footprint(deta).rows
     ]
     gap = [f"DETA lies at most {deta.gap:.2%} above its optimum."] if deta.gap > 1e-6 else []
+    if results.parts_g:
+        gap.append(f"Whole batches emit {deta.total_g / results.parts_g - 1:.2%} more than parts of batches would.")
     return [*text, *gap, *shortened(deta.marginal_sentences()), *shortened(footprint), AVERAGES]
 
 

@@ -194,6 +194,18 @@ def _plain_deta_g(network: EdgeNetwork) -> float:
     return float(linprog(grams, *stacked(limits), *stacked(equal), bounds, method="highs-ipm").fun)
 
 
+def test_whole_batches_by_hand() -> None:
+    # half of nine batches may move, so four do, and five of 0.1 kWh stay at 500 g/kWh
+    dirty = {**DIRTY, "batches": (9,), "harvest_kwh": (0,)}
+    clean = {**CLEAN, "batches": (1,), "harvest_kwh": (0,)}
+    parts, whole = (dispatch(_network(clean, dirty, whole_batches=flag), "DAT") for flag in (False, True))
+    np.testing.assert_allclose(parts.sent_batches, [[0, 4.5]], atol=1e-9)
+    np.testing.assert_allclose(whole.sent_batches, [[0, 4]], atol=1e-9)
+    assert parts.total_g == pytest.approx(0.45 * 500 + 0.55 * 50)
+    assert whole.total_g == pytest.approx(0.5 * 500 + 0.5 * 50)
+    assert dispatch(_network(clean, dirty, whole_batches=True), "B1").gap == 0
+
+
 def test_interior_point_and_simplex_agree_on_many_sites(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     slots = 3

@@ -66,6 +66,13 @@ def test_json_with_transport_and_an_infeasible_policy(tmp_path: Path, capsys: py
     assert sum(grams) == pytest.approx(deta["total_g"])
 
 
+def test_what_whole_batches_add(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = NETWORK.replace("batches: 10", "batches: 9").replace("harvest_kwh: 0.6", "harvest_kwh: 0")
+    _network(tmp_path, text=text.replace("harvest_kwh: 0.2", "harvest_kwh: 0") + "whole_batches: true\n")
+    # 0.5 kWh at 500 g/kWh and 1.3 at 50, against 0.45 and 1.35 kWh
+    assert f"Whole batches emit {315 / 292.5 - 1:.2%} more than parts of batches would." in capsys.readouterr().out
+
+
 def test_the_shipped_example(capsys: pytest.CaptureFixture[str]) -> None:
     path = Path(__file__).parents[2] / "configs" / "network.yaml"
     app(["carbon", "network", "--network", str(path)], standalone_mode=False)
