@@ -41,7 +41,7 @@ _PUBLISHED_WINDOWS = 3_564_579 // 80
 TEXT_CHARACTERS = 125_000
 """Of a text that the LSTM is trained and tested on. The article has 4.4 million."""
 TEXT_TARGETS = (0.2, 0.25, 0.3)
-TEXT_ROUNDS = 8
+TEXT_ROUNDS = 6
 TEXT_LEARNING_RATE = 1.0
 
 
