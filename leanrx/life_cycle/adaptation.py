@@ -17,10 +17,10 @@ from leanrx_core.records import Record
 
 
 class AdaptationSeed(Record):
-    """One training from scratch, and the shortest adaptation that reaches its BER.
+    """The shortest adaptation that reaches the BER of training from scratch.
 
     Attributes:
-        seed: of slots and of the initial weights of the training from scratch.
+        seed: of the slots of the adaptation.
         shipped_ber: of the receiver before its adaptation, in the other scenario.
         scratch_ber, adapted_ber: after training from scratch, and after adaptation, on the same test slots.
         scratch_steps, adapted_steps: of the two.

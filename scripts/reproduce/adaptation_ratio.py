@@ -2,11 +2,12 @@
 
     python scripts/reproduce/adaptation_ratio.py [--seeds 1 2 3]
 
-For each seed, ``hybrid-w5-d5`` is trained from scratch on slots of ``deeprx-6prb``. The shipped receiver, which was
-trained on ``tdl-6prb``, is adapted with more and more steps, until its BER is at most that of the training from
-scratch. Every number of steps is a training of its own, whose learning rate falls to 0. The joules of the shortest one
-count, and not those of the search for it. Checkpoints and joules are in ``runs/adaptation``, and a second call resumes.
-The result is written into ``leanrx/life_cycle/adaptation.json``.
+The zoo has ``hybrid-w13-d8`` as a student of ``tdl-6prb``, and trained from scratch on ``deeprx-6prb``, at full length.
+For each seed, the student is adapted to ``deeprx-6prb`` with more and more steps, until its BER is at most that of the
+receiver from scratch, on the same test slots. Every number of steps is a training of its own, whose learning rate falls
+to 0. The joules of the shortest one count, and not those of the search for it. Training from scratch costs its number
+of steps times the joules of a step, which are metered on new weights. Checkpoints and joules are in
+``runs/adaptation``, and a second call resumes. The result is written into ``leanrx/life_cycle/adaptation.json``.
 """
 
 from __future__ import annotations
@@ -34,15 +35,13 @@ from receivers.neural.network import Network
 from receivers.neural.registry import build
 
 RESULT = Path(__file__).parents[2] / "leanrx" / "life_cycle" / "adaptation.json"
-SHIPPED = "tdl-6prb-hybrid-w5-d5-kd"
+SHIPPED = "tdl-6prb-hybrid-w13-d8-kd"
+SCRATCH = "deeprx-6prb-hybrid-w13-d8-scratch"
 SCENARIO = "deeprx-6prb"
 SINR_DB = 12.0
 ROUND_STEPS = 50
-BATCH_SLOTS = 16
-SCRATCH_ROUNDS = 20
-ADAPTED_ROUNDS = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20)
-SCRATCH_LEARNING_RATE = 5e-3
-ADAPTED_LEARNING_RATE = 2e-3
+ADAPTED_ROUNDS = (1, 2, 4, 8, 16, 32, 64)
+LEARNING_RATE = 1e-3
 _TEST_BLOCK_SLOTS = 64
 
 
@@ -59,17 +58,13 @@ def ber(net: nn.Module, slots: int) -> float:
     return errors / bits
 
 
-def shipped_net() -> nn.Module:
-    """A copy of the shipped receiver's network."""
-    return zoo.load(SHIPPED).net
-
-
-def train(
-    name: str, net: nn.Module, seed: int, rounds: int, learning_rate: float, folder: Path
-) -> tuple[nn.Module, RoundsEnergy]:
+def train(name: str, net: nn.Module, seed: int, rounds: int, folder: Path) -> tuple[nn.Module, RoundsEnergy]:
     """Train on slots of the other scenario: the network and its energy."""
     training = SlotTraining(
-        steps=ROUND_STEPS, batch_slots=BATCH_SLOTS, learning_rate=learning_rate, decay_rounds=rounds
+        steps=ROUND_STEPS,
+        batch_slots=int(zoo.card(SCRATCH).training["batch_slots"]),
+        learning_rate=LEARNING_RATE,
+        decay_rounds=rounds,
     )
     client = SlotClient("site", scenario(SCENARIO), seed, training)
     path = folder / f"{name}-s{seed}.safetensors"
@@ -83,26 +78,33 @@ def train(
 
 
 def measure(seed: int, slots: int, folder: Path) -> tuple[AdaptationSeed, Provenance]:
-    """One training from scratch, the shortest adaptation that reaches its BER, and the provenance of their joules.
+    """The shortest adaptation that reaches the BER of training from scratch, and the provenance of the joules.
 
     Raises:
         UserError: if even the longest adaptation does not reach it.
     """
-    net = build(zoo.card(SHIPPED).receiver, seed=seed)
-    scratch, energy = train("scratch", net, seed, SCRATCH_ROUNDS, SCRATCH_LEARNING_RATE, folder)
-    target, shipped_ber = ber(scratch, slots), ber(shipped_net(), slots)
-    values = {"seed": seed, "shipped_ber": shipped_ber, "scratch_ber": target, "scratch_j": energy.energy_j}
-    values["scratch_steps"] = SCRATCH_ROUNDS * ROUND_STEPS
-    for rounds in (0, *ADAPTED_ROUNDS):
-        adapted, joules, name = shipped_net().eval(), 0.0, f"adapted-{rounds}"
-        if rounds:
-            adapted, spent = train(name, shipped_net(), seed, rounds, ADAPTED_LEARNING_RATE, folder)
-            joules = spent.energy_j
+    card, shipped = zoo.card(SCRATCH), zoo.load(SHIPPED).net
+    target, shipped_ber = ber(zoo.load(SCRATCH).net, slots), ber(shipped, slots)
+    _, metered = train("new", build(card.receiver, seed=seed), seed, 1, folder)
+    scratch_steps = int(card.training["steps"])
+    values = {
+        "seed": seed,
+        "shipped_ber": shipped_ber,
+        "scratch_ber": target,
+        "scratch_steps": scratch_steps,
+        "scratch_j": scratch_steps * metered.energy_j / ROUND_STEPS,
+    }
+    if shipped_ber <= target:
+        raise UserError(f"{SHIPPED} needs no adaptation: BER {shipped_ber:.4f}, from scratch {target:.4f}")
+    for rounds in ADAPTED_ROUNDS:
+        adapted, spent = train(f"adapted-{rounds}", zoo.load(SHIPPED).net, seed, rounds, folder)
         reached = ber(adapted, slots)
-        print(f"{name}, seed {seed}: BER {reached:.4f}, from scratch {target:.4f}", file=sys.stderr, flush=True)
+        print(
+            f"{rounds} rounds, seed {seed}: BER {reached:.5f}, from scratch {target:.5f}", file=sys.stderr, flush=True
+        )
         if reached <= target:
-            values |= {"adapted_ber": reached, "adapted_steps": rounds * ROUND_STEPS, "adapted_j": joules}
-            return AdaptationSeed.parse(values, "seed"), energy.provenance
+            values |= {"adapted_ber": reached, "adapted_steps": rounds * ROUND_STEPS, "adapted_j": spent.energy_j}
+            return AdaptationSeed.parse(values, "seed"), spent.provenance
     raise UserError(f"seed {seed}: {rounds * ROUND_STEPS} steps of adaptation do not reach BER {target:.4f}")
 
 
