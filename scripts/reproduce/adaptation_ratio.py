@@ -2,8 +2,8 @@
 
     python scripts/reproduce/adaptation_ratio.py [--seeds 1 2 3]
 
-The zoo has ``hybrid-w13-d8``, trained from scratch on ``tdl-6prb`` and on ``deeprx-6prb``, both at full length. For each
-seed, the first one is adapted to ``deeprx-6prb`` with more and more steps, until its BER is at most that of the
+The zoo has ``hybrid-w13-d8``, trained from scratch on ``tdl-6prb`` and on ``deeprx-6prb``, both at full length. For
+each seed, the first one is adapted to ``deeprx-6prb`` with more and more steps, until its BER is at most that of the
 receiver from scratch, on the same test slots. Every number of steps is a training of its own, whose learning rate falls
 to 0. The joules of the shortest one count, and not those of the search for it. Training from scratch costs its number
 of steps times the joules of a step, which are metered on new weights. Checkpoints and joules are in

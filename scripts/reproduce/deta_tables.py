@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from carbon.deta.network_file import read_network
+from carbon.deta.receiver_dispatch import receiver_dispatch
 from carbon.deta.receiver_network import read_receiver_network
 from carbon.deta.rolling_horizon import regrets
 from carbon.receiver_options import zoo_family
@@ -38,6 +39,8 @@ KEPT = DATA / "deta.json"
 FAMILY = "tdl-6prb"
 ERRORS = (0.0, 0.1, 0.2, 0.4)
 WINDOW = 24
+SLEEP = {"sleep_kw": 0.02, "wake_kwh": 0.002, "wake_s": 60.0}
+"""Of the computers of every site, in the last step of the sites' table."""
 IMAGES = ("sites-day.png", "sites-policies.png", "sites-stages.png")
 
 
@@ -69,7 +72,15 @@ def site_values() -> dict[str, Any]:
     values = receiver_sites.plain(results)
     keys = ("steps", "single", "single_receivers_g", "grams_per_db", "stages_over_sites_g")
     policies = json.loads(receiver_sites.policy_frame(results).to_json(orient="records", double_precision=15))
-    return {"policies": policies, "use": receiver_sites.use_by_hour(results), **{key: values[key] for key in keys}}
+    sleepers = tuple(site.model_copy(update=SLEEP) for site in network.sites)
+    asleep = receiver_dispatch(network.model_copy(update={"sites": sleepers}), zoo_family(FAMILY))
+    sleep = {**SLEEP, "total_g": asleep.total_g, "site_hours": float((1 - asleep.awake).sum()), "gap": asleep.gap}
+    return {
+        "policies": policies,
+        "sleep": sleep,
+        "use": receiver_sites.use_by_hour(results),
+        **{key: values[key] for key in keys},
+    }
 
 
 def own_values(folder: Path, text: Path | None) -> dict[str, Any]:
@@ -157,13 +168,14 @@ def step_table() -> str:
     titles = {
         "+ transmit power": "also the transmit power",
         "+ receivers": "also the receiver, by site and hour",
-        "+ place: trades, moves and sleep": "also the place: trading energy, moving traffic and jobs, sleep",
+        "+ place: trades, moves and sleep": "also the place: trading energy, moving traffic and jobs",
         "+ hour of jobs": "also the hour of jobs",
     }
     rows = []
     for step in kept_values()["sites"]["steps"]:
         title = titles.get(step["title"], step["title"].replace(" everywhere", " at all sites"))
         rows.append([title, _kg(step["total_g"])])
+    rows.append(["also the sleep of computers, with costs of waking", _kg(kept_values()["sites"]["sleep"]["total_g"])])
     return _table("chosen | emissions of a day", rows)
 
 
