@@ -41,6 +41,8 @@ ERRORS = (0.0, 0.1, 0.2, 0.4)
 WINDOW = 24
 SLEEP = {"sleep_kw": 0.02, "wake_kwh": 0.002, "wake_s": 60.0}
 """Of the computers of every site, in the last step of the sites' table."""
+_SEEN = 0.005
+"""Smallest share of sites that a sentence names."""
 IMAGES = ("sites-day.png", "sites-policies.png", "sites-stages.png")
 
 
@@ -209,6 +211,24 @@ def receiver_text() -> str:
     )
 
 
+def day_text() -> str:
+    """Which receivers run by night and at noon, and what becomes of traffic and jobs."""
+    sites = kept_values()["sites"]
+    best = sites["policies"][-1]
+    jobs_g = best["development_g"] + best["recycling_g"]
+    return "\n".join(
+        [
+            f"In the first hour of the day, {_hour_text(sites['use'], 0)}. At noon, {_hour_text(sites['use'], 12)}.",
+            f"{_percent(best['moved_traffic'], 0)} of the traffic is received elsewhere. Jobs emit {jobs_g:.0f} g.",
+        ]
+    )
+
+
+def _hour_text(use: Mapping[str, list[float]], hour: int) -> str:
+    parts = [f"`{name}` at {_percent(shares[hour], 0)}" for name, shares in use.items() if shares[hour] > _SEEN]
+    return f"sites run {', '.join(parts)} of them"
+
+
 def federated_table() -> str:
     """Federated averaging of receivers in the form of the article's table."""
     values, g_per_kwh = kept_values("federated-receivers"), mean_state_g_per_kwh()
@@ -249,6 +269,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "steps": step_table,
         "policies": policy_table,
         "receivers": receiver_text,
+        "day": day_text,
     },
     "docs/carbon.md": {"regrets": regret_table, "adaptation": adaptation_table},
     "docs/distillation.md": {"federated": federated_table},
