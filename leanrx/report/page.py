@@ -244,7 +244,7 @@ def write_network_page(results: SiteResults, folder: Path) -> None:
     section = network_section(results)
     family = results.family
     introduction = (
-        f"Receivers of {family.name} on {family.num_prb} resource blocks, link {results.network.link}. The joules of a "
+        f"{len(results.network.sites)} sites, {family.num_prb} resource blocks, link {results.network.link}. The joules of a "
         "receiver are those of its results. Path loss, traffic, panels, batteries and jobs are those of the file."
     )
     files = {
@@ -253,7 +253,8 @@ def write_network_page(results: SiteResults, folder: Path) -> None:
     }
     for figure in section.figures:
         files |= to_files(figure)
-    files["index.html"] = page_html(section.title, introduction, (), [section]).encode()
+    heading = f"Carbon of a network with receivers of {family.name}"
+    files["index.html"] = page_html(heading, introduction, (), [section]).encode()
     for name, data in files.items():
         write_atomic(folder / name, data)
 
