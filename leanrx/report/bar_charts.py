@@ -115,7 +115,7 @@ def plot_bars(bars: Bars) -> go.Figure:
     for name, heights in bars.layers.items():
         canvas.add_trace(go.Bar(x=bars.columns, y=heights.tolist(), name=name, marker_color=bars.colours[name]))
     axes = {"xaxis": {"title": bars.x_title, "type": "category"}, "yaxis": {"title": bars.y_title}}
-    canvas.update_layout(barmode="stack", template="plotly_white", height=560, **axes)
+    canvas.update_layout(barmode="stack", template="plotly_white", height=480, margin={"t": 24}, **axes)
     return canvas
 
 
@@ -156,7 +156,7 @@ def plot_strip(strip: Strip) -> go.Figure:
     ticks = [i + 0.5 for i in range(len(strip.rows))]
     y_axis = {"title": strip.y_title, "tickvals": ticks, "ticktext": list(strip.rows[::-1]), "showgrid": False}
     x_axis = {"title": strip.x_title, "type": "category"}
-    height = 220 + 26 * len(strip.rows)
+    height = 150 + 26 * len(strip.rows)
     canvas.update_layout(barmode="overlay", bargap=0.04, template="plotly_white", height=height)
-    canvas.update_layout(xaxis=x_axis, yaxis=y_axis, legend={"orientation": "h", "y": -0.12})
+    canvas.update_layout(xaxis=x_axis, yaxis=y_axis, margin={"t": 24}, legend={"orientation": "h", "y": -0.12})
     return canvas
