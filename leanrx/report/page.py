@@ -244,8 +244,9 @@ def write_network_page(results: SiteResults, folder: Path) -> None:
     section = network_section(results)
     family = results.family
     introduction = (
-        f"{len(results.network.sites)} sites, {family.num_prb} resource blocks, link {results.network.link}. The joules of a "
-        "receiver are those of its results. Path loss, traffic, panels, batteries and jobs are those of the file."
+        f"{len(results.network.sites)} sites, {family.num_prb} resource blocks, link {results.network.link}. The "
+        "joules of a receiver are those of its results. Path loss, traffic, panels, batteries and jobs are those of "
+        "the file."
     )
     files = {
         name: table.to_csv(index=False, lineterminator="\n").encode()

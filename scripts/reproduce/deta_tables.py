@@ -264,15 +264,12 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/carbon-case-studies.md": {
         "cuts": cut_table,
         "picked": picked_text,
-        "own": own_table,
-        "signs": own_signs,
         "steps": step_table,
         "policies": policy_table,
         "receivers": receiver_text,
         "day": day_text,
     },
     "docs/carbon.md": {"regrets": regret_table, "adaptation": adaptation_table},
-    "docs/distillation.md": {"federated": federated_table},
 }
 """By page, the parts that this script writes between marks of their names."""
 

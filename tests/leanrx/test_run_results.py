@@ -16,6 +16,7 @@ from energy_factories import energy_row
 from run_factories import DATA_BITS, block_count_row, save_receivers
 from scipy import stats
 
+from carbon.deta.receiver_network import ReceiverNetwork
 from energy.counting.counter import count
 from energy.metering.table import ENERGY
 from leanrx.experiment.plan import Plan, ReceiverRecord, build_plan
@@ -436,7 +437,13 @@ def test_a_run_with_dmrs_has_a_report(tmp_path: Path) -> None:
     """A DMRS symbol of TS 38.211 with two CDM groups without data carries no data: 13 or 12 of 14 symbols do."""
     dmrs = config(scenario=DMRS_SCENARIO, students={"receivers": [HYBRID], "seeds": [1]})
     run = synthetic_run(tmp_path / "dmrs", dmrs)
-    page = write_report(run).read_text()
+    site = {"name": "site", "g_per_kwh": (500, 50), "path_loss_db": (90, 90), "activity": (1, 1), "computers": 1e6}
+    rules = {"slot_s": 3600, "link": "nr-macro", "ber": 0.2, "deadline_ms": 1e6, "network_g_per_kwh": 500}
+    network = ReceiverNetwork.parse({**rules, "sites": [{**site, "harvest_kwh": (0, 1e6)}]}, "network")
+    page = write_report(run, network=network).read_text()
+    assert "<h2>Receiving sites over a day</h2>" in page
+    assert 'id="figure-sites-day"' in page
+    assert {"sites-day.png", "sites-slots.csv", "sites-policies.csv"} <= {p.name for p in run.report_folder.iterdir()}
     assert run_results(run).data_bits_per_slot == 12.5 * 12 * 4
     assert "single-symbol DMRS of type 1 and mapping type A with 0 or 1 additional positions" in page
     assert "A slot carries 600 data bits." in page

@@ -14,6 +14,7 @@ from energy.ecal import hop, transport_energy_j
 from leanrx.cli.main import app
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import EcalConfig
+from leanrx.life_cycle.adaptation import Adaptation, shipped_adaptation
 from leanrx.life_cycle.inventory import LifeCycleInventory
 from leanrx.life_cycle.stage_footprint import (
     NOT_IN_ECAL,
@@ -24,6 +25,7 @@ from leanrx.life_cycle.stage_footprint import (
     stage_footprint,
 )
 from leanrx.report.impact_statement import run_footprint, statement_sentences
+from leanrx.report.life_cycle_footprint import footprint_frame
 from leanrx_core.errors import UserError
 
 WORLD = Site(intensity=carbon_intensity("world-2023"))
@@ -101,6 +103,38 @@ def test_share_of_development(run: Run) -> None:
     assert slots_at_development_share(result, 0.1) == pytest.approx(9 / 4 * slots_at_development_share(result, 0.2))
 
 
+def test_an_adaptation_is_a_measured_part_of_a_training(run: Run) -> None:
+    ratio = shipped_adaptation().ratio
+    assert 0 < ratio < 1
+    for adaptations in (0, 1, 3):
+        frame = footprint_frame(LifeCycleInventory(run), SITES, adaptations=adaptations)
+        row = frame[(frame.receiver == KD) & (frame.process == "adaptation")].iloc[0]
+        assert row.energy_j == pytest.approx(adaptations * ratio * 300)  # of 300 J of training
+        assert row.provenance == "modelled"
+
+
+def test_a_ratio_and_its_interval_by_hand() -> None:
+    seeds = [
+        {
+            "seed": seed,
+            "shipped_ber": 0.1,
+            "scratch_ber": 0.05,
+            "adapted_ber": 0.04,
+            "scratch_steps": 10,
+            "adapted_steps": seed,
+            "scratch_j": 10.0,
+            "adapted_j": float(seed),
+        }
+        for seed in (1, 2, 3)
+    ]
+    values = {"receiver": "net", "from_scenario": "a", "to_scenario": "b", "sinr_db": 12, "test_slots": 9}
+    adaptation = Adaptation.parse({**values, "provenance": "measured", "seeds": seeds}, "x")
+    half = 4.302653 * 0.1 / math.sqrt(3)  # Student's t of two degrees of freedom, and a standard deviation of 0.1
+    assert adaptation.ratio == pytest.approx(0.2)
+    assert adaptation.interval == pytest.approx((0.2 - half, 0.2 + half), rel=1e-6)
+    assert adaptation.text.startswith("0.2 of the joules of training from scratch (95 % 0 to 0.45, 3 seeds; net from a")
+
+
 def test_two_bases_are_refused(run: Run) -> None:
     inventory = LifeCycleInventory(run)
     direct = Site(intensity=carbon_intensity("US-VT-2023"))
@@ -142,6 +176,7 @@ def test_the_command(
     assert "23.7 g/kWh x PUE 1 to develop" in text
     assert f"{TINY}-kd: its carbon is paid back against running the teacher after" in text
     assert "Not modelled: preparation, collection;" in text
+    assert "Recycling is assumed as 1 adaptation(s), each at 0.0" in text
     assert (tmp_path / "f.csv").read_text().startswith("receiver,stage,process,component,scope,energy_j,g")
     app(["carbon", "life-cycle", str(run.folder), *options, "--json"], standalone_mode=False)
     answer = json.loads(capsys.readouterr().out)
