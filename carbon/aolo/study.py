@@ -179,7 +179,7 @@ class Study:
     def until_flat(self, name: str) -> Runs:
         """The same, where trainings that were not flat have gone on; none before all of these have ended."""
         runs, longest = self.completed(name), self.settings.max_steps
-        if longest is None:
+        if longest is None or longest == self.settings.steps:
             return {}
         longer = self._runs(name, longest)
         rest = [seed for seed, run in runs.items() if not is_flat(run)]

@@ -223,7 +223,10 @@ def _site_table(values: dict[str, Any]) -> str:
             rows.append([_TITLES[name] + title, rate, seeds, _percent(summary["gap"]), closed, _flat(summary)])
     rows.append(["dynamic programming on the known day", "", "", "0 %", "100 %", ""])
     tuned = "" if part["is_tuned"] else " The learning rate is given, not tuned."
-    return f"Receiver site, {values['days']} held-out days. {_budget(part)}{tuned}\n\n{markdown(heads, rows)}"
+    return (
+        f"Receiver site, {values['days']} held-out days. {_budget(part)}{tuned}\n\n{markdown(heads, rows)}\n\n"
+        f"On the site, the footprint of SDRL is {_percent(part['headline'])} below that of SAC."
+    )
 
 
 def _energy_table(values: dict[str, Any]) -> str:

@@ -220,6 +220,7 @@ def test_curves_that_are_not_flat_go_on(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("carbon.aolo.study.is_flat", lambda run: run[-1].footprint_g in flat_g)
     study = Study(tmp_path, task, settings.model_copy(update={"max_steps": 48}))
     assert study.until_flat("sac") == {}  # the second seed has not gone on yet
+    assert Study(tmp_path, task, settings.model_copy(update={"max_steps": 32})).until_flat("sac") == {}
     assert [p.name for p in study.train()] == ["requests-sac-s2-lr0.001-n48", "requests-sdrl-s2-lr0.001-n48"]
     before, after = study.completed("sac"), study.until_flat("sac")
     assert after[1] == before[1]
