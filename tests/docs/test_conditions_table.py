@@ -137,3 +137,8 @@ def test_rows_of_a_cell_compare_the_same_blocks(script: ModuleType) -> None:
     assert script.verdict(low["ratio_low"], low["ratio_high"]) == "below"
     assert low["specialist_ratio"] == pytest.approx(1.0)
     assert script.verdict(high["ratio_low"], high["ratio_high"]) == ""
+
+
+@pytest.mark.skipif(not (ROOT / "docs" / "conditions.md").exists(), reason="no receiver has been tested in all cells")
+def test_the_page_is_what_the_script_writes(script: ModuleType) -> None:
+    assert script.PAGE.read_text(encoding="utf-8") == script.page(pd.read_csv(script.NUMBERS))
