@@ -18,6 +18,7 @@ import json
 import math
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -318,10 +319,13 @@ def _has_bfloat16(device: str) -> bool:
 
 
 def _has_compiler(name: str) -> bool:
-    """Whether torch.compile finds a C++ compiler; says so once per receiver if not."""
+    """Whether torch.compile finds a C++ compiler that works; says so once per receiver if not."""
     compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(compiler):
-        return True
+        command = [compiler, "-x", "c++", "-fsyntax-only", "-"]
+        if subprocess.run(command, input="#include <vector>", text=True, capture_output=True).returncode == 0:
+            return True
+        compiler += ", which fails on an empty program"
     print(f"{name}: compiled needs the C++ compiler {compiler}; it is trained without torch.compile", file=sys.stderr)
     return False
 

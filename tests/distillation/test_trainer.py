@@ -156,11 +156,17 @@ def test_training_learns_to_use_the_pilots(tmp_path) -> None:
     assert sum(last) / len(last) < 0.25
 
 
-def test_without_a_compiler_training_goes_on(tmp_path, small: Scenario, monkeypatch, capsys) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
+@pytest.mark.parametrize(
+    ("compiler", "problem"),
+    [("no-such-compiler", "no-such-compiler"), ("false", "false, which fails on an empty program")],
+)
+def test_without_a_compiler_training_goes_on(
+    compiler: str, problem: str, tmp_path, small: Scenario, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv("CXX", compiler)
     compiled = job(small, training=SHORT_TRAINING.model_copy(update={"compiled": True}))
     assert train_job(compiled, tmp_path / "a").digest == train_job(job(small), tmp_path / "b").digest
-    line = "x: compiled needs the C++ compiler no-such-compiler; it is trained without torch.compile\n"
+    line = f"x: compiled needs the C++ compiler {problem}; it is trained without torch.compile\n"
     assert capsys.readouterr().err == line
 
 
