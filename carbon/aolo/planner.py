@@ -1,4 +1,4 @@
-"""Policies of a receiver site: dynamic programming as the reference, a planner with a forecast, and a myopic one."""
+"""Policies of a receiver site: dynamic programming as the reference, a planner, a constant choice, and a myopic one."""
 
 from __future__ import annotations
 
@@ -101,6 +101,18 @@ def myopic_policy(site: ReceiverSite) -> Policy:
     """The policy that counts the present quarter hour alone."""
     zeros = np.zeros((QUARTERS + 1, len(site.receivers), 2))
     return greedy_policy(site, SiteValues(np.array([0.0, site.battery_j]), zeros))
+
+
+def constant_policy(site: ReceiverSite, day: SiteDay) -> Policy:
+    """The receiver and the offset of least emissions on a day among those that never change."""
+    receivers, offsets = np.arange(len(site.receivers))[:, None], np.linspace(*site.offset_db, OFFSETS)
+    battery = np.full((len(site.receivers), OFFSETS), site.battery_begin * site.battery_j)
+    total, current = np.zeros_like(battery), np.zeros_like(receivers)
+    for index in range(QUARTERS):
+        grams, battery = site.quarter(day, index, battery, current, receivers, offsets)
+        total, current = total + grams, receivers
+    receiver, offset = np.unravel_index(total.argmin(), total.shape)
+    return lambda *_: (int(receiver), float(offsets[offset]))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carbon.aolo.agents import VIOLATION, Agent
-from carbon.aolo.planner import closed_part, greedy_policy, myopic_policy, reference_values, run_day
+from carbon.aolo.planner import (
+    closed_part,
+    constant_policy,
+    greedy_policy,
+    myopic_policy,
+    reference_values,
+    run_day,
+)
 from carbon.aolo.receiver_site import QUARTERS, ReceiverSite, SiteEnvironment, expected_day, random_day
 from carbon.aolo.request_environment import (
     RequestDistribution,
@@ -150,6 +157,7 @@ class SiteTask:
 
     Attributes:
         reference_g, myopic_g, planner_g: emissions of each held-out day.
+        constant_g: those of the receiver and the offset that are best on the expected day, and never change.
     """
 
     # Values of later quarter hours reach earlier ones one gradient step at a time, so there are more of these.
@@ -158,14 +166,16 @@ class SiteTask:
     def __init__(self, site: ReceiverSite, days: int | None = None) -> None:
         self.site, self.days = site, days or _HELD_OUT_DAYS
         forecast = greedy_policy(site, reference_values(site, expected_day(site)))
-        reference, myopic, planner = [], [], []
+        constant_choice = constant_policy(site, expected_day(site))
+        reference, myopic, planner, constant = [], [], [], []
         for number in range(self.days):
             day = random_day(site, number)
             best = greedy_policy(site, reference_values(site, day))
             reference.append(run_day(site, day, best).total_g)
             myopic.append(run_day(site, day, myopic_policy(site)).total_g)
             planner.append(run_day(site, day, forecast).total_g)
-        self.reference_g, self.myopic_g, self.planner_g = reference, myopic, planner
+            constant.append(run_day(site, day, constant_choice).total_g)
+        self.reference_g, self.myopic_g, self.planner_g, self.constant_g = reference, myopic, planner, constant
         self.digest = _digest(self.name, site.model_dump(), self.days)
 
     def environment(self) -> SiteEnvironment:

@@ -181,7 +181,7 @@ class AoloResults:
         chain: footprint of a text answer, by link.
         requests, site: results of the agents.
         myopic_excess: of the site: emissions of the myopic policy over the reference, minus one.
-        planner_closed: part of the gap that the planner closes.
+        planner_closed, constant_closed: part of the gap that the planner and the best constant choice close.
         days: held-out days of the site.
         sweeps: rows of :func:`carbon.aolo.parameter_sweeps.sweep_agents`.
         controllers: none before both agents are trained.
@@ -193,6 +193,7 @@ class AoloResults:
     site: TaskResults
     myopic_excess: float
     planner_closed: float
+    constant_closed: float
     days: int
     sweeps: Sequence[dict[str, Any]]
     controllers: Controllers | None
@@ -211,6 +212,7 @@ def aolo_results(requests: Study, site: Study, meter: bool) -> AoloResults:
         site=task_results(site),
         myopic_excess=sum(site.task.myopic_g) / reference_g - 1,
         planner_closed=site.task.closed(sum(site.task.planner_g) / days),
+        constant_closed=site.task.closed(sum(site.task.constant_g) / days),
         days=days,
         sweeps=sweep_agents(requests, requests.task.distribution, seeds) if seeds else [],
         controllers=controllers(requests, seeds[0], meter) if seeds else None,
@@ -249,7 +251,8 @@ def _agent_lines(title: str, results: TaskResults, steps: int) -> list[str]:
 def _site_lines(results: AoloResults) -> list[str]:
     lines = [
         f"site, {results.days} days: the myopic policy emits {results.myopic_excess:.1%} more than dynamic "
-        f"programming; the planner closes {results.planner_closed:.1%} of the gap"
+        f"programming; the planner closes {results.planner_closed:.1%} of the gap, and the best receiver and offset "
+        f"that never change {results.constant_closed:.1%}"
     ]
     return lines + [f"site: {_TITLES[n]} closes {_percent(part)} of the gap" for n, part in results.site.closed.items()]
 

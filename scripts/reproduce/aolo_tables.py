@@ -52,7 +52,10 @@ def keep(requests: Study, site: Study, meter: bool) -> None:
         )
     values = aolo_study.plain(results)
     rows = values.pop("sweeps")
-    kept = {key: values[key] for key in ("text", "requests", "site", "myopic_excess", "planner_closed", "days")}
+    kept = {
+        key: values[key]
+        for key in ("text", "requests", "site", "myopic_excess", "planner_closed", "constant_closed", "days")
+    }
     kept["sweeps"] = {
         p: _ends([r for r in rows if r["parameter"] == p]) for p in dict.fromkeys(r["parameter"] for r in rows)
     }
@@ -211,11 +214,11 @@ def _site_table(values: dict[str, Any]) -> str:
     part = values["site"]
     heads = ["", "learning rate", "seeds", "above the reference", "part of the gap closed", "flat"]
     excess = f"{100 * values['myopic_excess']:.1f} %"
-    planner = f"{100 * values['myopic_excess'] * (1 - values['planner_closed']):.1f} %"
-    rows = [
-        ["myopic", "", "", excess, "0 %", ""],
-        ["planner with the expected day", "", "", planner, f"{100 * values['planner_closed']:.1f} %", ""],
-    ]
+    rows = [["myopic", "", "", excess, "0 %", ""]]
+    for title, key in (("best choice that never changes", "constant"), ("planner with the expected day", "planner")):
+        closed = values[f"{key}_closed"]
+        rest = f"{100 * values['myopic_excess'] * (1 - closed):.1f} %"
+        rows.append([title, "", "", rest, f"{100 * closed:.1f} %", ""])
     for title, summaries in (("", part["summaries"]), (", until flat", _extended(part))):
         for name, summary in summaries.items():
             closed = _percent(part["closed"][name]) if not title else ""

@@ -13,6 +13,7 @@ from carbon import Site, carbon_intensity
 from carbon.aolo import receiver_site
 from carbon.aolo.planner import (
     closed_part,
+    constant_policy,
     greedy_policy,
     myopic_policy,
     reference_values,
@@ -104,6 +105,19 @@ def test_dynamic_programming_against_enumeration(monkeypatch: pytest.MonkeyPatch
     values = site_values(site, day, levels=801)
     assert values.at(0, np.array([1000.0]), 0).item() == pytest.approx(best, rel=1e-3)
     assert run_day(site, day, greedy_policy(site, values)).total_g == pytest.approx(best, rel=1e-3)
+
+
+def test_constant_policy_against_all_days() -> None:
+    site, day = _site(), random_day(_site(), 4)
+    receiver, offset_db = constant_policy(site, day)(day, 0, 0.0, 0)
+    best = run_day(site, day, constant_policy(site, day)).total_g
+    for other in range(2):
+        for offset in np.linspace(*site.offset_db, 33):
+            assert best <= run_day(site, day, lambda *_, r=other, o=offset: (r, o)).total_g * (1 + 1e-12)
+    reference = run_day(site, day, greedy_policy(site, reference_values(site, day))).total_g
+    assert reference <= best * 1.005
+    assert receiver in (0, 1)
+    assert 0 < offset_db < 8
 
 
 def test_grid_of_the_battery_is_halved_until_the_value_stands() -> None:

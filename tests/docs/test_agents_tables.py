@@ -42,6 +42,16 @@ def test_closed_part_follows_from_the_excess(tables: ModuleType) -> None:
         assert values["site"]["closed"][name]["mean"] == pytest.approx(by_hand)
 
 
+def test_policies_of_the_site_are_ordered(tables: ModuleType) -> None:
+    """What the page says in words: agents close less of the gap than a constant choice, and the planner nearly all."""
+    values = tables.kept_values()
+    closed = [part["mean"] for part in values["site"]["closed"].values()]
+    assert 0 < max(closed) < values["constant_closed"] < values["planner_closed"] < 1
+    assert values["planner_closed"] > 0.95
+    headline = values["site"]["headline"]
+    assert headline["low"] < 0 < headline["high"]
+
+
 def test_sweeps_are_a_range(tables: ModuleType) -> None:
     sweeps = tables.kept_values()["sweeps"]
     assert set(sweeps) == set(SWEEPS)
