@@ -19,7 +19,7 @@ from receivers.export.real_front_end import HybridFrontEnd, PilotPlaces
 from receivers.neural import detection
 from receivers.neural.hybrid import MIN_ERROR_VAR, Hybrid, HybridBlock, interpolate_states
 from receivers.neural.hybrid_training import SUBCARRIERS_PER_STATE
-from receivers.neural.shared_hybrid import NUM_CONDITIONS, NUM_POWERS, SharedHybrid, SharedHybridBlock, mean_excess
+from receivers.neural.shared_hybrid import NUM_CONDITIONS, NUM_POWERS, SharedHybrid, SharedHybridBlock, common_inputs
 
 
 class _Constellation(NamedTuple):
@@ -189,7 +189,7 @@ class RealHybrid(nn.Module):
         directions, powers = features.split([4 * r, NUM_POWERS], 1)
         own = torch.cat([own, directions], 1)[:, self.antenna_inputs]
         x = block.expand_antenna(own.reshape(-1, self.width + 4, symbols, states))
-        shared = block.expand(torch.cat([common, mean_excess(powers, r)], 1))
+        shared = block.expand(common_inputs(common, powers, r))
         x = torch.relu(x.reshape(-1, r * inner, symbols, states) + torch.cat([shared] * r, 1))
         x = torch.relu(block.depthwise(x.reshape(-1, inner, symbols, states)))
         mean = x.reshape(-1, r, inner * symbols, states).mean(1).reshape(-1, inner, symbols, states)

@@ -113,7 +113,7 @@ class SharedHybridBlock(nn.Module):
         directions, powers = features.split([4 * num_rx, NUM_POWERS], 1)
         own = torch.cat([states.unflatten(1, (num_rx, -1)), directions.unflatten(1, (4, num_rx)).transpose(1, 2)], 2)
         x = self.expand_antenna(own.flatten(0, 1)).unflatten(0, (-1, num_rx))
-        x = torch.relu(x + self.expand(torch.cat([common, mean_excess(powers, num_rx)], 1))[:, None])
+        x = torch.relu(x + self.expand(common_inputs(common, powers, num_rx))[:, None])
         x = torch.relu(self.depthwise(x.flatten(0, 1)))
         common, log_error = self.project(x.unflatten(0, (-1, num_rx)).mean(1)).split([self.width, 1], 1)
         states, channel = self.project_antenna(x).unflatten(0, (-1, num_rx)).split([self.width, 2], 2)
@@ -121,11 +121,15 @@ class SharedHybridBlock(nn.Module):
         return hidden, channel.transpose(1, 2).flatten(1, 2), log_error
 
 
-def mean_excess(powers: torch.Tensor, num_rx: int) -> torch.Tensor:
-    """Powers with the error of ``y`` as a mean over antennas, in place of their sum."""
-    shift = [0.0] * NUM_POWERS
-    shift[4] = LOG_SCALE * math.log(num_rx)
-    return powers - torch.tensor(shift, dtype=powers.dtype, device=powers.device)[:, None, None]
+def common_inputs(common: torch.Tensor, powers: torch.Tensor, num_rx: int) -> torch.Tensor:
+    """Common state and powers, with the error of ``y`` as a mean over antennas in place of their sum.
+
+    Args:
+        common: common state, float32 ``(B, width, S, F / 6)``.
+        powers: EM features that antennas share, ``(B, 6, S, F / 6)``; the fifth is the logarithm of that error.
+        num_rx: receive antennas.
+    """
+    return torch.cat([common, powers[:, :4], powers[:, 4:5] - LOG_SCALE * math.log(num_rx), powers[:, 5:]], 1)
 
 
 def check_size(width: float, depth: int) -> None:
