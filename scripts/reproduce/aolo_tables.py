@@ -300,8 +300,9 @@ def main() -> None:
             own = {"steps": arguments.site_steps, "learning_rate": arguments.site_learning_rate}
             settings = [{"steps": arguments.steps}, own]
             given = [StudySettings.parse({**s, "max_steps": 2 * s["steps"]}, "aolo_tables") for s in settings]
-            tasks = (RequestTask(), SiteTask(aolo_study.shipped_site()))
-            keep(*(_paired(arguments.folder, *case) for case in zip(tasks, given, strict=True)), arguments.meter)
+            requests = _paired(arguments.folder, RequestTask(), given[0])
+            site = _paired(arguments.folder, SiteTask(aolo_study.shipped_site()), given[1])
+            keep(requests, site, arguments.meter)
         write_atomic(CARBON_PAGE, page())
     except UserError as error:
         sys.exit(f"aolo_tables: {error}")
