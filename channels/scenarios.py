@@ -382,6 +382,23 @@ class Scenario(Record):
                 high += 10 ** (-interferer.sir_db[1] / 10)
         return -10 * math.log10(low), -10 * math.log10(high)
 
+    def on_grid(self, num_prb: int, where: str = "num_prb") -> Scenario:
+        """The scenario with another number of resource blocks.
+
+        Args:
+            num_prb: resource blocks of the grid.
+            where: what a message names, such as an option of a command.
+
+        Raises:
+            UserError: if there is no such grid.
+
+        Example:
+            >>> scenario("tdl-6prb").on_grid(26).grid.num_subcarriers
+            312
+        """
+        grid = {**self.grid.model_dump(), "num_prb": num_prb}
+        return Scenario.parse({**self.model_dump(), "grid": grid}, where)
+
     def at_sinr(self, sinr_db: float, interference_fraction: float = 0.0) -> Scenario:
         """Return the scenario at one SINR, for a test point.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
+
+from scripts.checks import private_words
 
 ROOT = Path(__file__).parent.parent
 MAX_FRACTION = 0.001
@@ -17,18 +17,6 @@ BANNED = {
     *("carry_j", "interference_share", "told_var", "its_power", "twin", "twins", "ways"),
 }
 """Names outside the dictionary: of classes, functions, variables, parameters and attributes, in lower case."""
-
-
-def _script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / "checks" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-private_words = _script("private_words")
 
 
 def test_private_words_are_rare() -> None:

@@ -19,7 +19,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from channels import Scenario, SlotStream
+from channels import SlotStream
 from leanrx_core.errors import UserError
 from receivers import zoo
 from receivers.classical import classical_receivers
@@ -32,20 +32,10 @@ from receivers.neural.weights import NeuralReceiver
 BLOCK_SLOTS = 32
 
 
-def on_grid(scenario: Scenario, num_prb: int) -> Scenario:
-    """The scenario on a grid of ``num_prb`` resource blocks.
-
-    Raises:
-        UserError: if there is no such grid.
-    """
-    grid = {**scenario.grid.model_dump(), "num_prb": num_prb}
-    return Scenario.parse({**scenario.model_dump(), "grid": grid}, "--prb")
-
-
 def evaluate(names: Sequence[str], num_prb: int, evaluation: Evaluation, workers: int = 1) -> pd.DataFrame:
     """Rates of receivers of one scenario and of the classical ones, see :func:`receivers.evaluation.rates.rates`."""
     record = zoo.results(names[0])
-    scenario = on_grid(record.scenario, num_prb)
+    scenario = record.scenario.on_grid(num_prb, "--prb")
     stream = SlotStream(scenario, record.test_seed, evaluation.block_slots, "test")
     shipped = [zoo.load(name) for name in names]
     receivers = [*classical_receivers(scenario), *_front_end(shipped), *shipped]

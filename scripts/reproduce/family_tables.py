@@ -9,7 +9,6 @@ The numbers are kept in ``docs/data/family.csv``. Without a run, the script only
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from leanrx.experiment.run import load_run
 from leanrx.report.results import RunResults, run_results
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
+from leanrx_core.markdown import markdown_table, with_marked_content
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = ROOT / "docs" / "data" / "family.csv"
@@ -63,10 +63,8 @@ def results_table(table: pd.DataFrame) -> str:
 def _markdown(table: pd.DataFrame, bers: list[str], comparisons: Sequence[str] = ()) -> str:
     headings = ["receiver", "parameters", "MACs per slot", "mJ per slot", *(c.replace("ber", "BER") for c in bers)]
     headings += comparisons
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)]]
-    for _, rows in table.groupby("variant", sort=False):
-        lines.append(_cells(rows, bers)[: len(headings)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    groups = table.groupby("variant", sort=False)
+    return markdown_table(headings, [_cells(rows, bers)[: len(headings)] for _, rows in groups])
 
 
 def _cells(rows: pd.DataFrame, bers: list[str]) -> list[str]:
@@ -96,17 +94,12 @@ PAGES: dict[str, Callable[[pd.DataFrame], str]] = {"README.md": readme_table, "d
 
 
 def page(path: str) -> str:
-    """A page with the present table between its two marks.
+    """A page with the present tables between their marks.
 
     Raises:
         UserError: if the page has no marks.
     """
-    text = (ROOT / path).read_text(encoding="utf-8")
-    marks = r"(<!-- family: begin -->\n).*?(\n<!-- family: end -->)"
-    if not re.search(marks, text, re.DOTALL):
-        raise UserError(f"{path}: has no marks around the table of the family; restore them")
-    table = PAGES[path](pd.read_csv(NUMBERS))
-    return re.sub(marks, lambda match: f"{match[1]}\n{table}\n{match[2]}", text, flags=re.DOTALL)
+    return with_marked_content(ROOT / path, "family", PAGES[path](pd.read_csv(NUMBERS)))
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ from this file.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from leanrx.experiment.sweep_config import SweepConfig
 from leanrx.report.formatting import interval, number
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
+from leanrx_core.markdown import markdown_table, with_marked_content
 from receivers.classical import GENIE_AIDED
 
 ROOT = Path(__file__).parents[2]
@@ -56,20 +56,14 @@ def page(path: str) -> str:
     Raises:
         UserError: if the page has no marks.
     """
-    text = (ROOT / path).read_text(encoding="utf-8")
-    marks = r"(<!-- quick start: begin -->\n).*?(\n<!-- quick start: end -->)"
-    if not re.search(marks, text, re.DOTALL):
-        raise UserError(f"{path}: has no marks around the table of the quick start; restore them")
-    return re.sub(marks, lambda match: f"{match[1]}\n{PAGES[path]()}\n{match[2]}", text, flags=re.DOTALL)
+    return with_marked_content(ROOT / path, "quick start", PAGES[path]())
 
 
 def _markdown(table: pd.DataFrame, short: bool) -> str:
     config = SweepConfig.load(CONFIG)
     head = ["receiver", "", "parameters", "MACs per slot", "mJ per slot", f"BER at {config.report.sinr_db:g} dB"]
     head += [] if short else [f"SINR for BER {config.report.target_ber:g}", "gain over scratch baseline"]
-    lines = [head, ["---"] * 2 + ["---:"] * (len(head) - 2)]
-    lines += [_cells(row, config, short) for _, row in table.iterrows()]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return markdown_table(head, [_cells(row, config, short) for _, row in table.iterrows()], text_columns=2)
 
 
 def _cells(row: pd.Series, config: SweepConfig, short: bool) -> list[str]:

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
-from types import ModuleType
-
 import doc_pages as pages
 import pytest
 
 from leanrx.experiment.plan import build_plan
 from leanrx.experiment.sweep_config import SweepConfig
-
-
-@pytest.fixture(scope="module")
-def tables() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tables", pages.ROOT / "scripts/reproduce/quickstart_tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from scripts.reproduce import quickstart_tables
 
 
 @pytest.mark.parametrize("path", ["README.md", "docs/results.md"])
-def test_pages_hold_the_table_of_the_run(tables: ModuleType, path: str) -> None:
-    assert tables.page(path) == pages.text(pages.ROOT / path)
+def test_pages_hold_the_table_of_the_run(path: str) -> None:
+    assert quickstart_tables.page(path) == pages.text(pages.ROOT / path)
 
 
-def test_table_has_the_receivers_of_the_configuration(tables: ModuleType) -> None:
-    table = tables.main_table()
-    trained = {record.name for record in build_plan(SweepConfig.load(tables.CONFIG)).neural}
+def test_table_has_the_receivers_of_the_configuration() -> None:
+    table = quickstart_tables.main_table()
+    trained = {record.name for record in build_plan(SweepConfig.load(quickstart_tables.CONFIG)).neural}
     assert {name for name in table["receiver"] if table.loc[name, "role"] != "classical"} == trained
 
 
-def test_smallest_student_receives_better_than_lmmse(tables: ModuleType) -> None:
-    table = tables.main_table()
+def test_smallest_student_receives_better_than_lmmse() -> None:
+    table = quickstart_tables.main_table()
     assert table.loc["hybrid-w5-d5-kd", "ber_high"] < table.loc["LMMSE", "ber_low"]
     assert table.loc["hybrid-w5-d5-kd", "parameters"] == table["parameters"][table["parameters"] > 0].min()

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-
-import doc_pages as pages
 import pytest
 
+from scripts.checks import sentence_length
+
 MAX_WORDS_PER_SENTENCE = 16
-_SPEC = importlib.util.spec_from_file_location("sentence_length", pages.ROOT / "scripts/checks/sentence_length.py")
-assert _SPEC is not None
-assert _SPEC.loader is not None
-sentence_length = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(sentence_length)
 
 
 def test_sentences_are_short() -> None:

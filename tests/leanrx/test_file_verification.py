@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -36,27 +34,15 @@ from receivers.evaluation.required_sinr import SinrGap
 from receivers.evaluation.stopping import Evaluation
 from receivers.export.c_export import example_program, export_c
 from receivers.export.c_source import c_sources
+from scripts.checks import planted_faults
 
 NAME = "tdl-6prb-hybrid-w5-d5-kd"
 STALE = "tdl-6prb-hybrid-w5-d5-scratch"
-ROOT = Path(__file__).parents[2]
 SINRS_DB = (3.0, 12.0, 24.0)
 SLOTS = 144
 """Slots over all points, which decide on the margin of a float file."""
 
 needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / "checks" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-planted_faults = script("planted_faults")
 
 
 def source(slots: int = 64) -> ExportSource:

@@ -1,11 +1,9 @@
 """Publishing in the zoo: weights byte for byte, counts and joules of the same receiver, and a page of these files."""
 
-import importlib.util
 import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -24,22 +22,7 @@ from receivers.evaluation.monte_carlo import count_errors
 from receivers.evaluation.rates import rates
 from receivers.evaluation.store import COUNTS
 from receivers.neural.weights import Card, NeuralReceiver, save
-
-ROOT = Path(__file__).parents[2]
-
-
-def load_script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / "reproduce" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def publisher() -> ModuleType:
-    return load_script("publish_to_zoo")
+from scripts.reproduce import evaluate_zoo, publish_to_zoo
 
 
 def config(small, **teacher: Any) -> SweepConfig:
@@ -117,10 +100,10 @@ def run(complete_run: Run, tmp_path: Path) -> Run:
     return Run(tmp_path / "run", complete_run.config)
 
 
-def test_published_results_are_those_of_the_run(run: Run, publisher: ModuleType, tmp_path: Path) -> None:
+def test_published_results_are_those_of_the_run(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "zoo"
     for _ in range(2):  # the second replaces the first
-        publisher.publish(run, "teacher", "small-hybrid-w4-d1", folder)
+        publish_to_zoo.publish(run, "teacher", "small-hybrid-w4-d1", folder)
     assert zoo.names(folder) == [p.name for p in folder.iterdir()] == ["small-hybrid-w4-d1"]
     weights = "weights.safetensors"
     published, original = folder / "small-hybrid-w4-d1" / weights, run.receivers_folder / "teacher" / weights
@@ -142,11 +125,11 @@ def test_published_results_are_those_of_the_run(run: Run, publisher: ModuleType,
     assert results.scenario == run.config.scenario
 
 
-def test_the_page_has_every_number_from_the_files(run: Run, publisher: ModuleType, tmp_path: Path) -> None:
+def test_the_page_has_every_number_from_the_files(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "zoo"
-    publisher.publish(run, "teacher", "small-hybrid-w4-d1", folder)
-    publisher.publish(run, "hybrid-w2-d1-kd", "small-hybrid-w2-d1-kd", folder)
-    page = publisher.page(folder)
+    publish_to_zoo.publish(run, "teacher", "small-hybrid-w4-d1", folder)
+    publish_to_zoo.publish(run, "hybrid-w2-d1-kd", "small-hybrid-w2-d1-kd", folder)
+    page = publish_to_zoo.page(folder)
     results = zoo.results("small-hybrid-w4-d1", folder)
     row = re.search(r"^\| `small-hybrid-w4-d1` \| hybrid-w4-d1 \|(.*)\|$", page, re.MULTILINE)
     assert row is not None
@@ -164,45 +147,43 @@ def test_the_page_has_every_number_from_the_files(run: Run, publisher: ModuleTyp
     assert "`small-hybrid-w2-d1-kd`: student of teacher, 30,000 steps of 80 slots" in page
 
 
-def test_receivers_without_counts_or_energy_of_their_own_are_refused(
-    run: Run, publisher: ModuleType, tmp_path: Path
-) -> None:
+def test_receivers_without_counts_or_energy_of_their_own_are_refused(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "zoo"
     write_table(run.energy_path, pd.DataFrame([asdict(inference_row("of other weights"))]), ENERGY)
     with pytest.raises(UserError, match=r"no energy of the present teacher; run: leanrx energy"):
-        publisher.publish(run, "teacher", "x", folder)
+        publish_to_zoo.publish(run, "teacher", "x", folder)
     counts = run.counts()
     write_table(run.ber_path, counts[counts["receiver"] != "teacher"], COUNTS)
     with pytest.raises(UserError, match=r"no counts of the present teacher; run: leanrx evaluate"):
-        publisher.publish(run, "teacher", "x", folder)
+        publish_to_zoo.publish(run, "teacher", "x", folder)
     run.ber_path.unlink()
     with pytest.raises(UserError, match="missing; run: leanrx evaluate"):
-        publisher.publish(run, "teacher", "x", folder)
+        publish_to_zoo.publish(run, "teacher", "x", folder)
     with pytest.raises(UserError, match="no 'nobody'"):
-        publisher.publish(run, "nobody", "x", folder)
+        publish_to_zoo.publish(run, "nobody", "x", folder)
     assert not folder.exists()
 
 
 def test_the_command_publishes_by_name_and_prints_the_size(
-    run: Run, publisher: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     folder, page = tmp_path / "zoo", tmp_path / "zoo.md"
     command = ["publish_to_zoo", str(run.folder), "teacher", "hybrid-w2-d1-kd=tiny", "--as", "p", "--zoo", str(folder)]
     monkeypatch.setattr("sys.argv", [*command, "--page", str(page)])
-    publisher.main()
+    publish_to_zoo.main()
     assert zoo.names(folder) == ["p-hybrid-w4-d1", "p-tiny"]
-    assert page.read_text() == publisher.page(folder)
+    assert page.read_text() == publish_to_zoo.page(folder)
     size = sum(p.stat().st_size for p in folder.rglob("*.*"))
     assert capsys.readouterr().out.startswith(f"2 receivers, {size / 2**20:.2f} of 20 MiB")
     monkeypatch.setattr("sys.argv", ["publish_to_zoo", str(tmp_path / "nowhere")])
     with pytest.raises(SystemExit, match=r"publish_to_zoo: .*nowhere: not a run folder"):
-        publisher.main()
+        publish_to_zoo.main()
 
 
 def test_a_published_receiver_is_a_teacher_and_is_tested_on_another_grid(
-    run: Run, publisher: ModuleType, tmp_path: Path, small, monkeypatch: pytest.MonkeyPatch, capsys
+    run: Run, tmp_path: Path, small, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    publisher.publish(run, "teacher", "small-hybrid-w4-d1", tmp_path / "zoo")
+    publish_to_zoo.publish(run, "teacher", "small-hybrid-w4-d1", tmp_path / "zoo")
     monkeypatch.setattr(zoo, "SHIPPED", tmp_path / "zoo")
     reuse = open_run(config(small, pretrained={"hybrid-w4-d1": "small-hybrid-w4-d1"}), tmp_path / "other")
     import_pretrained(reuse, reuse.plan)
@@ -213,7 +194,7 @@ def test_a_published_receiver_is_a_teacher_and_is_tested_on_another_grid(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["evaluate_zoo", "--prb", "3", "--slots", "32", "--sinr-db", "10"])
-    load_script("evaluate_zoo").main()
+    evaluate_zoo.main()
     counted = pd.read_parquet("runs/zoo/small-3-prb.parquet")
     assert set(counted["receiver"]) >= {"LMMSE", "front end", "small-hybrid-w4-d1"}
     assert set(counted["bits"]) & set(range(32 * 3 * 12 * 12 * 4, 32 * 3 * 12 * 13 * 4 + 1))
@@ -221,5 +202,5 @@ def test_a_published_receiver_is_a_teacher_and_is_tested_on_another_grid(
     assert f"{next(p for p in zoo.results('small-hybrid-w4-d1').points if p.sinr_db == 10).counts.ber:.2e}" in output
 
 
-def test_the_page_in_the_docs_is_that_of_the_zoo(publisher: ModuleType) -> None:
-    assert publisher.PAGE.read_text() == publisher.page()
+def test_the_page_in_the_docs_is_that_of_the_zoo() -> None:
+    assert publish_to_zoo.PAGE.read_text() == publish_to_zoo.page()

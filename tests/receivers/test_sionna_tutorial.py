@@ -1,23 +1,15 @@
 """Perfect CSI on the scenario of Sionna's neural-receiver tutorial, beside a chain of Sionna's own blocks."""
 
-import importlib.util
+import importlib
 import math
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmarks" / "sionna_tutorial.py"
-
 
 @pytest.fixture(scope="module")
 def tutorial() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("sionna_tutorial", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("scripts.benchmarks.sionna_tutorial")  # takes seconds, which only these tests need
 
 
 def test_bit_error_rate_is_that_of_sionna(tutorial: ModuleType) -> None:
