@@ -14,7 +14,7 @@ from leanrx.cli.sessions import check_second_name, json_rows, load_locked_run, l
 
 if TYPE_CHECKING:
     from leanrx.experiment.run_export import ExportSource
-    from receivers.export import Int8Comparison
+    from receivers.export import PrecisionComparison
 
 
 def export(
@@ -36,6 +36,10 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="Also write an int8 ONNX file and count the errors of both.")
     ] = False,
+    fp16: Annotated[
+        bool,
+        typer.Option("--fp16", help="Also write an ONNX file with a float16 network and count the errors of both."),
+    ] = False,
     exports: Annotated[
         Path | None, typer.Option(help="Folder for receivers that are not of a run. The default is exports.")
     ] = None,
@@ -45,27 +49,38 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Export a receiver, and check that the file gives the same LLRs and decisions."""
-    from leanrx.experiment.run_export import export_float32, export_quantised, export_source_code, export_tflite
+    from leanrx.experiment.run_export import (
+        CLASSICAL,
+        export_float32,
+        export_precision,
+        export_source_code,
+        export_tflite,
+    )
     from leanrx_core.errors import UserError
 
     if format not in ("onnx", "litert", "c"):
         raise UserError(f"format: '{format}' is not available; formats: onnx, litert, c")
-    if format == "c" and int8:
-        raise UserError("int8: a C file computes in float32; its function leanrx_receive_int8 gives LLRs of 8 bits")
-    if format == "litert" and int8:
-        raise UserError("int8: a LiteRT file computes in float32; give --format onnx for a file of 8 bits")
+    precisions = [name for name, chosen in (("int8", int8), ("fp16", fp16)) if chosen]
+    if format == "c" and precisions:
+        raise UserError(
+            f"{precisions[0]}: a C file computes in float32; its function leanrx_receive_int8 gives LLRs of 8 bits"
+        )
+    if format == "litert" and precisions:
+        raise UserError(f"{precisions[0]}: a LiteRT file computes in float32; give --format onnx for such a file")
+    if precisions and (name or source).lower() in CLASSICAL:
+        raise UserError(f"{precisions[0]}: {name or source} has no network, and computes in float32; leave it out")
+    if format == "litert" and (name or source).lower() in CLASSICAL:
+        raise UserError(f"format: LiteRT files hold networks, and {name or source} has none; give onnx or c")
     if name is not None and scenario is not None:
         raise UserError("scenario: a run has its own; leave it out")
     export_source = (
-        _named_source(source, exports, scenario, format)
-        if name is None
-        else _run_source(source, name, exports, as_json)
+        _named_source(source, exports, scenario) if name is None else _run_source(source, name, exports, as_json)
     )
     exports_by_format = {"onnx": export_float32, "litert": export_tflite, "c": export_source_code}
     path, parity = exports_by_format[format](export_source)
-    quantised = export_quantised(export_source, path) if int8 else None
+    comparisons = [export_precision(export_source, path, precision) for precision in precisions]
     if as_json:
-        rates = {"int8": json_rows(quantised.rates)} if quantised else {}
+        rates = {comparison.precision: json_rows(comparison.rates) for comparison in comparisons}
         print(json.dumps({"folder": str(path.parent), **parity.as_json(), **rates}))
         return
     print(f"export: {path}")
@@ -75,8 +90,8 @@ def export(
         f"{parity.bits} bits are decided differently. Bit errors: {parity.bit_errors_original} (original), "
         f"{parity.bit_errors_exported} (file)."
     )
-    if quantised:
-        _print_int8(quantised)
+    for comparison in comparisons:
+        _print_comparison(comparison)
 
 
 def _run_source(source: str, name: str, exports: Path | None, quiet: bool) -> ExportSource:
@@ -90,7 +105,7 @@ def _run_source(source: str, name: str, exports: Path | None, quiet: bool) -> Ex
     return ExportSource.of_run(loaded, name)
 
 
-def _named_source(source: str, exports: Path | None, scenario: str | None, format: str) -> ExportSource:
+def _named_source(source: str, exports: Path | None, scenario: str | None) -> ExportSource:
     """A classical receiver of a scenario, or a receiver of the zoo."""
     from channels import Scenario
     from channels import scenario as shipped_scenario
@@ -103,8 +118,6 @@ def _named_source(source: str, exports: Path | None, scenario: str | None, forma
         return _zoo_source(source, exports)
     if scenario is None:
         raise UserError(f"scenario: {source} needs one, for its covariance; give --scenario NAME or a YAML file")
-    if format != "c":
-        raise UserError(f"format: {source} has no network for an ONNX file; give --format c")
     path, root = Path(scenario), exports or Path("exports")
     conditions = Scenario.load(path) if path.suffix in (".yaml", ".yml") else shipped_scenario(scenario)
     export_source = ExportSource.of_scenario(source.lower(), conditions, root)
@@ -130,20 +143,22 @@ def _zoo_source(source: str, exports: Path | None) -> ExportSource:
     return export_source
 
 
-def _print_int8(comparison: Int8Comparison) -> None:
-    print(f"int8: {comparison.path}. Its LLRs differ from float32. Bit errors of both files on the same slots:")
+def _print_comparison(comparison: PrecisionComparison) -> None:
+    precision = comparison.precision
+    print(f"{precision}: {comparison.path}. Its LLRs differ from float32. Bit errors of both files on the same slots:")
     point = ["interference_fraction", "sinr_db"]
     tables = {name: rows.set_index(point) for name, rows in comparison.rates.groupby("receiver")}
-    int8 = tables.pop(comparison.path.name)
+    reduced = tables.pop(comparison.path.name)
     (float32,) = tables.values()
-    for (fraction, sinr_db), row in int8.iterrows():
+    for (fraction, sinr_db), row in reduced.iterrows():
         reference = float32.loc[(fraction, sinr_db)]
         print(
             f"{sinr_db:>6g} dB, interference fraction {fraction:g}: BER {reference['ber']:.2e} "
             f"({reference['ber_low']:.2e} to {reference['ber_high']:.2e}) in float32, {row['ber']:.2e} "
-            f"({row['ber_low']:.2e} to {row['ber_high']:.2e}) in int8, {row['slots']:.0f} slots"
+            f"({row['ber_low']:.2e} to {row['ber_high']:.2e}) in {precision}, {row['slots']:.0f} slots"
         )
     for fraction, gap in comparison.losses.items():
         loss = "not reached by both" if math.isnan(gap.gap_db) else f"{gap.gap_db:+.2f} dB"
         interval = "" if math.isnan(gap.low_db) else f" (95 %: {gap.low_db:+.2f} to {gap.high_db:+.2f})"
-        print(f"loss of int8 at BER {comparison.target_ber:g}, interference fraction {fraction:g}: {loss}{interval}")
+        where = f"BER {comparison.target_ber:g}, interference fraction {fraction:g}"
+        print(f"loss of {precision} at {where}: {loss}{interval}")

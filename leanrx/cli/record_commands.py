@@ -17,7 +17,9 @@ def record(
     ],
     name: Annotated[
         str | None,
-        typer.Argument(help="A receiver of the run, or 'smallest' for its smallest student.", metavar="[NAME]"),
+        typer.Argument(
+            help="A receiver of the run, 'smallest' for its smallest student, or lmmse or lmmse-irc.", metavar="[NAME]"
+        ),
     ] = None,
     slots: Annotated[
         int,
@@ -53,7 +55,6 @@ def record(
     points = [(f, s) for f in evaluation.interference_fractions for s in sorted(evaluation.sinr_db)]
     blocks = -(-slots // (len(points) * BLOCK_SLOTS))
     stream = SlotStream(conditions.scenario, conditions.seed, BLOCK_SLOTS, "test", purpose="recording")
-    show_progress(
-        "slots", write_recording(conditions.neural_receiver, stream, points, blocks, conditions.target_ber, path)
-    )
+    steps = write_recording(conditions.receiver, stream, points, blocks, conditions.target_ber, path)
+    show_progress("slots", steps)
     print(f"recording: {path}, {len(points) * blocks * BLOCK_SLOTS} slots, {path.stat().st_size / 1e6:.0f} MB")

@@ -49,7 +49,7 @@ from receivers.export.parity import MAX_DIFFERING_DECISIONS, MAX_LLR_DIFFERENCE
 FOLDER = "verification"
 """Folder of the counts, beside the file."""
 
-MARGIN_DB = {"float": 0.02, "int8": 0.05}
+MARGIN_DB = {"float": 0.02, "fp16": 0.02, "int8": 0.05}
 """Largest SINR gap of a file to its receiver at the target BER, by its arithmetic."""
 
 SLOTS = 100_000

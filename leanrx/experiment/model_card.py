@@ -37,14 +37,12 @@ def model_card(
     """
     receiver, slots, parity = card["receiver"], card["slots"], card["parity"]
     limits = str(slots["max_prb"]) if slots["max_prb"] else f"{slots['min_prb']} or more"
-    low, high = receiver["trained_sinr_db"]
+    is_network = "weights_sha256" in receiver
     lines = [
         f"# {receiver['name']}",
         "",
-        f"A receiver of one OFDM slot, `{receiver['receiver']}`, from received samples to LLRs.",
-        "Graph and weights are part of leanrx, under the licence Apache-2.0."
-        if is_shipped
-        else "The graph is part of leanrx, under the licence Apache-2.0. The weights belong to those who trained them.",
+        f"A receiver of one OFDM slot, {_kind(receiver)}, from received samples to LLRs.",
+        _licence(is_network, is_shipped),
         "",
         "## Interface",
         "",
@@ -71,8 +69,7 @@ def model_card(
         "",
         "## Range of validity",
         "",
-        f"It was trained on scenario {receiver['scenario']}, channels {', '.join(receiver['channels'])}, at a SINR of "
-        f"{low:.1f} to {high:.1f} dB.",
+        _range_of_validity(receiver),
         "Outside of these conditions nothing is known. `card.json` holds them in full.",
         "",
         "## Bit error rate",
@@ -85,14 +82,43 @@ def model_card(
         "## Cost",
         "",
         f"* Operations: {macs:,} MACs per slot of {num_prb} resource blocks, all operators of the file.",
-        f"* Size: {card['bytes']:,} bytes, with {receiver['parameters']:,} trained parameters.",
+        f"* Size: {card['bytes']:,} bytes"
+        + (f", with {receiver['parameters']:,} trained parameters." if is_network else "."),
         "* Latency: not metered.",
         "* Energy: not metered.",
         "",
         f"SHA-256 of `{card['file']}`: `{card['sha256']}`.",
-        f"SHA-256 of the weights: `{receiver['weights_sha256']}`.",
+        f"SHA-256 of the weights: `{receiver['weights_sha256']}`."
+        if is_network
+        else f"Digest of the receiver: `{receiver['digest']}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _kind(receiver: dict[str, Any]) -> str:
+    return f"`{receiver['receiver']}`" if "receiver" in receiver else "with a covariance of the channel"
+
+
+def _licence(is_network: bool, is_shipped: bool) -> str:
+    if not is_network:
+        return "The graph is part of leanrx, under the licence Apache-2.0."
+    if is_shipped:
+        return "Graph and weights are part of leanrx, under the licence Apache-2.0."
+    return "The graph is part of leanrx, under the licence Apache-2.0. The weights belong to those who trained them."
+
+
+def _range_of_validity(receiver: dict[str, Any]) -> str:
+    if "weights_sha256" not in receiver:
+        scenario = receiver["scenario"]
+        return (
+            f"Its covariance is that of scenario {scenario['name']}, test channels "
+            f"{', '.join(scenario['channels']['test'])}."
+        )
+    low, high = receiver["trained_sinr_db"]
+    return (
+        f"It was trained on scenario {receiver['scenario']}, channels {', '.join(receiver['channels'])}, at a SINR of "
+        f"{low:.1f} to {high:.1f} dB."
+    )
 
 
 def _error_table(points: Sequence[BerPoint]) -> list[str]:

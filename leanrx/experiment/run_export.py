@@ -20,8 +20,9 @@ from receivers.base import Receiver
 from receivers.classical import LmmseIrcReceiver, LmmseReceiver
 from receivers.evaluation.rates import rates
 from receivers.evaluation.stopping import Evaluation
-from receivers.export import Int8Comparison, Parity, export_c, export_int8, export_onnx
-from receivers.export.c_source import c_name
+from receivers.export import Parity, PrecisionComparison, export_c, export_float16, export_int8, export_onnx
+from receivers.export.export_card import file_name
+from receivers.export.exported_receiver import CARD, card_receiver
 from receivers.export.litert import export_litert
 from receivers.export.onnx import write_graph
 from receivers.neural.weights import NeuralReceiver
@@ -30,7 +31,7 @@ PARITY_BLOCK_SLOTS = 32
 CALIBRATION_SLOTS = 64
 
 CLASSICAL = {cls.label.lower(): cls for cls in (LmmseReceiver, LmmseIrcReceiver)}
-"""Classical receivers that can be written in C, by the name that users give."""
+"""Classical receivers that can be exported, by the name that users give."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class ExportSource:
         """
         config, classical = run.config, CLASSICAL.get(name.lower())
         receiver: Receiver = classical(config.scenario) if classical else run.receiver(name)
-        folder = run.folder / "exports" / c_name(receiver)
+        folder = run.folder / "exports" / file_name(receiver)
         points: tuple[BerPoint, ...] = ()
         if run.ber_path.exists():
             counts = run.counts()
@@ -124,7 +125,7 @@ class ExportSource:
             UserError: if it is a classical one.
         """
         if not isinstance(self.receiver, NeuralReceiver):
-            raise UserError(f"receiver: {self.receiver.name} is classical, and only leanrx export --format c takes it")
+            raise UserError(f"receiver: {self.receiver.name} has no network; export it as onnx or c")
         return self.receiver
 
 
@@ -140,9 +141,8 @@ def export_float32(source: ExportSource) -> tuple[Path, Parity]:
     _check_replaceable(source.folder)
     stream = SlotStream(source.scenario, source.seed, PARITY_BLOCK_SLOTS, "test", purpose="export")
     evaluation = source.evaluation
-    receiver = source.neural_receiver
-    parity = export_onnx(receiver, source.folder, stream, evaluation.sinr_db, evaluation.interference_fractions)
-    path = source.folder / f"{receiver.name}.onnx"
+    parity = export_onnx(source.receiver, source.folder, stream, evaluation.sinr_db, evaluation.interference_fractions)
+    path = source.folder / f"{file_name(source.receiver)}.onnx"
     _write_model_card(source, source.folder, path)
     return path, parity
 
@@ -192,7 +192,7 @@ def export_source_code(source: ExportSource) -> tuple[Path, Parity]:
     folder, evaluation = source.folder.with_name(f"{source.folder.name}-c"), source.evaluation
     _check_replaceable(folder)
     parity = export_c(source.receiver, folder, stream, evaluation.sinr_db, evaluation.interference_fractions)
-    return folder / f"{c_name(source.receiver)}.c", parity
+    return folder / f"{file_name(source.receiver)}.c", parity
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -200,7 +200,7 @@ def _check_replaceable(folder: Path) -> None:
         raise UserError(f"{folder}: exists and is no export, so it is not replaced; move it or give --exports")
 
 
-def exported_files(run: Run, receiver: NeuralReceiver, file_format: str = "onnx") -> list[Path]:
+def exported_files(run: Run, receiver: Receiver, file_format: str = "onnx") -> list[Path]:
     """The ONNX or LiteRT files of a receiver in the run.
 
     Args:
@@ -209,26 +209,30 @@ def exported_files(run: Run, receiver: NeuralReceiver, file_format: str = "onnx"
         file_format: ``onnx`` or ``litert``.
 
     Raises:
-        UserError: if they were exported from other weights than the receiver's.
+        UserError: if they were exported from other weights than the receiver's, or another covariance.
     """
     end, suffix = ("", ".onnx") if file_format == "onnx" else ("-litert", ".tflite")
-    folder = run.folder / "exports" / f"{receiver.name}{end}"
+    folder = run.folder / "exports" / f"{file_name(receiver)}{end}"
     files = sorted(folder.glob(f"*{suffix}"))
     if files:
         try:
-            exported = json.loads((folder / "card.json").read_bytes())["receiver"]["weights_sha256"]
+            _, exported = card_receiver(json.loads((folder / CARD).read_bytes()))
         except (OSError, ValueError, LookupError, TypeError):
-            exported = None
+            exported = ""
         if exported != receiver.digest:
             raise UserError(
                 f"{folder}: exported from other weights than the present ones; delete the folder, or run: "
-                f"leanrx export {run.folder} {receiver.name} --format {file_format}"
+                f"leanrx export {run.folder} {file_name(receiver)} --format {file_format}"
             )
     return files
 
 
-def export_quantised(source: ExportSource, path: Path) -> Int8Comparison:
-    """Write an int8 file from a float32 file, and count the bit errors of both on the same slots.
+PRECISIONS = ("int8", "fp16")
+"""Lower precisions of a network in an ONNX file."""
+
+
+def export_precision(source: ExportSource, path: Path, precision: str) -> PrecisionComparison:
+    """Write a file of lower precision from a float32 file, and count the bit errors of both on the same slots.
 
     Each point has the evaluation's ``min_slots``, which suffice for an interval. The stop rule would count until both
     files have many errors.
@@ -236,6 +240,7 @@ def export_quantised(source: ExportSource, path: Path) -> Int8Comparison:
     Args:
         source: that ``path`` was exported from.
         path: the float32 ONNX file.
+        precision: one of :data:`PRECISIONS`.
 
     Raises:
         UserError: if a file cannot be loaded.
@@ -248,6 +253,8 @@ def export_quantised(source: ExportSource, path: Path) -> Int8Comparison:
             "target_block_errors": None,
         }
     )
-    slots = SlotStream(source.scenario, source.seed, CALIBRATION_SLOTS, "train", purpose="calibration").block(0)
     stream = SlotStream(source.scenario, source.seed, evaluation.block_slots, "test", purpose="export")
+    if precision == "fp16":
+        return export_float16(path, stream, evaluation, source.target_ber)
+    slots = SlotStream(source.scenario, source.seed, CALIBRATION_SLOTS, "train", purpose="calibration").block(0)
     return export_int8(path, slots, stream, evaluation, source.target_ber)

@@ -13,6 +13,7 @@ from receivers.classical.baselines import (
     PerfectCsiReceiver,
     classical_receivers,
     formula_count,
+    is_exact_lmmse,
 )
 from receivers.classical.channel_estimation import Covariance, LmmseEstimator
 from receivers.classical.combining import mmse_irc_combine, mrc, residual_covariance, whiten_with_genie_csi
@@ -34,6 +35,7 @@ __all__ = [
     "classical_receivers",
     "demap",
     "formula_count",
+    "is_exact_lmmse",
     "ls_estimate",
     "mmse_irc_combine",
     "mrc",

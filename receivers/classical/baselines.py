@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from functools import cached_property, lru_cache
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 import torch
 
@@ -250,6 +250,11 @@ def classical_receivers(scenario: Scenario, device: str = "cpu") -> list[Receive
     if any(interferer.probability > 0 for interferer in scenario.interferers):
         receivers.append(PerfectCsiIrcReceiver())
     return receivers
+
+
+def is_exact_lmmse(receiver: Receiver) -> TypeGuard[LmmseReceiver | LmmseIrcReceiver]:
+    """Whether a receiver is LMMSE or LMMSE-IRC with exact LLRs, which can be exported."""
+    return isinstance(receiver, LmmseReceiver | LmmseIrcReceiver) and receiver.name == receiver.label
 
 
 _CLASSES: dict[str, type[ClassicalReceiver]] = {

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from channels import Slots, SlotStream
 from leanrx_core.files import TEMPORARY
-from receivers.neural.weights import NeuralReceiver
+from receivers.base import Receiver
 
 FORMAT = "leanrx recording"
 VERSION = 1
@@ -42,7 +42,7 @@ _COMPRESSED = ("pilots", "is_data", "bits")  # the other arrays contain noise, w
 
 
 def write_recording(
-    receiver: NeuralReceiver,
+    receiver: Receiver,
     stream: SlotStream,
     points: list[tuple[float, float]],
     blocks: int,
@@ -77,7 +77,7 @@ def write_recording(
 
 def _write_blocks(
     file: h5py.File,
-    receiver: NeuralReceiver,
+    receiver: Receiver,
     stream: SlotStream,
     points: list[tuple[float, float]],
     blocks: int,
@@ -118,7 +118,7 @@ def _write_blocks(
             yield first, total
 
 
-def _arrays(receiver: NeuralReceiver, slots: Slots, sinr_db: float, fraction: float) -> dict[str, NDArray[Any]]:
+def _arrays(receiver: Receiver, slots: Slots, sinr_db: float, fraction: float) -> dict[str, NDArray[Any]]:
     """The arrays of a block, and the LLRs of its first slot."""
     with torch.no_grad():
         llrs = receiver(slots)

@@ -17,8 +17,9 @@ from channels import Slots, SlotStream
 from leanrx_core.errors import UserError
 from leanrx_core.files import replaced_folder
 from receivers.base import Receiver
-from receivers.export.c_source import BUILD_FLAGS, c_name, c_sources
-from receivers.export.parity import MAX_LLR_DIFFERENCE, Parity, compare_at_points, total_parity
+from receivers.export.c_source import BUILD_FLAGS, c_sources
+from receivers.export.export_card import OUTPUT, file_name, parity_entry, receiver_entry
+from receivers.export.parity import Parity, compare_at_points, total_parity
 from receivers.neural.weights import NeuralReceiver
 from receivers.runtime.c_library import CLibrary
 
@@ -110,7 +111,7 @@ def export_c(
         >>> parity.equal  # doctest: +SKIP
         True
     """
-    sources, name = c_sources(receiver, stream.scenario.grid), c_name(receiver)
+    sources, name = c_sources(receiver, stream.scenario.grid), file_name(receiver)
     with replaced_folder(folder) as complete, tempfile.TemporaryDirectory() as work:
         for file, text in sources.items():
             (complete / file).write_text(text)
@@ -135,22 +136,16 @@ def example_program(name: str) -> str:
 
 
 def _card(receiver: Receiver, stream: SlotStream, folder: Path, parities: dict[str, Parity]) -> dict[str, Any]:
-    files, name, grid = sorted(path for path in folder.iterdir()), c_name(receiver), stream.scenario.grid
+    files, name, grid = sorted(path for path in folder.iterdir()), file_name(receiver), stream.scenario.grid
     return {
         "format": "c",
         "files": {p.name: {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in files},
         "build": f"cc {' '.join(BUILD_FLAGS)} -march=native main.c {name}.c -o receiver -lm",
         "grid": grid.model_dump(mode="json", exclude={"num_prb"} if isinstance(receiver, NeuralReceiver) else set()),
         "omitted": "",
-        "output": "log P(bit = 1) / P(bit = 0); positive means 1; negate for decoders of log P(0) / P(1)",
-        "receiver": receiver.card.model_dump(mode="json")
-        if isinstance(receiver, NeuralReceiver)
-        else {"name": receiver.name, "digest": receiver.digest, "scenario": stream.scenario.model_dump(mode="json")},
-        "parity": {
-            "llr_tolerance": MAX_LLR_DIFFERENCE,
-            **total_parity(parities).as_json(),
-            "points": {name: parity.as_json() for name, parity in parities.items()},
-        },
+        "output": OUTPUT,
+        "receiver": receiver_entry(receiver, stream.scenario),
+        "parity": parity_entry(parities),
     }
 
 

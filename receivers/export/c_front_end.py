@@ -16,7 +16,7 @@ from receivers.classical.channel_estimation import LmmseEstimator
 from receivers.classical.robust_estimation import WINDOW_PRB, frequency_basis, time_basis
 from receivers.export.c_constants import c_array, float64
 
-_MIN_EIGENVALUE = 1e-7
+MIN_EIGENVALUE = 1e-7
 """Smaller eigenvalues of a scenario's covariance are left out; their mean is 1. Noise hides them up to 60 dB SINR."""
 
 
@@ -77,18 +77,23 @@ class _FrequencyConstants:
     omitted_power: NDArray[np.float64]
 
     def initialiser(self) -> str:
-        arrays = {
-            "values": self.values,
+        literals = {
             "vectors_re": self.vectors.real,
             "vectors_im": self.vectors.imag,
             "out_re": self.out.real,
             "out_im": self.out.imag,
+        }
+        arrays = {
+            "values": self.values,
             "gain": self.gain,
             "pilot_gain": self.pilot_gain,
             "omitted_gain": 1 - self.pilot_gain.sum(1),
             "omitted_power": self.omitted_power,
         }
         fields = [f".{name} = {c_array(values)}" for name, values in arrays.items()]
+        for name, values in literals.items():
+            sizes = f"[{len(values)}][MAX_RANK]" + "[12]" * (values.ndim - 2)
+            fields.append(f".{name} = (const float{sizes}){c_array(values)}")
         return "{" + ", ".join([f".window = {len(self.out)}, .rank = {len(self.values)}", *fields]) + "}"
 
 
@@ -172,7 +177,7 @@ def _robust_frequency(
 
 def _whole_grid(basis: tuple[torch.Tensor, ...], num_prb: int) -> _FrequencyConstants:
     values, vectors, out, gain = basis
-    significant = values > _MIN_EIGENVALUE
+    significant = values > MIN_EIGENVALUE
     num_values, num_pilots = int(significant.sum()), len(values)
     by_prb = out[:, significant].numpy().reshape(num_prb, SUBCARRIERS_PER_PRB, num_values).swapaxes(1, 2)
     return _FrequencyConstants(

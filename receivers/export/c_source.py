@@ -17,11 +17,13 @@ from channels import Grid
 from channels.pilots import DmrsLayout, pilot_layouts
 from leanrx_core.errors import UserError
 from receivers.base import Receiver
-from receivers.classical import LmmseIrcReceiver, LmmseReceiver
-from receivers.export.c_constants import by_fours, c_array, c_float, float64, function_values, level_constants
+from receivers.classical import LmmseIrcReceiver, LmmseReceiver, is_exact_lmmse
+from receivers.export.c_constants import c_float, function_values, level_constants
 from receivers.export.c_deeprx import deeprx_bytes_per_prb, deeprx_values
 from receivers.export.c_front_end import EstimatorConstants, describe_layout, layout_constants
-from receivers.export.c_products import matrix_products, num_terms, padded, round_up
+from receivers.export.c_products import matrix_products, num_terms, round_up
+from receivers.export.c_weights import hybrid_weights
+from receivers.export.export_card import file_name
 from receivers.neural import detection
 from receivers.neural.deeprx import DeepRx
 from receivers.neural.hybrid import MIN_ERROR_VAR, Hybrid, HybridBlock
@@ -65,7 +67,7 @@ def c_sources(receiver: Receiver, grid: Grid) -> dict[str, str]:
     layouts = pilot_layouts(grid)
     parts, own = _parts(receiver, grid, layouts)
     values = {
-        "NAME": c_name(receiver),
+        "NAME": file_name(receiver),
         "VERSION": version("leanrx"),
         "DIGEST": receiver.digest,
         "SPACING": str(grid.subcarrier_spacing_hz),
@@ -84,11 +86,6 @@ def c_sources(receiver: Receiver, grid: Grid) -> dict[str, str]:
     return {f"{values['NAME']}.c": _fill(source, values), f"{values['NAME']}.h": _fill(header, values)}
 
 
-def c_name(receiver: Receiver) -> str:
-    """Name of the files of a receiver: that of a neural one, and ``lmmse`` or ``lmmse-irc``."""
-    return receiver.name if isinstance(receiver, NeuralReceiver) else receiver.name.lower()
-
-
 def has_c_form(receiver: Receiver) -> bool:
     """Whether receivers of this kind can be written in C: DeepRx, hybrids, LMMSE and LMMSE-IRC with exact LLRs."""
     return _writer(receiver) is not None
@@ -104,8 +101,7 @@ def _writer(receiver: Receiver) -> _Writer | None:
     """What writes receivers of this kind."""
     if isinstance(receiver, NeuralReceiver):
         return _NETWORKS.get(type(receiver.net))
-    is_exact = isinstance(receiver, LmmseReceiver | LmmseIrcReceiver) and receiver.name == receiver.label
-    return _classical if is_exact else None
+    return _classical if is_exact_lmmse(receiver) else None
 
 
 def _parts(receiver: Receiver, grid: Grid, layouts: list[DmrsLayout]) -> Parts:
@@ -199,7 +195,7 @@ def _hybrid(receiver: NeuralReceiver, grid: Grid, layouts: list[DmrsLayout]) -> 
         "PROJECT_TERMS": str(project_terms),
         "PROJECT_INPUTS": str(round_up(block.project.in_channels, project_terms)),
         "POINTWISE": matrix_products(expand_terms, project_terms),
-        "WEIGHTS": _hybrid_weights(net, expand_terms, project_terms),
+        **hybrid_weights(net, receiver.card.training.get("weight_bits"), expand_terms, project_terms),
         **{name: c_float(value) for name, value in limits.items()},
         **_bandwidth_values(None, _hybrid_bytes_per_prb(net, layouts)),
         **EstimatorConstants.robust(layouts, grid.subcarrier_spacing_hz).values(layouts),
@@ -225,27 +221,3 @@ def _hybrid_bytes_per_prb(net: Hybrid, layouts: list[DmrsLayout]) -> int:
     per_symbol = 12 * (4 * net.num_rx + 1) + 2 * net.width + 2 * 2 * inner
     once = 12 * (3 + 4) * pilot_symbols + 2 * (num_updates + 2 * net.num_bits)
     return 4 * (14 * per_symbol + once + 12 * net.num_bits)
-
-
-def _hybrid_weights(net: Hybrid, expand_terms: int, project_terms: int) -> str:
-    blocks = ",\n".join(_hybrid_block(cast(HybridBlock, b), expand_terms, project_terms) for b in net.blocks)
-    return "\n\n".join(
-        [
-            f"static const Block BLOCKS[] = {{\n{blocks}\n}};",
-            f"static const float OUT_WEIGHT[2 * K][WIDTH] = {c_array(float64(net.conv_out.weight)[:, :, 0, 0])};",
-            f"static const float OUT_BIAS[2 * K] = {c_array(float64(net.conv_out.bias))};",
-        ]
-    )
-
-
-def _hybrid_block(block: HybridBlock, expand_terms: int, project_terms: int) -> str:
-    expand, depthwise, project = block.expand, block.depthwise, block.project
-    arrays = [
-        by_fours(padded(float64(expand.weight)[:, :, 0, 0], 1, expand_terms)).reshape(-1, 4),
-        float64(expand.bias),
-        float64(depthwise.weight).reshape(len(depthwise.weight), -1),
-        float64(depthwise.bias),
-        by_fours(padded(float64(project.weight)[:, :, 0, 0], 1, project_terms)).reshape(-1, 4),
-        float64(project.bias),
-    ]
-    return "{" + ",\n".join(c_array(values) for values in arrays) + f", {', '.join(map(str, depthwise.dilation))}}}"

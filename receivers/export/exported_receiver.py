@@ -20,7 +20,7 @@ from receivers.export.c_source import BUILD_FLAGS
 from receivers.export.litert import LiteRtReceiver
 from receivers.export.onnx import OnnxReceiver
 
-Arithmetic = Literal["float", "int8"]
+Arithmetic = Literal["float", "fp16", "int8"]
 
 SUFFIXES = (".c", ".onnx", ".tflite")
 LIBRARY_SUFFIXES = (".so", ".dylib", ".dll")
@@ -66,11 +66,10 @@ def open_exported(path: str | Path, build_folder: str | Path) -> ExportedReceive
     path = exported_file(path)
     if path.suffix == ".c":
         return _compiled(path, Path(build_folder))
-    is_quantised = path.suffix == ".onnx" and _has_integers(path)
-    loaded = _load(path, path.name)
-    if isinstance(loaded, LiteRtReceiver):
-        is_quantised = loaded.is_quantised
-    receiver = ExportedReceiver(path, path.name, _sha256(path), "int8" if is_quantised else "float")
+    loaded, arithmetic = _load(path, path.name), _arithmetic(path) if path.suffix == ".onnx" else "float"
+    if isinstance(loaded, LiteRtReceiver) and loaded.is_quantised:
+        arithmetic = "int8"
+    receiver = ExportedReceiver(path, path.name, _sha256(path), arithmetic)
     receiver._receiver = loaded
     return receiver
 
@@ -172,15 +171,18 @@ def _load(path: Path, name: str) -> Receiver:
     return OnnxReceiver(path, name) if path.suffix == ".onnx" else CReceiver(path, name)
 
 
-def _has_integers(path: Path) -> bool:
-    """Whether a graph quantises values."""
+def _arithmetic(path: Path) -> Arithmetic:
+    """Arithmetic of a graph's network."""
     import onnx
 
     try:
         graph = onnx.load(path).graph
     except Exception as error:
         raise UserError(f"{path}: no ONNX file ({type(error).__name__}); export the receiver again") from None
-    return any("QuantizeLinear" in node.op_type or node.op_type.endswith("Integer") for node in graph.node)
+    if any("QuantizeLinear" in node.op_type or node.op_type.endswith("Integer") for node in graph.node):
+        return "int8"
+    is_half = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.initializer)
+    return "fp16" if is_half else "float"
 
 
 def _sha256(path: Path) -> str:

@@ -1,33 +1,19 @@
 """Exported receivers in 8-bit integers, with their bit errors.
 
 Convolutions of the network compute in integers, in ONNX's QDQ form: weights have a scale per channel, activations a
-scale per tensor from calibration slots. All other operators stay in float32, such as a front end. They carry channel
-estimates, powers and LLRs, whose range exceeds 8 bits, and they cost little. Weights use 7 bits: then sums of two
-products fit the 16 bits in which CPUs without VNNI add them, and all CPUs compute the same. An int8 file differs from
-the tested receiver. So the errors of both files are counted on the same slots, and the report holds both with
-intervals.
+scale per tensor from calibration slots. Weights use 7 bits: then sums of two products fit the 16 bits in which CPUs
+without VNNI add them, and all CPUs compute the same.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import math
-import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
 
 from channels import Slots, Stream
-from leanrx_core.files import TEMPORARY, write_atomic
-from receivers.evaluation.monte_carlo import count_errors
-from receivers.evaluation.rates import rates
-from receivers.evaluation.required_sinr import SinrGap, gap_db
 from receivers.evaluation.stopping import Evaluation
-from receivers.export.onnx import OnnxReceiver, slot_arrays
+from receivers.export.onnx import slot_arrays
+from receivers.export.reduced_precision import PrecisionComparison, PrecisionForm, export_reduced, network_nodes
 from receivers.runtime.slot_arrays import INPUTS, as_real
 
 
@@ -66,43 +52,15 @@ def quantise(path: Path, target: Path, slots: Slots) -> None:
             reduce_range=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
-            nodes_to_quantize=_integer_nodes(graph.node),
+            nodes_to_quantize=network_nodes(graph.node),
         )
     finally:
         logging.getLogger().setLevel(level)
 
 
-def _integer_nodes(nodes: Sequence[Any]) -> list[str]:
-    """Names of the nodes to quantise: convolutions, activations, and concatenations of convolutions only."""
-    results = {node.output[0] for node in nodes if node.op_type == "Conv"}
-    return [
-        node.name
-        for node in nodes
-        if node.op_type in ("Conv", "Relu") or (node.op_type == "Concat" and set(node.input) <= results)
-    ]
-
-
-@dataclass(frozen=True)
-class Int8Comparison:
-    """An int8 file compared with its float32 file.
-
-    Attributes:
-        path: of the int8 file.
-        rates: of both on the same slots, see :func:`receivers.evaluation.rates.rates`; ``receiver`` is the file's name.
-        target_ber: BER of the losses.
-        losses: additional SINR that the int8 file needs, by interference fraction; NaN where a curve does not reach
-            the BER.
-    """
-
-    path: Path
-    rates: pd.DataFrame
-    target_ber: float
-    losses: dict[float, SinrGap]
-
-
 def export_int8(
     path: Path, calibration: Slots, stream: Stream, evaluation: Evaluation, target_ber: float
-) -> Int8Comparison:
+) -> PrecisionComparison:
     """Write ``<name>-int8.onnx`` next to ``<name>.onnx``, and ``<name>-int8.json`` with the errors of both.
 
     Args:
@@ -114,48 +72,11 @@ def export_int8(
     Raises:
         UserError: if a file cannot be loaded.
     """
-    target = path.with_name(f"{path.stem}-int8.onnx")
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=TEMPORARY) as work:
-        temporary = Path(work) / target.name
-        quantise(path, temporary, calibration)
-        receivers = [OnnxReceiver(path, path.name), OnnxReceiver(temporary, target.name)]
-        counts_path = Path(work) / "ber.parquet"
-        for _ in count_errors(receivers, stream, evaluation, counts_path):
-            pass
-        counts = pd.read_parquet(counts_path)
-        losses = {
-            fraction: gap_db(counts[counts["interference_fraction"] == fraction], target.name, path.name, target_ber)
-            for fraction in evaluation.interference_fractions
-        }
-        temporary.rename(target)
-    comparison = Int8Comparison(target, rates(counts), target_ber, losses)
-    report = _report(comparison, receivers, len(calibration))
-    write_atomic(target.with_suffix(".json"), json.dumps(report, indent=2) + "\n")
-    return comparison
-
-
-def _report(comparison: Int8Comparison, receivers: list[OnnxReceiver], slots: int) -> dict[str, object]:
-    float32, int8 = receivers
-    losses = [{"interference_fraction": fraction, **asdict(gap)} for fraction, gap in comparison.losses.items()]
-    columns = [
-        "receiver",
-        "interference_fraction",
-        "sinr_db",
-        "slots",
-        "bits",
-        "bit_errors",
-        "ber",
-        "ber_low",
-        "ber_high",
-    ]
-    return {
-        "format": "onnx, convolutions in int8 in QDQ form: weights of 7 bits per channel, activations of 8 per tensor",
-        "file": int8.name,
-        "bytes": comparison.path.stat().st_size,
-        "sha256": int8.digest,
-        "of": {"file": float32.name, "sha256": float32.digest},
-        "calibration_slots": slots,
-        "target_ber": comparison.target_ber,
-        "losses": [{k: None if math.isnan(v) else v for k, v in loss.items()} for loss in losses],
-        "points": comparison.rates[columns].to_dict("records"),
-    }
+    form = PrecisionForm(
+        precision="int8",
+        description="onnx, convolutions in int8 in QDQ form: weights of 7 bits per channel, activations of 8 per "
+        "tensor",
+        write=lambda source, target: quantise(source, target, calibration),
+        settings={"calibration_slots": len(calibration)},
+    )
+    return export_reduced(path, form, stream, evaluation, target_ber)

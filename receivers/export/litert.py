@@ -88,7 +88,7 @@ def export_litert(
         path.write_bytes(with_metadata(convert(onnx.load(graph)), receiver.card.receiver, slots))
         exported = LiteRtReceiver(path, f"{receiver.name} (LiteRT)")
         parities = compare_at_points(receiver, exported, stream, sinr_db, interference_fractions)
-        card = graph_card("litert", receiver, path, exported.inputs, slots, parities)
+        card = graph_card("litert", receiver, stream.scenario, path, exported.inputs, parities)
         (complete / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     return total_parity(parities)
 

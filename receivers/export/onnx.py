@@ -1,9 +1,10 @@
-"""Export of a learned receiver to ONNX, from received samples to LLRs; the file is verified to compute the same LLRs.
+"""Export of a receiver to ONNX, from received samples to LLRs; the file is verified to compute the same LLRs.
 
 The graph is :class:`receivers.export.real_receiver.RealReceiver`. Its inputs are real and imaginary parts of the
 received grid and of the pilots, noise power and modulation; its output is LLRs. Batch and number of resource blocks are
-free. The subcarrier spacing and the places of the pilots are those of the grid, and stand in the file's metadata with
-the receiver's spec string. Nothing of the machine that wrote it is in the file.
+free; a classical receiver takes the bandwidth of its scenario. The subcarrier spacing and the places of the pilots are
+those of the grid, and stand in the file's metadata with the receiver's spec string. Nothing of the machine that wrote
+it is in the file.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ import numpy as np
 import onnx
 import torch
 
-from channels import NUM_SYMBOLS, Grid, Slots, SlotStream
+from channels import NUM_SYMBOLS, Grid, Scenario, Slots, SlotStream
 from channels.pilots import pilot_layouts
 from leanrx_core.files import replaced_folder
+from receivers.base import Receiver
 from receivers.classical.robust_estimation import WINDOW_PRB
 from receivers.export.constant_shapes import make_shapes_constant
-from receivers.export.parity import MAX_LLR_DIFFERENCE, Parity, compare_at_points, total_parity
-from receivers.export.real_receiver import RealReceiver
+from receivers.export.export_card import OUTPUT, file_name, parity_entry, receiver_entry
+from receivers.export.parity import Parity, compare_at_points, total_parity
+from receivers.export.real_receiver import RealReceiver, num_llrs
 from receivers.neural.hybrid import Hybrid
 from receivers.neural.weights import NeuralReceiver
 from receivers.runtime.onnx_session import OnnxSession
@@ -66,7 +69,7 @@ def slot_arrays(slots: Slots) -> tuple[np.ndarray, ...]:
 
 
 def export_onnx(
-    receiver: NeuralReceiver,
+    receiver: Receiver,
     folder: str | Path,
     stream: SlotStream,
     sinr_db: tuple[float, ...],
@@ -75,7 +78,7 @@ def export_onnx(
     """Write ``<name>.onnx`` and ``card.json`` into ``folder`` if the file computes the same LLRs on fresh slots.
 
     Args:
-        receiver: the receiver to export.
+        receiver: a network, LMMSE or LMMSE-IRC.
         folder: replaced as a whole, and only on success.
         stream: slots for the comparison, one block per point. Its grid sets antennas, spacing and pilots of the file.
         sinr_db, interference_fractions: points of the comparison.
@@ -96,16 +99,16 @@ def export_onnx(
         True
     """
     with replaced_folder(folder) as complete:
-        path = complete / f"{receiver.name}.onnx"
+        path = complete / f"{file_name(receiver)}.onnx"
         write_graph(receiver, path, stream.scenario.grid)
         exported = OnnxReceiver(path, f"{receiver.name} (ONNX)")
         parities = compare_at_points(receiver, exported, stream, sinr_db, interference_fractions)
-        card = graph_card("onnx", receiver, path, _inputs(path), slot_format(receiver, stream.scenario.grid), parities)
+        card = graph_card("onnx", receiver, stream.scenario, path, _inputs(path), parities)
         (complete / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     return total_parity(parities)
 
 
-def write_graph(receiver: NeuralReceiver, path: Path, grid: Grid) -> None:
+def write_graph(receiver: Receiver, path: Path, grid: Grid) -> None:
     """Write the ONNX file of a receiver without a proof.
 
     Args:
@@ -116,8 +119,8 @@ def write_graph(receiver: NeuralReceiver, path: Path, grid: Grid) -> None:
     Raises:
         UserError: if the receiver does not fit the grid.
     """
-    module = RealReceiver(receiver, grid).eval()
-    example = _example(grid, receiver.card.num_bits, 2)
+    module, num_bits = RealReceiver(receiver, grid).eval(), num_llrs(receiver)
+    example = _example(grid, num_bits, 2)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -141,33 +144,38 @@ def write_graph(receiver: NeuralReceiver, path: Path, grid: Grid) -> None:
     is_static = bool(slot_format(receiver, grid).max_prb)
     wider = grid if is_static else grid.model_copy(update={"num_prb": grid.num_prb + 1, "subcarriers": None})
     inputs = {value.name for value in model.graph.input}
-    examples = [example, _example(wider, receiver.card.num_bits, 3)]
+    examples = [example, _example(wider, num_bits, 3)]
     make_shapes_constant(
         model, [{n: x.numpy() for n, x in zip(INPUTS, xs, strict=True) if n in inputs} for xs in examples]
     )
     slots = asdict(slot_format(receiver, grid))
-    onnx.helper.set_model_props(model, {RECEIVER_KEY: receiver.card.receiver, SLOTS_KEY: json.dumps(slots)})
+    spec = receiver.card.receiver if isinstance(receiver, NeuralReceiver) else receiver.name
+    onnx.helper.set_model_props(model, {RECEIVER_KEY: spec, SLOTS_KEY: json.dumps(slots)})
     onnx.save(model, path)
 
 
-def slot_format(receiver: NeuralReceiver, grid: Grid) -> SlotFormat:
+def slot_format(receiver: Receiver, grid: Grid) -> SlotFormat:
     """The slots that a graph of a receiver takes.
 
     Args:
         receiver: the receiver.
         grid: that it is exported for.
     """
-    is_hybrid = isinstance(receiver.net, Hybrid)
+    fewest, most = 1, 0
+    if not isinstance(receiver, NeuralReceiver):
+        fewest = most = grid.num_prb
+    elif isinstance(receiver.net, Hybrid):
+        fewest, most = min(WINDOW_PRB, grid.num_prb), grid.num_prb if grid.num_prb < WINDOW_PRB else 0
     pilots = tuple(
         (tuple(layout.symbols), tuple(i for i, has_pilot in enumerate(layout.has_pilot) if has_pilot))
         for layout in pilot_layouts(grid)
     )
     return SlotFormat(
         num_rx=grid.num_rx,
-        num_bits=receiver.card.num_bits,
+        num_bits=num_llrs(receiver),
         subcarrier_spacing_hz=grid.subcarrier_spacing_hz,
-        min_prb=min(WINDOW_PRB, grid.num_prb) if is_hybrid else 1,
-        max_prb=grid.num_prb if is_hybrid and grid.num_prb < WINDOW_PRB else 0,
+        min_prb=fewest,
+        max_prb=most,
         pilots=pilots,
         whole_prb=grid.subcarriers is None,
     )
@@ -198,10 +206,10 @@ def strip_provenance(message: Any) -> None:
 
 def graph_card(
     file_format: str,
-    receiver: NeuralReceiver,
+    receiver: Receiver,
+    scenario: Scenario,
     path: Path,
     inputs: dict[str, dict[str, Any]],
-    slots: SlotFormat,
     parities: dict[str, Parity],
 ) -> dict[str, Any]:
     """The card of a file that holds a graph.
@@ -209,31 +217,26 @@ def graph_card(
     Args:
         file_format: ``onnx`` or ``litert``.
         receiver: that the file was exported from.
+        scenario: of the comparison, whose grid the file is made for.
         path: of the file.
         inputs: types and shapes by name.
-        slots: that the file takes.
         parities: comparisons by point.
     """
-    card, batch = receiver.card, inputs["y"]["shape"][0]
     return {
         "format": file_format,
         "file": path.name,
         "bytes": path.stat().st_size,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "inputs": inputs,
-        "slots": asdict(slots),
+        "slots": asdict(slot_format(receiver, scenario.grid)),
         "output": {
             "name": "llrs",
             "dtype": "float32",
-            "shape": [batch, card.num_bits, NUM_SYMBOLS, "subcarriers"],
-            "description": "log P(bit = 1) / P(bit = 0); positive means 1; negate for decoders of log P(0) / P(1)",
+            "shape": [inputs["y"]["shape"][0], num_llrs(receiver), NUM_SYMBOLS, "subcarriers"],
+            "description": OUTPUT,
         },
-        "receiver": card.model_dump(mode="json"),
-        "parity": {
-            "llr_tolerance": MAX_LLR_DIFFERENCE,
-            **total_parity(parities).as_json(),
-            "points": {name: parity.as_json() for name, parity in parities.items()},
-        },
+        "receiver": receiver_entry(receiver, scenario),
+        "parity": parity_entry(parities),
     }
 
 

@@ -109,7 +109,7 @@ class HybridFrontEnd(nn.Module):
             )
         self.places, self.num_rx = places, grid.num_rx
         self.estimator = _WindowEstimator(grid, pilot_layouts(grid), places)
-        self.whitening = _Whitening(grid.num_rx)
+        self.whitening = RealWhitening(grid.num_rx)
 
     def forward(
         self, y: torch.Tensor, pilots: torch.Tensor, var: torch.Tensor, choice: torch.Tensor | None
@@ -130,7 +130,7 @@ class HybridFrontEnd(nn.Module):
         known = self._at_pilots(known.permute(0, 2, 4, 1, 3))  # (B, N, 2, U, V)
         y_known = self._at_pilots(y.index_select(3, symbols))
         channel, errors, counts = self.estimator(y_known, known, var, choice)
-        residual = _residual(y_known, self._at_pilots(channel.index_select(3, symbols)), known, self.num_rx)
+        residual = residual_at_pilots(y_known, self._at_pilots(channel.index_select(3, symbols)), known, self.num_rx)
         white = self.whitening(residual, counts, errors, y, channel, var)
         planes = white.permute(0, 2, 3, 1, 4).flatten(3)  # (B, 4 R + 1, S, F)
         y, channel, error_var = planes.split([2 * self.num_rx, 2 * self.num_rx, 1], 1)
@@ -142,7 +142,7 @@ class HybridFrontEnd(nn.Module):
         return x if len(subcarriers) == SUBCARRIERS_PER_PRB else x.index_select(-1, subcarriers)
 
 
-def _residual(y: torch.Tensor, h: torch.Tensor, pilots: torch.Tensor, num_rx: int) -> torch.Tensor:
+def residual_at_pilots(y: torch.Tensor, h: torch.Tensor, pilots: torch.Tensor, num_rx: int) -> torch.Tensor:
     """``y - h pilot`` where there is a pilot, else 0; ``(B, N, 2 R, U V)``."""
     (y_re, y_im), (h_re, h_im), (p_re, p_im) = y.split(num_rx, 2), h.split(num_rx, 2), pilots.split(1, 2)
     residual = torch.cat([y_re - h_re * p_re + h_im * p_im, y_im - h_re * p_im - h_im * p_re], 2)
@@ -297,18 +297,21 @@ def _time_bases(layouts: Sequence[DmrsLayout], places: PilotPlaces) -> dict[str,
     }
 
 
-class _Whitening(nn.Module):
+class RealWhitening(nn.Module):
     """Whitening of noise and interference across antennas, and the error power of the whitened channel.
 
     The covariance of a block is the vector ``(C_00, C_11, ..., Re C_10, Re C_20, ..., Im C_10, ...)``.
 
     Args:
         num_rx: antennas R.
+
+    Attributes:
+        identity: the covariance of power 1 that is white, ``(R^2,)``.
     """
 
     _gather: torch.Tensor
     _scatter: torch.Tensor
-    _identity: torch.Tensor
+    identity: torch.Tensor
     _weights: torch.Tensor
 
     def __init__(self, num_rx: int) -> None:
@@ -327,12 +330,12 @@ class _Whitening(nn.Module):
             scatter[im, a + num_rx, b], scatter[im, a, b + num_rx] = 1, -1
         weights = np.r_[np.ones(num_rx), np.full(count - num_rx, 2.0)]
         for name, value in {
-            "gather": gather.reshape(-1, count),
-            "scatter": scatter.reshape(count, -1),
+            "_gather": gather.reshape(-1, count),
+            "_scatter": scatter.reshape(count, -1),
             "identity": (np.arange(count) < num_rx).astype(float),
-            "weights": weights[:, None],
+            "_weights": weights[:, None],
         }.items():
-            self.register_buffer(f"_{name}", torch.tensor(value, dtype=torch.float32))
+            self.register_buffer(name, torch.tensor(value, dtype=torch.float32))
 
     def forward(
         self,
@@ -345,7 +348,8 @@ class _Whitening(nn.Module):
     ) -> torch.Tensor:
         """White samples, channel and error power of the channel, ``(B, N, 4 R + 1, S, 12)``."""
         var = var[:, None, None]
-        matrix = self._matrix(self._covariance(residual, counts, errors, var), var.sqrt())
+        covariance = self.covariance(residual, counts, errors, var) + 1e-6 * var * self.identity
+        matrix = self.matrix(covariance, var.sqrt())
         y = (matrix @ y.flatten(3)).unflatten(3, (NUM_SYMBOLS, -1))
         channel = matrix @ channel.flatten(3)
         gain = channel.square().sum(2).clamp_min(MIN_GAIN)
@@ -354,14 +358,21 @@ class _Whitening(nn.Module):
         error_var = passed * var[..., None] + estimation_error * white_gain
         return torch.cat([y, channel.unflatten(3, (NUM_SYMBOLS, -1)), error_var[:, :, None]], 2)
 
-    def _covariance(
+    def covariance(
         self, residual: torch.Tensor, counts: torch.Tensor, errors: torch.Tensor, var: torch.Tensor
     ) -> torch.Tensor:
-        """Shrunk and rescaled covariance, ``(B, N, R^2)``, see :mod:`receivers.classical.combining`."""
+        """Shrunk and rescaled covariance, ``(B, N, R^2)``, see :mod:`receivers.classical.combining`.
+
+        Args:
+            residual: at the pilots, ``(B, N, 2 R, P)``.
+            counts: pilots of a block, ``(B or 1, 1, 1)``.
+            errors: gain and error power of the residual, then others, ``(B, N or 1, 2 or more)``.
+            var: noise-plus-interference power, ``(B, 1, 1)``.
+        """
         sample = (residual @ residual.transpose(-1, -2)).flatten(2) @ self._gather / counts
         trace = sample[..., : self.num_rx].sum(-1, keepdim=True)
         relative = sample / trace.clamp_min(_TINY)
-        white = self._identity / self.num_rx
+        white = self.identity / self.num_rx
         spread = (relative - white).square() @ self._weights
         shrinkage = (1 - (spread + 1 / self.num_rx) / self.num_rx) / (counts * spread.clamp_min(1.1920929e-07))
         shrinkage = shrinkage.clamp(0, 1)
@@ -370,10 +381,10 @@ class _Whitening(nn.Module):
         scale = ((power - residual_error) / residual_gain.clamp_min(_TINY) / power).clamp_min(1) * trace
         shrunk = scale * (relative + shrinkage * (white - relative))
         informative = residual_gain * var > residual_error
-        return torch.where(informative, shrunk, var * self._identity) + 1e-6 * var * self._identity
+        return torch.where(informative, shrunk, var * self.identity)
 
-    def _matrix(self, covariance: torch.Tensor, root: torch.Tensor) -> torch.Tensor:
-        """``root`` times the inverse Cholesky factor, as a real matrix ``(B, N, 2 R, 2 R)``."""
+    def matrix(self, covariance: torch.Tensor, root: torch.Tensor) -> torch.Tensor:
+        """``root`` times the inverse Cholesky factor of ``(..., R^2)``, as a real matrix ``(..., 2 R, 2 R)``."""
         entries = covariance.split(1, -1)
         diagonal, lower = entries[: self.num_rx], entries[self.num_rx :]
         off = dict(zip(self.pairs, zip(lower[: len(self.pairs)], lower[len(self.pairs) :], strict=True), strict=True))

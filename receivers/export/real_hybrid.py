@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d
 
 from channels import NUM_SYMBOLS, Grid
+from receivers.export.real_demapping import exact_llrs
 from receivers.export.real_front_end import HybridFrontEnd, PilotPlaces
 from receivers.neural import detection
 from receivers.neural.hybrid import MIN_ERROR_VAR, Hybrid, HybridBlock, interpolate_states
@@ -132,7 +133,7 @@ class RealHybrid(nn.Module):
             channel, log_error = channel + update[:, :size], log_error + update[:, size:]
         output = self.conv_out(torch.relu(cast(torch.Tensor, hidden)[:, : self.width]))
         scale, shift = interpolate_states(output).split(self.num_bits, 1)
-        llrs = self._llrs(_detect(planes, constellation, channel, log_error)[0])
+        llrs = exact_llrs(_detect(planes, constellation, channel, log_error)[0], self.bits)
         return llrs + scale * llrs + shift
 
     def _features(
@@ -196,16 +197,6 @@ class RealHybrid(nn.Module):
         common, log_error = block.project(mean).split([self.width, 1], 1)
         own = block.project_antenna(x).reshape(-1, r * (self.width + 2), symbols, states)[:, self.antenna_outputs]
         return torch.cat([common, own, log_error], 1)
-
-    def _llrs(self, metrics: torch.Tensor) -> torch.Tensor:
-        """Exact LLRs ``(B, K, S, F)``; bits alternate between the two axes (TS 38.211, 5.1)."""
-        return torch.cat(
-            [
-                torch.logsumexp(metrics[:, :, ones], 2) - torch.logsumexp(metrics[:, :, zeros], 2)
-                for ones, zeros in self.bits
-            ],
-            1,
-        )
 
 
 def _antenna_orders(width: int, num_rx: int) -> tuple[list[int], list[int]]:

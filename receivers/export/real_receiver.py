@@ -14,7 +14,10 @@ from torch import nn
 from channels import Grid
 from channels.pilots import pilot_layouts
 from leanrx_core.errors import UserError
+from receivers.base import Receiver
+from receivers.classical import is_exact_lmmse
 from receivers.export.depthwise import split_depthwise
+from receivers.export.real_classical import RealClassical
 from receivers.export.real_front_end import PilotPlaces
 from receivers.export.real_hybrid import RealHybrid
 from receivers.neural.hybrid import Hybrid
@@ -23,15 +26,15 @@ from receivers.neural.weights import NeuralReceiver
 
 
 class RealReceiver(nn.Module):
-    """A learned receiver from samples to LLRs, without complex numbers.
+    """A receiver from samples to LLRs, without complex numbers.
 
     Args:
-        receiver: its network is copied.
+        receiver: a learned one, whose network is copied, or LMMSE or LMMSE-IRC with exact LLRs.
         grid: antennas, subcarrier spacing and pilots of the slots.
 
     Raises:
-        UserError: if the receiver has another number of antennas than the grid, or its family has no features in real
-            arithmetic.
+        UserError: if the receiver has another number of antennas than the grid, is another classical one, or its family
+            has no features in real arithmetic.
 
     Example:
         >>> import torch
@@ -48,23 +51,17 @@ class RealReceiver(nn.Module):
 
     bit_numbers: torch.Tensor
 
-    def __init__(self, receiver: NeuralReceiver, grid: Grid) -> None:
+    def __init__(self, receiver: Receiver, grid: Grid) -> None:
         super().__init__()
-        if grid.num_rx != receiver.card.num_rx and not receiver.net.takes_any_num_rx:
-            raise UserError(
-                f"export: {receiver.name} has {receiver.card.num_rx} antennas, but the grid has {grid.num_rx}"
-            )
-        net = receiver.net
-        if not isinstance(net, Hybrid) and type(net).real_features is Network.real_features:
-            raise UserError(
-                f"export: {receiver.card.receiver} has no features in real arithmetic; give its class real_features"
-            )
         self.places = PilotPlaces(pilot_layouts(grid))
-        if isinstance(net, Hybrid):
-            self.net: nn.Module = RealHybrid(net, grid, self.places)
+        self.net: nn.Module
+        if isinstance(receiver, NeuralReceiver):
+            self.net = _network(receiver, grid, self.places)
+        elif is_exact_lmmse(receiver):
+            self.net = RealClassical(receiver, grid, self.places)
         else:
-            self.net = split_depthwise(copy.deepcopy(net).cpu().eval())
-        self.register_buffer("bit_numbers", torch.arange(net.num_bits))
+            raise UserError(f"export: {receiver.name} has no graph; receivers are networks, LMMSE and LMMSE-IRC")
+        self.register_buffer("bit_numbers", torch.arange(num_llrs(receiver)))
 
     def forward(
         self,
@@ -89,7 +86,29 @@ class RealReceiver(nn.Module):
         inputs = (y, pilots, noise_plus_interference_var, bits_per_symbol)
         if isinstance(self.net, RealHybrid):
             llrs = self.net(*inputs, choice, is_data)
+        elif isinstance(self.net, RealClassical):
+            llrs = self.net(*inputs, choice)
         else:
             llrs = self.net(cast(Network, self.net).real_features(*inputs))
         has_bit = (self.bit_numbers < bits_per_symbol[:, None]).float()
         return llrs * (is_data * has_bit[..., None, None])
+
+
+def num_llrs(receiver: Receiver) -> int:
+    """LLRs per resource element K of a receiver that can be exported."""
+    if isinstance(receiver, NeuralReceiver):
+        return receiver.net.num_bits
+    return receiver.scenario.bits_per_symbol if is_exact_lmmse(receiver) else 0
+
+
+def _network(receiver: NeuralReceiver, grid: Grid, places: PilotPlaces) -> nn.Module:
+    if grid.num_rx != receiver.card.num_rx and not receiver.net.takes_any_num_rx:
+        raise UserError(f"export: {receiver.name} has {receiver.card.num_rx} antennas, but the grid has {grid.num_rx}")
+    net = receiver.net
+    if isinstance(net, Hybrid):
+        return RealHybrid(net, grid, places)
+    if type(net).real_features is Network.real_features:
+        raise UserError(
+            f"export: {receiver.card.receiver} has no features in real arithmetic; give its class real_features"
+        )
+    return split_depthwise(copy.deepcopy(net).cpu().eval())

@@ -98,7 +98,7 @@ class Hybrid(Network):
         self.conv_out = nn.Conv2d(width, 2 * num_bits, 1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
-        self.register_buffer("levels", _levels_by_order(num_bits), persistent=False)
+        self.register_buffer("levels", levels_by_order(num_bits), persistent=False)
         self.register_buffer("level_indices", levels_by_bit(num_bits), persistent=False)
 
     @staticmethod
@@ -283,7 +283,7 @@ def interpolate_states(states: torch.Tensor) -> torch.Tensor:
     return interpolate(states, scale_factor=(1.0, float(SUBCARRIERS_PER_STATE)), mode="bilinear", align_corners=False)
 
 
-def _levels_by_order(num_bits: int) -> torch.Tensor:
+def levels_by_order(num_bits: int) -> torch.Tensor:
     """Levels of one axis by label, float32 ``(K / 2, L)``: row i is for i + 1 bits, whose labels repeat each level.
 
     So one detector serves all modulations up to K bits. Equal levels share their probability, and a bit that

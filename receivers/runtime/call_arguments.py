@@ -66,6 +66,20 @@ def modulation_orders(values: ArrayLike, batch: int, num_bits: int, file: str) -
     return orders.astype(np.int64)
 
 
+def check_llrs(llrs: NDArray[np.float32], file: str) -> None:
+    """Refuse the LLRs of slots whose values are too large for float32.
+
+    Args:
+        llrs: of a call.
+        file: its name, for messages.
+
+    Raises:
+        UserError: if one is not finite.
+    """
+    if not np.isfinite(llrs).all():
+        raise UserError(f"{file}: values of a slot are too large for float; scale its samples and pilots to power 1")
+
+
 def _per_slot(name: str, values: ArrayLike, batch: int) -> NDArray[np.float64]:
     try:
         array = np.asarray(values, np.float64)

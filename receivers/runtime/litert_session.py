@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from leanrx_core.errors import UserError
+from receivers.runtime.call_arguments import check_llrs
 from receivers.runtime.slot_arrays import INPUTS, NUM_SYMBOLS, RECEIVER_KEY, SLOTS_KEY, SlotFormat, as_real
 
 METADATA_FILE = "leanrx.json"
@@ -90,7 +91,7 @@ class LiteRtSession:
             log P(bit = 1) / P(bit = 0), float32 ``(B, K, 14, F)``; positive means 1, and 0 where there is no data bit.
 
         Raises:
-            UserError: if an argument is not allowed.
+            UserError: if an argument is not allowed, or values are too large for float32.
         """
         noise, orders = self.slots.check(y, pilots, noise_plus_interference_var, bits_per_symbol, self.path.name)
         values: tuple[NDArray[Any], ...] = (as_real(y), as_real(pilots), noise, orders)
@@ -108,6 +109,7 @@ class LiteRtSession:
             raise UserError(
                 f"{self.path.name}: LiteRT cannot process shape {y.shape} ({type(error).__name__}); export again"
             ) from None
+        check_llrs(llrs, self.path.name)
         return llrs
 
     def _allocate(self, num_subcarriers: int) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from leanrx_core.errors import UserError
+from receivers.runtime.call_arguments import check_llrs
 from receivers.runtime.slot_arrays import INPUTS, RECEIVER_KEY, SLOTS_KEY, SlotFormat, as_real
 
 
@@ -104,7 +105,7 @@ class OnnxSession:
             log P(bit = 1) / P(bit = 0), float32 ``(B, K, 14, F)``; positive means 1, and 0 where there is no data bit.
 
         Raises:
-            UserError: if an argument is not allowed.
+            UserError: if an argument is not allowed, or values are too large for float32.
         """
         noise, orders = self.slots.check(y, pilots, noise_plus_interference_var, bits_per_symbol, self.path.name)
         arrays = zip(INPUTS, (as_real(y), as_real(pilots), noise, orders), strict=True)
@@ -114,4 +115,6 @@ class OnnxSession:
             raise UserError(
                 f"{self.path.name}: ONNX Runtime cannot process shape {y.shape} ({type(error).__name__}); export again"
             ) from None
-        return np.asarray(llrs, np.float32)
+        llrs = np.asarray(llrs, np.float32)
+        check_llrs(llrs, self.path.name)
+        return llrs

@@ -28,13 +28,13 @@ import h5py
 import numpy as np
 
 FORMAT, VERSION = "leanrx recording", 1
-MARGIN_DB = {"float": 0.02, "int8": 0.05}
+MARGIN_DB = {"float": 0.02, "fp16": 0.02, "int8": 0.05}
 MAX_DIFFERENCE = 1e-4
 """Of the decisions, and of an LLR over the largest one, for float files."""
 
 BLOCK_SLOTS = 32
 FLAGS = ("-std=c11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
-ERRORS = {-1: "PRB", -2: "modulation", -3: "noise power", -4: "pilots", -5: "samples", -6: "pointer"}
+ERRORS = {-1: "PRB", -2: "modulation", -3: "noise power", -4: "pilots", -5: "samples", -6: "pointer", -7: "overflow"}
 INPUTS = ("y", "pilots", "noise_plus_interference_var", "bits_per_symbol")
 """Names of a graph's inputs; one without effect is left out."""
 
@@ -71,7 +71,8 @@ def onnx_receiver(path: Path) -> tuple[Receiver, str]:
         arrays = dict(zip(INPUTS, (as_real(y), as_real(pilots), noise, orders), strict=True))
         return np.asarray(session.run(None, {name: arrays[name] for name in inputs})[0])
 
-    return receive, "int8" if b"QuantizeLinear" in path.read_bytes() else "float"
+    metadata = session.get_modelmeta().custom_metadata_map
+    return receive, "int8" if b"QuantizeLinear" in path.read_bytes() else metadata.get("arithmetic", "float")
 
 
 def litert_receiver(path: Path) -> tuple[Receiver, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import shutil
 from collections.abc import Callable
@@ -150,7 +151,8 @@ def test_a_slot_beyond_the_range_of_floats_leaves_the_next_one_as_it_is(runtime:
     with np.errstate(all="ignore"):
         for y, pilots, noise_var in ((1e14, 1e3, 0.1), (1e10, 1e6, 1e-37)):
             large = {"y": y * call["y"], "pilots": pilots * call["pilots"], "noise_plus_interference_var": noise_var}
-            runtime(**{**call, **large})
+            with contextlib.suppress(UserError):
+                runtime(**{**call, **large})
     np.testing.assert_array_equal(runtime(**call), llrs)
 
 

@@ -13,9 +13,10 @@ from energy.counting.onnx_file import count_onnx
 from leanrx_core.errors import UserError
 from receivers.evaluation.error_counts import count_block
 from receivers.evaluation.stopping import Evaluation
-from receivers.export import Parity, export_int8, export_onnx
+from receivers.export import Parity, export_float16, export_int8, export_onnx
 from receivers.export import onnx as onnx_module
 from receivers.export.depthwise import split_depthwise
+from receivers.export.exported_receiver import open_exported
 from receivers.export.onnx import OnnxReceiver
 from receivers.export.parity import compare
 from receivers.neural.registry import build
@@ -151,6 +152,24 @@ def test_split_depthwise_convolutions_compute_the_same(receiver: NeuralReceiver)
     depthwise = [m for m in split.modules() if isinstance(m, torch.nn.Conv2d) and m.groups > 1]
     assert len(depthwise) == 2 * 6, "two for each of the six separable convolutions"
     assert all(m.out_channels == m.in_channels == m.groups for m in depthwise)
+
+
+def test_fp16_and_float32_are_counted_on_the_same_slots(tmp_path, receiver, stream) -> None:
+    """Eleven bits lose next to nothing, and the file says which arithmetic it has."""
+    folder = tmp_path / "net"
+    export_onnx(receiver, folder, stream, (10.0,))
+    evaluation = Evaluation(sinr_db=(10,), block_slots=8, min_slots=8, max_slots=8, target_slot_errors=None)
+    comparison = export_float16(folder / "net.onnx", stream, evaluation, target_ber=0.4)
+    assert comparison.path.name == "net-fp16.onnx"
+    report = json.loads((folder / "net-fp16.json").read_text())
+    float32, half = (row["bit_errors"] for row in report["points"])
+    assert half == pytest.approx(float32, rel=0.02)
+    assert report["bytes"] < (folder / "net.onnx").stat().st_size
+    opened = open_exported(comparison.path, tmp_path)
+    assert opened.arithmetic == "fp16"
+    fresh = stream.at_sinr(10.0, 0.0).block(5)
+    expected, actual = receiver(fresh)[fresh.bit_mask], opened(fresh)[fresh.bit_mask]
+    assert 0 < (expected - actual).abs().max() < 0.02 * expected.abs().max()
 
 
 def test_int8_and_float32_are_counted_on_the_same_slots(tmp_path, receiver, stream, small: Scenario) -> None:

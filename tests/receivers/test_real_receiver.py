@@ -6,6 +6,7 @@ from factories import perturbed_receiver
 
 from channels import Channels, Dmrs, Grid, Scenario, Slots, SlotStream
 from leanrx_core.errors import UserError
+from receivers.classical import LmmseIrcReceiver, LmmseReceiver
 from receivers.export.parity import MAX_LLR_DIFFERENCE
 from receivers.export.real_front_end import HybridFrontEnd, PilotPlaces, pilot_layouts
 from receivers.export.real_receiver import RealReceiver
@@ -80,6 +81,19 @@ def test_a_receiver_of_real_numbers(spec: str, grid: dict[str, object]) -> None:
     assert not llrs[~slots.bit_mask].any()
 
 
+@pytest.mark.parametrize("kind", [LmmseReceiver, LmmseIrcReceiver])
+@pytest.mark.parametrize("grid", [GRIDS[0], GRIDS[4], GRIDS[5]])
+def test_a_classical_receiver_of_real_numbers(
+    kind: type[LmmseReceiver | LmmseIrcReceiver], grid: dict[str, object]
+) -> None:
+    scenario = conditions(**grid)
+    receiver, slots = kind(scenario), SlotStream(scenario, 1, 12, "test").block(0)
+    llrs = RealReceiver(receiver, scenario.grid)(*inputs(slots))
+    expected = receiver(slots)
+    assert (llrs - expected)[slots.bit_mask].abs().max() < 1e-5 * expected[slots.bit_mask].abs().max()
+    assert not llrs[~slots.bit_mask].any()
+
+
 def test_features_of_deeprx_in_real_numbers() -> None:
     slots = SlotStream(conditions(), 1, 3, "test").block(0)
     torch.testing.assert_close(DeepRx.real_features(*inputs(slots)), DeepRx.features(slots))
@@ -90,3 +104,7 @@ def test_grids_that_do_not_fit_are_refused() -> None:
         RealReceiver(perturbed_receiver("hybrid-w2-d1"), conditions(num_rx=4).grid)
     with pytest.raises(UserError, match="up to 4 antennas, and the grid has 8"):
         RealReceiver(perturbed_receiver("hybrid-w2-d1", 8), conditions(num_rx=8).grid)
+    with pytest.raises(UserError, match="LMMSE has the covariance of another grid"):
+        RealReceiver(LmmseReceiver(conditions()), conditions(num_prb=3).grid)
+    with pytest.raises(UserError, match="LMMSE max-log has no graph"):
+        RealReceiver(LmmseReceiver(conditions(), demapper="maxlog"), conditions().grid)

@@ -1,0 +1,94 @@
+"""Weights of a hybrid as constants of a C file: floats, or packed integers where they were trained with few bits."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from receivers.export.c_constants import by_fours, c_array, float64
+from receivers.export.c_products import padded
+from receivers.neural.hybrid import Hybrid, HybridBlock
+from receivers.neural.weight_quantization import round_weight
+
+_PACKED_BITS = (2, 4, 8)
+"""Bits that an integer can take in the file: a byte holds whole integers."""
+
+
+def hybrid_weights(net: Hybrid, weight_bits: int | None, expand_terms: int, project_terms: int) -> dict[str, str]:
+    """Values of the template for the weights of a hybrid.
+
+    Args:
+        net: the network.
+        weight_bits: with which it was trained; none for floats. Weights that are not of so few bits stay floats.
+        expand_terms, project_terms: the numbers of inputs of the pointwise convolutions are multiples of these.
+    """
+    blocks = [cast(HybridBlock, block) for block in net.blocks]
+    convolutions = [layer for block in blocks for layer in (block.expand, block.depthwise, block.project)]
+    packed_bits, terms = 0, {"expand": expand_terms, "project": project_terms}
+    if weight_bits is not None and all(_has_few_bits(layer, weight_bits) for layer in convolutions):
+        packed_bits = min(bits for bits in _PACKED_BITS if bits >= weight_bits)
+    if packed_bits and weight_bits is not None:
+        initialisers = [_packed_block(block, weight_bits, packed_bits, terms) for block in blocks]
+    else:
+        initialisers = [_block(block, terms) for block in blocks]
+    kind, separator = "PackedBlock" if packed_bits else "Block", ",\n"
+    arrays = [
+        f"static const {kind} BLOCKS[] = {{\n{separator.join(initialisers)}\n}};",
+        f"static const float OUT_WEIGHT[2 * K][WIDTH] = {c_array(float64(net.conv_out.weight)[:, :, 0, 0])};",
+        f"static const float OUT_BIAS[2 * K] = {c_array(float64(net.conv_out.bias))};",
+    ]
+    return {"PACKED_BITS": str(packed_bits), "WEIGHTS": "\n\n".join(arrays)}
+
+
+def _has_few_bits(layer: nn.Module, weight_bits: int) -> bool:
+    weight = cast(torch.Tensor, layer.weight).detach().cpu()
+    integers, scale = round_weight(weight, weight_bits)
+    return torch.equal(integers * scale, weight)
+
+
+def _by_terms(weight: NDArray[np.float64], terms: int) -> NDArray[np.float64]:
+    """Weights of a pointwise convolution in groups of four outputs, ``(groups of inputs, 4)``."""
+    return by_fours(padded(weight[:, :, 0, 0], 1, terms)).reshape(-1, 4)
+
+
+def _block(block: HybridBlock, terms: dict[str, int]) -> str:
+    expand, depthwise, project = block.expand, block.depthwise, block.project
+    arrays = [
+        _by_terms(float64(expand.weight), terms["expand"]),
+        float64(expand.bias),
+        float64(depthwise.weight).reshape(len(depthwise.weight), -1),
+        float64(depthwise.bias),
+        _by_terms(float64(project.weight), terms["project"]),
+        float64(project.bias),
+    ]
+    return _initialiser([c_array(values) for values in arrays], block)
+
+
+def _packed_block(block: HybridBlock, weight_bits: int, packed_bits: int, terms: dict[str, int]) -> str:
+    integers, scales = {}, {}
+    for name in ("expand", "depthwise", "project"):
+        values, scale = round_weight(getattr(block, name).weight.detach().cpu(), weight_bits)
+        integers[name], scales[name] = values.numpy().astype(np.float64), c_array(float64(scale).ravel())
+    for name, count in terms.items():
+        integers[name] = _by_terms(integers[name], count)
+    packed = {name: _bytes(values, packed_bits) for name, values in integers.items()}
+    parts = [packed["expand"], packed["depthwise"], packed["project"]]
+    for name in ("expand", "depthwise", "project"):
+        parts += [scales[name], c_array(float64(getattr(block, name).bias))]
+    return _initialiser(parts, block)
+
+
+def _initialiser(parts: list[str], block: HybridBlock) -> str:
+    return "{" + ",\n".join(parts) + f", {', '.join(map(str, block.depthwise.dilation))}}}"
+
+
+def _bytes(integers: NDArray[np.float64], packed_bits: int) -> str:
+    """Integers in two's complement, the first in the lowest bits of a byte."""
+    per_byte, mask = 8 // packed_bits, 2**packed_bits - 1
+    values = integers.astype(np.int64).ravel() & mask
+    values = np.pad(values, (0, -len(values) % per_byte)).reshape(-1, per_byte)
+    return "{" + ", ".join(map(str, (values << packed_bits * np.arange(per_byte)).sum(1))) + "}"
