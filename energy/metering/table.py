@@ -37,6 +37,9 @@ from leanrx_core.tables import TableSchema, columns_of, impossible_values
 SUM = "sum"
 """Component of a row that holds all components of an instrument that are not assumed."""
 
+EXACT_RUNTIMES = (C_RUNTIME, "onnx-fp32")
+"""Runtimes of files that compute what was tested."""
+
 TRAINER_RUNTIME = "trainer"
 """Runtime of the training that made a receiver; a single metered training step has the runtime of its network."""
 
@@ -371,12 +374,26 @@ def file_rows(table: pd.DataFrame) -> pd.DataFrame:
     return rows.reset_index(drop=True)
 
 
+def exported_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """The row of the exported file of each receiver and method: the one with the least energy per slot.
+
+    Files of lower precision are left out, because they do not compute what was tested. A call has one slot, or as few
+    as were metered.
+    """
+    rows = file_rows(table)
+    rows = rows[rows["runtime"].isin(EXACT_RUNTIMES)].sort_values("batch_slots", kind="stable")
+    return _cheapest(rows.drop_duplicates(["receiver", "method", "runtime"]))
+
+
 def deployed_rows(table: pd.DataFrame) -> pd.DataFrame:
     """The row of the form to deploy, of each receiver and method: the one with the least energy per slot.
 
-    Forms are the exported files that were metered, and the receiver as tested.
+    Forms are the exported file of :func:`exported_rows`, and the receiver as tested.
     """
-    rows = pd.concat([file_rows(table), inference_rows(table)], ignore_index=True)
+    return _cheapest(pd.concat([exported_rows(table), inference_rows(table)], ignore_index=True))
+
+
+def _cheapest(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(slot_j=rows["energy_j"] / rows["slots"]).sort_values("slot_j", kind="stable")
     return rows.drop(columns="slot_j").drop_duplicates(["receiver", "method"]).sort_index().reset_index(drop=True)
 

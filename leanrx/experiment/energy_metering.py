@@ -73,7 +73,8 @@ from leanrx_core.tables import write_table
 from receivers.base import Receiver
 from receivers.classical import GENIE_AIDED
 from receivers.export.c_export import find_compiler
-from receivers.export.c_source import c_name, c_sources, has_c_form
+from receivers.export.c_source import c_sources, has_c_form
+from receivers.export.export_card import file_name
 from receivers.export.exported_receiver import open_exported
 from receivers.neural.weights import NeuralReceiver
 
@@ -355,6 +356,7 @@ def _all_workloads(run: Run, receivers: Sequence[Receiver], compiled: bool) -> l
     classical = [r for r in receivers if not isinstance(r, NeuralReceiver)]
     return [
         *(w for r in neural for w in _network_workloads(run, r, compiled)),
+        *(w for r in receivers for w in _onnx_workloads(run, r)),
         *_receiver_workloads(run, neural, [batch]),
         *_receiver_workloads(run, classical, sorted({1, batch})),
     ]
@@ -373,21 +375,24 @@ def _receiver_workloads(run: Run, receivers: Sequence[Receiver], batches: Sequen
 
 
 def _network_workloads(run: Run, receiver: NeuralReceiver, compiled: bool) -> list[Workload]:
-    """The network of a receiver on features in torch, its exported files on slots, and a training step."""
-    name, device = receiver.name, run.config.torch_device()
-    batch_slots = run.config.metering.batch_slots
-    inputs = receiver.net.features(_stream(run, batch_slots).block(0))
-    slots = [_stream(run, n).block(0) for n in sorted({1, batch_slots})]
+    """The network of a receiver on features in torch, and a training step."""
+    name = receiver.name
+    inputs = receiver.net.features(_stream(run, run.config.metering.batch_slots).block(0))
     batches = [inputs[:n] for n in sorted({1, len(inputs)})]
-    exported = exported_files(run, receiver) if device == "cpu" else []
     workloads = [network_workload(receiver.net, name, x) for x in batches]
     workloads += [network_workload(receiver.net, name, x, compiled=True) for x in batches if compiled]
-    workloads += [onnx_workload(path, name, x) for path in exported for x in slots]
     return [*workloads, training_workload(receiver.net, name, inputs)]
 
 
+def _onnx_workloads(run: Run, receiver: Receiver) -> list[Workload]:
+    """The exported ONNX files of a receiver, one slot a call and the run's batch; none on a GPU."""
+    files = exported_files(run, receiver) if run.config.torch_device() == "cpu" else []
+    slots = [_stream(run, n).block(0) for n in sorted({1, run.config.metering.batch_slots})] if files else []
+    return [onnx_workload(path, receiver.name, x) for path in files for x in slots]
+
+
 def _c_workloads(run: Run, receivers: Sequence[Receiver], progress: ProgressCallback) -> list[Workload]:
-    """Receivers as compiled C files at the run's batch; none on a GPU, nor without a C compiler, which is said."""
+    """Receivers as compiled C files, one slot a call; none on a GPU, nor without a C compiler, which is said."""
     is_wanted = run.config.metering.c_files and run.config.torch_device() == "cpu"
     writable = [r for r in receivers if is_wanted and has_c_form(r)]
     if not writable:
@@ -408,13 +413,13 @@ def _c_workloads(run: Run, receivers: Sequence[Receiver], progress: ProgressCall
 
 def _c_workload(run: Run, receiver: Receiver) -> Workload:
     """A receiver as a C file, compiled with the flags of its build line for this machine."""
-    scenario, batch = run.config.scenario, run.config.metering.batch_slots
-    profile = count(receiver, scenario.grid, num_bits=scenario.bits_per_symbol, batch_slots=batch)
+    scenario = run.config.scenario
+    profile = count(receiver, scenario.grid, num_bits=scenario.bits_per_symbol, batch_slots=1)
     with tempfile.TemporaryDirectory() as work:
         for name, text in c_sources(receiver, scenario.grid).items():
             (Path(work) / name).write_text(text)
-        file = open_exported(Path(work) / f"{c_name(receiver)}.c", work)
-        return c_workload(file, receiver, _stream(run, batch).block(0), profile)
+        file = open_exported(Path(work) / f"{file_name(receiver)}.c", work)
+        return c_workload(file, receiver, _stream(run, 1).block(0), profile)
 
 
 def _litert_workloads(run: Run, receivers: Sequence[Receiver], progress: ProgressCallback) -> list[Workload]:

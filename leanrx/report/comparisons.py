@@ -101,7 +101,8 @@ def variants(receivers: pd.DataFrame, plan: Plan) -> pd.DataFrame:
           teacher), ``genie-aided`` or ``other``,
         * ``temperature``, ``alpha`` and the other numbers of the distillation setting, NaN elsewhere,
         * ``seeds``: number of receivers in the row,
-        * ``parameters, macs_per_slot, energy_j_per_slot`` (joules) and ``provenance`` of the energy,
+        * ``parameters, macs_per_slot, energy_j_per_slot`` (joules), ``provenance`` and ``runtime`` of the energy, and
+          ``latency_s``,
         * ``ber, ber_at_highest_sinr`` with ``_low`` and ``_high``: means over seeds, and the outermost ends of the
           seeds' intervals,
         * ``highest_sinr_reliable``: whether every seed has a reliable point at the highest SINR,
@@ -113,7 +114,8 @@ def variants(receivers: pd.DataFrame, plan: Plan) -> pd.DataFrame:
         first = group.iloc[0]
         row = {"variant": name, "role": first["role"], **_description(plan[str(first["receiver"])], plan)}
         row |= {"seeds": len(group), **{c: first[c] for c in ("parameters", "macs_per_slot", "provenance")}}
-        row["energy_j_per_slot"] = group["energy_j_per_slot"].mean()
+        row["runtime"] = " and ".join(group["runtime"].unique())
+        row |= {c: group[c].mean() for c in ("energy_j_per_slot", "latency_s")}
         for ber in _BER_COLUMNS:
             row |= {ber: group[ber].mean(), f"{ber}_low": group[f"{ber}_low"].min()}
             row[f"{ber}_high"] = group[f"{ber}_high"].max()

@@ -113,6 +113,7 @@ def csv_tables(results: RunResults) -> dict[str, pd.DataFrame]:
         "ber.csv": results.rates,
         "receivers.csv": results.receivers,
         "energy.csv": results.energy,
+        "energy-files.csv": results.file_energy,
         "energy-estimates.csv": results.estimates,
         "training.csv": results.training,
         "variants.csv": comparisons.variants,
@@ -152,14 +153,15 @@ def sections(results: RunResults, charts: Sequence[AnyFigure]) -> list[Section]:
         [page_tables.gain_page_table(results)],
     )
     validation = results.validation
+    files = [page_tables.file_page_table(results)] if len(results.file_energy) else []
     return [
         Section("Bit error rate", [report_text.BIT_ERROR_RATE_TEXT], named("ber-interference")),
         *_coded_section(results, named("bler-interference")),
         Section(
-            "Energy against BER",
+            "Energy and latency against BER" if len(results.file_energy) else "Energy against BER",
             [report_text.energy_text(results)],
             named(*_TRADE_OFF_FIGURES),
-            [page_tables.receiver_page_table(results)],
+            [page_tables.receiver_page_table(results), *files],
         ),
         *([gains] if len(results.comparisons.gains) else []),
         Section(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from energy.metering.workloads import OMITTED_OF_NETWORKS
-from leanrx.report.formatting import PageTable, interval, number
+from leanrx.report.formatting import PageTable, interval, number, runtime_phrase
 from leanrx.report.results import EstimatorValidation, RunResults
 from leanrx.report.text import has_reliable_floor
 from receivers.evaluation.transport_block import TransportFormat
@@ -24,7 +24,9 @@ def receiver_page_table(results: RunResults) -> PageTable:
         "parameters",
         "MACs per slot",
         f"energy per slot [mJ, {results.provenance}]",
+        "energy of",
         "energy per data bit [µJ]",
+        "time per slot in the file [ms]",
         f"BER at {point.sinr_db:g} dB (95 %)",
         f"BER at {point.highest_sinr_db:g} dB (95 %)",
         f"SINR for BER {point.target_ber:g} [dB]",
@@ -40,7 +42,9 @@ def receiver_page_table(results: RunResults) -> PageTable:
                 number(row["parameters"] or np.nan, "{:,.0f}"),
                 f"{row['macs_per_slot']:,}",
                 number(1e3 * row["energy_j_per_slot"], "{:.3g}"),
+                runtime_phrase(row["runtime"]) if row["runtime"] else "",
                 number(1e6 * row["energy_j_per_data_bit"], "{:.3g}"),
+                number(1e3 * row["latency_s"], "{:.3g}"),
                 _interval(row, "ber", "{:.2e}"),
                 _interval(row, "ber_at_highest_sinr", "{:.2e}") + mark,
                 number(row["sinr_db_at_target"], "{:.1f}", "not reached"),
@@ -154,6 +158,24 @@ def energy_page_table(results: RunResults) -> PageTable:
             ]
         )
     return PageTable(head, rows, files=["energy.csv", "energy-estimates.csv"])
+
+
+def file_page_table(results: RunResults) -> PageTable:
+    """Energy and time of inference of every exported file by every method."""
+    head = ["receiver", "runtime", "slots a call", "method", "provenance", "time per slot [ms]", "energy per slot [mJ]"]
+    rows = [
+        [
+            str(row["receiver"]),
+            str(row["runtime"]),
+            str(row["batch_slots"]),
+            str(row["method"]),
+            str(row["provenance"]),
+            f"{1e3 * row['duration_s_per_slot']:.3g}",
+            f"{1e3 * row['energy_j_per_slot']:.3g}",
+        ]
+        for _, row in results.file_energy.iterrows()
+    ]
+    return PageTable(head, rows, files=["energy-files.csv"])
 
 
 def validation_page_tables(validation: EstimatorValidation) -> list[PageTable]:

@@ -17,7 +17,8 @@ import pandas as pd
 
 from channels import NUM_SYMBOLS, Scenario
 from channels.pilots import dmrs_layouts
-from energy.metering.table import inference_rows, trainer_rows
+from energy.metering.table import exported_rows, file_rows, inference_rows, trainer_rows
+from energy.metering.workloads import C_RUNTIME
 from leanrx.experiment.plan import Plan
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import SweepConfig
@@ -76,6 +77,7 @@ class RunResults:
         receivers: one row per receiver, see :func:`_receiver_table`.
         energy: inference energy by every method: the columns of ``energy.parquet``, and ``energy_j_per_slot``,
             ``energy_j_per_data_bit``, ``duration_s_per_slot``.
+        file_energy: inference energy of exported files by every method, with the columns of ``energy``.
         training: training energy by every method: the columns of ``energy.parquet``.
         estimates: estimated energy beside that of the reference instrument, see :func:`_estimates`.
         comparisons: between receivers.
@@ -93,6 +95,7 @@ class RunResults:
     rates: pd.DataFrame
     receivers: pd.DataFrame
     energy: pd.DataFrame
+    file_energy: pd.DataFrame
     training: pd.DataFrame
     estimates: pd.DataFrame
     comparisons: Comparisons
@@ -132,10 +135,14 @@ def run_results(run: Run) -> RunResults:
     point = _operating_point(run, error_rates)
     bits = data_bits_per_slot(run.config.scenario)
     energy_rows = run.energy()
-    energy = _inference_energy(energy_rows, bits)
+    energy = _per_slot(inference_rows(energy_rows), bits)
     reference = _reference_rows(energy, life_cycles.reference_instrument)
+    exported = _reference_rows(_per_slot(exported_rows(energy_rows), bits), life_cycles.reference_instrument)
+    is_serial = (exported["batch_slots"] == 1) | (exported["runtime"] == C_RUNTIME)
+    exported = exported.assign(latency_s=exported["duration_s_per_slot"].where(is_serial))
     counts = counts[counts["interference_fraction"] == point.interference_fraction]
-    table = _receiver_table(run, receivers, counts, error_rates, reference, point)
+    in_use = pd.concat([exported, reference[~reference.index.isin(exported.index)]])
+    table = _receiver_table(run, receivers, counts, error_rates, in_use, point)
     bers = target_bers(point.target_ber)
     return RunResults(
         config=run.config,
@@ -145,6 +152,7 @@ def run_results(run: Run) -> RunResults:
         rates=error_rates,
         receivers=table,
         energy=energy,
+        file_energy=_per_slot(file_rows(energy_rows), bits),
         training=trainer_rows(energy_rows),
         estimates=_estimates(energy, life_cycles.reference_instrument),
         comparisons=compare(table, run.plan, counts, bers, point.highest_sinr_db),
@@ -212,12 +220,13 @@ def _operating_point(run: Run, error_rates: pd.DataFrame) -> OperatingPoint:
     return OperatingPoint(interference_fraction, closest, float(sinrs_db[-1]), report.target_ber)
 
 
-def _inference_energy(rows: pd.DataFrame, data_bits: float) -> pd.DataFrame:
-    rows = inference_rows(rows)
-    rows["energy_j_per_slot"] = rows["energy_j"] / rows["slots"]
-    rows["energy_j_per_data_bit"] = rows["energy_j_per_slot"] / data_bits
-    rows["duration_s_per_slot"] = rows["duration_s"] / rows["slots"]
-    return rows
+def _per_slot(rows: pd.DataFrame, data_bits: float) -> pd.DataFrame:
+    energy_j = rows["energy_j"] / rows["slots"]
+    return rows.assign(
+        energy_j_per_slot=energy_j,
+        energy_j_per_data_bit=energy_j / data_bits,
+        duration_s_per_slot=rows["duration_s"] / rows["slots"],
+    )
 
 
 def _reference_rows(energy: pd.DataFrame, instrument: str) -> pd.DataFrame:
@@ -252,14 +261,14 @@ def _receiver_table(
     receivers: Sequence[Receiver],
     counts: pd.DataFrame,
     error_rates: pd.DataFrame,
-    reference: pd.DataFrame,
+    energy: pd.DataFrame,
     point: OperatingPoint,
 ) -> pd.DataFrame:
     """Size, energy and error rates of every evaluated receiver.
 
     Args:
         counts: error counts at the interference fraction of ``point``.
-        reference: inference energy by the reference instrument, indexed by receiver.
+        energy: inference energy by the reference instrument, indexed by receiver: of the exported file, else in torch.
 
     Returns:
         columns
@@ -268,6 +277,8 @@ def _receiver_table(
         * ``parameters, macs_per_slot``,
         * ``energy_j_per_slot, energy_j_per_data_bit`` in joules, and ``provenance``; NaN and empty for a genie-aided
           receiver,
+        * ``runtime`` of this energy, and ``latency_s``, the time of one slot in the exported file; NaN without one, or
+          where a call has several slots at once,
         * ``ber, ber_low, ber_high`` at the SINR of the trade-off, ``ber_at_highest_sinr`` likewise, and
           ``highest_sinr_reliable``,
         * ``sinr_db_at_target``: required SINR for the target BER in dB,
@@ -287,9 +298,9 @@ def _receiver_table(
                 "role": run.plan[name].role,
                 "parameters": profile.parameters,
                 "macs_per_slot": profile.macs,
-                "energy_j_per_slot": float(reference["energy_j_per_slot"].get(name, np.nan)),
-                "energy_j_per_data_bit": float(reference["energy_j_per_data_bit"].get(name, np.nan)),
-                "provenance": reference["provenance"].get(name, ""),
+                **{c: float(energy[c].get(name, np.nan)) for c in ("energy_j_per_slot", "energy_j_per_data_bit")},
+                **{c: energy[c].get(name, "") for c in ("provenance", "runtime")},
+                "latency_s": float(energy["latency_s"].get(name, np.nan)),
                 **_error_rate_columns(name, error_rates, point),
                 **_gap_columns(name, run.plan, counts, point.target_ber),
             }

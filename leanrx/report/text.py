@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from leanrx.report import life_cycle_text
-from leanrx.report.formatting import interval
+from leanrx.report.formatting import interval, runtime_phrase
 from leanrx.report.results import RunResults, mape
 
 CASE_STUDY_GAIN_DB = 4.0
@@ -79,11 +79,18 @@ def _smallest_student(results: RunResults, student: pd.Series) -> str:
     if teacher is None or teacher.role == "classical":
         return ""
     row, reference = receivers.loc[name], receivers.loc[teacher.name]
+    share = f"{row['parameters'] / reference['parameters']:.1%} of its teacher's parameters"
+    if row["runtime"] == reference["runtime"]:
+        ratio = row["energy_j_per_slot"] / reference["energy_j_per_slot"]
+        energy = f" and {ratio:.0%} of its energy per slot ({row['provenance']}, {runtime_phrase(row['runtime'])})."
+    else:
+        student_text, teacher_text = (
+            f"{1e3 * r['energy_j_per_slot']:.3g} mJ per slot ({runtime_phrase(r['runtime'])})" for r in (row, reference)
+        )
+        energy = f". It needs {student_text}, and the teacher {teacher_text}, {row['provenance']}."
     return (
-        f"The smallest student, {name}, has {row['parameters'] / reference['parameters']:.1%} of its teacher's "
-        f"parameters and {row['energy_j_per_slot'] / reference['energy_j_per_slot']:.0%} of its energy per slot "
-        f"({row['provenance']}). At {results.point.sinr_db:g} dB its BER is {row['ber']:.2g}, and the teacher's is "
-        f"{reference['ber']:.2g}."
+        f"The smallest student, {name}, has {share}{energy} At {results.point.sinr_db:g} dB its BER is "
+        f"{row['ber']:.2g}, and the teacher's is {reference['ber']:.2g}."
     )
 
 
@@ -325,10 +332,18 @@ def interference_phrase(interference_fraction: float) -> str:
 
 def energy_text(results: RunResults) -> str:
     """What the energies of the receiver table are."""
-    return (
+    text = (
         "Energy is the gross energy of all metered components over windows of repeated calls, "
         f"{results.provenance} by {results.reference_instrument}. A slot carries {results.data_bits_per_slot:g} data "
-        "bits. Genie-aided receivers cannot be built and have no energy."
+        "bits. Genie-aided receivers cannot be built and have no energy. "
+    )
+    if not len(results.file_energy):
+        return text + "No exported file was metered, so energy is that of torch."
+    return text + (
+        "Here, energy and time are those of the exported file: of a C file and a float32 ONNX file the one with less "
+        "energy. A call has one slot, where that was metered. Receivers without a file have the energy of torch. The "
+        "sections on validation and life cycle use torch for all receivers. In the figure of latency, a line marks the "
+        "duration of a slot. A receiver to the right of it cannot keep up with the slots."
     )
 
 

@@ -15,7 +15,14 @@ from energy.hardware.devices import Device
 from energy.metering.measurement import Measurement
 from energy.metering.power_log import Wattmeter
 from energy.metering.session import Window
-from energy.metering.table import deployed_form, deployed_rows, energy_table, metered_calls, workload_rows
+from energy.metering.table import (
+    deployed_form,
+    deployed_rows,
+    energy_table,
+    exported_rows,
+    metered_calls,
+    workload_rows,
+)
 from energy.metering.training import TrainingEnergy, TrainingWindow
 from energy.metering.workloads import Workload
 from leanrx.experiment import energy_metering
@@ -130,8 +137,8 @@ def test_receivers_with_a_c_form_are_metered_in_c(small: Scenario) -> None:
     receivers, progress = [deeprx, LsReceiver(), LmmseIrcReceiver(small), refused], Warnings()
     workloads = _c_workloads(c_run(small), receivers, progress)  # type: ignore[arg-type]
     assert [(w.receiver, w.runtime, w.profile.batch_slots) for w in workloads] == [
-        (deeprx.name, "c", 2),
-        ("LMMSE-IRC", "c", 2),
+        (deeprx.name, "c", 1),
+        ("LMMSE-IRC", "c", 1),
     ]
     assert progress.texts == ["net is not metered in C; export: net has 1 antennas, but the grid has 2"]
     assert not _c_workloads(c_run(small, "cuda"), receivers, progress), "the machine of the table is the GPU"  # type: ignore[arg-type]
@@ -147,6 +154,17 @@ def test_without_a_compiler_nothing_is_metered_in_c(small: Scenario, monkeypatch
     )
     assert not _c_workloads(c_run(small), [LsReceiver()], progress)  # type: ignore[arg-type]
     assert len(progress.texts) == 1, "no receiver has a C form, so no compiler is missed"
+
+
+def test_a_file_of_lower_precision_is_not_what_was_tested() -> None:
+    row = {"receiver": "net", "phase": "inference", "component": "sum", "method": "RAPL", "slots": 10, "energy_j": 1.0}
+    rows = [
+        {**row, "runtime": "onnx-int8", "batch_slots": 1, "energy_j": 0.1},
+        {**row, "runtime": "c", "batch_slots": 8},
+    ]
+    table = pd.DataFrame([*rows, {**row, "runtime": "c", "batch_slots": 1, "energy_j": 1.1}])
+    (exported,) = exported_rows(table).to_dict("records")
+    assert (exported["runtime"], exported["batch_slots"]) == ("c", 1), "one slot a call, though eight need less"
 
 
 def test_a_receiver_is_deployed_in_its_cheapest_form() -> None:

@@ -339,6 +339,35 @@ def test_energy_is_that_of_the_reference_instrument(tmp_path: Path) -> None:
     assert named.receivers["energy_j_per_slot"].dropna().tolist() == energies_j[0]
 
 
+def test_energy_and_latency_are_those_of_the_exported_file(tmp_path: Path) -> None:
+    """A C file of one receiver, with one slot and with several a call; the others have the energy of torch."""
+    one = config(students={"receivers": [HYBRID], "seeds": [1]})
+    run = synthetic_run(tmp_path / "one", one)
+    before = run_results(run)
+    best = before.students.set_index("variant")["best"].idxmax()
+    table, name = run.energy(), next(record.name for record in run.plan.neural if record.variant == best)
+    is_metered = (table["method"] == "CodeCarbon") & (table["phase"] == "inference")
+    (row,) = table[(table["receiver"] == name) & is_metered].index
+    files = pd.concat([table.loc[[row]]] * 2).assign(runtime="c", batch_slots=[1, 8], slots=[100, 800], repeats=100)
+    files = files.assign(energy_j=[0.02, 0.08], duration_s=[0.05, 0.2])
+    write_table(run.energy_path, pd.concat([table, files]), ENERGY)
+    after = run_results(Run(run.folder, one))
+    rows = after.receivers.set_index("receiver")
+    assert rows.loc[name, ["energy_j_per_slot", "latency_s", "runtime"]].tolist() == [0.02 / 100, 0.05 / 100, "c"]
+    assert rows["latency_s"].notna().sum() == 1
+    assert rows.drop(name)["runtime"].isin(["receiver", "classical", ""]).all()
+    assert before.receivers["latency_s"].isna().all()
+    assert "trade-off-latency" not in [f.name for f in ber_figures.figures(before)]
+    (figure,) = [f for f in ber_figures.figures(after) if f.name == "trade-off-latency"]
+    limit, mark = figure.curves
+    assert (limit.name, limit.x) == ("a slot lasts 0.5 ms", [0.5, 0.5]), "at 30 kHz"
+    assert (mark.name, mark.x) == (f"{best} (C file)", [pytest.approx(0.5)])
+    assert "energy is that of torch" in text.energy_text(before)
+    html = page._html(after, sections(after, page.figures(after)))
+    assert "Energy and latency against BER" in html
+    assert after.life_cycles.result(name, "CodeCarbon") == before.life_cycles.result(name, "CodeCarbon")
+
+
 def test_the_page_of_a_sweep(run: Run) -> None:
     page = write_report(run).read_text()
     names = {p.name for p in run.report_folder.iterdir()}
