@@ -1,30 +1,54 @@
-"""Time of one slot, from samples to LLRs, on one core: an exported C file beside torch and ONNX Runtime.
+"""Time of one slot, from samples to LLRs, on one core: exported files beside torch.
 
-    python scripts/benchmarks/bench_latency.py [NAME...] [--prb 6 26] [--slots 300] [--rounds 5] [--cadence]
+    python scripts/benchmarks/bench_latency.py [NAME...] [--prb 6 26] [--slots 300] [--rounds 5] [--cadence] [--busy]
 
 NAME is a receiver of the zoo or the spec of a network, such as deeprx-w0.25. The latter has weights without training,
 and the same time as with them. All runtimes take turns in rounds on the same slots, one slot at a time and on one
-thread. ONNX Runtime does not spin. LiteRT needs TensorFlow for the export, and is left out where TensorFlow is not
-installed. AOTInductor has the whole receiver in real arithmetic, compiled ahead of time for one number of resource
-blocks; the time of the compilation is printed. ``torch.compile`` covers the network, after the front end in torch.
-LMMSE-IRC is the classical receiver, in C and in torch. Times are wall-clock quantiles over all rounds, and the least
-CPU time of a call, which compares best on a busy machine. With ``--cadence``, a slot begins every millisecond, and the
-process sleeps in between. A call that takes more than a millisecond is a miss, and the next slot then begins at once.
+thread. ONNX Runtime does not spin, but for the row "ONNX Runtime, as shipped", which has its default threads. LiteRT
+needs TensorFlow for the export, and is left out where TensorFlow is not installed. AOTInductor has the whole receiver
+in real arithmetic, compiled ahead of time for one number of resource blocks; ``--quick`` leaves it out, because this
+takes a minute. ``torch.compile`` covers the network, after the front end in torch. LMMSE-IRC is the classical receiver,
+in C, ONNX Runtime and torch.
+
+With ``--cadence``, a slot begins every millisecond, and the process sleeps in between. A call that takes more than a
+millisecond is a miss, and the next slot then begins at once. ``--busy`` keeps all other cores busy with one process
+each, and the benchmark on the first core. ``--quick`` takes few slots.
+
+The columns are:
+
+* median, 99 %, 99.9 %, most: quantiles of the wall clock of a call over all rounds, in microseconds.
+* least CPU: least CPU time of a call, which compares best on a busy machine.
+* CPU: CPU time of all threads of this process over the slots of a round, per slot, in microseconds. With ``--cadence``,
+  it contains what threads burn while they wait for the next slot.
+* above 1 ms: number of calls that took longer.
+* over C: least CPU time over that of the C file.
+* start: loading the file and the first call in a fresh process, in milliseconds, without imports.
+* memory: peak resident memory of that process in MB, above that of Python with numpy.
+
+The last line is one JSON object with all values.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
+import os
+import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -35,23 +59,51 @@ from receivers.base import Receiver
 from receivers.classical import LmmseIrcReceiver
 from receivers.export import export_litert, export_onnx
 from receivers.export.c_export import compile_library
-from receivers.export.c_source import c_name, c_sources
+from receivers.export.c_source import c_sources
+from receivers.export.export_card import file_name
 from receivers.export.onnx import slot_arrays, write_graph
 from receivers.export.real_receiver import RealReceiver
 from receivers.neural.registry import build, parse_spec
 from receivers.neural.weights import Card, NeuralReceiver
 from receivers.runtime import CLibrary, LiteRtSession, OnnxSession
+from receivers.runtime.slot_arrays import INPUTS, as_real
 
 Call = Callable[[Slots], object]
 
 SLOT_S = 1e-3
 """Duration of a slot at 15 kHz subcarrier spacing."""
 
+QUANTILES = {"median": 0.5, "99 %": 0.99, "99.9 %": 0.999, "most": 1.0}
+BUSY_PROGRAM = "while True: sum(range(1000000))"
+C, ONNX = "C", "ONNX Runtime"
 
-def on_grid(conditions: Scenario, num_prb: int) -> Scenario:
-    """The conditions on a grid of ``num_prb`` resource blocks."""
-    grid = {**conditions.grid.model_dump(), "num_prb": num_prb}
-    return Scenario.parse({**conditions.model_dump(), "grid": grid}, "--prb")
+
+@dataclass(frozen=True)
+class Runtime:
+    """A receiver in one runtime.
+
+    Attributes:
+        call: receives a slot.
+        file: that a fresh process can load; none for torch.
+    """
+
+    call: Call
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times of one runtime.
+
+    Attributes:
+        wall_s: of each call.
+        call_cpu_s: CPU time of each call.
+        cpu_s: CPU time per slot of each round.
+    """
+
+    wall_s: NDArray[np.float64]
+    call_cpu_s: NDArray[np.float64]
+    cpu_s: NDArray[np.float64]
 
 
 def receiver_of(name: str) -> tuple[NeuralReceiver, Scenario]:
@@ -77,101 +129,190 @@ def receiver_of(name: str) -> tuple[NeuralReceiver, Scenario]:
     return NeuralReceiver(net, card), tdl_6prb
 
 
-def c_call(receiver: Receiver, conditions: Scenario, folder: Path) -> Call:
+def c_runtime(receiver: Receiver, conditions: Scenario, folder: Path) -> Runtime:
     """The compiled C file; it reads the arrays of the slots without copies."""
     for name, text in c_sources(receiver, conditions.grid).items():
         (folder / name).write_text(text)
-    path = folder / f"{c_name(receiver)}.so"
+    path = folder / f"{file_name(receiver)}.so"
     compile_library(path.with_suffix(".c"), path)
     library = CLibrary(path)
-
-    def call(slots: Slots) -> object:
-        noise_var = (slots.noise_var + slots.interference_var).numpy()
-        return library(slots.y.numpy(), slots.pilots.numpy(), noise_var, slots.bits_per_symbol.numpy())
-
-    return call
+    return Runtime(lambda slots: library(*slot_arrays(slots)), path)
 
 
-def onnx_call(receiver: NeuralReceiver, conditions: Scenario, folder: Path) -> Call:
+def onnx_runtime(receiver: Receiver, conditions: Scenario, folder: Path) -> Runtime:
     """The exported file in ONNX Runtime."""
     stream = SlotStream(conditions, 1, 2, "test", purpose="export")
-    export_onnx(receiver, folder / "onnx", stream, (10.0,))
-    session = OnnxSession(folder / "onnx" / f"{receiver.name}.onnx")
-    return lambda slots: session(*slot_arrays(slots))
+    export_onnx(receiver, folder / f"{file_name(receiver)}-onnx", stream, (10.0,))
+    path = folder / f"{file_name(receiver)}-onnx" / f"{file_name(receiver)}.onnx"
+    session = OnnxSession(path)
+    return Runtime(lambda slots: session(*slot_arrays(slots)), path)
 
 
-def litert_call(receiver: NeuralReceiver, conditions: Scenario, folder: Path) -> Call:
+def shipped_onnx_runtime(path: Path) -> Runtime:
+    """The same file with the default threads of ONNX Runtime, which spin."""
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    names = {x.name for x in session.get_inputs()}
+
+    def call(slots: Slots) -> object:
+        y, pilots, noise, orders = slot_arrays(slots)
+        arrays = dict(zip(INPUTS, (as_real(y), as_real(pilots), noise, orders), strict=True))
+        return session.run(None, {name: array for name, array in arrays.items() if name in names})
+
+    return Runtime(call)
+
+
+def compiled_runtime(receiver: NeuralReceiver) -> Runtime:
+    """The front end in torch, then the network by ``torch.compile``."""
+    network = torch.compile(receiver.net.eval(), dynamic=False)
+    return Runtime(lambda slots: network(receiver.net.features(slots)))
+
+
+def litert_runtime(receiver: NeuralReceiver, conditions: Scenario, folder: Path) -> Runtime:
     """The exported file in LiteRT."""
     graph = folder / "receiver.onnx"
     write_graph(receiver, graph, conditions.grid)
     export_litert(receiver, graph, folder / "litert", SlotStream(conditions, 1, 2, "test", purpose="export"), (10.0,))
     session = LiteRtSession(folder / "litert" / f"{receiver.name}.tflite")
-    return lambda slots: session(*slot_arrays(slots))
+    return Runtime(lambda slots: session(*slot_arrays(slots)))
 
 
-def ahead_of_time_call(receiver: NeuralReceiver, conditions: Scenario, folder: Path) -> Call:
-    """The receiver in real arithmetic as a package of AOTInductor."""
-
-    def tensors(slots: Slots) -> tuple[torch.Tensor, ...]:
-        noise_var = slots.noise_var + slots.interference_var
-        return torch.view_as_real(slots.y), torch.view_as_real(slots.pilots), noise_var, slots.bits_per_symbol
-
+def ahead_of_time_runtime(receiver: NeuralReceiver, conditions: Scenario, slot: Slots, folder: Path) -> Runtime:
+    """The receiver in real arithmetic as a package of AOTInductor, for one slot a call."""
     begin = time.perf_counter()
-    example = tensors(SlotStream(conditions, 1, 1, "test", purpose="export").block(0))
-    program = torch.export.export(RealReceiver(receiver, conditions.grid).eval(), example)
+    program = torch.export.export(RealReceiver(receiver, conditions.grid).eval(), _tensors(slot))
     path = torch._inductor.aoti_compile_and_package(program, package_path=str(folder / "receiver.pt2"))
     package = torch._inductor.aoti_load_package(path)
     print(f"{receiver.name}, {conditions.grid.num_prb} PRB: AOTInductor compiles {time.perf_counter() - begin:.0f} s")
-    return lambda slots: package(*tensors(slots))
+    return Runtime(lambda slots: package(*_tensors(slots)))
 
 
-def compiled_call(receiver: NeuralReceiver) -> Call:
-    """The front end in torch, then the network by ``torch.compile``."""
-    network = torch.compile(receiver.net.eval(), dynamic=False)
-    return lambda slots: network(receiver.net.features(slots))
+def _tensors(slots: Slots) -> tuple[torch.Tensor, ...]:
+    noise_plus_interference_var = slots.noise_var + slots.interference_var
+    y, pilots = torch.view_as_real(slots.y), torch.view_as_real(slots.pilots)
+    return y, pilots, noise_plus_interference_var, slots.bits_per_symbol
 
 
-def times_s(
-    calls: dict[str, Call], slots: Sequence[Slots], rounds: int, cadence: bool
-) -> dict[str, list[tuple[float, float]]]:
-    """Wall-clock time and CPU time of each call by runtime."""
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+def timings(runtimes: dict[str, Runtime], slots: Sequence[Slots], rounds: int, cadence: bool) -> dict[str, Timing]:
+    """Times of all runtimes, which take turns."""
+    wall_s: dict[str, list[float]] = {name: [] for name in runtimes}
+    call_cpu_s: dict[str, list[float]] = {name: [] for name in runtimes}
+    cpu_s: dict[str, list[float]] = {name: [] for name in runtimes}
     with torch.no_grad():
-        for call in calls.values():
+        for runtime in runtimes.values():
             for slot in slots[:3]:
-                call(slot)
+                runtime.call(slot)
         for _ in range(rounds):
-            for name, call in calls.items():
-                begin = time.perf_counter()
+            for name, runtime in runtimes.items():
+                begin, begin_cpu = time.perf_counter(), time.process_time()
                 for slot in slots:
                     if cadence:
                         begin = max(begin + SLOT_S, time.perf_counter())
                         time.sleep(max(begin - time.perf_counter(), 0.0))
-                    begin_call, begin_cpu = time.perf_counter(), time.process_time()
-                    call(slot)
-                    times[name].append((time.perf_counter() - begin_call, time.process_time() - begin_cpu))
-    return times
+                    begin_call, begin_call_cpu = time.perf_counter(), time.process_time()
+                    runtime.call(slot)
+                    wall_s[name].append(time.perf_counter() - begin_call)
+                    call_cpu_s[name].append(time.process_time() - begin_call_cpu)
+                cpu_s[name].append((time.process_time() - begin_cpu) / len(slots))
+    return {name: Timing(*(np.array(values[name]) for values in (wall_s, call_cpu_s, cpu_s))) for name in runtimes}
 
 
-def bench(name: str, num_prb: int, num_slots: int, rounds: int, cadence: bool) -> dict[str, np.ndarray]:
-    """Wall-clock and CPU times of one receiver on one grid, in columns."""
+def cold_start(file: Path, slot: Slots, folder: Path) -> dict[str, float]:
+    """Times and memory of a fresh process that loads a file, see ``cold_start.py``."""
+    arrays: dict[str, Any] = dict(zip(INPUTS, slot_arrays(slot), strict=True))
+    np.savez(folder / "slot.npz", **arrays)
+    program = Path(__file__).with_name("cold_start.py")
+    command = [sys.executable, str(program), str(file), str(folder / "slot.npz")]
+    values: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return values
+
+
+@contextlib.contextmanager
+def busy_cores() -> Iterator[None]:
+    """One busy process on each core but the first, and this process on the first.
+
+    Raises:
+        UserError: if there is one core only.
+    """
+    first, *others = sorted(os.sched_getaffinity(0))
+    if not others:
+        raise UserError("--busy: this process has one core only; leave it out")
+    processes = [subprocess.Popen([sys.executable, "-c", BUSY_PROGRAM]) for _ in others]
+    try:
+        for core, process in zip(others, processes, strict=True):
+            os.sched_setaffinity(process.pid, {core})
+        os.sched_setaffinity(0, {first})
+        yield
+    finally:
+        os.sched_setaffinity(0, {first, *others})
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def bench(name: str, num_prb: int, arguments: argparse.Namespace) -> list[dict[str, object]]:
+    """One row of results per runtime, of one receiver of the zoo on one grid."""
     receiver, conditions = receiver_of(name)
-    conditions = on_grid(conditions, num_prb)
+    conditions = conditions.on_grid(num_prb, "--prb")
     stream = SlotStream(conditions, 1, 1, "test", purpose="latency").at_sinr(12.0)
-    slots = [stream.block(number) for number in range(num_slots)]
+    slots = [stream.block(number) for number in range(arguments.slots)]
     irc = LmmseIrcReceiver(conditions)
     with tempfile.TemporaryDirectory() as work:
-        calls: dict[str, Call] = {
-            "C": c_call(receiver, conditions, Path(work)),
-            "ONNX Runtime": onnx_call(receiver, conditions, Path(work)),
-            **({"LiteRT": litert_call(receiver, conditions, Path(work))} if find_spec("tensorflow") else {}),
-            "AOTInductor": ahead_of_time_call(receiver, conditions, Path(work)),
-            "torch.compile": compiled_call(receiver),
-            "torch": receiver,
-            "LMMSE-IRC in C": c_call(irc, conditions, Path(work)),
-            "LMMSE-IRC in torch": irc,
+        folder = Path(work)
+        runtimes = {C: c_runtime(receiver, conditions, folder), ONNX: onnx_runtime(receiver, conditions, folder)}
+        file = runtimes[ONNX].file
+        assert file is not None
+        runtimes[f"{ONNX}, as shipped"] = shipped_onnx_runtime(file)
+        if find_spec("tensorflow"):
+            runtimes["LiteRT"] = litert_runtime(receiver, conditions, folder)
+        if not arguments.quick:
+            runtimes["AOTInductor"] = ahead_of_time_runtime(receiver, conditions, slots[0], folder)
+        runtimes |= {
+            "torch.compile": compiled_runtime(receiver),
+            "torch": Runtime(receiver),
+            f"LMMSE-IRC in {C}": c_runtime(irc, conditions, folder),
+            f"LMMSE-IRC in {ONNX}": onnx_runtime(irc, conditions, folder),
+            "LMMSE-IRC in torch": Runtime(irc),
         }
-        return {call: np.array(values) for call, values in times_s(calls, slots, rounds, cadence).items()}
+        starts = {key: cold_start(r.file, slots[0], folder) for key, r in runtimes.items() if r.file is not None}
+        with busy_cores() if arguments.busy else contextlib.nullcontext():
+            times = timings(runtimes, slots, arguments.rounds, arguments.cadence)
+    return [_row(name, num_prb, key, times, starts.get(key, {})) for key in times]
+
+
+def _row(name: str, num_prb: int, key: str, times: dict[str, Timing], start: dict[str, float]) -> dict[str, object]:
+    wall_s = times[key].wall_s
+    quantiles = dict(zip(QUANTILES, np.quantile(wall_s, list(QUANTILES.values())).tolist(), strict=True))
+    return {
+        "receiver": name,
+        "num_prb": num_prb,
+        "runtime": key,
+        "seconds": quantiles,
+        "cpu_s_per_slot": float(np.median(times[key].cpu_s)),
+        "calls": len(wall_s),
+        "misses": int((wall_s > SLOT_S).sum()),
+        "least_cpu_s": float(times[key].call_cpu_s.min()),
+        "cpu_over_c": float(times[key].call_cpu_s.min() / times[C].call_cpu_s.min()),
+        **start,
+    }
+
+
+def print_table(rows: Sequence[dict[str, object]]) -> None:
+    head = ["receiver", "PRB", "runtime", *(f"{q}, us" for q in QUANTILES)]
+    table = Table(*head, "CPU, us", "above 1 ms", "least CPU, us", "over C", "start, ms", "memory, MB")
+    for row in rows:
+        seconds, start, peak, base = (row.get(key) for key in ("seconds", "start_s", "peak_mb", "numpy_mb"))
+        assert isinstance(seconds, dict)
+        table.add_row(
+            *(str(row[key]) for key in ("receiver", "num_prb", "runtime")),
+            *(f"{1e6 * value:.0f}" for value in seconds.values()),
+            f"{1e6 * float(str(row['cpu_s_per_slot'])):.0f}",
+            f"{row['misses']} of {row['calls']}",
+            f"{1e6 * float(str(row['least_cpu_s'])):.0f}",
+            f"{float(str(row['cpu_over_c'])):.2f}",
+            f"{1e3 * start:.1f}" if isinstance(start, float) else "",
+            f"{peak - base:.1f}" if isinstance(peak, float) and isinstance(base, float) else "",
+        )
+    Console(width=170).print(table)
 
 
 def main() -> None:
@@ -181,26 +322,23 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=300, help="slots in a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cadence", action="store_true", help="one slot per millisecond, and count those that miss it")
+    parser.add_argument("--busy", action="store_true", help="keep all other cores busy")
+    parser.add_argument("--quick", action="store_true", help="20 slots, one round, 6 resource blocks")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.slots, arguments.rounds, arguments.prb = 20, 1, [6]
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    quantiles = {"10 %": 0.1, "median": 0.5, "99 %": 0.99, "99.9 %": 0.999}
-    table = Table(
-        "receiver", "PRB", "runtime", *(f"{q}, us" for q in quantiles), "above 1 ms", "least CPU, us", "over C's"
-    )
+    names = arguments.names or ["tdl-6prb-hybrid-w5-d5-kd", "tdl-6prb-hybrid-w13-d8-kd"]
     try:
-        for name in arguments.names or ["tdl-6prb-hybrid-w5-d5-kd", "tdl-6prb-hybrid-w13-d8-kd"]:
-            for num_prb in arguments.prb:
-                times = bench(name, num_prb, arguments.slots, arguments.rounds, arguments.cadence)
-                for runtime, columns_s in times.items():
-                    values, cpu_s = columns_s.T
-                    columns = [f"{value:.0f}" for value in 1e6 * np.quantile(values, list(quantiles.values()))]
-                    misses = f"{(values > SLOT_S).sum()} of {len(values)}"
-                    ratio = f"{cpu_s.min() / times['C'][:, 1].min():.2f}"
-                    table.add_row(name, str(num_prb), runtime, *columns, misses, f"{1e6 * cpu_s.min():.0f}", ratio)
+        rows = [row for name in names for num_prb in arguments.prb for row in bench(name, num_prb, arguments)]
     except UserError as error:
         sys.exit(f"bench_latency: {error}")
-    Console(width=120).print(table)
+    print_table(rows)
+    ratio = min(float(str(row["cpu_over_c"])) for row in rows if row["runtime"] == ONNX)
+    settings = {"cadence": arguments.cadence, "busy": arguments.busy}
+    answer = {"bench": "latency", "peer": ONNX, "ratio": ratio, "runs": arguments.rounds, **settings, "cases": rows}
+    print(json.dumps(answer))
 
 
 if __name__ == "__main__":
