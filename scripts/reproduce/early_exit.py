@@ -1,6 +1,6 @@
 """What a hybrid receiver would gain if it stopped before its last block on easy slots.
 
-    python scripts/reproduce/early_exit.py [NAME...] [--slots 512]
+    python scripts/reproduce/early_exit.py [NAME...] [--slots 512] [--write]
 
 A hybrid has LLRs after each block. Two kinds of choice are compared, on slots of the training channels:
 
@@ -10,6 +10,7 @@ A hybrid has LLRs after each block. Two kinds of choice are compared, on slots o
   No rule has fewer operations at equal BER and price.
 
 The table gives the mean operations as a share of full depth over all points, and the SINR lost at a BER of 1e-2.
+``--write`` keeps it in ``docs/data/early-exit.csv`` and writes it into docs/receivers.md.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
@@ -28,12 +31,18 @@ from rich.table import Table
 from channels import SlotStream
 from energy import count
 from leanrx_core.errors import UserError
+from leanrx_core.files import write_atomic
+from leanrx_core.markdown import markdown_table, with_marked_content
 from receivers import zoo
 from receivers.evaluation.required_sinr import sinr_at_ber
 from receivers.neural.hybrid import Hybrid
 from receivers.neural.registry import build, family_of
 from receivers.neural.weights import NeuralReceiver
 
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "receivers.md"
+NUMBERS = ROOT / "docs" / "data" / "early-exit.csv"
+NAMES = ("tdl-6prb-hybrid-w13-d8-kd", "tdl-6prb-hybrid-w5-d5-kd")
 Array = NDArray[np.float64]
 BLOCK_SLOTS, SEED, TARGET_BER = 64, 5, 1e-2
 SINR_DB = np.arange(0.0, 25.0, 3.0)
@@ -133,16 +142,38 @@ def _required_sinr_db(ber: Array) -> float:
     return float(sinr_at_ber(SINR_DB, ber * bits, bits, TARGET_BER))
 
 
+def page() -> str:
+    """The page with the present table between its marks.
+
+    Raises:
+        UserError: if the page has no marks.
+    """
+    table = pd.read_csv(NUMBERS)
+    head = ["receiver", "choice", "mean operations", f"loss at BER {TARGET_BER:g}"]
+    lines = [
+        [f"`{row.receiver}`", str(row.choice), f"{row.operations:.0%}", f"{row.loss_db:.2f} dB"]
+        for row in table.itertuples()
+    ]
+    return with_marked_content(PAGE, "early exit", markdown_table(head, lines, text_columns=2))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", default=["tdl-6prb-hybrid-w13-d8-kd"], help="hybrids")
+    parser.add_argument("names", nargs="*", metavar="NAME", default=list(NAMES), help="hybrids")
     parser.add_argument("--slots", type=int, default=512, help=f"slots per point, a multiple of {BLOCK_SLOTS}")
+    parser.add_argument("--write", action="store_true", help="keep the table and write it into docs/receivers.md")
     arguments = parser.parse_args()
     table = Table("receiver", "choice", "operations", f"loss at BER {TARGET_BER:g}")
     try:
-        for name in arguments.names:
-            for choice, share, loss_db in rows(count_depths(zoo.load(name), arguments.slots)):
-                table.add_row(name, choice, f"{share:.0%}", f"{loss_db:.2f} dB")
+        results = [
+            (name, *row) for name in arguments.names for row in rows(count_depths(zoo.load(name), arguments.slots))
+        ]
+        if arguments.write:
+            frame = pd.DataFrame(results, columns=["receiver", "choice", "operations", "loss_db"])
+            write_atomic(NUMBERS, frame.to_csv(index=False, float_format="%.6g"))
+            write_atomic(PAGE, page())
+        for name, choice, share, loss_db in results:
+            table.add_row(name, choice, f"{share:.0%}", f"{loss_db:.2f} dB")
     except UserError as error:
         sys.exit(f"early_exit: {error}")
     Console(width=120).print(table)
