@@ -221,7 +221,7 @@ def _site_table(values: dict[str, Any]) -> str:
         rows.append([title, "", "", rest, f"{100 * closed:.1f} %", ""])
     for title, summaries in (("", part["summaries"]), (", until flat", _extended(part))):
         for name, summary in summaries.items():
-            closed = _percent(part["closed"][name]) if not title else ""
+            closed = _percent(_closed(summary["gap"], values["myopic_excess"]))
             rate, seeds = f"{part['learning_rates'][name]:g}", str(summary["gap"]["seeds"])
             rows.append([_TITLES[name] + title, rate, seeds, _percent(summary["gap"]), closed, _flat(summary)])
     rows.append(["dynamic programming on the known day", "", "", "0 %", "100 %", ""])
@@ -230,6 +230,13 @@ def _site_table(values: dict[str, Any]) -> str:
         f"Receiver site, {values['days']} held-out days. {_budget(part)}{tuned}\n\n{markdown(heads, rows)}\n\n"
         f"On the site, the footprint of SDRL is {_percent(part['headline'])} below that of SAC."
     )
+
+
+def _closed(gap: dict[str, Any], myopic_excess: float) -> dict[str, Any]:
+    """Part of the gap that an excess over the reference closes, with the interval of the excess."""
+    ends = (gap[key] for key in ("mean", "high", "low"))
+    closed = (None if value is None else 1 - value / myopic_excess for value in ends)
+    return dict(zip(("mean", "low", "high"), closed, strict=True))
 
 
 def _energy_table(values: dict[str, Any]) -> str:
