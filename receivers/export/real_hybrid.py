@@ -20,7 +20,14 @@ from receivers.export.real_front_end import HybridFrontEnd, PilotPlaces
 from receivers.neural import detection
 from receivers.neural.hybrid import MIN_ERROR_VAR, Hybrid, HybridBlock, interpolate_states
 from receivers.neural.hybrid_training import SUBCARRIERS_PER_STATE
-from receivers.neural.shared_hybrid import NUM_CONDITIONS, NUM_POWERS, SharedHybrid, SharedHybridBlock, common_inputs
+from receivers.neural.shared_hybrid import (
+    NUM_CONDITIONS,
+    NUM_POWERS,
+    SharedHybrid,
+    SharedHybridBlock,
+    common_inputs,
+    error_amplitude,
+)
 
 
 class _Constellation(NamedTuple):
@@ -188,7 +195,8 @@ class RealHybrid(nn.Module):
         r, inner, (symbols, states) = self.num_rx, block.expand.out_channels, features.shape[2:]
         common, own = hidden.split([self.width, self.width * r], 1)
         directions, powers = features.split([4 * r, NUM_POWERS], 1)
-        own = torch.cat([own, directions], 1)[:, self.antenna_inputs]
+        amplitude = error_amplitude(powers)
+        own = torch.cat([own, directions / amplitude], 1)[:, self.antenna_inputs]
         x = block.expand_antenna(own.reshape(-1, self.width + 4, symbols, states))
         shared = block.expand(common_inputs(common, powers, r))
         x = torch.relu(x.reshape(-1, r * inner, symbols, states) + torch.cat([shared] * r, 1))
@@ -196,7 +204,8 @@ class RealHybrid(nn.Module):
         mean = x.reshape(-1, r, inner * symbols, states).mean(1).reshape(-1, inner, symbols, states)
         common, log_error = block.project(mean).split([self.width, 1], 1)
         own = block.project_antenna(x).reshape(-1, r * (self.width + 2), symbols, states)[:, self.antenna_outputs]
-        return torch.cat([common, own, log_error], 1)
+        own, channel = own.split([self.width * r, 2 * r], 1)
+        return torch.cat([common, own, amplitude * channel, log_error], 1)
 
 
 def _antenna_orders(width: int, num_rx: int) -> tuple[list[int], list[int]]:

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from receivers.neural.depthwise_conv import DepthwiseConv2d
-from receivers.neural.detection import LOG_SCALE, MIN_EXCESS, Observation
+from receivers.neural.detection import LOG_ERROR_RANGE, LOG_SCALE, MIN_EXCESS, Observation
 from receivers.neural.hybrid import EXPANSION, Hybrid
 from receivers.neural.hybrid import check_size as check_hybrid_size
 from receivers.neural.hybrid_training import SUBCARRIERS_PER_STATE
@@ -111,6 +111,8 @@ class SharedHybridBlock(nn.Module):
         num_rx = (features.shape[1] - NUM_POWERS) // 4
         common, states = hidden.split([self.width, self.width * num_rx], 1)
         directions, powers = features.split([4 * num_rx, NUM_POWERS], 1)
+        amplitude = error_amplitude(powers)
+        directions = directions / amplitude
         own = torch.cat([states.unflatten(1, (num_rx, -1)), directions.unflatten(1, (4, num_rx)).transpose(1, 2)], 2)
         x = self.expand_antenna(own.flatten(0, 1)).unflatten(0, (-1, num_rx))
         x = torch.relu(x + self.expand(common_inputs(common, powers, num_rx))[:, None])
@@ -118,7 +120,22 @@ class SharedHybridBlock(nn.Module):
         common, log_error = self.project(x.unflatten(0, (-1, num_rx)).mean(1)).split([self.width, 1], 1)
         states, channel = self.project_antenna(x).unflatten(0, (-1, num_rx)).split([self.width, 2], 2)
         hidden = torch.cat([common, states.flatten(1, 2)], 1)
-        return hidden, channel.transpose(1, 2).flatten(1, 2), log_error
+        return hidden, amplitude * channel.transpose(1, 2).flatten(1, 2), log_error
+
+
+def error_amplitude(powers: torch.Tensor) -> torch.Tensor:
+    """Root of the error power of the channel estimate, the unit of a block's directions and of its channel updates.
+
+    Over the range of SINRs, this power changes a thousandfold. In this unit, the network sees numbers of order 1.
+
+    Args:
+        powers: EM features that antennas share, float32 ``(B, 6, S, F / 6)``; the last is the logarithm of this power.
+
+    Returns:
+        float32 ``(B, 1, S, F / 6)``.
+    """
+    low, high = LOG_ERROR_RANGE
+    return torch.exp((powers[:, 5:] / LOG_SCALE).clamp(low, high) / 2)
 
 
 def common_inputs(common: torch.Tensor, powers: torch.Tensor, num_rx: int) -> torch.Tensor:

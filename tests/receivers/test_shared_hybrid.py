@@ -124,10 +124,11 @@ def test_a_block_equals_a_loop_over_antennas() -> None:
     powers = features[:, 4 * num_rx :].clone()
     powers[:, 4] -= 0.3 * torch.tensor(float(num_rx)).log()
     common = layer(torch.cat([hidden[:, :width], powers], 1), block.expand)
+    amplitude = (features[:, -1:] / 0.3).clamp(-12, 3).exp().sqrt()  # of the channel's error
     mean, states, channel = 0.0, [], torch.empty(2, 2, num_rx, 14, 6)
     for antenna in range(num_rx):
         begin = width * (1 + antenna)
-        own = torch.cat([hidden[:, begin : begin + width], features[:, antenna : 4 * num_rx : num_rx]], 1)
+        own = torch.cat([hidden[:, begin : begin + width], features[:, antenna : 4 * num_rx : num_rx] / amplitude], 1)
         inner = torch.relu(common + layer(own, block.expand_antenna))
         depthwise = block.depthwise
         inner = torch.relu(
@@ -136,7 +137,7 @@ def test_a_block_equals_a_loop_over_antennas() -> None:
         mean = mean + inner / num_rx
         update = layer(inner, block.project_antenna)
         states.append(update[:, :width])
-        channel[:, :, antenna] = update[:, width:]
+        channel[:, :, antenna] = amplitude * update[:, width:]
     of_mean = layer(mean, block.project)
     expected = torch.cat([of_mean[:, :width], *states], 1), channel.flatten(1, 2), of_mean[:, width:]
     for a, b in zip(block(hidden, features), expected, strict=True):
