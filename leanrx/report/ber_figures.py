@@ -118,8 +118,8 @@ def _latency(results: RunResults) -> list[Figure]:
     return [
         Figure(
             name="trade-off-latency",
-            caption=f"BER at {sinr_db:g} dB SINR against the time of one slot in the exported file: the mean over "
-            f"metered calls, wall clock, on {machines}. A C file uses one thread. The grid has "
+            caption=f"BER at {sinr_db:g} dB SINR against the time of one slot in the exported file: the median "
+            f"over metered windows, wall clock, on {machines}. A C file uses one thread. The grid has "
             f"{grid.num_subcarriers} subcarriers. A receiver to the right of the dashed line is too slow. Larger "
             f"markers have more parameters.{seed_caption(results)}{setting_caption(results)}",
             x_title="time per slot [ms]",
