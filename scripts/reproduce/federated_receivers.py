@@ -1,6 +1,6 @@
 """Train a receiver by federated averaging over sites of different channel models, pooled, and at each site alone.
 
-    python scripts/reproduce/federated_receivers.py [--sites 3 5] [--rounds 20] [--steps 20] [--test-slots 256]
+    python scripts/reproduce/federated_receivers.py [--sites 3 5] [--rounds 60] [--steps 20] [--test-slots 512]
 
 Sites have the channels TDL-A, TDL-B, ... of the scenario ``tdl-6prb``. Pooled training has the slots of all sites at
 one place, and as many steps as all sites together. Alone, a site has its own slots only, as many as in federated
@@ -135,10 +135,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sites", type=int, nargs="+", default=[3, 5], choices=range(2, len(MODELS) + 1))
     parser.add_argument("--receiver", default="hybrid-w5-d5")
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--steps", type=int, default=20, help="of a site in a round")
     parser.add_argument("--batch-slots", type=int, default=16)
-    parser.add_argument("--test-slots", type=int, default=256, help="for each channel model")
+    parser.add_argument("--test-slots", type=int, default=512, help="for each channel model")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("runs/federated"))
     parser.add_argument("--kept", type=Path, default=KEPT, help="file of the results")

@@ -24,7 +24,7 @@ def tables() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("path", ["docs/carbon.md", "docs/carbon-case-studies.md"])
+@pytest.mark.parametrize("path", ["docs/carbon.md", "docs/carbon-case-studies.md", "docs/distillation.md"])
 def test_the_page_is_what_the_script_writes(tables: ModuleType, path: str) -> None:
     assert tables.page(path) == pages.text(pages.ROOT / path)
 
@@ -40,6 +40,17 @@ def test_the_day_of_the_sites_is_that_of_the_present_receivers(tables: ModuleTyp
 def test_cuts_over_the_regions_are_those_of_the_reference(tables: ModuleType) -> None:
     cuts = {cut["DETA"]["sites"]: 100 * cut["DETA"]["mean"] for cut in tables.kept_values()["cuts"]}
     assert cuts == pytest.approx({2: 21.5, 3: 30.2, 5: 39.9, 8: 44.1, 10: 48.0}, abs=5)
+
+
+def test_federated_receivers_were_trained_as_stated(tables: ModuleType) -> None:
+    values = tables.kept_values("federated-receivers")
+    settings = values["settings"]
+    assert set(values["sites"]) == {"3", "5"}
+    for sites, trainings in values["sites"].items():
+        assert trainings["federated"]["bytes_each_way_a_round"] == 14_192
+        assert {training["steps"] for training in trainings.values()} == {
+            int(sites) * settings["rounds"] * settings["steps"]
+        }
 
 
 def test_adaptation_is_measured_on_several_seeds() -> None:
