@@ -248,14 +248,14 @@ def federated_table() -> str:
         for name, training in trainings.items():
             kwh = training["joules"] / JOULES_PER_KWH
             ber, above = training["ber"], training["above_federated"]
-            cells = [f"{training['steps']:,}", f"{kwh:.2g}", f"{kwh * g_per_kwh:.2g}"]
+            cells = [f"{training['steps']:,}", f"{1e6 * kwh:.0f}", f"{1e3 * kwh * g_per_kwh:.0f}"]
             cells += [
                 f"{training['bytes_each_way_a_round']:,}",
                 f"{ber['mean']:.4f} ({ber['low']:.4f} to {ber['high']:.4f})",
             ]
             difference = f"{1e3 * above['mean']:+.1f} ({1e3 * above['low']:+.1f} to {1e3 * above['high']:+.1f})"
             rows.append([f"{sites}, {name}", *cells, "" if name == "federated" else difference])
-    head = "sites, training | steps | kWh | g | bytes each way, site and round | BER | BER above federated, 1e-3"
+    head = "sites, training | steps | mWh | mg | bytes each way, site and round | BER | BER above federated, 1e-3"
     settings = values["settings"]
     slots = settings["rounds"] * settings["steps"] * settings["batch_slots"]
     facts = (
