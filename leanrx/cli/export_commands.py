@@ -34,7 +34,7 @@ def export(
     ] = None,
     format: Annotated[str, typer.Option(help="File format: onnx, litert, or c (also lmmse, lmmse-irc).")] = "onnx",
     int8: Annotated[
-        bool, typer.Option("--int8", help="Also write an int8 ONNX file and count the errors of both.")
+        bool, typer.Option("--int8", help="Also write an int8 file (onnx, litert) and count the errors of both.")
     ] = False,
     fp16: Annotated[
         bool,
@@ -65,8 +65,8 @@ def export(
         raise UserError(
             f"{precisions[0]}: a C file computes in float32; its function leanrx_receive_int8 gives LLRs of 8 bits"
         )
-    if format == "litert" and precisions:
-        raise UserError(f"{precisions[0]}: a LiteRT file computes in float32; give --format onnx for such a file")
+    if format == "litert" and fp16:
+        raise UserError("fp16: a LiteRT file computes in float32 or int8; give --format onnx for such a file")
     if precisions and (name or source).lower() in CLASSICAL:
         raise UserError(f"{precisions[0]}: {name or source} has no network, and computes in float32; leave it out")
     if format == "litert" and (name or source).lower() in CLASSICAL:

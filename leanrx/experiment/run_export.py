@@ -28,7 +28,7 @@ from receivers.export.onnx import write_graph
 from receivers.neural.weights import NeuralReceiver
 
 PARITY_BLOCK_SLOTS = 32
-CALIBRATION_SLOTS = 64
+CALIBRATION_SLOTS = 256
 
 CLASSICAL = {cls.label.lower(): cls for cls in (LmmseReceiver, LmmseIrcReceiver)}
 """Classical receivers that can be exported, by the name that users give."""
@@ -239,7 +239,7 @@ def export_precision(source: ExportSource, path: Path, precision: str) -> Precis
 
     Args:
         source: that ``path`` was exported from.
-        path: the float32 ONNX file.
+        path: the float32 file, ONNX or LiteRT.
         precision: one of :data:`PRECISIONS`.
 
     Raises:
@@ -257,4 +257,9 @@ def export_precision(source: ExportSource, path: Path, precision: str) -> Precis
     if precision == "fp16":
         return export_float16(path, stream, evaluation, source.target_ber)
     slots = SlotStream(source.scenario, source.seed, CALIBRATION_SLOTS, "train", purpose="calibration").block(0)
-    return export_int8(path, slots, stream, evaluation, source.target_ber)
+    with tempfile.TemporaryDirectory() as work:
+        graph = path
+        if path.suffix != ".onnx":
+            graph = Path(work) / f"{path.stem}.onnx"
+            write_graph(source.receiver, graph, source.scenario.grid)
+        return export_int8(path, graph, slots, stream, evaluation, source.target_ber)

@@ -35,7 +35,7 @@ def make_shapes_constant(model: Any, examples: Sequence[dict[str, np.ndarray]]) 
             name = f"{node.output[0]}/shape"
             model.graph.initializer.append(numpy_helper.from_array(shape, name))
             node.input[1] = name
-    _remove_unused(model)
+    remove_unused(model)
 
 
 def _entry(i: int, inputs: np.ndarray, sizes: np.ndarray) -> int:
@@ -63,8 +63,12 @@ def _sizes(model: Any, nodes: Sequence[Any], example: dict[str, np.ndarray]) -> 
     return {**{name: np.array(x.shape) for name, x in example.items()}, **dict(zip(names, values, strict=True))}
 
 
-def _remove_unused(model: Any) -> None:
-    """Remove nodes and constants whose results nothing reads."""
+def remove_unused(model: Any) -> None:
+    """Remove nodes and constants whose results nothing reads.
+
+    Args:
+        model: an ONNX model, changed in place.
+    """
     read = {value.name for value in model.graph.output}
     nodes = []
     for node in reversed(model.graph.node):

@@ -27,7 +27,7 @@ import torch
 from channels import Slots, SlotStream
 from leanrx_core.errors import UserError
 from leanrx_core.files import replaced_folder
-from receivers.export.onnx import graph_card, slot_arrays, slot_format
+from receivers.export.onnx import graph_card, slot_arrays
 from receivers.export.parity import Parity, compare_at_points, total_parity
 from receivers.neural.weights import NeuralReceiver
 from receivers.runtime.litert_session import METADATA_FILE, MODEL_DIGEST_KEY, LiteRtSession
@@ -82,10 +82,9 @@ def export_litert(
         UserError: if TensorFlow is not installed, an operator has no form in LiteRT, or LLRs or decisions differ;
             nothing is written then.
     """
-    slots = slot_format(receiver, stream.scenario.grid)
     with replaced_folder(folder) as complete:
         path = complete / f"{receiver.name}.tflite"
-        path.write_bytes(with_metadata(convert(onnx.load(graph)), receiver.card.receiver, slots))
+        path.write_bytes(litert_file(onnx.load(graph)))
         exported = LiteRtReceiver(path, f"{receiver.name} (LiteRT)")
         parities = compare_at_points(receiver, exported, stream, sinr_db, interference_fractions)
         card = graph_card("litert", receiver, stream.scenario, path, exported.inputs, parities)
@@ -93,8 +92,19 @@ def export_litert(
     return total_parity(parities)
 
 
+def litert_file(model: onnx.ModelProto) -> bytes:
+    """The LiteRT file of an exported ONNX graph, with the graph's metadata.
+
+    Raises:
+        UserError: as :func:`convert`.
+    """
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    slots = SlotFormat.from_json(json.loads(metadata[SLOTS_KEY]))
+    return with_metadata(convert(model), metadata[RECEIVER_KEY], slots)
+
+
 def convert(model: onnx.ModelProto) -> bytes:
-    """The LiteRT model of an ONNX graph.
+    """The LiteRT model of an ONNX graph. Convolutions that are quantised there have the same scales here.
 
     Raises:
         UserError: if TensorFlow is not installed, or the graph has no form in LiteRT.
@@ -110,6 +120,8 @@ def convert(model: onnx.ModelProto) -> bytes:
         functions = [module.receive.get_concrete_function()]
         converter = tf.lite.TFLiteConverter.from_concrete_functions(functions, module)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
         return bytes(converter.convert())
 
 

@@ -20,10 +20,12 @@ import pandas as pd
 
 from channels import Stream
 from leanrx_core.files import TEMPORARY, write_atomic
+from receivers.base import Receiver
 from receivers.evaluation.monte_carlo import count_errors
 from receivers.evaluation.rates import rates
 from receivers.evaluation.required_sinr import SinrGap, gap_db
 from receivers.evaluation.stopping import Evaluation
+from receivers.export.litert import LiteRtReceiver
 from receivers.export.onnx import OnnxReceiver
 
 _POINT_COLUMNS = ["receiver", "interference_fraction", "sinr_db", "slots", "bits", "bit_errors"]
@@ -70,7 +72,7 @@ class PrecisionForm:
 def export_reduced(
     path: Path, form: PrecisionForm, stream: Stream, evaluation: Evaluation, target_ber: float
 ) -> PrecisionComparison:
-    """Write ``<name>-<precision>.onnx`` next to ``<name>.onnx``, and a JSON file with the errors of both.
+    """Write ``<name>-<precision>`` next to a file, and a JSON file with the errors of both.
 
     Args:
         path: the float32 file.
@@ -81,11 +83,12 @@ def export_reduced(
     Raises:
         UserError: if a file cannot be loaded.
     """
-    target = path.with_name(f"{path.stem}-{form.precision}.onnx")
+    target = path.with_name(f"{path.stem}-{form.precision}{path.suffix}")
+    runtime = LiteRtReceiver if path.suffix == ".tflite" else OnnxReceiver
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=TEMPORARY) as work:
         temporary = Path(work) / target.name
         form.write(path, temporary)
-        receivers = [OnnxReceiver(path, path.name), OnnxReceiver(temporary, target.name)]
+        receivers = [runtime(path, path.name), runtime(temporary, target.name)]
         counts_path = Path(work) / "ber.parquet"
         for _ in count_errors(receivers, stream, evaluation, counts_path):
             pass
@@ -111,9 +114,7 @@ def network_nodes(nodes: Sequence[Any]) -> list[str]:
     ]
 
 
-def _report(
-    comparison: PrecisionComparison, form: PrecisionForm, receivers: Sequence[OnnxReceiver]
-) -> dict[str, object]:
+def _report(comparison: PrecisionComparison, form: PrecisionForm, receivers: Sequence[Receiver]) -> dict[str, object]:
     float32, reduced = receivers
     losses = [{"interference_fraction": fraction, **asdict(gap)} for fraction, gap in comparison.losses.items()]
     return {

@@ -30,8 +30,7 @@ from receivers.export import export_onnx
 from receivers.export.c_export import compile_library
 from receivers.export.c_source import c_sources
 from receivers.export.exported_receiver import ExportedReceiver
-from receivers.export.litert import convert, with_metadata
-from receivers.export.onnx import slot_format
+from receivers.export.litert import litert_file
 from receivers.neural.deeprx import DeepRx
 from receivers.neural.hybrid import Hybrid
 from receivers.neural.weights import NeuralReceiver
@@ -308,13 +307,11 @@ def onnx_file(model: onnx.ModelProto, source: ExportSource, folder: Path) -> Exp
     return ExportedReceiver(path, path.name, folder.name)
 
 
-def litert_file(model: onnx.ModelProto, source: ExportSource, folder: Path) -> ExportedReceiver:
+def tflite_file(model: onnx.ModelProto, source: ExportSource, folder: Path) -> ExportedReceiver:
     """Write the LiteRT form of a graph in an empty folder."""
     folder.mkdir(parents=True)
-    receiver = source.neural_receiver
-    path = folder / f"{receiver.name}.tflite"
-    slots = slot_format(receiver, source.scenario.grid)
-    path.write_bytes(with_metadata(convert(model), receiver.card.receiver, slots))
+    path = folder / f"{source.receiver.name}.tflite"
+    path.write_bytes(litert_file(model))
     return ExportedReceiver(path, path.name, folder.name)
 
 
@@ -347,7 +344,7 @@ def exported_files(
     else:
         intact = exported_graph(source.neural_receiver, source, root / source.receiver.name)
         other = exported_graph(stale, source, root / stale.name) if stale is not None else None
-        file = onnx_file if file_format == "onnx" else litert_file
+        file = onnx_file if file_format == "onnx" else tflite_file
         for fault, model in faulty_graphs(intact, other).items():
             yield fault, file(model, source, root / fault.replace(" ", "-"))
 

@@ -185,7 +185,7 @@ def test_int8_and_float32_are_counted_on_the_same_slots(tmp_path, receiver, stre
         target_slot_errors=None,
     )
     slots = SlotStream(small, 1, 6, "train", purpose="calibration").block(0)
-    comparison = export_int8(path, slots, stream, evaluation, target_ber=0.4)
+    comparison = export_int8(path, path, slots, stream, evaluation, target_ber=0.4)
     assert sorted(p.name for p in folder.iterdir()) == ["card.json", "net-int8.json", "net-int8.onnx", "net.onnx"]
     assert (folder / "card.json").read_bytes() == card
     report = json.loads((folder / "net-int8.json").read_text())

@@ -277,9 +277,8 @@ def test_the_exported_file_computes_the_same_llrs(tmp_path, small: Scenario) -> 
     assert parity.max_llr > 1
     evaluation = Evaluation(sinr_db=(10,), block_slots=8, min_slots=8, max_slots=8, target_slot_errors=None)
     calibration = SlotStream(scenario, 1, 8, "train", purpose="calibration").block(0)
-    comparison = export_int8(
-        tmp_path / "out" / "net.onnx", calibration, SlotStream(scenario, 1, 8, "test"), evaluation, 0.4
-    )
+    path = tmp_path / "out" / "net.onnx"
+    comparison = export_int8(path, path, calibration, SlotStream(scenario, 1, 8, "test"), evaluation, 0.4)
     fresh = SlotStream(scenario, 1, 8, "test").at_sinr(10.0).block(5)
     llrs = torch.stack([r(fresh)[fresh.bit_mask] for r in (receiver, OnnxReceiver(comparison.path, "int8"))])
     assert torch.corrcoef(llrs)[0, 1] > 0.99

@@ -17,10 +17,11 @@ from factories import perturbed_receiver
 
 from channels import Channels, Dmrs, Grid, Scenario, SlotStream
 from leanrx_core.errors import UserError
-from receivers.export import export_litert
+from receivers.evaluation.stopping import Evaluation
+from receivers.export import export_int8, export_litert, quantise
 from receivers.export.exported_receiver import open_exported
-from receivers.export.litert import LiteRtReceiver, convert, with_metadata
-from receivers.export.onnx import write_graph
+from receivers.export.litert import LiteRtReceiver, convert, litert_file, with_metadata
+from receivers.export.onnx import OnnxReceiver, write_graph
 from receivers.export.parity import compare
 from receivers.runtime import LiteRtSession
 from receivers.runtime.slot_arrays import SlotFormat
@@ -88,6 +89,36 @@ def test_a_file_goes_from_samples_to_llrs(tmp_path: Path, spec: str, grid: dict[
     assert card["inputs"]["bits_per_symbol"]["dtype"] == "int64"
     assert ("noise_plus_interference_var" in card["inputs"]) == spec.startswith("hybrid")
     assert open_exported(folder, tmp_path).arithmetic == "float"
+
+
+def test_an_int8_file_has_the_scales_of_the_onnx_file(tmp_path: Path) -> None:
+    """Both runtimes round alike, but for values between two integers."""
+    scenario = conditions()
+    receiver, calibration = (
+        perturbed_receiver("hybrid-w3-d2"),
+        SlotStream(scenario, 1, 8, "test", purpose="calibration").block(0),
+    )
+    write_graph(receiver, tmp_path / "net.onnx", scenario.grid)
+    (tmp_path / "net.tflite").write_bytes(litert_file(onnx.load(tmp_path / "net.onnx")))
+    evaluation = Evaluation(sinr_db=(0, 10), block_slots=8, min_slots=16, max_slots=16, target_slot_errors=None)
+    stream = SlotStream(scenario, 1, 8, "test", purpose="export")
+    comparison = export_int8(
+        tmp_path / "net.tflite", tmp_path / "net.onnx", calibration, stream, evaluation, target_ber=0.4
+    )
+    assert comparison.path == tmp_path / "net-int8.tflite"
+    report = json.loads((tmp_path / "net-int8.json").read_text())
+    assert report["format"].startswith("tflite, convolutions in int8")
+    assert open_exported(comparison.path, tmp_path).arithmetic == "int8"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("net-int8.json", "net-int8.tflite", "net.onnx", "net.tflite")
+    ]
+    quantise(tmp_path / "net.onnx", tmp_path / "int8.onnx", calibration)
+    slots = stream.at_sinr(10.0, 0.0).block(3)
+    mask, files = slots.bit_mask, (LiteRtReceiver(comparison.path, "x"), OnnxReceiver(tmp_path / "int8.onnx", "y"))
+    int8, witness = (file(slots)[mask] for file in files)
+    float32 = receiver(slots)[mask]
+    assert (int8 - witness).square().mean() < 0.05 * (witness - float32).square().mean()
+    assert 0 < (int8 - float32).square().mean() < 1e-3 * float32.square().mean()
 
 
 @pytest.fixture(scope="module")
