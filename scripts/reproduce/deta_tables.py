@@ -229,15 +229,16 @@ def day_text() -> str:
     jobs_g = best["development_g"] + best["recycling_g"]
     return "\n".join(
         [
-            f"In the first hour of the day, {_hour_text(sites['use'], 0)}. At noon, {_hour_text(sites['use'], 12)}.",
+            f"In the first hour of the day, {_hour_text(sites['use'], 0)}.",
+            f"At noon, {_hour_text(sites['use'], 12)}.",
             f"{_percent(best['moved_traffic'], 0)} of the traffic is received elsewhere. Jobs emit {jobs_g:.0f} g.",
         ]
     )
 
 
 def _hour_text(use: Mapping[str, list[float]], hour: int) -> str:
-    parts = [f"`{name}` at {_percent(shares[hour], 0)}" for name, shares in use.items() if shares[hour] > _SEEN]
-    return f"sites run {', '.join(parts)} of them"
+    parts = [f"`{name}` runs at {_percent(shares[hour], 0)}" for name, shares in use.items() if shares[hour] > _SEEN]
+    return f"{' and '.join(parts)} of the sites"
 
 
 def federated_table() -> str:
