@@ -32,7 +32,7 @@ docs: .venv.stamp
 
 # constraints.txt holds versions that are known to work together.
 .venv.stamp: pyproject.toml constraints.txt
-	@echo "installing into .venv: about 2 GB, some minutes"
+	@echo "installing into .venv: about 5 GB, some minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	touch .venv.stamp
