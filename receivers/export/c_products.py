@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from receivers.export.c_constants import by_fours, c_array
 
-MIN_TERMS, MAX_TERMS = 4, 32
-"""Products that are written out, so that a sum of them needs no loop: more are faster, and take more code."""
+MIN_TERMS, MAX_TERMS = 4, 20
+"""Products that are written out, so that a sum of them needs no loop. Their weights must fit in registers."""
 
 
 def round_up(count: int, multiple: int) -> int:
@@ -26,7 +26,7 @@ def num_terms(sizes: Iterable[tuple[int, int]]) -> int:
 
     Example:
         >>> num_terms([(19, 15)]), num_terms([(64, 32), (96, 64)])
-        (19, 32)
+        (19, 16)
     """
     sizes = list(sizes)
 
