@@ -73,6 +73,8 @@ def _entry(code: str, entry: dict[str, Any], source: str, basis: IntensityBasis)
 def _countries() -> Iterator[CarbonIntensity]:
     source = "Our World in Data from Ember and Energy Institute, as shipped with CodeCarbon"
     for code, entry in _read("global_energy_mix.json").items():
+        if entry["carbon_intensity"] == 0:  # rounded away: no plant emits nothing over its life cycle
+            continue
         yield CarbonIntensity(
             name=f"{code}-{entry['year']}",
             place=entry["country_name"],

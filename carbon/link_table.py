@@ -112,7 +112,7 @@ class LinkCase:
         path_loss_db: none for the loss at which the last receiver that reaches the target needs full power.
 
     Raises:
-        UserError: if the target or the deadline is not allowed, or the two intensities differ in their basis.
+        UserError: if the target, the deadline or an intensity is not allowed, or two intensities differ in their basis.
     """
 
     link: CarrierLink
@@ -130,6 +130,8 @@ class LinkCase:
             positive("link: deadline_s", self.deadline_s)
         if self.path_loss_db is not None:
             number("link: path_loss_db", self.path_loss_db, 0, MAX_PATH_LOSS_DB)
+        for site in (self.receiver_site, self.transmitter_site):
+            positive(f"link: intensity {site.intensity.name}", site.intensity.g_per_kwh)
         bases = [site.intensity.basis for site in (self.receiver_site, self.transmitter_site)]
         if bases[0] != bases[1]:
             named = " and ".join(f"'{basis or 'not stated'}'" for basis in bases)

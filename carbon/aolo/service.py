@@ -119,6 +119,13 @@ class Service(Record):
     transport_j_per_bit: float | None = Field(None, ge=0)
     token_bits: float = Field(32.0, gt=0)
 
+    @model_validator(mode="after")
+    def _check_intensities(self) -> Self:
+        for site in (self.data_centre, self.ran, *([self.user] if self.user else [])):
+            if site.intensity.g_per_kwh == 0:
+                raise ValueError(f"intensity {site.intensity.name} is 0 g/kWh; give one above 0")
+        return self
+
     def uplink_s(self, prompt_tokens: int) -> float:
         """Time of sending the prompt, s; 0 where the uplink is not modelled."""
         if self.uplink is None:
@@ -148,6 +155,7 @@ class Service(Record):
 
     def request(self, prompt_tokens: int, quality: Quality) -> Requests:
         """One request as arrays of shape ``(1,)``, for :func:`carbon.aolo.oracle.solve`."""
+        self.footprint(prompt_tokens, 1, self.downlink.max_power_w)  # refuses two bases of intensities in one sum
         before = self._before_decision(prompt_tokens)
         per_token = Footprint(rows=self._token_rows(1))
         link = {name: getattr(self.downlink, name) for name in ("static_w", "slope", "min_power_w", "max_power_w")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -28,6 +29,8 @@ LEARNING_RATES = (1e-3, 3e-3, 1e-2)
 TUNING_FRACTION = 0.25
 """Part of the decisions of a training that a tuning run has."""
 EVALUATION_STEPS = 2_000
+LONGEST = 8
+"""Times the decisions of a training, up to which it is doubled unless another number is given."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,14 @@ class StudySettings(Record):
         steps: decisions of each training.
         seeds: of the comparison.
         learning_rate: of both agents; none to tune it for each on further seeds.
-        max_steps: decisions up to which a training goes on whose curve is not flat; none to end all at ``steps``.
+        max_steps: decisions up to which a training is doubled while its curve is not flat; none to end all at
+            ``steps``.
     """
 
     steps: int = Field(30_000, ge=8, le=10_000_000)
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     learning_rate: float | None = Field(None, gt=0, le=1)
-    max_steps: int | None = Field(None, ge=8, le=10_000_000)
+    max_steps: int | None = Field(None, ge=8, le=80_000_000)
 
     @model_validator(mode="after")
     def _check_steps(self) -> Self:
@@ -101,8 +105,9 @@ class Study:
     def train(self) -> Iterator[StudyProgress]:
         """Train everything that is not trained yet.
 
-        First come the learning rates, then the seeds of the comparison, then more decisions where a curve is not flat.
-        Agents take turns, so that an interrupted study has as many seeds of one as of the other.
+        First come the learning rates, then the seeds of the comparison. Where a curve is not flat, the decisions are
+        doubled, up to ``max_steps``. Agents take turns, so that an interrupted study has as many seeds of one as of
+        the other.
         """
         if self.settings.learning_rate is None:
             for seed in TUNING_SEEDS:
@@ -112,22 +117,30 @@ class Study:
         for seed in self.settings.seeds:
             for name in ACTORS:
                 yield from self._train_agent(name, seed, self.learning_rate(name))
-        if self.settings.max_steps is not None:
+        for shorter, steps in pairwise(self._lengths()):
             for seed in self.settings.seeds:
                 for name in ACTORS:
-                    if not is_flat(self.completed(name)[seed]):
-                        yield from self._train_agent(name, seed, self.learning_rate(name), self.settings.max_steps)
+                    rate = self.learning_rate(name)
+                    if not any(is_flat(run) for run in self._ended(name, seed)):
+                        yield from self._train_agent(name, seed, rate, steps, shorter)
+
+    def _lengths(self) -> list[int]:
+        """Decisions after which a training ends if its curve is flat then."""
+        lengths, longest = [self.settings.steps], self.settings.max_steps or self.settings.steps
+        while lengths[-1] < longest:
+            lengths.append(min(2 * lengths[-1], longest))
+        return lengths
 
     def _train_agent(
-        self, name: str, seed: int, learning_rate: float, steps: int | None = None
+        self, name: str, seed: int, learning_rate: float, steps: int | None = None, shorter: int | None = None
     ) -> Iterator[StudyProgress]:
         folder = self.agent_folder(name, seed, learning_rate, steps)
         with lock(folder):
             agent = self.agent(name, seed, learning_rate, steps)
             evaluations = self._evaluations(name, seed, learning_rate, steps)
-            if not load_agent(agent, folder) and steps is not None:
-                load_agent(agent, self.agent_folder(name, seed, learning_rate), shorter=True)
-                evaluations = self._evaluations(name, seed, learning_rate)
+            if not load_agent(agent, folder) and shorter is not None:
+                load_agent(agent, self.agent_folder(name, seed, learning_rate, shorter), shorter=True)
+                evaluations = self._evaluations(name, seed, learning_rate, shorter)
             for decided in agent.train(EVALUATION_STEPS):
                 evaluations.append(self.task.evaluate(agent))
                 save_agent(agent, folder, {_EVALUATIONS: json.dumps([asdict(e) for e in evaluations], indent=1) + "\n"})
@@ -178,19 +191,34 @@ class Study:
 
     def until_flat(self, name: str) -> Runs:
         """The same, where trainings that were not flat have gone on; none before all of these have ended."""
-        runs, longest = self.completed(name), self.settings.max_steps
-        if longest is None or longest == self.settings.steps:
+        lengths, runs = self._lengths(), {}
+        if len(lengths) == 1:
             return {}
-        longer = self._runs(name, longest)
-        rest = [seed for seed, run in runs.items() if not is_flat(run)]
-        if any(seed not in longer or longer[seed][-1].decided < longest for seed in rest):
-            return {}
-        return runs | {seed: longer[seed] for seed in rest}
+        for seed in self.completed(name):
+            ended = self._ended(name, seed)
+            if not is_flat(ended[-1]) and len(ended) < len(lengths):
+                return {}
+            runs[seed] = ended[-1]
+        return runs
+
+    def _ended(self, name: str, seed: int) -> list[list[AgentEvaluation]]:
+        """Evaluations of a training at each of its lengths that it has reached, up to the first one that is flat."""
+        ended = []
+        for steps in self._lengths():
+            run = self._evaluations(name, seed, self.learning_rate(name), steps)
+            if not run or run[-1].decided < steps:
+                break
+            ended.append(run)
+            if is_flat(run):
+                break
+        return ended
 
     def begun(self, name: str) -> Runs:
         """Evaluations of an agent's trainings, complete or not, as far as they have come."""
-        longest = self.settings.max_steps
-        return self._runs(name) | (self._runs(name, longest) if longest is not None else {})
+        runs: Runs = {}
+        for steps in self._lengths():
+            runs |= self._runs(name, steps)
+        return runs
 
     def _runs(self, name: str, steps: int | None = None) -> Runs:
         if not self.is_tuned(name):

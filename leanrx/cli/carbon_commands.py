@@ -150,7 +150,9 @@ def published(
     steps: Annotated[int, typer.Option(help="aolo: decisions of each training.", min=8, max=10_000_000)] = 30_000,
     max_steps: Annotated[
         int | None,
-        typer.Option(help="aolo: decisions at which a training ends that is not flat. The default is twice --steps."),
+        typer.Option(
+            help="aolo: a training that is not flat is doubled up to these decisions. The default is 8 times --steps."
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="aolo: number of seeds.", min=1, max=100)] = 5,
     learning_rate: Annotated[
@@ -170,14 +172,14 @@ def published(
         return
     _refuse_options(context, set(context.params) - {"images", "text"}, "published aolo")
     folder = folder or Path("runs/aolo")
-    from carbon.aolo.study import Study, StudySettings
+    from carbon.aolo.study import LONGEST, Study, StudySettings
     from carbon.aolo.tasks import RequestTask, SiteTask
     from leanrx.report import aolo_study
 
     if task is not None:
         choice("task", task, (RequestTask.name, SiteTask.name))
     values = {"steps": steps, "seeds": tuple(range(1, seeds + 1)), "learning_rate": learning_rate}
-    values["max_steps"] = 2 * steps if max_steps is None else max_steps
+    values["max_steps"] = LONGEST * steps if max_steps is None else max_steps
     settings = StudySettings.parse(values, "published")
     requests = Study(folder, RequestTask(), settings)
     site = Study(folder, SiteTask(aolo_study.shipped_site()), settings)

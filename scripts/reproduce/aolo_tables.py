@@ -20,7 +20,7 @@ from typing import Any
 
 from marked_tables import CARBON_PAGE, ROOT, markdown, with_table
 
-from carbon.aolo.study import ACTORS, PAPER_REDUCTION, Study, StudySettings
+from carbon.aolo.study import ACTORS, LONGEST, PAPER_REDUCTION, Study, StudySettings
 from carbon.aolo.tasks import RequestTask, SiteTask, Task, excess_by_length
 from leanrx.report import aolo_study
 from leanrx.report.charts import to_files
@@ -64,6 +64,9 @@ def keep(requests: Study, site: Study, meter: bool) -> None:
         settings = study.settings
         kept[name] |= {"steps": settings.steps, "max_steps": settings.max_steps, "learning_rates": rates}
         kept[name]["is_tuned"] = settings.learning_rate is None
+        kept[name]["decisions"] = {
+            agent: [run[-1].decided for run in study.until_flat(agent).values()] for agent in kept[name]["until_flat"]
+        }
     kept["requests"]["excess_by_length"] = _excess_by_length(requests)
     controllers = values["controllers"]
     kept |= {"spike_rates": controllers["spike_rates"], "proxies_j": controllers["proxies_j"]}
@@ -172,9 +175,10 @@ def _request_table(part: dict[str, Any]) -> str:
 def _budget(part: dict[str, Any]) -> str:
     """Decisions of the trainings in words."""
     text = f"Each training has {part['steps']:,} decisions"
-    if _extended(part):
-        return f"{text}. In the rows 'until flat', those that are not flat go on up to {part['max_steps']:,}."
-    return f"{text}."
+    if not _extended(part):
+        return f"{text}."
+    longest = " and ".join(f"{max(part['decisions'][name]):,} for {_TITLES[name]}" for name in _extended(part))
+    return f"{text}. In the rows 'until flat', they are doubled while a curve is not flat: at most {longest}."
 
 
 def _extended(part: dict[str, Any]) -> dict[str, Any]:
@@ -306,7 +310,7 @@ def main() -> None:
         if arguments.folder:
             own = {"steps": arguments.site_steps, "learning_rate": arguments.site_learning_rate}
             settings = [{"steps": arguments.steps}, own]
-            given = [StudySettings.parse({**s, "max_steps": 2 * s["steps"]}, "aolo_tables") for s in settings]
+            given = [StudySettings.parse({**s, "max_steps": LONGEST * s["steps"]}, "aolo_tables") for s in settings]
             requests = _paired(arguments.folder, RequestTask(), given[0])
             site = _paired(arguments.folder, SiteTask(aolo_study.shipped_site()), given[1])
             keep(requests, site, arguments.meter)

@@ -228,6 +228,14 @@ def test_curves_that_are_not_flat_go_on(tmp_path: Path, monkeypatch: pytest.Monk
     assert [e.decided for e in after[2]] == [16, 32, 48]
     assert study.begun("sac") == after
     assert list(study.train()) == []
+    doubled = Study(tmp_path, task, settings.model_copy(update={"max_steps": 128}))
+    names = list(dict.fromkeys(p.name for p in doubled.train()))
+    assert names == [f"requests-{name}-s2-lr0.001-n{steps}" for steps in (64, 128) for name in ("sac", "sdrl")]
+    longest = doubled.until_flat("sac")[2]
+    assert [e.decided for e in longest] == list(range(16, 129, 16))
+    assert longest[:3] == after[2]
+    monkeypatch.setattr("carbon.aolo.study.is_flat", lambda run: run[-1].footprint_g in flat_g or len(run) == 4)
+    assert doubled.until_flat("sac")[2] == longest[:4]
     with pytest.raises(UserError, match="max_steps 16 is below steps 32; write 32 or more"):
         StudySettings.parse({"steps": 32, "max_steps": 16}, "study")
 

@@ -41,7 +41,7 @@ def test_sets_have_places_years_and_one_basis_each() -> None:
         "egrid2023-states": 52,  # 50 states, the District of Columbia, and the nation
         "china2023-provinces": 30,
         "nordic2025-zones": 10,
-        "owid-countries": 213,
+        "owid-countries": 212,  # without the one of 0 g/kWh
         "pnas2016-10": 10,
         "tableI-ladder": 10,  # synthetic, so without a year
     }

@@ -249,9 +249,12 @@ def test_impossible_cases_are_refused(desk: ReceiverFamily, changes: dict[str, A
         link_table(desk, _case(**changes))
 
 
-def test_two_bases_are_refused() -> None:
+def test_two_bases_and_an_intensity_of_zero_are_refused() -> None:
     with pytest.raises(UserError, match="two intensities have the bases 'production, average, life cycle' and"):
         LinkCase(carrier_link("radio-head"), WORLD, Site(intensity=carbon_intensity("US-VT-2023")))
+    zero = WORLD.intensity.model_copy(update={"name": "zero", "g_per_kwh": 0.0})
+    with pytest.raises(UserError, match=r"link: intensity zero: 0\.0 is not allowed"):
+        LinkCase(carrier_link("radio-head"), Site(intensity=zero), WORLD)
 
 
 def test_unknown_families_links_and_fractions_are_refused(tmp_path: Path) -> None:

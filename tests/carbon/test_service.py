@@ -129,6 +129,13 @@ def test_crossed_bounds_are_refused() -> None:
         RadioChannel.parse({**channel, "min_power_w": 30, "max_power_w": 20}, "channel")
 
 
+def test_intensities_of_zero_are_refused() -> None:
+    zero = Site(intensity=WORLD.model_copy(update={"name": "zero", "g_per_kwh": 0.0}))
+    values = {"costs": ecologits_costs(8, 8), "data_centre": zero, "downlink": DOWNLINK, "ran": zero}
+    with pytest.raises(UserError, match="intensity zero is 0 g/kWh; give one above 0"):
+        Service.parse(values, "service")
+
+
 def test_infeasible_request_has_no_materiality() -> None:
     with pytest.raises(UserError, match="infeasible by its deadline"):
         materiality(_service().request(100, Quality(deadline_s=0.5)))
@@ -137,3 +144,5 @@ def test_infeasible_request_has_no_materiality() -> None:
 def test_two_bases_in_one_chain_are_refused() -> None:
     with pytest.raises(UserError, match="two bases"):
         _service(ran=Site(intensity=carbon_intensity("US-VT-2023"))).footprint(1, 200, 1.0)
+    with pytest.raises(UserError, match="two bases"):
+        _service(ran=Site(intensity=carbon_intensity("US-VT-2023"))).request(1, Quality())

@@ -8,7 +8,7 @@ import doc_pages as pages
 import pytest
 
 from carbon.aolo.parameter_sweeps import SWEEPS
-from carbon.aolo.study import ACTORS, LEARNING_RATES, StudySettings
+from carbon.aolo.study import ACTORS, LEARNING_RATES, LONGEST, StudySettings
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,9 @@ def test_both_agents_have_equal_terms(tables: ModuleType, task: str, seeds: int)
     assert {summary["gap"]["seeds"] for summary in part["summaries"].values()} == {seeds}
     assert all(summary["gap"]["mean"] >= 0 for summary in part["summaries"].values())
     for name, summary in part["until_flat"].items():
-        assert part["max_steps"] == 2 * part["steps"]
-        assert summary["flat_seeds"] >= part["summaries"][name]["flat_seeds"]
+        assert part["max_steps"] == LONGEST * part["steps"]
+        assert summary["flat_seeds"] == summary["gap"]["seeds"] == seeds
+        assert len(part["decisions"][name]) == seeds
 
 
 def test_closed_part_follows_from_the_excess(tables: ModuleType) -> None:

@@ -32,7 +32,8 @@ def small_study(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _published(folder: Path, *options: object) -> None:
-    arguments = ["carbon", "published", "aolo", "--folder", folder, "--steps", 16, "--seeds", 1, *options]
+    numbers = ["--steps", 16, "--seeds", 1, "--max-steps", 32]
+    arguments = ["carbon", "published", "aolo", "--folder", folder, *numbers, *options]
     app([str(a) for a in arguments], standalone_mode=False)
 
 
