@@ -315,7 +315,7 @@ class FederatedStudy:
         client = clients[0]
         state = {key: value.clone() for key, value in net.state_dict().items()}
         optimizer = torch.optim.SGD(net.parameters(), 1e-9)
-        batch = slice(client.training.batch_size)
+        batch, limit = slice(client.training.batch_size), client.training.max_gradient_norm
         stored, decode = _stored(client.inputs)
         served = self.task.samples.test_inputs[:_SERVED_AT_ONCE]
 
@@ -326,7 +326,7 @@ class FederatedStudy:
         calls: dict[str, Callable[[], object]] = {
             "samples": lambda: decode(stored),
             "weights": lambda: net.load_state_dict(state),
-            "step": lambda: sgd_step(net, optimizer, class_loss, client.inputs[batch], client.targets[batch]),
+            "step": lambda: sgd_step(net, optimizer, class_loss, client.inputs[batch], client.targets[batch], limit),
             "serve": serve,
             "average": lambda: weighted_mean([state] * len(clients), [1] * len(clients)),
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,10 @@ HARVEST_SHARE = 0.2
 _PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 _STAGES = ("preparation", "development", "application")
 _R2 = 0.9
+_GROWTH = 0.01
+"""Smaller relative growth of a stage counts as noise of the meter."""
+_EQUAL_STEPS = 1.1
+"""Ratio up to which numbers of steps count as equal. Servers round them up."""
 
 
 @dataclass(frozen=True)
@@ -104,32 +108,56 @@ def lines(rows: Sequence[FederatedRow], samples: Sequence[str]) -> list[str]:
 
 
 def signs(rows: Sequence[FederatedRow]) -> list[Sign]:
-    """What the article's table shows, checked on this one, over the trainings that reach their last target."""
+    """What the article's table shows, checked on this one, over the trainings to the last target.
+
+    Where a training of a network does not reach it, all of its trainings are compared after equal epochs, as in the
+    article.
+    """
     result = []
     for model in dict.fromkeys(row.model for row in rows):
-        own = [row for row in rows if row.model == model and row.is_reached]
+        own = [row for row in rows if row.model == model]
         if len(own) > 1:
             result += _model_signs(model, own)
+        reached = [row for row in own if row.is_reached]
+        if reached and len(own) > 1:
+            result.append(_share_sign(model, reached))
     return result + _size_sign(rows)
 
 
-def _model_signs(model: str, own: Sequence[FederatedRow]) -> list[Sign]:
+def _model_signs(model: str, rows: Sequence[FederatedRow]) -> list[Sign]:
+    own, condition = rows, ""
+    if not all(row.is_reached for row in rows):
+        epochs = max(row.trained_rounds for row in rows)
+        own, condition = [replace(row, trained_rounds=epochs) for row in rows], f" after {epochs} epochs"
     servers, kwh = np.array([row.servers for row in own], dtype=float), np.array([row_kwh(row) for row in own])
     slope, r2 = float(np.polyfit(servers, kwh, 1)[0]), float(np.corrcoef(servers, kwh)[0, 1] ** 2)
     is_rising = bool(slope > 0 and r2 >= _R2)
-    result = [Sign(f"{model}: energy rises with the servers, R2 at least {_R2:g}", is_rising, f"R2 {r2:.3f}")]
+    statement = f"{model}: energy rises with the servers{condition}, R2 at least {_R2:g}"
+    text = f"R2 {r2:.3f}" + "; two trainings always have 1" * (len(own) == 2)
+    result = [Sign(statement, is_rising, text)]
     g = kwh * [float(np.mean(picked_g_per_kwh(row.servers))) for row in own]
     growth = g[-1] / g[0], kwh[-1] / kwh[0]
     text = f"x{growth[0]:.3g} against x{growth[1]:.3g}; at random states both grow alike"
     is_faster = bool(growth[0] > growth[1])
-    result.append(Sign(f"{model}: carbon grows faster than energy in the picked order", is_faster, text))
+    result.append(Sign(f"{model}: carbon grows faster than energy{condition} in the picked order", is_faster, text))
+    return [*result, *_stage_signs(model, own, condition)]
+
+
+def _stage_signs(model: str, rows: Sequence[FederatedRow], condition: str) -> list[Sign]:
+    steps = [row.servers * row.steps for row in rows]
+    are_steps_equal = max(steps) <= _EQUAL_STEPS * min(steps)
+    reasons = {
+        "preparation": "; servers share the samples, so together they receive as many",
+        "development": "; servers share the samples, so together they take as many steps" * are_steps_equal,
+        "application": "",
+    }
+    result = []
     for stage in _STAGES:
-        values = [row.stages_j()[stage] for row in own]
-        text = ", ".join(f"{v:.3g}" for v in values) + " J"
-        text += "; servers share the samples, so together they receive as many" * (stage == "preparation")
-        is_growing = bool((np.diff(values) > 0).all())
-        result.append(Sign(f"{model}: {stage} grows with the servers", is_growing, text))
-    return [*result, _share_sign(model, own)]
+        values = [row.stages_j()[stage] for row in rows]
+        text = ", ".join(f"{float(f'{v:.3g}'):g}" for v in values) + f" J{reasons[stage]}"
+        is_growing = bool((np.diff(values) > _GROWTH * np.array(values[:-1])).all())
+        result.append(Sign(f"{model}: {stage} grows with the servers{condition}", is_growing, text))
+    return result
 
 
 def _share_sign(model: str, rows: Sequence[FederatedRow]) -> Sign:

@@ -165,7 +165,7 @@ def own_table() -> str:
             reached = f"{_percent(row['accuracy'])}, {reached} not reached"
         epochs, batch = f"{row['trained_rounds']}", f"{row['batch_size']}"
         factors = {"kwh": 1e6, "picked_g": 1e3, "drawn_g": 1e3}
-        values = [f"{factor * row[key]:.2g}" for key, factor in factors.items()]
+        values = [f"{float(f'{factor * row[key]:.2g}'):g}" for key, factor in factors.items()]
         rows.append([row["model"], f"{row['servers']}", epochs, batch, reached, *values])
     return _table("network | servers | E | B | accuracy | mWh | mg, cleanest area on | mg, random states", rows)
 

@@ -133,3 +133,22 @@ def test_energy_of_a_training_by_hand() -> None:
     assert held["MLP: energy rises with the servers, R2 at least 0.9"]
     assert held["MLP: development's part rises over the targets"]
     assert held["MLP: carbon grows faster than energy in the picked order"]
+
+
+def test_signs_where_a_target_is_not_reached() -> None:
+    energy = PhaseEnergy(10.0, 1.0, 0.5, 0.01, 2.0, "hand", "assumed")
+    reached = FederatedRow("LSTM", 1, 8, {0.2: 1, 0.3: 3}, 0.31, 12, 1000, 100, (0.2, 0.3), 3, 100, energy)
+    rows = [reached, *(replace(reached, servers=n, rounds_to={}, trained_rounds=6, steps=12 // n) for n in (2, 3))]
+    signs = {sign.statement: sign for sign in federated_table.signs(rows)}
+    development = signs["LSTM: development grows with the servers after 6 epochs"]
+    router_j = 8 * 6 / 100e6 * 2 * 100
+    expected = [6 * (n * (1 + router_j) + 12 * 0.5 + 2) for n in (1, 2, 3)]
+    assert development.values.startswith(", ".join(f"{joules:.3g}" for joules in expected) + " J; servers share")
+    assert development.holds
+    assert signs["LSTM: development's part rises over the targets"].holds
+    noise = [replace(row, energy=replace(energy, samples_j=(10 + 1e-3 * n) / n)) for n, row in enumerate(rows, 1)]
+    preparation = "LSTM: preparation grows with the servers after 6 epochs"
+    assert not {sign.statement: sign for sign in federated_table.signs(noise)}[preparation].holds
+    pair = {sign.statement: sign.values for sign in federated_table.signs(rows[:2])}
+    text = pair["LSTM: energy rises with the servers after 6 epochs, R2 at least 0.9"]
+    assert text == "R2 1.000; two trainings always have 1"
