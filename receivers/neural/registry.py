@@ -97,7 +97,7 @@ register(
         default_width=1.0,
         default_depth=11,
         check_size=deeprx.check_size,
-        grammar="deeprx, deeprx-w<factor>, deeprx-w<factor>-d<blocks>",
+        grammar="deeprx[-w<factor>[-d<blocks>]]",
         colour="#0072b2",
         marker="circle",
     )
@@ -109,7 +109,7 @@ register(
         default_width=16,
         default_depth=6,
         check_size=hybrid.check_size,
-        grammar="hybrid-w<channels>-d<blocks>",
+        grammar="hybrid-w<width>-d<blocks>",
         colour="#009e73",
         marker="triangle-up",
         dash="dash",
@@ -122,7 +122,7 @@ register(
         default_width=10,
         default_depth=8,
         check_size=shared_hybrid.check_size,
-        grammar="hybrid-shared-w<channels>-d<blocks>",
+        grammar="hybrid-shared-w<width>-d<blocks>",
         colour="#cc79a7",
         marker="triangle-down",
         dash="dot",
@@ -195,7 +195,7 @@ def check_conditions(spec: str, scenario: Scenario) -> None:
 
 def spec_grammar() -> str:
     """How spec strings are written, all families in one sentence part."""
-    return " or ".join(family.grammar for family in FAMILIES.values())
+    return ", ".join(family.grammar for family in FAMILIES.values())
 
 
 def build(spec: str, num_rx: int = 2, num_bits: int = 4, seed: int = 0) -> Network:

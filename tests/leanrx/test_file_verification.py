@@ -299,7 +299,7 @@ def test_folders_that_are_no_export_are_refused(tmp_path: Path, files: dict[str,
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
-        ("a.onnx", b"no graph", "no ONNX file"),
+        ("a.onnx", b"no graph", "ONNX Runtime cannot load it"),
         ("a.so", b"no library", "no shared library of this machine"),
         ("a.tflite", b"no model", "damaged, or not exported by leanrx"),
         ("a.gguf", b"", "is no exported file"),

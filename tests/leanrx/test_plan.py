@@ -216,7 +216,8 @@ def test_receivers_of_a_group_share_a_stream() -> None:
 
 def test_the_sweep_of_the_docs() -> None:
     page = (Path(__file__).parents[2] / "docs" / "distillation.md").read_text()
-    written = yaml.safe_load(page.split("```yaml")[1].split("```")[0])
+    blocks = [yaml.safe_load(part.split("```")[0]) for part in page.split("```yaml")[1:]]
+    (written,) = [block for block in blocks if "teacher" in block]
     plan = build_plan(sweep(written["teacher"], **written["students"]))
     num_settings = 3 * 2 + 1 + 1 + 2
     assert len(plan.neural) == 2 * 2 + 2 * 3 * (num_settings + 1)
