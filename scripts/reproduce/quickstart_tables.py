@@ -72,7 +72,7 @@ def _cells(row: pd.Series, config: SweepConfig, short: bool) -> list[str]:
     ber = interval(row["ber"], row["ber_low"], row["ber_high"], "{:.3f}")
     role = "genie-aided" if name in GENIE_AIDED else ROLES[row["role"]]
     cells = [shown, role, f"{row['parameters']:,}" if row["parameters"] else ""]
-    cells += [f"{row['macs_per_slot']:,}", number(1e3 * row["energy_j_per_slot"], "{:.1f}"), ber]
+    cells += [f"{row['macs_per_slot']:,}", number(1e3 * row["energy_j_per_slot"], "{:.2g}"), ber]
     if short:
         return cells
     low, high = row["gain_over_scratch_db_low"], row["gain_over_scratch_db_high"]
