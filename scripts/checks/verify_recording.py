@@ -28,8 +28,7 @@ import h5py
 import numpy as np
 
 FORMAT, VERSION = "leanrx recording", 1
-MARGIN_DB = {"float": 0.02, "fp16": 0.05, "int8": 0.05}
-"""Of a gap without interval. The few slots of a recording are no proof of less, where decisions differ."""
+MARGIN_DB = {"float": 0.02, "fp16": 0.02, "int8": 0.05}
 
 MAX_DIFFERENCE = 1e-4
 """Of the decisions, and of an LLR over the largest one, for float files."""
