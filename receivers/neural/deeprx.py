@@ -6,6 +6,9 @@ Wireless Commun. 20(6), 2021 (arXiv 2005.01494), table I. Public transcriptions 
 * The output convolution is 1x1 after batch-norm and ReLU; this gives the published 1,232,516 parameters.
 * A dilation ``(2, 3)`` is 2 over OFDM symbols and 3 over subcarriers, the order of the table's output shape.
 * Where the width changes, the 1x1 shortcut takes the activated input.
+
+:class:`InterpolatedDeepRx` takes the raw channel estimate at every RE, as the same authors do in "DeepRx MIMO:
+Convolutional MIMO Detection with Learned Multiplicative Transformations" (arXiv 2010.16283).
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from channels import Slots
+from channels import NUM_SYMBOLS, Slots
+from channels.grid import SUBCARRIERS_PER_PRB
 from receivers.neural.deeprx_training import training_llrs
 from receivers.neural.depthwise_conv import DepthwiseConv2d
 from receivers.neural.network import Network
@@ -126,6 +130,69 @@ class DeepRx(Network):
     def _has_hooks(self) -> bool:
         """Whether a module has a hook, which reads its output over the grid."""
         return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in self.modules())
+
+
+class InterpolatedDeepRx(DeepRx):
+    """DeepRx whose raw channel estimate is interpolated to all REs: each has that of the nearest pilot.
+
+    With few training steps, DeepRx on raw estimates does not learn to detect: the estimate of the pilot symbol must
+    pass through the blocks before a product with a received sample can form. The number of parameters is the same.
+
+    Args:
+        num_rx, num_bits, width, depth: as of :class:`DeepRx`.
+    """
+
+    needs_resource_blocks = True
+
+    @staticmethod
+    def features(slots: Slots) -> torch.Tensor:
+        """Received grid, pilot values and interpolated raw channel estimate, as :meth:`DeepRx.features`."""
+        return _interpolated(DeepRx.features(slots), torch.view_as_real(slots.pilots))
+
+    @staticmethod
+    def real_features(
+        y: torch.Tensor, pilots: torch.Tensor, noise_plus_interference_var: torch.Tensor, bits_per_symbol: torch.Tensor
+    ) -> torch.Tensor:
+        """:meth:`features` in real arithmetic, see :meth:`receivers.neural.network.Network.real_features`."""
+        return _interpolated(DeepRx.real_features(y, pilots, noise_plus_interference_var, bits_per_symbol), pilots)
+
+
+def _interpolated(features: torch.Tensor, pilots: torch.Tensor) -> torch.Tensor:
+    """Features of DeepRx with interpolated raw estimates; pilots as of :func:`nearest_neighbours`."""
+    num_rx = (features.shape[1] - 2) // 4
+    y_re, p_re, raw_re, y_im, p_im, raw_im = features.split([num_rx, 1, num_rx] * 2, 1)
+    raw_re, raw_im = nearest_neighbours(torch.cat([raw_re, raw_im], 1), pilots).split(num_rx, 1)
+    return torch.cat([y_re, p_re, raw_re, y_im, p_im, raw_im], 1)
+
+
+def nearest_neighbours(raw: torch.Tensor, pilots: torch.Tensor) -> torch.Tensor:
+    """Interpolate raw estimates: each RE has the value of the nearest pilot of its resource block.
+
+    The distance counts subcarriers first, then symbols. Of two equal distances, the lower index is taken.
+
+    Args:
+        raw: values at the pilots, float32 ``(B, C, S, F)``; others are ignored. F is a multiple of 12.
+        pilots: real and imaginary parts, 0 where there is none, float32 ``(B, S, F, 2)``. They fill a rectangle of
+            symbols and subcarriers, equal in all resource blocks.
+
+    Returns:
+        float32 ``(B, C, S, F)``.
+    """
+    power = pilots.square().sum(-1)
+    by_symbol = _choice_of_nearest(power.amax(2), NUM_SYMBOLS)
+    by_subcarrier = _choice_of_nearest(power[:, :, :SUBCARRIERS_PER_PRB].amax(1), SUBCARRIERS_PER_PRB)
+    raw = by_symbol[:, None] @ raw
+    blocks = raw.unflatten(3, (-1, SUBCARRIERS_PER_PRB)).flatten(1, 3)  # (B, C S N, 12)
+    return (blocks @ by_subcarrier.mT).reshape(raw.shape)
+
+
+def _choice_of_nearest(power: torch.Tensor, size: int) -> torch.Tensor:
+    """1 at the nearest index with power, else 0, float32 ``(B, size, size)``, from ``(B, size)``."""
+    index = torch.arange(size, dtype=torch.float32, device=power.device)
+    offset = index - index[:, None]
+    distance = offset.abs() + 0.5 * (offset > 0)
+    distance = distance + 2 * size * (power <= 0)[:, None]
+    return (distance <= distance.amin(2, keepdim=True)).float()
 
 
 def check_size(width: float, depth: int) -> None:

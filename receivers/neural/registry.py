@@ -104,6 +104,19 @@ register(
 )
 register(
     Family(
+        name="deeprx-interpolated",
+        network=deeprx.InterpolatedDeepRx,
+        default_width=1.0,
+        default_depth=11,
+        check_size=deeprx.check_size,
+        grammar="deeprx-interpolated[-w<factor>[-d<blocks>]]",
+        colour="#56b4e9",
+        marker="diamond",
+        dash="dashdot",
+    )
+)
+register(
+    Family(
         name="hybrid",
         network=hybrid.Hybrid,
         default_width=16,

@@ -1,9 +1,11 @@
+import itertools
+
 import pytest
 import torch
 
 from channels import Scenario, Slots, SlotStream
 from leanrx_core.errors import UserError
-from receivers.neural.deeprx import DeepRx
+from receivers.neural.deeprx import DeepRx, InterpolatedDeepRx
 from receivers.neural.registry import FAMILIES, build, parse_spec
 
 
@@ -42,6 +44,29 @@ def test_features_are_received_grid_pilot_values_and_raw_estimate(small: Scenari
     on = (~slots.is_data)[:, None].expand_as(raw)
     torch.testing.assert_close(raw[on], h[on], atol=0.02, rtol=0)
     assert (raw[~on] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "pilots",
+    [
+        {"pilot_patterns": [[2], [2, 11], [3]]},
+        {"dmrs": {"config_type": 1, "mapping_type": "A", "additional_positions": [0, 2], "cdm_groups_without_data": 1}},
+        {"dmrs": {"config_type": 2, "mapping_type": "A", "additional_positions": [1], "cdm_groups_without_data": 3}},
+    ],
+)
+def test_each_re_has_the_raw_estimate_of_the_nearest_pilot(small: Scenario, pilots: dict[str, object]) -> None:
+    grid = {**small.grid.model_dump(exclude={"pilot_patterns", "dmrs"}), **pilots}
+    slots = SlotStream(Scenario.model_validate({**small.model_dump(), "grid": grid}), 1, 6).block(0)
+    before, x = DeepRx.features(slots), InterpolatedDeepRx.features(slots)
+    raw_channels = [3, 4, 8, 9]
+    others = [i for i in range(10) if i not in raw_channels]
+    assert torch.equal(x[:, others], before[:, others])
+    for i, is_pilot in enumerate(slots.pilots.abs() > 0):
+        positions = is_pilot.nonzero().tolist()
+        for s, f in itertools.product(range(14), range(24)):
+            in_block = [p for p in positions if p[1] // 12 == f // 12]
+            nearest = min(in_block, key=lambda p: (abs(p[1] - f), p[1], abs(p[0] - s), p[0]))
+            assert torch.equal(x[i, raw_channels, s, f], before[i, raw_channels, nearest[0], nearest[1]])
 
 
 def test_pilot_values_reach_the_network(small: Scenario) -> None:

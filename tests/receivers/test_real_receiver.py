@@ -10,7 +10,7 @@ from receivers.classical import LmmseIrcReceiver, LmmseReceiver
 from receivers.export.parity import MAX_LLR_DIFFERENCE
 from receivers.export.real_front_end import HybridFrontEnd, PilotPlaces, pilot_layouts
 from receivers.export.real_receiver import RealReceiver
-from receivers.neural.deeprx import DeepRx
+from receivers.neural.deeprx import DeepRx, InterpolatedDeepRx
 from receivers.neural.hybrid import front_end
 
 
@@ -94,9 +94,10 @@ def test_a_classical_receiver_of_real_numbers(
     assert not llrs[~slots.bit_mask].any()
 
 
-def test_features_of_deeprx_in_real_numbers() -> None:
+@pytest.mark.parametrize("network", [DeepRx, InterpolatedDeepRx])
+def test_features_of_deeprx_in_real_numbers(network: type[DeepRx]) -> None:
     slots = SlotStream(conditions(), 1, 3, "test").block(0)
-    torch.testing.assert_close(DeepRx.real_features(*inputs(slots)), DeepRx.features(slots))
+    torch.testing.assert_close(network.real_features(*inputs(slots)), network.features(slots))
 
 
 def test_grids_that_do_not_fit_are_refused() -> None:
