@@ -17,7 +17,7 @@ from leanrx_core.errors import UserError
 from leanrx_core.records import Record
 from receivers.base import Receiver
 from receivers.evaluation.block_counter import device_name
-from receivers.neural.registry import check_conditions, family_of
+from receivers.neural.registry import check_conditions, family_of, parse_spec
 from receivers.neural.weights import NeuralReceiver
 
 MAX_STEPS = 10**8
@@ -86,6 +86,7 @@ class Job:
         distillation: distillation settings of a student; ``None`` for a teacher or a scratch baseline.
         teachers: the student's teachers.
         dataset: folder of a dataset with the training slots; if omitted, slots are generated.
+        initial: receiver whose weights the training starts from (fine-tuning); random weights if omitted.
 
     Example:
         >>> from channels import scenario
@@ -104,13 +105,15 @@ class Job:
     distillation: Distillation | None = None
     teachers: tuple[Receiver, ...] = ()
     dataset: str | None = None
+    initial: NeuralReceiver | None = None
 
     def check(self) -> None:
-        """Check that network, scenario, teachers and student match.
+        """Check that network, scenario, teachers, student and initial weights match.
 
         Raises:
             UserError: if there are teachers without settings or settings without teachers, or if a teacher was trained
-                on another scenario, or if the network cannot receive a member of the scenario's mixture.
+                on another scenario, or if the network cannot receive a member of the scenario's mixture, or if the
+                initial weights are those of another network.
         """
         check_conditions(self.receiver, self.scenario)
         if bool(self.teachers) != (self.distillation is not None):
@@ -118,6 +121,8 @@ class Job:
         for teacher in self.teachers:
             if isinstance(teacher, NeuralReceiver):
                 check_fit(teacher, self.scenario, self.name)
+        if self.initial is not None:
+            _check_initial(self.initial, self)
 
     def stream(self, device: str) -> Stream:
         """Stream of the training slots.
@@ -154,6 +159,7 @@ class Job:
             "distillation": self.distillation.model_dump(mode="json") if self.distillation else None,
             "teachers_sha256": [teacher.digest for teacher in self.teachers],
             "dataset_sha256": DatasetStream(self.dataset).digest if self.dataset else None,
+            "initial_sha256": self.initial.digest if self.initial else None,
         }
 
 
@@ -246,4 +252,15 @@ def check_fit(teacher: NeuralReceiver, scenario: Scenario, student: str) -> None
         raise UserError(
             f"{student}: teacher {card.name} was trained on scenario {card.scenario} ({', '.join(card.channels)}), the "
             f"student's is {scenario.name} ({', '.join(scenario.channels.train)}); take a teacher of the same scenario"
+        )
+
+
+def _check_initial(initial: NeuralReceiver, job: Job) -> None:
+    network, num_rx, num_bits = parse_spec(job.receiver), job.scenario.grid.num_rx, job.scenario.num_bits
+    is_same = parse_spec(initial.card.receiver) == network and initial.card.num_bits == num_bits
+    if not is_same or (initial.card.num_rx != num_rx and not network.family.network.takes_any_num_rx):
+        card = initial.card
+        raise UserError(
+            f"{job.name}: initial weights are of {card.receiver} with {card.num_rx} antennas and {card.num_bits} bits, "
+            f"the job has {job.receiver} with {num_rx} and {num_bits}; take a receiver of the same network"
         )

@@ -75,7 +75,8 @@ def train(
     """Train receivers together and save them. If there are checkpoints, training resumes from them.
 
     Args:
-        jobs: receivers to train. They have the same role, scenario, seed and training settings.
+        jobs: receivers to train. They see the same slots: scenario, seed, dataset, steps, ``batch_slots`` and
+            ``checkpoint_steps`` are equal, and all or none are teachers. Other settings may differ.
         folder: run folder. Weights and cards go to ``receivers/<name>``. Checkpoints stay in ``checkpoints`` until
             the training is complete. Step, loss and BER of about 200 steps go to ``training/<name>.jsonl``.
         device: torch device.
@@ -86,7 +87,8 @@ def train(
         The trained receivers, in the order of the jobs.
 
     Raises:
-        UserError: if a checkpoint belongs to another job, or teacher and student do not match.
+        UserError: if a checkpoint belongs to another job, if teacher and student do not match, or if the jobs do not
+            see the same slots.
         DivergenceError: if the loss of a receiver is not finite. The other receivers are trained and saved first.
 
     Example:
@@ -104,6 +106,7 @@ def train(
     for job in jobs:
         job.check()
         _check_processes(job, processes)
+        _check_same_slots(job, jobs[0])
     teachers = _teachers(jobs)
     trainers = [_Trainer(job, [teachers[t.name] for t in job.teachers], folder, device, processes) for job in jobs]
     stream = jobs[0].stream(device)
@@ -170,6 +173,8 @@ class _Trainer:
         self._folder = folder / "receivers" / job.name
         self._log = folder / "training" / f"{job.name}.jsonl"
         net = build(job.receiver, job.scenario.grid.num_rx, job.scenario.num_bits, job.seed)
+        if job.initial is not None:
+            net.load_state_dict(job.initial.net.state_dict())
         if job.training.weight_bits is not None:
             quantize_weights(net, job.training.weight_bits)
         if processes.size > 1 and torch.device(device).type == "cuda":
@@ -287,6 +292,7 @@ class _Trainer:
                 "training_group": training_group,
                 "dataset": DatasetStream(job.dataset).dataset.label if job.dataset else None,
                 "dataset_sha256": DatasetStream(job.dataset).digest if job.dataset else None,
+                "initial_sha256": job.initial.digest if job.initial else None,
                 "processes": self._processes.size,
             },
         )
@@ -306,6 +312,21 @@ def _check_processes(job: Job, processes: ProcessGroup) -> None:
         raise UserError(
             f"training.batch_slots: {job.training.batch_slots} is too few for {processes.size} processes; start fewer"
         )
+
+
+def _check_same_slots(job: Job, other: Job) -> None:
+    for name in ("scenario", "seed", "dataset"):
+        if getattr(job, name) != getattr(other, name):
+            raise UserError(f"{job.name}: its {name} is not that of {other.name}; train them one after the other")
+    for name in ("steps", "batch_slots", "checkpoint_steps"):
+        values = [getattr(x.training, name) for x in (job, other)]
+        if values[0] != values[1]:
+            raise UserError(
+                f"{job.name}: training.{name} is {values[0]}, that of {other.name} {values[1]}; "
+                "train them one after the other"
+            )
+    if (job.role == "teacher") != (other.role == "teacher"):
+        raise UserError(f"{job.name}: teachers have other slots than {other.name}; train them one after the other")
 
 
 def _optimizer(parameters: list[nn.Parameter], training: Training) -> torch.optim.Optimizer:

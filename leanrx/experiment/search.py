@@ -265,7 +265,7 @@ def _stored_settings(run: Run) -> str:
     settings, student = run.config.search, _student(run)
     assert settings is not None, "checked"
     description = make_job(run.config, student).description("cpu")
-    for name in ("device", "processes", "teachers_sha256"):
+    for name in ("device", "processes", "teachers_sha256", "initial_sha256"):
         del description[name]
     trial = weight_settings(description)
     for name in settings.ranges:

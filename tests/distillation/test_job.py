@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import pytest
-from factories import job, train_job
+import torch
+from factories import SHORT_TRAINING, Interruption, job, train_job
 
 from channels import Scenario
 from channels.dataset import Dataset, write_dataset
-from distillation.job import Training, training_conditions
+from distillation.job import Job, Training, training_conditions
 from distillation.objective import Distillation
+from distillation.trainer import StepState, train
 from leanrx_core.errors import UserError
 from receivers.neural.weights import NeuralReceiver
 
@@ -110,3 +112,37 @@ def test_a_dataset_that_does_not_match_is_refused(
         changes = {"scenario": small.model_copy(update={"snr_db": (0.0, 1.0)})}
     with pytest.raises(UserError, match=message):
         train_job(job(small, dataset=dataset(small, tmp_path, **changes)), tmp_path / "a")
+
+
+def test_training_starts_from_initial_weights(tmp_path, small: Scenario, teacher: NeuralReceiver) -> None:
+    """A step of a vanishing learning rate leaves them as they are; other seeds have no effect on them."""
+    training = SHORT_TRAINING.model_copy(update={"steps": 1, "learning_rate": 1e-12, "weight_decay": 0.0})
+    start = job(small, receiver=teacher.card.receiver, training=training, seed=9, initial=teacher)
+    receiver = train_job(start, tmp_path)
+    for name, value in receiver.net.named_parameters():
+        torch.testing.assert_close(value, teacher.net.get_parameter(name), rtol=0, atol=1e-9)
+    assert receiver.card.training["initial_sha256"] == teacher.digest
+
+
+def test_fine_tuning_resumes_and_knows_its_initial_weights(tmp_path, small: Scenario, teacher: NeuralReceiver) -> None:
+    start = job(small, receiver=teacher.card.receiver, seed=9, initial=teacher)
+    assert train_job(start, tmp_path / "a").digest == train_job(start, tmp_path / "b", stop_at=5).digest
+
+    def interrupt(job: Job, state: StepState) -> None:
+        if state.step == 5:
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        train([start], tmp_path / "c", on_step=interrupt)
+    with pytest.raises(UserError, match=r"initial_sha256 .* there, None here"):
+        train_job(replace(start, initial=None), tmp_path / "c")
+
+
+def test_initial_weights_of_another_network_are_refused(small: Scenario, teacher: NeuralReceiver) -> None:
+    with pytest.raises(
+        UserError, match=r"x: initial weights are of deeprx-w0\.03125-d3 with 2 antennas and 4 bits, the"
+    ):
+        job(small, receiver="hybrid-w2-d1", initial=teacher).check()
+    three = small.model_copy(update={"grid": small.grid.model_copy(update={"num_rx": 3})})
+    with pytest.raises(UserError, match=r"the job has deeprx-w0\.03125-d3 with 3 and 4; take a receiver of the same"):
+        job(three, initial=teacher).check()

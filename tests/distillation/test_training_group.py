@@ -199,3 +199,35 @@ def test_a_teacher_of_another_scenario_is_refused(tmp_path: Path, small: Scenari
     ):
         train([other], tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_forms_of_one_network_train_together_as_they_do_alone(tmp_path: Path, jobs: list[Job]) -> None:
+    """Bits of a weight, learning rate and initial weights may differ; the slots are the same."""
+    (origin,) = train([jobs[2]], tmp_path / "origin")
+    settings = ({"weight_bits": 4}, {"learning_rate": 1e-3})
+    forms = [
+        replace(jobs[2], name=f"form{i}", training=GROUP_TRAINING.model_copy(update=change), initial=initial)
+        for i, (change, initial) in enumerate(zip(settings, (origin, None), strict=True))
+    ]
+    for form in forms:
+        train([form], tmp_path / "alone")
+    train(forms, tmp_path / "together")
+    assert digests(tmp_path / "together", forms) == digests(tmp_path / "alone", forms)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 2}, "its seed is not that of"),
+        ({"role": "teacher"}, "teachers have other slots than"),
+        ({"training": GROUP_TRAINING.model_copy(update={"steps": 8})}, r"training\.steps is 8, that of .* 7"),
+        ({"training": GROUP_TRAINING.model_copy(update={"batch_slots": 2})}, r"training\.batch_slots is 2, that of"),
+    ],
+)
+def test_jobs_with_other_slots_do_not_train_together(
+    tmp_path: Path, jobs: list[Job], change: dict[str, object], message: str
+) -> None:
+    scratch = jobs[-1]
+    with pytest.raises(UserError, match=f"other: {message}.*; train them one after the other"):
+        train([scratch, replace(scratch, name="other", **change)], tmp_path)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
