@@ -23,7 +23,7 @@ pytestmark = [
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("spec", ["hybrid-w8-d4", "deeprx-w0.0625-d3"])
+@pytest.mark.parametrize("spec", ["hybrid-w8-d4", "deeprx-w0.0625-d3", "deeprx-interpolated-w0.0625-d3"])
 def test_a_receiver_computes_the_same_llrs(spec: str, tmp_path: Path, small: Scenario) -> None:
     """On the CPU's slots: random numbers of a GPU are others."""
     slots = SlotStream(small, 1, 16, "test").at_sinr(10.0).block(0)
@@ -36,7 +36,7 @@ def test_a_receiver_computes_the_same_llrs(spec: str, tmp_path: Path, small: Sce
 
 
 @pytest.mark.parametrize("precision", ["auto", "float32"])
-@pytest.mark.parametrize("spec", ["hybrid-w8-d4", "deeprx-w0.0625-d3"])
+@pytest.mark.parametrize("spec", ["hybrid-w8-d4", "deeprx-w0.0625-d3", "deeprx-interpolated-w0.0625-d3"])
 def test_a_training_learns_and_resumes_exactly(spec: str, precision: str, tmp_path: Path, small: Scenario) -> None:
     training = Training(
         steps=60,

@@ -14,7 +14,7 @@ from channels import NUM_SYMBOLS
 from channels.grid import SUBCARRIERS_PER_PRB
 from receivers.export.c_constants import c_array, float64
 from receivers.export.c_products import c_matrix, matrix_products, num_terms, padded, round_up
-from receivers.neural.deeprx import DeepRx, ResidualBlock
+from receivers.neural.deeprx import DeepRx, InterpolatedDeepRx, ResidualBlock
 
 _Array = NDArray[np.float64]
 
@@ -104,6 +104,7 @@ def deeprx_values(net: DeepRx) -> dict[str, str]:
     ]
     sizes = {
         "NUM_BITS": net.num_bits,
+        "INTERPOLATES": int(isinstance(net, InterpolatedDeepRx)),
         "TERMS": terms,
         "FEATURE_SYMBOLS": _FEATURE_SYMBOLS,
         "FEATURE_TERMS": round_up(in_weight.shape[1], terms),

@@ -25,7 +25,7 @@ from receivers.export.c_products import matrix_products, num_terms, round_up
 from receivers.export.c_weights import hybrid_weights
 from receivers.export.export_card import file_name
 from receivers.neural import detection
-from receivers.neural.deeprx import DeepRx
+from receivers.neural.deeprx import DeepRx, InterpolatedDeepRx
 from receivers.neural.hybrid import MIN_ERROR_VAR, Hybrid, HybridBlock
 from receivers.neural.network import Network
 from receivers.neural.weights import NeuralReceiver
@@ -209,7 +209,7 @@ def _deeprx(receiver: NeuralReceiver, grid: Grid, layouts: list[DmrsLayout]) -> 
     return _DEEPRX_PARTS, {"SPEC": receiver.card.receiver, "NOISE_USE": noise_use, **bandwidth, **values}
 
 
-_NETWORKS: dict[type[Network], _Writer] = {DeepRx: _deeprx, Hybrid: _hybrid}
+_NETWORKS: dict[type[Network], _Writer] = {DeepRx: _deeprx, InterpolatedDeepRx: _deeprx, Hybrid: _hybrid}
 """What writes the networks of each class."""
 
 

@@ -18,10 +18,13 @@ from receivers.base import Receiver
 from receivers.classical import is_exact_lmmse
 from receivers.export.depthwise import split_depthwise
 from receivers.export.real_classical import RealClassical
+from receivers.export.real_deeprx import RealInterpolatedDeepRx
 from receivers.export.real_front_end import PilotPlaces
 from receivers.export.real_hybrid import RealHybrid
+from receivers.neural.deeprx import InterpolatedDeepRx
 from receivers.neural.hybrid import Hybrid
 from receivers.neural.network import Network
+from receivers.neural.registry import check_grid
 from receivers.neural.weights import NeuralReceiver
 
 
@@ -33,8 +36,8 @@ class RealReceiver(nn.Module):
         grid: antennas, subcarrier spacing and pilots of the slots.
 
     Raises:
-        UserError: if the receiver has another number of antennas than the grid, is another classical one, or its family
-            has no features in real arithmetic.
+        UserError: if the receiver does not fit the grid, is another classical one, or its family has no features in
+            real arithmetic.
 
     Example:
         >>> import torch
@@ -86,7 +89,7 @@ class RealReceiver(nn.Module):
         inputs = (y, pilots, noise_plus_interference_var, bits_per_symbol)
         if isinstance(self.net, RealHybrid):
             llrs = self.net(*inputs, choice, is_data)
-        elif isinstance(self.net, RealClassical):
+        elif isinstance(self.net, RealClassical | RealInterpolatedDeepRx):
             llrs = self.net(*inputs, choice)
         else:
             llrs = self.net(cast(Network, self.net).real_features(*inputs))
@@ -104,9 +107,12 @@ def num_llrs(receiver: Receiver) -> int:
 def _network(receiver: NeuralReceiver, grid: Grid, places: PilotPlaces) -> nn.Module:
     if grid.num_rx != receiver.card.num_rx and not receiver.net.takes_any_num_rx:
         raise UserError(f"export: {receiver.name} has {receiver.card.num_rx} antennas, but the grid has {grid.num_rx}")
+    check_grid(receiver.card.receiver, grid)
     net = receiver.net
     if isinstance(net, Hybrid):
         return RealHybrid(net, grid, places)
+    if isinstance(net, InterpolatedDeepRx):
+        return RealInterpolatedDeepRx(net, pilot_layouts(grid))
     if type(net).real_features is Network.real_features:
         raise UserError(
             f"export: {receiver.card.receiver} has no features in real arithmetic; give its class real_features"

@@ -13,6 +13,8 @@ Convolutional MIMO Detection with Learned Multiplicative Transformations" (arXiv
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -144,24 +146,32 @@ class InterpolatedDeepRx(DeepRx):
 
     needs_resource_blocks = True
 
+    # Exported graphs know the places of the pilots: see receivers.export.real_deeprx.
+    real_features = staticmethod(Network.real_features)
+
     @staticmethod
     def features(slots: Slots) -> torch.Tensor:
         """Received grid, pilot values and interpolated raw channel estimate, as :meth:`DeepRx.features`."""
-        return _interpolated(DeepRx.features(slots), torch.view_as_real(slots.pilots))
-
-    @staticmethod
-    def real_features(
-        y: torch.Tensor, pilots: torch.Tensor, noise_plus_interference_var: torch.Tensor, bits_per_symbol: torch.Tensor
-    ) -> torch.Tensor:
-        """:meth:`features` in real arithmetic, see :meth:`receivers.neural.network.Network.real_features`."""
-        return _interpolated(DeepRx.real_features(y, pilots, noise_plus_interference_var, bits_per_symbol), pilots)
+        pilots = torch.view_as_real(slots.pilots)
+        num_rx = slots.y.shape[1]
+        return interpolate_estimates(DeepRx.features(slots), num_rx, lambda raw: nearest_neighbours(raw, pilots))
 
 
-def _interpolated(features: torch.Tensor, pilots: torch.Tensor) -> torch.Tensor:
-    """Features of DeepRx with interpolated raw estimates; pilots as of :func:`nearest_neighbours`."""
-    num_rx = (features.shape[1] - 2) // 4
+def interpolate_estimates(
+    features: torch.Tensor, num_rx: int, interpolation: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """Features of DeepRx whose raw estimates are interpolated.
+
+    Args:
+        features: of DeepRx, float32 ``(B, 2 (2 R + 1), S, F)``.
+        num_rx: receive antennas R.
+        interpolation: of raw estimates, real parts of all antennas, then imaginary parts, float32 ``(B, 2 R, S, F)``.
+
+    Returns:
+        float32 ``(B, 2 (2 R + 1), S, F)``.
+    """
     y_re, p_re, raw_re, y_im, p_im, raw_im = features.split([num_rx, 1, num_rx] * 2, 1)
-    raw_re, raw_im = nearest_neighbours(torch.cat([raw_re, raw_im], 1), pilots).split(num_rx, 1)
+    raw_re, raw_im = interpolation(torch.cat([raw_re, raw_im], 1)).split(num_rx, 1)
     return torch.cat([y_re, p_re, raw_re, y_im, p_im, raw_im], 1)
 
 

@@ -31,8 +31,9 @@ from receivers.export.c_export import compile_library
 from receivers.export.c_source import c_sources
 from receivers.export.exported_receiver import ExportedReceiver
 from receivers.export.litert import litert_file
-from receivers.neural.deeprx import DeepRx
+from receivers.neural.deeprx import DeepRx, InterpolatedDeepRx
 from receivers.neural.hybrid import Hybrid
+from receivers.neural.network import Network
 from receivers.neural.weights import NeuralReceiver
 
 SMALLEST, STALE = "tdl-6prb-hybrid-w5-d5-kd", "tdl-6prb-hybrid-w5-d5-scratch"
@@ -130,14 +131,25 @@ def changed_text(old: str, new: str) -> Fault:
 
 DEEPRX_FAULTS: dict[str, Fault] = {
     **FAULTS,
-    "raw estimate without the conjugate": changed_text("- x_re[i] * p_im[i]", "+ x_re[i] * p_im[i]"),
+    "raw estimate without the conjugate": changed_text("- z[2 * j] * q[2 * j + 1]", "+ z[2 * j] * q[2 * j + 1]"),
     "kernels reversed in time": changed_text("rows[0], rows[1], rows[2]", "rows[2], rows[1], rows[0]"),
     "no dilation over subcarriers": changed_text("block->dilation_subcarriers, tile", "1, tile"),
     "shortcuts lost": changed_text("block->has_shortcut ? block->channels_in : 0", "0"),
     "normalisation of a block lost": changed_constant("SCALE_0", lambda v: [1.0 for _ in v]),
     "bias of a block lost": changed_constant("BIAS_0", lambda v: [0.0 for _ in v]),
 }
-FAULTS_BY_NETWORK = {Hybrid: HYBRID_FAULTS, DeepRx: DEEPRX_FAULTS}
+INTERPOLATED_DEEPRX_FAULTS: dict[str, Fault] = {
+    **DEEPRX_FAULTS,
+    "raw estimates not interpolated": changed_text("#define INTERPOLATES 1", "#define INTERPOLATES 0"),
+    "raw estimates of one subcarrier": changed_text(
+        "nearest(layout->pilots, layout->num_pilots, k)", "layout->pilots[0]"
+    ),
+}
+FAULTS_BY_NETWORK = {
+    Hybrid: HYBRID_FAULTS,
+    DeepRx: DEEPRX_FAULTS,
+    InterpolatedDeepRx: INTERPOLATED_DEEPRX_FAULTS,
+}
 
 
 Graph = onnx.ModelProto
@@ -213,20 +225,15 @@ GRAPH_FAULTS: dict[str, Callable[[Graph], None]] = {
     "symbols reversed": added_to_input("y", "Gather", (range(13, -1, -1), INTEGER), axis=2),
     "samples scaled by 2": added_to_input("y", "Mul", ([2], REAL)),
     "pilots conjugated": added_to_input("pilots", "Mul", ([1, -1], REAL)),
-    "noise power halved": added_to_input("noise_plus_interference_var", "Mul", ([0.5], REAL)),
-    "noise power as an amplitude": added_to_input("noise_plus_interference_var", "Sqrt"),
     "LLR sign": added_to_output("Neg"),
     "LLRs scaled by 2, as by a wrong int8 scale": added_to_output("Mul", ([2], REAL)),
     "bit order": added_to_output("Gather", (range(3, -1, -1), INTEGER), axis=1),
     "bits of I and Q swapped": added_to_output("Gather", ([1, 0, 3, 2], INTEGER), axis=1),
     "subcarriers shifted by one": shift_subcarriers,
-    "levels of 64-QAM for 16-QAM": changed_initialiser("_levels", lambda x: x * (10 / 42) ** 0.5),
     "bias of the last layer lost": changed_initialiser("conv_out.bias", np.zeros_like),
-    "bias of a block lost": changed_initialiser("blocks.0.project.bias", np.zeros_like),
     "weights of the last layer doubled": changed_initialiser("conv_out.weight", lambda x: 2 * x),
-    "kernel reversed in time": changed_initialiser("blocks.1.depthwise.weight", lambda x: x[:, :, ::-1]),
 }
-"""Changes of a graph by name."""
+"""Changes of the graph of any network by name."""
 
 
 def saturate(model: Graph) -> None:
@@ -239,17 +246,37 @@ def saturate(model: Graph) -> None:
 
 
 GRAPH_FAULTS["LLRs saturated at 2"] = saturate
+HYBRID_GRAPH_FAULTS: dict[str, Callable[[Graph], None]] = {
+    **GRAPH_FAULTS,
+    "noise power halved": added_to_input("noise_plus_interference_var", "Mul", ([0.5], REAL)),
+    "noise power as an amplitude": added_to_input("noise_plus_interference_var", "Sqrt"),
+    "levels of 64-QAM for 16-QAM": changed_initialiser("_levels", lambda x: x * (10 / 42) ** 0.5),
+    "bias of a block lost": changed_initialiser("blocks.0.project.bias", np.zeros_like),
+    "kernel reversed in time": changed_initialiser("blocks.1.depthwise.weight", lambda x: x[:, :, ::-1]),
+}
+DEEPRX_GRAPH_FAULTS: dict[str, Callable[[Graph], None]] = {
+    **GRAPH_FAULTS,
+    "bias of a block lost": changed_initialiser("blocks.0.conv2.1.bias", np.zeros_like),
+    "kernel reversed in time": changed_initialiser("blocks.1.conv2.0.parts.0.weight", lambda x: x[:, :, ::-1]),
+    "normalisation of a block lost": changed_initialiser("blocks.0.norm1.weight", np.ones_like),
+}
 
 
-def faulty_graphs(model: Graph, stale: Graph | None) -> dict[str, Graph]:
+def graph_faults(net: Network) -> dict[str, Callable[[Graph], None]]:
+    """Changes of the graph of a network by name."""
+    return DEEPRX_GRAPH_FAULTS if isinstance(net, DeepRx) else HYBRID_GRAPH_FAULTS
+
+
+def faulty_graphs(model: Graph, net: Network, stale: Graph | None) -> dict[str, Graph]:
     """Graphs by fault; the first is intact.
 
     Args:
         model: an exported graph.
+        net: its network.
         stale: that of a receiver with other weights.
     """
     graphs = {"none": model}
-    for name, plant in GRAPH_FAULTS.items():
+    for name, plant in graph_faults(net).items():
         graphs[name] = Graph()
         graphs[name].CopyFrom(model)
         plant(graphs[name])
@@ -345,7 +372,7 @@ def exported_files(
         intact = exported_graph(source.neural_receiver, source, root / source.receiver.name)
         other = exported_graph(stale, source, root / stale.name) if stale is not None else None
         file = onnx_file if file_format == "onnx" else tflite_file
-        for fault, model in faulty_graphs(intact, other).items():
+        for fault, model in faulty_graphs(intact, source.neural_receiver.net, other).items():
             yield fault, file(model, source, root / fault.replace(" ", "-"))
 
 

@@ -34,6 +34,7 @@ from receivers.evaluation.required_sinr import SinrGap
 from receivers.evaluation.stopping import Evaluation
 from receivers.export.c_export import example_program, export_c
 from receivers.export.c_source import c_sources
+from receivers.neural.registry import parse_spec
 from scripts.checks import planted_faults
 
 NAME = "tdl-6prb-hybrid-w5-d5-kd"
@@ -100,25 +101,39 @@ def test_each_planted_fault_is_caught(
     assert bool(verdict.faults) == (fault != "none"), verdict.faults
 
 
+DEEPRX, INTERPOLATED_DEEPRX = "deeprx-w0.03125-d3", "deeprx-interpolated-w0.03125-d3"
+
+
+def deeprx_source(spec: str) -> ExportSource:
+    """A DeepRx without training."""
+    return dataclasses.replace(source(), receiver=perturbed_receiver(spec))
+
+
 @pytest.fixture(scope="module")
-def deeprx() -> tuple[ExportSource, dict[str, str]]:
-    """A DeepRx without training, and its C sources by fault."""
-    receiver = perturbed_receiver("deeprx-w0.03125-d3")
-    own_source = dataclasses.replace(source(), receiver=receiver)
-    return own_source, planted_faults.faulty_sources(receiver, own_source, None)
+def deeprx_texts() -> dict[str, dict[str, str]]:
+    """C sources of DeepRx by spec and fault."""
+    sources = {spec: deeprx_source(spec) for spec in (DEEPRX, INTERPOLATED_DEEPRX)}
+    return {spec: planted_faults.faulty_sources(s.neural_receiver, s, None) for spec, s in sources.items()}
+
+
+def own_faults(spec: str) -> list[str]:
+    """Faults in C of a DeepRx that hybrids do not have."""
+    faults = planted_faults.FAULTS_BY_NETWORK[parse_spec(spec).family.network]
+    return sorted(faults.keys() - planted_faults.FAULTS)
 
 
 @needs_compiler
 @pytest.mark.parametrize(
-    "fault", ["none", "LLR sign", *sorted(planted_faults.DEEPRX_FAULTS.keys() - planted_faults.FAULTS)]
+    ("spec", "fault"),
+    [(spec, fault) for spec in (DEEPRX, INTERPOLATED_DEEPRX) for fault in ("none", "LLR sign", *own_faults(spec))],
 )
 def test_the_screening_refuses_each_fault_of_a_deeprx(
-    deeprx: tuple[ExportSource, dict[str, str]], fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    deeprx_texts: dict[str, dict[str, str]], spec: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """LLRs of a network without training say nothing, so its errors are not counted."""
     monkeypatch.setattr("leanrx.experiment.file_verification.SCREENING_SLOTS", 4)
-    own_source, texts = deeprx
-    file = planted_faults.c_file(texts[fault], own_source, tmp_path / "file", ("-O0",))
+    own_source = deeprx_source(spec)
+    file = planted_faults.c_file(deeprx_texts[spec][fault], own_source, tmp_path / "file", ("-O0",))
     verification = FileVerification(file, own_source, tmp_path / "file")
     verdict = judge(verification, verification.screening(0.05), None, 0.05)
     assert bool(verdict.faults) == (fault != "none"), verdict.faults
@@ -127,17 +142,42 @@ def test_the_screening_refuses_each_fault_of_a_deeprx(
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """ONNX graphs by fault."""
-    folder = tmp_path_factory.mktemp("onnx") / "export"
-    return dict(planted_faults.faulty_graphs(planted_faults.exported_graph(zoo.load(NAME), source(), folder), None))
+    receiver, folder = zoo.load(NAME), tmp_path_factory.mktemp("onnx") / "export"
+    return dict(
+        planted_faults.faulty_graphs(planted_faults.exported_graph(receiver, source(), folder), receiver.net, None)
+    )
 
 
-@pytest.mark.parametrize("fault", ["none", *planted_faults.GRAPH_FAULTS])
+@pytest.mark.parametrize("fault", ["none", *planted_faults.HYBRID_GRAPH_FAULTS])
 def test_each_fault_of_a_graph_is_caught(
     graphs: dict[str, object], fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("leanrx.experiment.file_verification.SCREENING_SLOTS", 4)
     file = planted_faults.onnx_file(graphs[fault], source(), tmp_path / "file")
     verdict = planted_faults.verdict_on(file, source(), tmp_path / "file", SLOTS)
+    assert bool(verdict.faults) == (fault != "none"), verdict.faults
+
+
+@pytest.fixture(scope="module")
+def deeprx_graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """ONNX graphs of an interpolated DeepRx by fault."""
+    own_source, folder = deeprx_source(INTERPOLATED_DEEPRX), tmp_path_factory.mktemp("onnx") / "export"
+    receiver = own_source.neural_receiver
+    graph = planted_faults.exported_graph(receiver, own_source, folder)
+    return dict(planted_faults.faulty_graphs(graph, receiver.net, None))
+
+
+@pytest.mark.parametrize(
+    "fault", ["none", "LLR sign", *sorted(planted_faults.DEEPRX_GRAPH_FAULTS.keys() - planted_faults.GRAPH_FAULTS)]
+)
+def test_the_screening_refuses_each_fault_of_the_graph_of_a_deeprx(
+    deeprx_graphs: dict[str, object], fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leanrx.experiment.file_verification.SCREENING_SLOTS", 4)
+    own_source = deeprx_source(INTERPOLATED_DEEPRX)
+    file = planted_faults.onnx_file(deeprx_graphs[fault], own_source, tmp_path / "file")
+    verification = FileVerification(file, own_source, tmp_path / "file")
+    verdict = judge(verification, verification.screening(0.05), None, 0.05)
     assert bool(verdict.faults) == (fault != "none"), verdict.faults
 
 

@@ -17,7 +17,7 @@ from receivers.export import Parity, export_float16, export_int8, export_onnx
 from receivers.export import onnx as onnx_module
 from receivers.export.depthwise import split_depthwise
 from receivers.export.exported_receiver import open_exported
-from receivers.export.onnx import OnnxReceiver
+from receivers.export.onnx import OnnxReceiver, write_graph
 from receivers.export.parity import compare
 from receivers.neural.registry import build
 from receivers.neural.weights import Card, NeuralReceiver, save
@@ -90,6 +90,31 @@ def test_a_hybrid_goes_from_samples_to_llrs(tmp_path, small: Scenario) -> None:
     assert graph.parameters < formula.parameters
     with pytest.raises(UserError, match=r"2 resource blocks; net\.onnx takes 3 or more"):
         exported(SlotStream(small, 1, 1, "test").block(0))
+
+
+def test_an_interpolated_deeprx_selects_pilots_without_products(tmp_path, small: Scenario) -> None:
+    """A file of one pilot layout has the products of DeepRx; of L layouts, L more for each raw estimate."""
+    evaluation = Evaluation(sinr_db=(10,), block_slots=8, min_slots=8, max_slots=8, target_slot_errors=None)
+    macs = {}
+    for spec in ("deeprx-w0.0625-d3", "deeprx-interpolated-w0.0625-d3"):
+        receiver = perturbed_receiver(spec)
+        for patterns in (((3,),), ((2,), (2, 11), (3,))):
+            grid = small.grid.model_copy(update={"pilot_patterns": patterns, "dmrs": None})
+            write_graph(receiver, tmp_path / "graph.onnx", grid)
+            macs[spec, len(patterns)] = count_onnx(tmp_path / "graph.onnx", [1, 2, 14, 24, 2]).macs
+        formula = count(receiver, grid)
+        assert formula.macs == count("deeprx-w0.0625-d3", grid).macs
+        assert formula.formula_macs == 0
+    plain, interpolated = ([macs[spec, n] for n in (1, 3)] for spec in ("deeprx-w0.0625-d3", spec))
+    res, num_rx, num_bits = 14 * 24, 2, 4
+    assert plain[0] - formula.macs == res * (4 * num_rx + num_bits) + 14 * num_bits
+    assert [a - b for a, b in zip(interpolated, plain, strict=True)] == [0, res * 3 * 2 * num_rx]
+    stream = SlotStream(small.model_copy(update={"grid": grid}), 1, 8, "test", purpose="export")
+    assert export_onnx(receiver, tmp_path / "net", stream, (10.0,), (0.0, 0.5)).equal
+    half = export_float16(tmp_path / "net" / "net.onnx", stream, evaluation, target_ber=0.4)
+    slots = stream.at_sinr(10.0, 0.0).block(5)
+    expected, actual = receiver(slots)[slots.bit_mask], open_exported(half.path, tmp_path)(slots)[slots.bit_mask]
+    assert 0 < (expected - actual).abs().max() < 0.02 * expected.abs().max()
 
 
 def test_a_hybrid_of_a_narrow_grid_takes_that_grid(tmp_path, small: Scenario) -> None:

@@ -68,6 +68,7 @@ def conditions(**grid: object) -> Scenario:
             },
         ),
         ("deeprx-w0.0625-d3", {}),
+        ("deeprx-interpolated-w0.0625-d3", {"dmrs": Dmrs(additional_positions=(0, 1)), "pilot_patterns": ()}),
     ],
 )
 def test_a_file_goes_from_samples_to_llrs(tmp_path: Path, spec: str, grid: dict[str, object]) -> None:
@@ -91,11 +92,15 @@ def test_a_file_goes_from_samples_to_llrs(tmp_path: Path, spec: str, grid: dict[
     assert open_exported(folder, tmp_path).arithmetic == "float"
 
 
-def test_an_int8_file_has_the_scales_of_the_onnx_file(tmp_path: Path) -> None:
-    """Both runtimes round alike, but for values between two integers."""
+@pytest.mark.parametrize(("spec", "part"), [("hybrid-w3-d2", 0.05), ("deeprx-interpolated-w0.0625-d3", 1)])
+def test_an_int8_file_has_the_scales_of_the_onnx_file(tmp_path: Path, spec: str, part: float) -> None:
+    """Both runtimes round alike, but for values between two integers.
+
+    In LiteRT, concatenated values have one scale, so the depthwise results of a DeepRx are rounded to others.
+    """
     scenario = conditions()
     receiver, calibration = (
-        perturbed_receiver("hybrid-w3-d2"),
+        perturbed_receiver(spec),
         SlotStream(scenario, 1, 8, "test", purpose="calibration").block(0),
     )
     write_graph(receiver, tmp_path / "net.onnx", scenario.grid)
@@ -117,7 +122,7 @@ def test_an_int8_file_has_the_scales_of_the_onnx_file(tmp_path: Path) -> None:
     mask, files = slots.bit_mask, (LiteRtReceiver(comparison.path, "x"), OnnxReceiver(tmp_path / "int8.onnx", "y"))
     int8, witness = (file(slots)[mask] for file in files)
     float32 = receiver(slots)[mask]
-    assert (int8 - witness).square().mean() < 0.05 * (witness - float32).square().mean()
+    assert (int8 - witness).square().mean() < part * (witness - float32).square().mean()
     assert 0 < (int8 - float32).square().mean() < 1e-3 * float32.square().mean()
 
 

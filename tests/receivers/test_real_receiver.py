@@ -5,13 +5,16 @@ import torch
 from factories import perturbed_receiver
 
 from channels import Channels, Dmrs, Grid, Scenario, Slots, SlotStream
+from channels.grid import Subcarriers
 from leanrx_core.errors import UserError
 from receivers.classical import LmmseIrcReceiver, LmmseReceiver
 from receivers.export.parity import MAX_LLR_DIFFERENCE
+from receivers.export.real_deeprx import RealInterpolatedDeepRx
 from receivers.export.real_front_end import HybridFrontEnd, PilotPlaces, pilot_layouts
 from receivers.export.real_receiver import RealReceiver
 from receivers.neural.deeprx import DeepRx, InterpolatedDeepRx
 from receivers.neural.hybrid import front_end
+from receivers.neural.registry import build
 
 
 def conditions(**grid: object) -> Scenario:
@@ -69,7 +72,13 @@ def test_a_front_end_of_real_numbers(grid: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "grid"), [("hybrid-w3-d5", GRIDS[2]), ("hybrid-w3-d5", GRIDS[5]), ("deeprx-w0.0625-d3", GRIDS[1])]
+    ("spec", "grid"),
+    [
+        ("hybrid-w3-d5", GRIDS[2]),
+        ("hybrid-w3-d5", GRIDS[5]),
+        ("deeprx-w0.0625-d3", GRIDS[1]),
+        *(("deeprx-interpolated-w0.0625-d3", GRIDS[i]) for i in (0, 3, 5, 6)),
+    ],
 )
 def test_a_receiver_of_real_numbers(spec: str, grid: dict[str, object]) -> None:
     scenario = conditions(**grid)
@@ -94,10 +103,21 @@ def test_a_classical_receiver_of_real_numbers(
     assert not llrs[~slots.bit_mask].any()
 
 
-@pytest.mark.parametrize("network", [DeepRx, InterpolatedDeepRx])
-def test_features_of_deeprx_in_real_numbers(network: type[DeepRx]) -> None:
+def test_features_of_deeprx_in_real_numbers() -> None:
     slots = SlotStream(conditions(), 1, 3, "test").block(0)
-    torch.testing.assert_close(network.real_features(*inputs(slots)), network.features(slots))
+    torch.testing.assert_close(DeepRx.real_features(*inputs(slots)), DeepRx.features(slots))
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_features_of_an_interpolated_deeprx_in_real_numbers(grid: dict[str, object]) -> None:
+    scenario = conditions(**grid)
+    layouts, slots = pilot_layouts(scenario.grid), SlotStream(scenario, 1, 6, "test").block(0)
+    net = build("deeprx-interpolated-w0.0625-d3", scenario.grid.num_rx)
+    module, places = RealInterpolatedDeepRx(net, layouts), PilotPlaces(layouts)
+    module.net = torch.nn.Identity()
+    y, pilots, var, bits_per_symbol = inputs(slots)
+    features = module(y, pilots, var, bits_per_symbol, places.choose(pilots))
+    torch.testing.assert_close(features, InterpolatedDeepRx.features(slots))
 
 
 def test_grids_that_do_not_fit_are_refused() -> None:
@@ -105,6 +125,10 @@ def test_grids_that_do_not_fit_are_refused() -> None:
         RealReceiver(perturbed_receiver("hybrid-w2-d1"), conditions(num_rx=4).grid)
     with pytest.raises(UserError, match="up to 4 antennas, and the grid has 8"):
         RealReceiver(perturbed_receiver("hybrid-w2-d1", 8), conditions(num_rx=8).grid)
+    guarded = conditions(num_prb=6, subcarriers=Subcarriers(fft_size=64)).grid
+    for spec in ("hybrid-w2-d1", "deeprx-interpolated-w0.0625-d3"):
+        with pytest.raises(UserError, match=f"'{spec}' needs whole resource blocks, and the grid has 64 subcarriers"):
+            RealReceiver(perturbed_receiver(spec), guarded)
     with pytest.raises(UserError, match="LMMSE has the covariance of another grid"):
         RealReceiver(LmmseReceiver(conditions()), conditions(num_prb=3).grid)
     with pytest.raises(UserError, match="LMMSE max-log has no graph"):
