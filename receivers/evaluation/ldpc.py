@@ -7,7 +7,7 @@ and LDPC code are Sionna's.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
@@ -33,8 +33,8 @@ class TransportBlocks:
     and LLRs give equal errors.
 
     The bits of a code word fill the slot's data REs over subcarriers first, then over symbols, all bits of an RE
-    together (TS 38.211, 6.3.1.6). Decoding is sum-product with flooding. It stops after a third of the iterations where
-    the CRC holds.
+    together (TS 38.211, 6.3.1.6). Decoding is sum-product with flooding. It stops after the first
+    iteration where the CRC holds.
 
     Args:
         code_rate: target of information bits per coded bit, from 30/1024 to 948/1024.
@@ -108,7 +108,8 @@ class _Code:
 
         options = {"precision": "single", "device": device}
         self._num_blocks = block.code_blocks
-        self._ldpc = _LdpcCode(block, num_iterations, device)
+        self._num_iterations = num_iterations
+        self._ldpc = _LdpcCode(block, device)
         crc_encoder = CRCEncoder("CRC24A" if block.crc_bits == 24 else "CRC16", **options)
         own_crc_encoder = CRCEncoder("CRC24B", **options) if block.code_blocks > 1 else None
         generator = torch.Generator().manual_seed(_MESSAGE_SEED)
@@ -126,12 +127,15 @@ class _Code:
         llrs = self._ldpc.combine(llrs * (1 - 2 * scrambling.float()))
         wrong = torch.ones(len(bits), dtype=torch.bool, device=bits.device)
         undecoded = torch.arange(len(bits), device=bits.device)
-        for decode in self._ldpc.decoders:
-            message, crc_holds = self._desegment(decode(llrs[undecoded].flatten(0, 1)))
+        state: torch.Tensor | None = None
+        for _ in range(self._num_iterations):
+            segments, state = self._ldpc.decode(llrs[undecoded].flatten(0, 1), state)
+            message, crc_holds = self._desegment(segments)
             wrong[undecoded] = (message != self.message).any(1)
             undecoded = undecoded[~crc_holds]
             if not len(undecoded):
                 break
+            state = state.unflatten(0, (-1, self._num_blocks))[~crc_holds].flatten(0, 1)
         return wrong
 
     def _desegment(self, segments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -149,8 +153,8 @@ class _LdpcCode:
     version 0 has its first bits, version 2 the rest. Beyond the buffer, bits are repeated, and their LLRs are added.
     """
 
-    def __init__(self, block: TransportFormat, num_iterations: int, device: str) -> None:
-        from sionna.phy.fec.ldpc import LDPC5GEncoder
+    def __init__(self, block: TransportFormat, device: str) -> None:
+        from sionna.phy.fec.ldpc import LDPC5GDecoder, LDPC5GEncoder
 
         num_bits, lengths = block.code_block_bits, block.rate_matched_bits
         options = {"bg": f"bg{block.base_graph}", "precision": "single", "device": device}
@@ -171,7 +175,14 @@ class _LdpcCode:
             [i * self._rounds * self._size + _interleaver(n, block.bits_per_symbol) for i, n in enumerate(lengths)]
         ).to(device)
         self._num_blocks = len(lengths)
-        self.decoders = [self._decoder(n, device) for n in sorted({-(-num_iterations // 3), num_iterations})]
+        self._decoder = LDPC5GDecoder(
+            self._encoder,
+            return_state=True,
+            num_iter=1,
+            harq_mode=self._versions is not None,
+            precision="single",
+            device=device,
+        )
 
     def encode(self, segments: torch.Tensor) -> torch.Tensor:
         """Code word of all code blocks, uint8 ``(n,)``, from their bits, ``(C, K')``."""
@@ -188,24 +199,20 @@ class _LdpcCode:
         rounds.view(len(llrs), -1)[:, self._position] = llrs
         return rounds.sum(2)
 
-    def _decoder(self, num_iterations: int, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
-        from sionna.phy.fec.ldpc import LDPC5GDecoder
+    def decode(self, buffer: torch.Tensor, state: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """One iteration of the decoder.
 
-        decoder = LDPC5GDecoder(
-            self._encoder,
-            num_iter=num_iterations,
-            harq_mode=self._versions is not None,
-            precision="single",
-            device=device,
-        )
+        Args:
+            buffer: LLRs of code blocks before rate matching, ``(b, bits)``.
+            state: messages after the iterations before, ``(b, edges)``; none before the first.
+
+        Returns:
+            Bits ``(b, K')``, and the messages after this iteration.
+        """
         if self._versions is None:
-            return decoder
-
-        def decode(buffer: torch.Tensor) -> torch.Tensor:
-            first = torch.nn.functional.pad(buffer[:, : self._start], (0, self._encoder.n - self._start))
-            return decoder(torch.stack([first, buffer[:, self._start :]], 1), rv=self._versions)
-
-        return decode
+            return self._decoder(buffer, msg_v2c=state)
+        first = torch.nn.functional.pad(buffer[:, : self._start], (0, self._encoder.n - self._start))
+        return self._decoder(torch.stack([first, buffer[:, self._start :]], 1), rv=self._versions, msg_v2c=state)
 
 
 def _interleaver(length: int, bits_per_symbol: int) -> torch.Tensor:

@@ -192,6 +192,21 @@ def test_error_free_at_high_snr_and_all_wrong_with_flipped_llrs() -> None:
     assert blocks.errors(slots, -llrs).all()
 
 
+def test_iterations_are_those_of_one_decoder() -> None:
+    """One iteration at a time, from the messages of the one before, gives what Sionna's decoder gives at once."""
+    from sionna.phy.fec.ldpc import LDPC5GDecoder
+
+    code = _Code(transport_format(1 / 2, 2, 156, 1), 20, "cpu")
+    noise = torch.randn((4, len(code.word)), generator=torch.Generator().manual_seed(1))
+    llrs = code._ldpc.combine(2.0 * code.word - 1 + 1.5 * noise).flatten(0, 1)
+    segments, state = code._ldpc.decode(llrs, None)
+    for _ in range(4):
+        segments, state = code._ldpc.decode(llrs, state)
+    at_once = LDPC5GDecoder(code._ldpc._encoder, num_iter=5, precision="single", device="cpu")(llrs)
+    assert torch.equal(segments, at_once)
+    assert not torch.equal(segments, code._ldpc.decode(llrs, None)[0])
+
+
 def test_each_slot_is_decoded_on_its_own() -> None:
     """Modulations, sizes and companions of a batch do not matter, and equal calls give equal answers."""
     conditions = Scenario(
