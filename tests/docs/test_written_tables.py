@@ -8,9 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from channels import Grid
+from energy.counting.counter import count
 from leanrx_core.errors import UserError
 from leanrx_core.markdown import with_marked_content
-from scripts.reproduce import early_exit, family_gaps, file_energy_tables, table_fig6a
+from receivers import build
+from scripts.reproduce import early_exit, family_gaps, file_energy_tables, size_at_loss, table_fig6a
 
 
 @pytest.mark.parametrize(
@@ -19,6 +22,7 @@ from scripts.reproduce import early_exit, family_gaps, file_energy_tables, table
         (early_exit.PAGE, early_exit.page),
         (family_gaps.PAGE, family_gaps.page),
         (file_energy_tables.PAGE, file_energy_tables.page),
+        (size_at_loss.PAGE, size_at_loss.page),
         (table_fig6a.PAGE, table_fig6a.page),
         (table_fig6a.PAGE, table_fig6a.family_page),
     ],
@@ -47,6 +51,33 @@ def test_the_ratio_of_joules_is_within_a_half_of_that_of_macs() -> None:
     means = file_energy_tables.networks(pd.read_csv(file_energy_tables.NUMBERS))
     assert len(means) >= 5
     assert max(ratio for *_, ratio in file_energy_tables.energy_over_macs(means)) <= 1.5
+
+
+def test_losses_over_size_are_those_of_the_family() -> None:
+    """Two commands state the loss of each network, and its size is that of the network that its name builds."""
+    sizes, gaps = pd.read_csv(size_at_loss.NUMBERS), pd.read_csv(family_gaps.NUMBERS)
+    for row in sizes[sizes["role"] != "teacher"].to_dict("records"):
+        text = f"`{row['network']}`, {row['role']}: loss to the teacher"
+        at_fraction = gaps["interference_fraction"] == row["interference_fraction"]
+        (gap,) = gaps[at_fraction & (gaps["comparison"] == text)].to_dict("records")
+        assert [row["loss_db"], row["loss_db_low"], row["loss_db_high"]] == [gap["value"], gap["low"], gap["high"]]
+        assert row["parameters"] == sum(p.numel() for p in build(str(row["network"])).parameters())
+
+
+def test_published_operations_by_hand() -> None:
+    """MDX: 0.7 GFLOP are 0.35 GMAC, for 273 resource blocks of 168 REs and two layers."""
+    kmacs = size_at_loss.published().set_index("receiver")["kmacs_per_re"]
+    assert kmacs["MDX, 4 antennas"] == pytest.approx(0.35e6 / (273 * 168 * 2))
+    assert kmacs["DeepRx, 2 antennas"] == pytest.approx(count("deeprx", Grid()).macs / 1e3 / (26 * 168), rel=1e-3)
+    assert kmacs.isna().sum() == 2
+
+
+def test_the_goal_is_met_only_with_the_whole_interval() -> None:
+    row = {"network": "hybrid-w3-d5", "role": "distilled", "parameters": 2_000, "macs_per_re": 1_000.0}
+    row |= {"interference_fraction": 0.0, "loss_db": 0.4, "loss_db_low": 0.3, "loss_db_high": 0.5}
+    assert "It is met." in size_at_loss.goal_sentences(pd.DataFrame([row]))
+    for worse in ({"loss_db_high": 0.51}, {"parameters": 2_001}, {"macs_per_re": 1_001.0}):
+        assert "It is **not met**." in size_at_loss.goal_sentences(pd.DataFrame([row | worse]))
 
 
 def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:
