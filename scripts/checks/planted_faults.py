@@ -131,7 +131,7 @@ def changed_text(old: str, new: str) -> Fault:
 
 DEEPRX_FAULTS: dict[str, Fault] = {
     **FAULTS,
-    "raw estimate without the conjugate": changed_text("- z[2 * j] * q[2 * j + 1]", "+ z[2 * j] * q[2 * j + 1]"),
+    "raw estimate without the conjugate": changed_text("- z[2 * i] * q[2 * i + 1]", "+ z[2 * i] * q[2 * i + 1]"),
     "kernels reversed in time": changed_text("rows[0], rows[1], rows[2]", "rows[2], rows[1], rows[0]"),
     "no dilation over subcarriers": changed_text("block->dilation_subcarriers, tile", "1, tile"),
     "shortcuts lost": changed_text("block->has_shortcut ? block->channels_in : 0", "0"),
@@ -141,8 +141,8 @@ DEEPRX_FAULTS: dict[str, Fault] = {
 INTERPOLATED_DEEPRX_FAULTS: dict[str, Fault] = {
     **DEEPRX_FAULTS,
     "raw estimates not interpolated": changed_text("#define INTERPOLATES 1", "#define INTERPOLATES 0"),
-    "raw estimates of one subcarrier": changed_text(
-        "nearest(layout->pilots, layout->num_pilots, k)", "layout->pilots[0]"
+    "raw estimates of a symbol without pilots": changed_text(
+        "nearest(layout->symbols, layout->num_symbols, s)", "layout->symbols[0] + 1"
     ),
 }
 FAULTS_BY_NETWORK = {
