@@ -28,8 +28,7 @@ from energy.metering.session import CallStatistics, MeteringProtocol, Window, me
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
 from receivers.base import Receiver
-from receivers.export.exported_receiver import ExportedReceiver
-from receivers.export.onnx import slot_arrays
+from receivers.export.exported_receiver import ExportedReceiver, slot_arrays
 from receivers.neural.network import Network
 from receivers.neural.weights import NeuralReceiver, full_precision
 from receivers.runtime import CLibrary, LiteRtSession, OnnxSession
@@ -40,8 +39,11 @@ RECEIVER_RUNTIME, CLASSICAL_RUNTIME = "receiver", "classical"
 C_RUNTIME = "c"
 """Runtime of an exported C file, compiled for this machine: one thread, and one slot after the other."""
 
+ONNX_RUNTIME = "onnx"
+"""Runtime of an exported ONNX file, on as many threads as torch has. Its precision follows after a dash."""
+
 LITERT_RUNTIME = "litert"
-"""Runtime of an exported LiteRT file: one thread, and one slot after the other. Its precision follows."""
+"""Runtime of an exported LiteRT file: one thread, and one slot after the other. Its precision follows after a dash."""
 
 OMITTED_OF_NETWORKS = (
     f"Calls of '{RECEIVER_RUNTIME}', '{CLASSICAL_RUNTIME}' and exported files go from slots to LLRs. Calls "
@@ -161,7 +163,7 @@ def onnx_workload(path: Path, receiver: str, slots: Slots) -> Workload:
     session, arrays = OnnxSession(path, torch.get_num_threads()), slot_arrays(slots)
     profile = count_onnx(path, [*slots.y.shape, 2])
     return Workload(
-        receiver, f"onnx-{profile.precision}", "inference", profile, lambda: session(*arrays), session.digest
+        receiver, f"{ONNX_RUNTIME}-{profile.precision}", "inference", profile, lambda: session(*arrays), session.digest
     )
 
 
@@ -186,7 +188,7 @@ def c_workload(file: ExportedReceiver, receiver: Receiver, slots: Slots, profile
     """Inference of a compiled C file on one thread; it computes the slots of a call one after the other.
 
     Args:
-        file: compiled, see :func:`receivers.export.exported_receiver.open_exported`. It may be deleted afterwards.
+        file: compiled, see :func:`receivers.export.exported_file.open_exported`. It may be deleted afterwards.
         receiver: that it was exported from.
         slots: of one call.
         profile: operations of the receiver in one call.

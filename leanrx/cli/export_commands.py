@@ -32,7 +32,7 @@ def export(
             help="A receiver of the run, 'smallest' for its smallest student, or lmmse or lmmse-irc.", metavar="[NAME]"
         ),
     ] = None,
-    format: Annotated[str, typer.Option(help="File format: onnx, litert, or c (also lmmse, lmmse-irc).")] = "onnx",
+    format: Annotated[str, typer.Option(help="File format: onnx, litert, or c.")] = "onnx",
     int8: Annotated[
         bool, typer.Option("--int8", help="Also write an int8 file (onnx, litert) and count the errors of both.")
     ] = False,
@@ -69,8 +69,6 @@ def export(
         raise UserError("fp16: a LiteRT file computes in float32 or int8; give --format onnx for such a file")
     if precisions and (name or source).lower() in CLASSICAL:
         raise UserError(f"{precisions[0]}: {name or source} has no network, and computes in float32; leave it out")
-    if format == "litert" and (name or source).lower() in CLASSICAL:
-        raise UserError(f"format: LiteRT files hold networks, and {name or source} has none; give onnx or c")
     if name is not None and scenario is not None:
         raise UserError("scenario: a run has its own; leave it out")
     export_source = (

@@ -97,7 +97,7 @@ def _verify_file(
 
     from leanrx.cli.console import show_progress
     from leanrx.experiment.file_verification import FOLDER, SLOTS, judge, open_verification, write_verdict
-    from receivers.export.exported_receiver import exported_file
+    from receivers.export.exported_file import exported_file
 
     file = exported_file(path)
     lock_folder(file.parent / FOLDER)

@@ -75,7 +75,7 @@ from receivers.classical import GENIE_AIDED
 from receivers.export.c_export import find_compiler
 from receivers.export.c_source import c_sources, has_c_form
 from receivers.export.export_card import file_name
-from receivers.export.exported_receiver import open_exported
+from receivers.export.exported_file import open_exported
 from receivers.neural.weights import NeuralReceiver
 
 _CALL = ["receiver", "runtime", "phase", "batch_slots"]
@@ -424,9 +424,8 @@ def _c_workload(run: Run, receiver: Receiver) -> Workload:
 
 def _litert_workloads(run: Run, receivers: Sequence[Receiver], progress: ProgressCallback) -> list[Workload]:
     """The run's LiteRT files, one slot a call; none on a GPU, nor without LiteRT, which is said."""
-    neural = [r for r in receivers if isinstance(r, NeuralReceiver)] if run.config.torch_device() == "cpu" else []
     scenario, workloads = run.config.scenario, []
-    for receiver in neural:
+    for receiver in receivers if run.config.torch_device() == "cpu" else []:
         profile = count(receiver, scenario.grid, num_bits=scenario.bits_per_symbol, batch_slots=1)
         for path in exported_files(run, receiver, "litert"):
             try:

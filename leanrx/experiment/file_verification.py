@@ -35,15 +35,15 @@ from receivers.evaluation.rates import rates
 from receivers.evaluation.screening import Screening, screen
 from receivers.evaluation.stopping import MAX_SLOTS, Evaluation
 from receivers.evaluation.store import read_counts
-from receivers.export.exported_receiver import (
+from receivers.export.exported_file import (
     CARD,
-    ExportedReceiver,
     card_of,
     card_receiver,
     check_digests,
     exported_file,
     open_exported,
 )
+from receivers.export.exported_receiver import ExportedReceiver
 from receivers.export.parity import MAX_DIFFERING_DECISIONS, MAX_LLR_DIFFERENCE
 
 FOLDER = "verification"
@@ -175,7 +175,7 @@ def open_verification(path: str | Path, checkpoint: str | None = None) -> FileVe
     """Open an exported file and find the receiver that it was exported from.
 
     Args:
-        path: as for :func:`receivers.export.exported_receiver.open_exported`.
+        path: as for :func:`receivers.export.exported_file.open_exported`.
         checkpoint: a receiver of the zoo, or the folder of a receiver in a run; its card says which if not given.
 
     Raises:

@@ -22,7 +22,7 @@ from receivers.evaluation.rates import rates
 from receivers.evaluation.stopping import Evaluation
 from receivers.export import Parity, PrecisionComparison, export_c, export_float16, export_int8, export_onnx
 from receivers.export.export_card import file_name
-from receivers.export.exported_receiver import CARD, card_receiver
+from receivers.export.exported_file import CARD, card_receiver
 from receivers.export.litert import export_litert
 from receivers.export.onnx import write_graph
 from receivers.neural.weights import NeuralReceiver
@@ -119,13 +119,13 @@ class ExportSource:
 
     @property
     def neural_receiver(self) -> NeuralReceiver:
-        """The receiver, which must be a network for the formats that hold one.
+        """The receiver, which must be a network.
 
         Raises:
             UserError: if it is a classical one.
         """
         if not isinstance(self.receiver, NeuralReceiver):
-            raise UserError(f"receiver: {self.receiver.name} has no network; export it as onnx or c")
+            raise UserError(f"receiver: {self.receiver.name} has no network; give a learned receiver")
         return self.receiver
 
 
@@ -157,16 +157,16 @@ def export_tflite(source: ExportSource) -> tuple[Path, Parity]:
         UserError: if TensorFlow is not installed, the file's decisions differ from the original's, or its folder is no
             export.
     """
-    folder, receiver = source.folder.with_name(f"{source.folder.name}-litert"), source.neural_receiver
+    folder, receiver = source.folder.with_name(f"{source.folder.name}-litert"), source.receiver
     _check_replaceable(folder)
     stream = SlotStream(source.scenario, source.seed, PARITY_BLOCK_SLOTS, "test", purpose="export")
     points = source.evaluation.sinr_db, source.evaluation.interference_fractions
     with tempfile.TemporaryDirectory() as work:
-        graph = Path(work) / f"{receiver.name}.onnx"
+        graph = Path(work) / f"{file_name(receiver)}.onnx"
         write_graph(receiver, graph, source.scenario.grid)
         parity = export_litert(receiver, graph, folder, stream, *points)
         _write_model_card(source, folder, graph)
-    return folder / f"{receiver.name}.tflite", parity
+    return folder / f"{file_name(receiver)}.tflite", parity
 
 
 def _write_model_card(source: ExportSource, folder: Path, graph: Path) -> None:

@@ -28,7 +28,7 @@ from leanrx.report.results import estimator_validation
 from leanrx_core.errors import UserError
 from receivers.classical import classical_receivers
 from receivers.evaluation.store import read_counts
-from receivers.export.exported_receiver import card_receiver
+from receivers.export.exported_file import card_receiver
 
 State = Literal["intact", "missing", "damaged", "stale"]
 """``missing`` belongs to a step that is not done yet, which is no mistake."""

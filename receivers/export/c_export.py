@@ -11,38 +11,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from channels import Slots, SlotStream
+from channels import SlotStream
 from leanrx_core.errors import UserError
 from leanrx_core.files import replaced_folder
 from receivers.base import Receiver
 from receivers.export.c_source import BUILD_FLAGS, c_sources
 from receivers.export.export_card import OUTPUT, file_name, parity_entry, receiver_entry
+from receivers.export.exported_receiver import ExportedReceiver
 from receivers.export.parity import Parity, compare_at_points, total_parity
 from receivers.neural.weights import NeuralReceiver
-from receivers.runtime.c_library import CLibrary
 
 _COMPILERS = ("cc", "gcc", "clang")
-
-
-class CReceiver:
-    """A compiled C receiver as a :class:`receivers.base.Receiver` on the CPU.
-
-    Args:
-        path: the shared library, see :func:`compile_library`.
-        name: name in tables.
-    """
-
-    def __init__(self, path: str | Path, name: str) -> None:
-        self.name = name
-        self._library = CLibrary(path)
-        self.digest = self._library.digest
-
-    def __call__(self, slots: Slots) -> torch.Tensor:
-        noise_plus_interference_var = slots.noise_var + slots.interference_var
-        inputs = (slots.y, slots.pilots, noise_plus_interference_var, slots.bits_per_symbol)
-        return torch.from_numpy(self._library(*(x.cpu().numpy() for x in inputs)))[:, : slots.bits.shape[1]]
 
 
 def find_compiler() -> str:
@@ -118,7 +97,7 @@ def export_c(
         (complete / "main.c").write_text(example_program(name))
         library = Path(work) / "receiver.so"
         compile_library(complete / f"{name}.c", library)
-        exported = CReceiver(library, f"{receiver.name} (C)")
+        exported = ExportedReceiver(library, f"{receiver.name} (C)")
         parities = compare_at_points(receiver, exported, stream, sinr_db, interference_fractions)
         card = _card(receiver, stream, complete, parities)
         (complete / "card.json").write_text(json.dumps(card, indent=2) + "\n")

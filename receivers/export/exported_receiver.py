@@ -1,192 +1,58 @@
-"""Exported files as receivers that worker processes can load, whatever their format."""
+"""An exported file as a receiver, whatever its format."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import subprocess
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from channels import Slots
-from leanrx_core.errors import UserError
-from leanrx_core.files import TEMPORARY
-from receivers.base import Receiver
-from receivers.export.c_export import CReceiver, compile_library, find_compiler
-from receivers.export.c_source import BUILD_FLAGS
-from receivers.export.litert import LiteRtReceiver
-from receivers.export.onnx import OnnxReceiver
+from receivers.runtime import CLibrary, LiteRtSession, OnnxSession, ReceiverSession
 
 Arithmetic = Literal["float", "fp16", "int8"]
 
-SUFFIXES = (".c", ".onnx", ".tflite")
-LIBRARY_SUFFIXES = (".so", ".dylib", ".dll")
-CARD = "card.json"
+_GRAPH_SESSIONS: dict[str, type[OnnxSession | LiteRtSession]] = {".onnx": OnnxSession, ".tflite": LiteRtSession}
+"""Runtimes of graphs by the suffix of their file. Other files are compiled C files."""
 
 
-@dataclass
 class ExportedReceiver:
-    """An exported file: a :class:`receivers.base.Receiver` on the CPU, which is loaded in each process that uses it.
+    """An exported file: a :class:`receivers.base.Receiver` on the CPU, which each process that uses it loads.
 
-    Attributes:
-        path: an ONNX, LiteRT or compiled C file.
-        name: name in tables.
-        digest: hash of what the file was built from.
-        arithmetic: of its convolutions.
-    """
-
-    path: Path
-    name: str
-    digest: str
-    arithmetic: Arithmetic = "float"
-    _receiver: Receiver | None = field(default=None, repr=False)
-
-    def __call__(self, slots: Slots) -> torch.Tensor:
-        if self._receiver is None:
-            self._receiver = _load(self.path, self.name)
-        return self._receiver(slots)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_receiver": None}
-
-
-def open_exported(path: str | Path, build_folder: str | Path) -> ExportedReceiver:
-    """Open an exported file, and compile it if it is a C file.
+    A slot with fewer bits per RE than the file has LLRs gets the first of them.
 
     Args:
-        path: an ONNX, LiteRT or C file, a shared library, or the folder of an export.
-        build_folder: for the compiled C file.
+        path: an ONNX, LiteRT or compiled C file.
+        name: name in tables.
+        digest: hash of what the file was built from; that of the file if not given.
+        arithmetic: of its convolutions.
 
     Raises:
-        UserError: if there is no such file, it cannot be loaded or compiled, or no compiler is there.
+        UserError: if the file is missing, or its runtime cannot load it.
     """
-    path = exported_file(path)
-    if path.suffix == ".c":
-        return _compiled(path, Path(build_folder))
-    loaded, arithmetic = _load(path, path.name), _arithmetic(path) if path.suffix == ".onnx" else "float"
-    if isinstance(loaded, LiteRtReceiver) and loaded.is_quantised:
-        arithmetic = "int8"
-    receiver = ExportedReceiver(path, path.name, _sha256(path), arithmetic)
-    receiver._receiver = loaded
-    return receiver
+
+    def __init__(self, path: str | Path, name: str, digest: str = "", arithmetic: Arithmetic = "float") -> None:
+        self.path, self.name, self.arithmetic = Path(path), name, arithmetic
+        self._session: ReceiverSession | None = None
+        self.digest = digest or self.session.digest
+
+    @property
+    def session(self) -> ReceiverSession:
+        """The file in its runtime."""
+        if self._session is None:
+            self._session = _GRAPH_SESSIONS.get(self.path.suffix, CLibrary)(self.path)
+        return self._session
+
+    def __call__(self, slots: Slots) -> torch.Tensor:
+        return torch.from_numpy(self.session(*slot_arrays(slots)))[:, : slots.bits.shape[1]]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_session": None}
 
 
-def exported_file(path: str | Path) -> Path:
-    """The file of an export: the path itself, or the only file of its folder.
-
-    Raises:
-        UserError: if there is none, or its format is unknown.
-    """
-    path = Path(path)
-    if path.is_dir():
-        candidates = [p for suffix in SUFFIXES for p in sorted(path.glob(f"*{suffix}")) if p.name != "main.c"]
-        if not candidates:
-            raise UserError(
-                f"{path}: has no exported file; give an ONNX file, a LiteRT file, a C file or a compiled C file"
-            )
-        if len(candidates) > 1:
-            names = ", ".join(p.name for p in candidates)
-            raise UserError(f"{path}: has several exported files ({names}); give one of them")
-        path = candidates[0]
-    if path.suffix not in (*SUFFIXES, *LIBRARY_SUFFIXES):
-        raise UserError(f"{path}: is no exported file; give an ONNX file, a LiteRT file, a C file or a compiled C file")
-    if not path.is_file():
-        raise UserError(f"{path}: missing; export the receiver again, or give another file")
-    return path
-
-
-def card_of(path: Path) -> dict[str, Any]:
-    """The card beside an exported file; empty if there is none.
-
-    Raises:
-        UserError: if it is damaged.
-    """
-    card = path.parent / CARD
-    if not card.is_file():
-        return {}
-    try:
-        values = json.loads(card.read_text(encoding="utf-8"))
-        card_receiver(values)
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        raise UserError(f"{card}: damaged, or of another program; export the receiver again") from None
-    return dict(values)
-
-
-def card_receiver(card: dict[str, Any]) -> tuple[str, str]:
-    """Name and digest of the receiver of a card: the weights' hash of a neural one, and the digest of a classical one.
-
-    Raises:
-        LookupError: if the card has none of these.
-        TypeError: if they are no texts.
-    """
-    receiver = card["receiver"]
-    name, digest = receiver["name"], receiver["digest" if "digest" in receiver else "weights_sha256"]
-    if not isinstance(name, str) or not isinstance(digest, str):
-        raise TypeError("receiver")
-    return name, digest
-
-
-def check_digests(path: Path, card: dict[str, Any]) -> None:
-    """Compare an exported file with the hashes in its card. A compiled C file has none.
-
-    Raises:
-        UserError: if the file, or the header of a C file, is another one.
-    """
-    cards, quantised = [card], path.with_suffix(".json")
-    try:
-        if path.suffix in (".onnx", ".tflite") and quantised.is_file():
-            cards.append(json.loads(quantised.read_text(encoding="utf-8")))
-        digests = {name: entry["sha256"] for name, entry in card.get("files", {}).items()}
-        digests |= {entry["file"]: entry["sha256"] for entry in cards if "file" in entry}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise UserError(f"{path.parent / CARD}: damaged, or of another program; export the receiver again") from None
-    names = [path.name, f"{path.stem}.h"] if path.suffix == ".c" else [path.name]
-    for name in names:
-        if name in digests and _sha256(path.parent / name) != digests[name]:
-            raise UserError(f"{path.parent / name}: changed since its export; export again, or give --checkpoint")
-
-
-def _compiled(source: Path, build_folder: Path) -> ExportedReceiver:
-    compiler = find_compiler()
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    parts = [*BUILD_FLAGS, version, _sha256(source), _sha256(source.with_suffix(".h"))]
-    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    library = build_folder / f"{source.stem}.{digest[:16]}.so"
-    if not library.is_file():
-        build_folder.mkdir(parents=True, exist_ok=True)
-        temporary = build_folder / f"{TEMPORARY}{library.name}"
-        compile_library(source, temporary, compiler=compiler)
-        temporary.replace(library)
-    receiver = ExportedReceiver(library, source.name, digest)
-    receiver._receiver = _load(library, source.name)
-    return receiver
-
-
-def _load(path: Path, name: str) -> Receiver:
-    if path.suffix == ".tflite":
-        return LiteRtReceiver(path, name)
-    return OnnxReceiver(path, name) if path.suffix == ".onnx" else CReceiver(path, name)
-
-
-def _arithmetic(path: Path) -> Arithmetic:
-    """Arithmetic of a graph's network."""
-    import onnx
-
-    try:
-        graph = onnx.load(path).graph
-    except Exception as error:
-        raise UserError(f"{path}: no ONNX file ({type(error).__name__}); export the receiver again") from None
-    if any("QuantizeLinear" in node.op_type or node.op_type.endswith("Integer") for node in graph.node):
-        return "int8"
-    is_half = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.initializer)
-    return "fp16" if is_half else "float"
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); export the receiver again") from None
+def slot_arrays(slots: Slots) -> tuple[np.ndarray, ...]:
+    """Arguments of a runtime: received grid, pilots, noise-plus-interference power and bits per symbol."""
+    noise_plus_interference_var = slots.noise_var + slots.interference_var
+    arrays = (slots.y, slots.pilots, noise_plus_interference_var, slots.bits_per_symbol)
+    return tuple(x.cpu().numpy() for x in arrays)

@@ -19,8 +19,8 @@ import onnx
 from channels import Slots, Stream
 from receivers.evaluation.stopping import Evaluation
 from receivers.export.equalisation import equalise, round_weights
+from receivers.export.exported_receiver import slot_arrays
 from receivers.export.litert import litert_file
-from receivers.export.onnx import slot_arrays
 from receivers.export.reduced_precision import PrecisionComparison, PrecisionForm, export_reduced, network_nodes
 from receivers.runtime.slot_arrays import INPUTS, as_real
 

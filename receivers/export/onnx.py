@@ -10,62 +10,32 @@ it is in the file.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import onnx
 import torch
 
-from channels import NUM_SYMBOLS, Grid, Scenario, Slots, SlotStream
+from channels import NUM_SYMBOLS, Grid, Scenario, SlotStream
 from channels.pilots import pilot_layouts
 from leanrx_core.files import replaced_folder
 from receivers.base import Receiver
 from receivers.classical.robust_estimation import WINDOW_PRB
 from receivers.export.constant_shapes import make_shapes_constant
 from receivers.export.export_card import OUTPUT, file_name, parity_entry, receiver_entry
+from receivers.export.exported_receiver import ExportedReceiver
 from receivers.export.parity import Parity, compare_at_points, total_parity
 from receivers.export.real_receiver import RealReceiver, num_llrs
 from receivers.neural.hybrid import Hybrid
 from receivers.neural.weights import NeuralReceiver
-from receivers.runtime.onnx_session import OnnxSession
+from receivers.runtime.graph_session import GraphSession
 from receivers.runtime.slot_arrays import INPUTS, RECEIVER_KEY, SLOTS_KEY, SlotFormat
 
 _OPSET = 18
-
-
-class OnnxReceiver:
-    """An exported file as a receiver: a :class:`receivers.base.Receiver` on the CPU.
-
-    A slot with fewer bits per RE than the file has LLRs gets the first of them.
-
-    Args:
-        path: the ONNX file.
-        name: name in tables.
-
-    Raises:
-        UserError: as :class:`receivers.runtime.OnnxSession`.
-    """
-
-    def __init__(self, path: str | Path, name: str) -> None:
-        self.name = name
-        self._session = OnnxSession(path)
-        self.digest = self._session.digest
-
-    def __call__(self, slots: Slots) -> torch.Tensor:
-        return torch.from_numpy(self._session(*slot_arrays(slots)))[:, : slots.bits.shape[1]]
-
-
-def slot_arrays(slots: Slots) -> tuple[np.ndarray, ...]:
-    """Arguments of a runtime: received grid, pilots, noise-plus-interference power and bits per symbol."""
-    noise_plus_interference_var = slots.noise_var + slots.interference_var
-    arrays = (slots.y, slots.pilots, noise_plus_interference_var, slots.bits_per_symbol)
-    return tuple(x.cpu().numpy() for x in arrays)
 
 
 def export_onnx(
@@ -101,9 +71,9 @@ def export_onnx(
     with replaced_folder(folder) as complete:
         path = complete / f"{file_name(receiver)}.onnx"
         write_graph(receiver, path, stream.scenario.grid)
-        exported = OnnxReceiver(path, f"{receiver.name} (ONNX)")
+        exported = ExportedReceiver(path, f"{receiver.name} (ONNX)")
         parities = compare_at_points(receiver, exported, stream, sinr_db, interference_fractions)
-        card = graph_card("onnx", receiver, stream.scenario, path, _inputs(path), parities)
+        card = graph_card("onnx", receiver, stream.scenario, exported, parities)
         (complete / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     return total_parity(parities)
 
@@ -208,8 +178,7 @@ def graph_card(
     file_format: str,
     receiver: Receiver,
     scenario: Scenario,
-    path: Path,
-    inputs: dict[str, dict[str, Any]],
+    exported: ExportedReceiver,
     parities: dict[str, Parity],
 ) -> dict[str, Any]:
     """The card of a file that holds a graph.
@@ -218,15 +187,15 @@ def graph_card(
         file_format: ``onnx`` or ``litert``.
         receiver: that the file was exported from.
         scenario: of the comparison, whose grid the file is made for.
-        path: of the file.
-        inputs: types and shapes by name.
+        exported: the file.
         parities: comparisons by point.
     """
+    inputs = cast(GraphSession, exported.session).inputs
     return {
         "format": file_format,
-        "file": path.name,
-        "bytes": path.stat().st_size,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "file": exported.path.name,
+        "bytes": exported.path.stat().st_size,
+        "sha256": exported.digest,
         "inputs": inputs,
         "slots": asdict(slot_format(receiver, scenario.grid)),
         "output": {
@@ -237,16 +206,4 @@ def graph_card(
         },
         "receiver": receiver_entry(receiver, scenario),
         "parity": parity_entry(parities),
-    }
-
-
-def _inputs(path: Path) -> dict[str, dict[str, Any]]:
-    """Types and shapes of a graph's inputs, by name."""
-    inputs = onnx.load(path).graph.input
-    return {
-        value.name: {
-            "dtype": onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
-            "shape": [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim],
-        }
-        for value in inputs
     }

@@ -77,16 +77,19 @@ class PilotPlaces(nn.Module):
         agreement = torch.sign(power - _TINY) @ self._signs.T
         return (agreement > len(self.symbols) - 0.5).float()
 
-    def is_data(self, choice: torch.Tensor | None, num_subcarriers: int) -> torch.Tensor:
+    def is_data(self, choice: torch.Tensor | None, pilots: torch.Tensor) -> torch.Tensor:
         """1 on data, else 0, float32 ``(B or 1, 1, S, F or 1)``.
 
         Args:
             choice: of :meth:`choose`.
-            num_subcarriers: subcarriers F of the slots.
+            pilots: float32 ``(B, S, F, 2)``. They give the sizes: runtimes would compute those of repeated values.
         """
         values = self._has_data if choice is None else choice @ self._has_data
-        values = values.view(-1, 1, NUM_SYMBOLS, self.period)
-        return values if self.period == 1 else values.repeat(1, 1, 1, num_subcarriers // self.period)
+        values = values.view(-1, NUM_SYMBOLS, 1, self.period)
+        if self.period == 1:
+            return values[:, None, :, 0]
+        ones = 1 + 0 * pilots[..., 0].unflatten(2, (-1, self.period))
+        return (values * ones).flatten(2)[:, None]
 
 
 class HybridFrontEnd(nn.Module):

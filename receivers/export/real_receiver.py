@@ -85,7 +85,7 @@ class RealReceiver(nn.Module):
             log P(bit = 1) / P(bit = 0), float32 ``(B, K, S, F)``; 0 where there is no data bit.
         """
         choice = self.places.choose(pilots)
-        is_data = self.places.is_data(choice, y.shape[3])
+        is_data = self.places.is_data(choice, pilots)
         inputs = (y, pilots, noise_plus_interference_var, bits_per_symbol)
         if isinstance(self.net, RealHybrid):
             llrs = self.net(*inputs, choice, is_data)

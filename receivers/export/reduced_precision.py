@@ -25,8 +25,7 @@ from receivers.evaluation.monte_carlo import count_errors
 from receivers.evaluation.rates import rates
 from receivers.evaluation.required_sinr import SinrGap, gap_db
 from receivers.evaluation.stopping import Evaluation
-from receivers.export.litert import LiteRtReceiver
-from receivers.export.onnx import OnnxReceiver
+from receivers.export.exported_receiver import ExportedReceiver
 
 _POINT_COLUMNS = ["receiver", "interference_fraction", "sinr_db", "slots", "bits", "bit_errors"]
 _POINT_COLUMNS += ["ber", "ber_low", "ber_high"]
@@ -84,11 +83,10 @@ def export_reduced(
         UserError: if a file cannot be loaded.
     """
     target = path.with_name(f"{path.stem}-{form.precision}{path.suffix}")
-    runtime = LiteRtReceiver if path.suffix == ".tflite" else OnnxReceiver
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=TEMPORARY) as work:
         temporary = Path(work) / target.name
         form.write(path, temporary)
-        receivers = [runtime(path, path.name), runtime(temporary, target.name)]
+        receivers = [ExportedReceiver(path, path.name), ExportedReceiver(temporary, target.name)]
         counts_path = Path(work) / "ber.parquet"
         for _ in count_errors(receivers, stream, evaluation, counts_path):
             pass

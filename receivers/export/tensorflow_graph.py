@@ -54,16 +54,16 @@ class TensorflowGraph(tf.Module):
 
     Args:
         model: as :func:`receivers.export.onnx.export_onnx` writes it.
+        num_subcarriers: of all slots; free if not given.
 
     Attributes:
-        receive: from the inputs of the graph to LLRs, a ``tf.function``. The number of subcarriers is free where it is
-            in the graph.
+        receive: from the inputs of the graph to LLRs, a ``tf.function``.
 
     Raises:
         UserError: if a node has no form in LiteRT.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, num_subcarriers: int | None = None) -> None:
         super().__init__(name="receiver")
         self._nodes = list(model.graph.node)
         self._constants = {tensor.name: _constant(numpy_helper.to_array(tensor)) for tensor in model.graph.initializer}
@@ -72,7 +72,7 @@ class TensorflowGraph(tf.Module):
                 raise UserError(
                     f"export: {node.name} is a {node.op_type}, which has no form in LiteRT; use --format onnx"
                 )
-        signature = [_specification(value) for value in model.graph.input]
+        signature = [_specification(value, num_subcarriers) for value in model.graph.input]
         names, (output,) = [x.name for x in signature], model.graph.output
         self.receive = tf.function(
             lambda *tensors: {output.name: self._values(dict(zip(names, tensors, strict=True)))[output.name]},
@@ -142,10 +142,10 @@ def _rounded(kernel: np.ndarray, weight: Any) -> Tensor:
     return tf.quantization.fake_quant_with_min_max_vars_per_channel(kernel, -limit, limit, narrow_range=True)
 
 
-def _specification(value: onnx.ValueInfoProto) -> tf.TensorSpec:
+def _specification(value: onnx.ValueInfoProto, num_subcarriers: int | None) -> tf.TensorSpec:
     """The input of a graph, with a batch of 1."""
-    tensor = value.type.tensor_type
-    shape = [None if d.dim_param == "subcarriers" else 1 if d.dim_param else d.dim_value for d in tensor.shape.dim]
+    tensor, sizes = value.type.tensor_type, {"subcarriers": num_subcarriers}
+    shape = [sizes.get(d.dim_param, 1) if d.dim_param else d.dim_value for d in tensor.shape.dim]
     return tf.TensorSpec(shape, tf.as_dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), value.name)
 
 

@@ -7,5 +7,6 @@ file is opened, so none but that of the file need be installed.
 from receivers.runtime.c_library import CLibrary
 from receivers.runtime.litert_session import LiteRtSession
 from receivers.runtime.onnx_session import OnnxSession
+from receivers.runtime.receiver_session import ReceiverSession
 
-__all__ = ["CLibrary", "LiteRtSession", "OnnxSession"]
+__all__ = ["CLibrary", "LiteRtSession", "OnnxSession", "ReceiverSession"]

@@ -1,4 +1,4 @@
-"""Arguments of a runtime's call: one value per slot, or one for all, and complex samples."""
+"""Arguments of a runtime's call: complex samples, and one value per slot or one for all."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from leanrx_core.errors import UserError
 
+NUM_SYMBOLS, SUBCARRIERS_PER_PRB = 14, 12
+
 MIN_NOISE_VAR, MAX_NOISE_VAR = 1.2e-38, 1e30
 """Range of noise powers: normal float32 numbers below the limit of the C files."""
+
+MAX_LLR = 1e30
+"""Limit of the C files, too: larger LLRs come from values that are too large for float32."""
 
 
 def complex_samples(name: str, values: ArrayLike) -> NDArray[np.complex64]:
@@ -25,6 +30,30 @@ def complex_samples(name: str, values: ArrayLike) -> NDArray[np.complex64]:
     if array.dtype != np.complex64:
         raise UserError(f"{name}: dtype {array.dtype} is not allowed; convert with astype('complex64')")
     return array
+
+
+def check_shapes(
+    y: NDArray[np.complex64], pilots: NDArray[np.complex64], num_rx: int, whole_prb: bool, file: str
+) -> None:
+    """Refuse samples and pilots of other shapes than ``(B, R, 14, F)`` and ``(B, 14, F)``.
+
+    Args:
+        y, pilots: of a call.
+        num_rx: receive antennas R of the file.
+        whole_prb: whether it takes whole resource blocks only.
+        file: its name, for messages.
+
+    Raises:
+        UserError: if a shape is not allowed, or there is no slot.
+    """
+    rest = y.shape[-1] % SUBCARRIERS_PER_PRB if whole_prb and y.ndim else 0
+    if y.ndim != 4 or y.shape[1:3] != (num_rx, NUM_SYMBOLS) or rest or not y.size:
+        raise UserError(
+            f"y: shape {y.shape} is not allowed; {file} takes (batch, {num_rx}, {NUM_SYMBOLS}, subcarriers)"
+            + f", {SUBCARRIERS_PER_PRB} subcarriers for each resource block" * whole_prb
+        )
+    if pilots.shape != (y.shape[0], *y.shape[2:]):
+        raise UserError(f"pilots: shape {pilots.shape} does not fit y; give {(y.shape[0], *y.shape[2:])}")
 
 
 def noise_powers(values: ArrayLike, batch: int) -> NDArray[np.float32]:
@@ -74,9 +103,9 @@ def check_llrs(llrs: NDArray[np.float32], file: str) -> None:
         file: its name, for messages.
 
     Raises:
-        UserError: if one is not finite.
+        UserError: if one is not finite, or :data:`MAX_LLR` or more.
     """
-    if not np.isfinite(llrs).all():
+    if not (llrs.max() < MAX_LLR and llrs.min() > -MAX_LLR):
         raise UserError(f"{file}: values of a slot are too large for float; scale its samples and pilots to power 1")
 
 

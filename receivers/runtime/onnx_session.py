@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from leanrx_core.errors import UserError
-from receivers.runtime.call_arguments import check_llrs
-from receivers.runtime.slot_arrays import INPUTS, RECEIVER_KEY, SLOTS_KEY, SlotFormat, as_real
+from receivers.runtime.graph_session import GraphSession
+from receivers.runtime.receiver_session import file_content
+
+_DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
+"""Types of inputs by their names in ONNX Runtime."""
 
 
-class OnnxSession:
-    """An exported file, loaded for inference on the CPU.
+class OnnxSession(GraphSession):
+    """An exported ONNX file, loaded for inference on the CPU. It needs numpy and onnxruntime.
 
     Args:
         path: the ONNX file, written by :func:`receivers.export.export_onnx` or :func:`receivers.export.export_int8`.
         threads: threads that compute; they sleep between calls.
-
-    Attributes:
-        path: of the file.
-        receiver: spec string of the receiver, such as ``"hybrid-w13-d8"``.
-        slots: the slots that the file takes.
-        num_rx: receive antennas R.
-        num_bits: LLRs per resource element K.
-        digest: SHA-256 of the file.
 
     Raises:
         UserError: if the file is missing, ONNX Runtime is missing or cannot load it, or it is not an exported receiver.
@@ -54,8 +48,10 @@ class OnnxSession:
         ('real', (1, 2, 14, 12), 'float32', 3.0)
     """
 
+    runtime = "ONNX Runtime"
+
     def __init__(self, path: str | Path, threads: int = 1) -> None:
-        self.path = Path(path)
+        data = file_content(path)
         try:
             import onnxruntime  # other runtimes do without it
         except ImportError:
@@ -64,57 +60,12 @@ class OnnxSession:
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            data = self.path.read_bytes()
             self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except OSError:
-            raise UserError(f"{path}: missing; export the receiver again") from None
         except Exception as error:
             raise UserError(f"{path}: ONNX Runtime cannot load it ({type(error).__name__}); export again") from None
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        if RECEIVER_KEY not in metadata:
-            raise UserError(f"{path}: its metadata name no receiver; export the receiver again")
-        if SLOTS_KEY not in metadata:
-            raise UserError(f"{path}: exported by an earlier version of leanrx, without its front end; export again")
-        try:
-            self.slots = SlotFormat.from_json(json.loads(metadata[SLOTS_KEY]))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise UserError(f"{path}: its metadata describe no slots; export again") from None
-        self._inputs = {x.name for x in self._session.get_inputs()}
-        if "y" not in self._inputs or not self._inputs <= set(INPUTS):
-            raise UserError(f"{path}: its inputs are not {', '.join(INPUTS)}; export again")
-        self.receiver: str = metadata[RECEIVER_KEY]
-        self.num_rx, self.num_bits = self.slots.num_rx, self.slots.num_bits
-        self.digest = hashlib.sha256(data).hexdigest()
+        inputs = {x.name: {"dtype": _DTYPES.get(x.type, x.type), "shape": x.shape} for x in self._session.get_inputs()}
+        super().__init__(path, data, self._session.get_modelmeta().custom_metadata_map, inputs)
 
-    def __call__(
-        self,
-        y: NDArray[np.complex64],
-        pilots: NDArray[np.complex64],
-        noise_plus_interference_var: ArrayLike,
-        bits_per_symbol: ArrayLike,
-    ) -> NDArray[np.float32]:
-        """Compute LLRs.
-
-        Args:
-            y: received grid, complex64 ``(B, R, 14, F)``; the mean power of the wanted signal is 1.
-            pilots: transmitted pilots, 0 on all other resource elements, complex64 ``(B, 14, F)``.
-            noise_plus_interference_var: mean power per resource element and antenna, float ``(B,)``.
-            bits_per_symbol: bits of each slot's modulation, 2, 4, 6 or 8, int ``(B,)``.
-
-        Returns:
-            log P(bit = 1) / P(bit = 0), float32 ``(B, K, 14, F)``; positive means 1, and 0 where there is no data bit.
-
-        Raises:
-            UserError: if an argument is not allowed, or values are too large for float32.
-        """
-        noise, orders = self.slots.check(y, pilots, noise_plus_interference_var, bits_per_symbol, self.path.name)
-        arrays = zip(INPUTS, (as_real(y), as_real(pilots), noise, orders), strict=True)
-        try:
-            (llrs,) = self._session.run(None, {name: array for name, array in arrays if name in self._inputs})
-        except Exception as error:
-            raise UserError(
-                f"{self.path.name}: ONNX Runtime cannot process shape {y.shape} ({type(error).__name__}); export again"
-            ) from None
-        llrs = np.asarray(llrs, np.float32)
-        check_llrs(llrs, self.path.name)
-        return llrs
+    def _run(self, arrays: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+        (llrs,) = self._session.run(None, arrays)
+        return np.asarray(llrs, np.float32)

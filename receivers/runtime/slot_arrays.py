@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from leanrx_core.errors import UserError
-from receivers.runtime.call_arguments import complex_samples, modulation_orders, noise_powers
+from receivers.runtime.call_arguments import NUM_SYMBOLS, SUBCARRIERS_PER_PRB
 
-NUM_SYMBOLS = 14
-SUBCARRIERS_PER_PRB = 12
-MIN_PILOT = 1e-15
-"""Smaller values are no pilots: their power is 0 in float32."""
+MIN_PILOT, MAX_SAMPLE = 1e-15, 1e15
+"""Limits of the C files: smaller values are no pilots, and products of larger samples can exceed float32."""
 
 INPUTS = ("y", "pilots", "noise_plus_interference_var", "bits_per_symbol")
 """Names of a graph's inputs. A graph lacks those that have no effect, such as the noise power for DeepRx."""
@@ -54,61 +52,40 @@ class SlotFormat:
         """The format that a file's metadata hold.
 
         Raises:
-            TypeError: if a field is missing.
+            TypeError, ValueError, KeyError, AttributeError: if a field is missing or of another type.
         """
-        pilots = tuple((tuple(symbols), tuple(subcarriers)) for symbols, subcarriers in values.pop("pilots"))
-        return cls(pilots=pilots, **values)
+        pilots = tuple((tuple(symbols), tuple(subcarriers)) for symbols, subcarriers in values["pilots"])
+        slots = cls(**{**values, "pilots": pilots})
+        if any(type(x) is not int for x in (slots.num_rx, slots.num_bits, slots.min_prb, slots.max_prb)):
+            raise TypeError("slots")
+        return slots
 
-    def check(
-        self,
-        y: NDArray[np.complex64],
-        pilots: NDArray[np.complex64],
-        noise_plus_interference_var: ArrayLike,
-        bits_per_symbol: ArrayLike,
-        file: str,
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Check the arguments of a call.
+    def check(self, y: NDArray[np.float32], pilots: NDArray[np.float32], file: str) -> None:
+        """Check the values of slots whose shapes fit each other.
 
         Args:
-            y, pilots, noise_plus_interference_var, bits_per_symbol: as of
-                :meth:`receivers.runtime.OnnxSession.__call__`.
+            y, pilots: as of :meth:`receivers.runtime.ReceiverSession.__call__`, see :func:`as_real`.
             file: name, for messages.
 
-        Returns:
-            Noise power and bits of each slot.
-
         Raises:
-            UserError: if an argument is not allowed.
+            UserError: if the bandwidth, a value or the places of the pilots are not allowed.
         """
-        y, pilots = complex_samples("y", y), complex_samples("pilots", pilots)
-        self._check_shapes(y, pilots, file)
+        self._check_bandwidth(y.shape[3] // SUBCARRIERS_PER_PRB, file)
         for name, array in (("y", y), ("pilots", pilots)):
-            if not np.isfinite(array).all():
-                raise UserError(f"{name}: a value is not finite; leave such slots out")
-        noise = noise_powers(noise_plus_interference_var, len(y))
-        orders = modulation_orders(bits_per_symbol, len(y), self.num_bits, file)
-        is_pilot = np.abs(pilots) > MIN_PILOT
+            if not (array.max() < MAX_SAMPLE and array.min() > -MAX_SAMPLE):
+                raise UserError(f"{name}: a value is not finite, or is {MAX_SAMPLE:g} or more; leave such slots out")
+        is_pilot = np.hypot(pilots[..., 0], pilots[..., 1]) > MIN_PILOT
         if not np.logical_or.reduce([self._has_layout(is_pilot, *layout) for layout in self.pilots]).all():
             raise UserError(
                 f"pilots: they are on other symbols or subcarriers than those that {file} is made for, or below "
                 f"{MIN_PILOT:g}"
             )
-        return noise, orders
 
-    def _check_shapes(self, y: NDArray[np.complex64], pilots: NDArray[np.complex64], file: str) -> None:
-        rest = y.shape[-1] % SUBCARRIERS_PER_PRB if self.whole_prb and y.ndim else 0
-        if y.ndim != 4 or y.shape[1:3] != (self.num_rx, NUM_SYMBOLS) or rest or not y.size:
-            raise UserError(
-                f"y: shape {y.shape} is not allowed; {file} takes (batch, {self.num_rx}, {NUM_SYMBOLS}, subcarriers)"
-                + ", 12 subcarriers for each resource block" * self.whole_prb
-            )
-        num_prb = y.shape[-1] // SUBCARRIERS_PER_PRB
+    def _check_bandwidth(self, num_prb: int, file: str) -> None:
         if num_prb < self.min_prb or (self.max_prb and num_prb > self.max_prb):
             limits = f"{self.min_prb} to {self.max_prb}" if self.max_prb > self.min_prb else str(self.max_prb)
             limits = limits if self.max_prb else f"{self.min_prb} or more"
             raise UserError(f"y: {num_prb} resource blocks; {file} takes {limits}; export it for such a grid")
-        if pilots.shape != (y.shape[0], *y.shape[2:]):
-            raise UserError(f"pilots: shape {pilots.shape} does not fit y; give {(y.shape[0], *y.shape[2:])}")
 
     def _has_layout(
         self, is_pilot: NDArray[np.bool_], symbols: tuple[int, ...], subcarriers: tuple[int, ...]

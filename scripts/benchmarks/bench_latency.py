@@ -61,7 +61,8 @@ from receivers.export import export_litert, export_onnx
 from receivers.export.c_export import compile_library
 from receivers.export.c_source import c_sources
 from receivers.export.export_card import file_name
-from receivers.export.onnx import slot_arrays, write_graph
+from receivers.export.exported_receiver import slot_arrays
+from receivers.export.onnx import write_graph
 from receivers.export.real_receiver import RealReceiver
 from receivers.neural.registry import build, parse_spec
 from receivers.neural.weights import Card, NeuralReceiver

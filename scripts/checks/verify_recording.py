@@ -5,7 +5,8 @@
 
 FILE is an ONNX file, a LiteRT file (.tflite), a C file with its header beside it, or a compiled C file (.so). The
 script needs numpy and h5py. An ONNX file needs onnxruntime, a LiteRT file ai-edge-litert, and a C file a C compiler.
-Nothing of leanrx is used. Exit code 1: the file has other errors.
+Nothing of leanrx is used. Exit code 1: the file has other errors. Exit code 2: an input is damaged. A file is compared
+with the hash in its card, if ``card.json`` is beside it, and a LiteRT file with the hash in it.
 
 With --raw, it writes the slots for the example program ``main.c`` of a C export, and the commands that decode them.
 Then a C compiler is enough. ``count_errors.c`` beside this script counts the errors.
@@ -14,13 +15,18 @@ Then a C compiler is enough. ``count_errors.c`` beside this script counts the er
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
+import hashlib
+import io
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -51,6 +57,59 @@ def as_real(x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(x)[..., None].view(np.float32)
 
 
+def check_digests(path: Path) -> None:
+    """Compare a file, and the header of a C file, with the hashes in its card. Without a card, there are none."""
+    digests: dict[str, str] = {}
+    for card in (path.parent / "card.json", path.with_suffix(".json")):
+        if card.is_file():
+            try:
+                values = json.loads(card.read_text(encoding="utf-8"))
+                digests |= {name: entry["sha256"] for name, entry in values.get("files", {}).items()}
+                digests |= {values["file"]: values["sha256"]} if "file" in values else {}
+            except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                raise Problem(f"{card}: damaged; export the receiver again") from None
+    for part in (path, path.with_suffix(".h")):
+        if part.name in digests and hashlib.sha256(content(part)).hexdigest() != digests[part.name]:
+            raise Problem(f"{part}: changed since its export; export the receiver again")
+
+
+def content(path: Path) -> bytes:
+    """The bytes of a file."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Problem(f"{path}: cannot be read ({error.strerror}); export the receiver again") from None
+
+
+def litert_model(path: Path) -> bytes:
+    """The model of a ``.tflite`` file, compared with its hash in the archive at the end: LiteRT reads it unchecked."""
+    data = content(path)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            digest = json.loads(archive.read("leanrx.json"))["model_sha256"]
+            model = data[: archive.getinfo("leanrx.json").header_offset]
+    except (zipfile.BadZipFile, LookupError, ValueError, TypeError, OSError, EOFError, NotImplementedError):
+        raise Problem(f"{path}: damaged, or not exported by leanrx; export it again") from None
+    if hashlib.sha256(model).hexdigest() != digest:
+        raise Problem(f"{path}: damaged since its export; export it again")
+    return model
+
+
+@contextlib.contextmanager
+def without_information() -> Iterator[None]:
+    """Leave out the lines in which LiteRT names its kernels. It has no setting for this."""
+    with tempfile.TemporaryFile() as lines:
+        standard_error = os.dup(2)
+        os.dup2(lines.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
+            lines.seek(0)
+            os.write(2, b"".join(line for line in lines if not line.startswith(b"INFO: ")))
+
+
 def onnx_receiver(path: Path) -> tuple[Receiver, str]:
     """An ONNX file in ONNX Runtime, and its arithmetic."""
     try:
@@ -78,12 +137,13 @@ def onnx_receiver(path: Path) -> tuple[Receiver, str]:
 
 def litert_receiver(path: Path) -> tuple[Receiver, str]:
     """A ``.tflite`` file in LiteRT, and its arithmetic. It computes one slot at a time."""
+    model = litert_model(path)
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
         raise Problem("ai-edge-litert: not installed; run: pip install ai-edge-litert") from None
     try:
-        interpreter = Interpreter(model_path=str(path), num_threads=1)
+        interpreter = Interpreter(model_content=model, num_threads=1)
         inputs = {x["name"].removeprefix("serving_default_").split(":")[0]: x for x in interpreter.get_input_details()}
     except (ValueError, RuntimeError) as error:
         raise Problem(f"{path}: LiteRT cannot load it ({type(error).__name__}); export it again") from None
@@ -98,7 +158,8 @@ def litert_receiver(path: Path) -> tuple[Receiver, str]:
             for x in inputs.values():
                 shape = [y.shape[3] if size < 0 else int(size) for size in x["shape_signature"]]
                 interpreter.resize_tensor_input(x["index"], shape)
-            interpreter.allocate_tensors()
+            with without_information():
+                interpreter.allocate_tensors()
             widths[0] = y.shape[3]
         arrays, llrs = dict(zip(INPUTS, (*map(as_real, (y, pilots)), noise, orders), strict=True)), []
         for i in range(len(y)):
@@ -267,6 +328,7 @@ def main() -> None:
             path = arguments.file
             if not path.is_file() or path.suffix not in (".onnx", ".tflite", ".c", ".so", ".dylib"):
                 raise Problem(f"{path}: no exported file; give an ONNX, LiteRT, C or compiled C file")
+            check_digests(path)
             if path.suffix in (".onnx", ".tflite"):
                 receive, arithmetic = (onnx_receiver if path.suffix == ".onnx" else litert_receiver)(path)
             else:

@@ -6,20 +6,22 @@ import contextlib
 import ctypes
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
-from channels import SlotStream
 from leanrx_core.errors import UserError
 from leanrx_core.messages import MAX_LENGTH
 from receivers import zoo
-from receivers.export import export_onnx
 from receivers.export.c_export import compile_library
 from receivers.export.c_source import c_sources
-from receivers.runtime import CLibrary, OnnxSession
+from receivers.export.litert import litert_file
+from receivers.export.onnx import write_graph
+from receivers.runtime import CLibrary, LiteRtSession, OnnxSession
 
 NAME = "tdl-6prb-hybrid-w5-d5-kd"
 NUM_PRB = 4
@@ -101,6 +103,8 @@ CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     "y-infinite": ("y", with_value("y", complex("inf"))),
     "pilots-not-a-number": ("pilots", with_value("pilots", complex("nan"))),
     "pilots-infinite": ("pilots", with_value("pilots", complex("inf"))),
+    "y-too-large": ("y", with_value("y", -1e15j)),
+    "pilots-too-large": ("pilots", with_value("pilots", 1e15)),
     "pilots-zero": ("pilots", lambda call: 0 * call["pilots"]),
     "pilots-too-small": ("pilots", lambda call: 1e-30 * call["pilots"]),
     "pilots-one-lost": ("pilots", with_value("pilots", 0)),
@@ -119,14 +123,20 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, scenario = tmp_path_factory.mktemp("onnx") / "export", zoo.results(NAME).scenario
-    export_onnx(zoo.load(NAME), folder, SlotStream(scenario, 1, 2, "test", purpose="export"), (9.0,))
-    return folder / f"{NAME}.onnx"
+    path = tmp_path_factory.mktemp("onnx") / f"{NAME}.onnx"
+    write_graph(zoo.load(NAME), path, zoo.results(NAME).scenario.grid)
+    return path
 
 
-@pytest.fixture(scope="module", params=["c", "onnx"])
+@pytest.fixture(scope="module", params=["c", "onnx", "litert"])
 def runtime(request: pytest.FixtureRequest, library: Path, graph: Path) -> Callable[..., np.ndarray]:
-    return CLibrary(library) if request.param == "c" else OnnxSession(graph)
+    if request.param != "litert":
+        return CLibrary(library) if request.param == "c" else OnnxSession(graph)
+    if find_spec("tensorflow") is None:
+        pytest.skip("needs leanrx[edge]")
+    path = graph.with_suffix(".tflite")
+    path.write_bytes(litert_file(onnx.load(graph)))
+    return LiteRtSession(path)
 
 
 def test_a_good_call_is_computed(runtime: Callable[..., np.ndarray]) -> None:

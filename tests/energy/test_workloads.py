@@ -39,7 +39,7 @@ from leanrx_core.errors import UserError
 from receivers.classical import LsReceiver
 from receivers.export import export_onnx
 from receivers.export.c_source import c_sources
-from receivers.export.exported_receiver import open_exported
+from receivers.export.exported_file import open_exported
 from receivers.neural.registry import build
 from receivers.neural.weights import NeuralReceiver
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ from receivers import zoo
 from receivers.evaluation.stopping import Evaluation
 from receivers.export.c_export import example_program
 from receivers.export.c_source import c_sources
+from receivers.export.litert import with_metadata
+from receivers.runtime.slot_arrays import SlotFormat
 
 NAME = "tdl-6prb-hybrid-w5-d5-kd"
 CHECKS = Path(__file__).parents[2] / "scripts" / "checks"
@@ -128,12 +131,22 @@ def test_a_compiler_alone_decodes_raw_slots(folder: Path) -> None:
         (("slots.h5", "none.so"), "no exported file"),
         (("slots.h5", "main.c"), "fails"),
         (("slots.h5", "text.onnx"), "ONNX Runtime cannot load it"),
+        (("slots.h5", "text.tflite"), "damaged, or not exported by leanrx"),
+        (("slots.h5", "flipped.tflite"), "damaged since its export"),
+        (("slots.h5", "changed.onnx"), "changed since its export"),
+        (("slots.h5", "changed-int8.onnx"), "changed since its export"),
+        (("slots.h5", "no-card.onnx"), "no-card.json: damaged"),
         (("slots.h5", "text.so"), "no library of an exported C file"),
     ],
 )
 def test_bad_files_are_one_line(folder: Path, arguments: tuple[str, ...], words: str) -> None:
-    for name in ("text.onnx", "text.so"):
+    for name in ("text.onnx", "text.tflite", "text.so", "changed.onnx", "changed-int8.onnx", "no-card.onnx"):
         (folder / name).write_text("text")
+    intact = with_metadata(b"model", "hybrid-w2-d1", SlotFormat(2, 2, 15000, 1, 0, ()))
+    (folder / "flipped.tflite").write_bytes(b"n" + intact[1:])
+    (folder / "changed-int8.json").write_text(json.dumps({"file": "changed-int8.onnx", "sha256": "0"}))
+    (folder / "changed.json").write_text(json.dumps({"files": {"changed.onnx": {"sha256": "0"}}}))
+    (folder / "no-card.json").write_text("[]")
     compiler = {"CC": "false"} if "main.c" in arguments else None
     code, _, errors = replay(folder, *arguments, environment=compiler)
     assert code == 2

@@ -21,9 +21,10 @@ from receivers import zoo
 from receivers.base import Receiver
 from receivers.classical import LmmseIrcReceiver, LmmseReceiver
 from receivers.export import export_c
-from receivers.export.c_export import CReceiver, compile_library, example_program
+from receivers.export.c_export import compile_library, example_program
 from receivers.export.c_source import BUILD_FLAGS, c_sources
 from receivers.export.export_card import file_name
+from receivers.export.exported_receiver import ExportedReceiver
 from receivers.export.parity import compare
 from receivers.neural.weight_quantization import round_weight
 from receivers.neural.weights import NeuralReceiver
@@ -46,12 +47,12 @@ def conditions(**grid: object) -> Scenario:
     )
 
 
-def compiled(receiver: Receiver, grid: Grid, folder: Path, *flags: str, compiler: str = "") -> CReceiver:
+def compiled(receiver: Receiver, grid: Grid, folder: Path, *flags: str, compiler: str = "") -> ExportedReceiver:
     folder.mkdir(exist_ok=True)
     for name, text in c_sources(receiver, grid).items():
         (folder / name).write_text(text)
     compile_library(folder / f"{file_name(receiver)}.c", folder / "receiver.so", (*STRICT, *flags), compiler)
-    return CReceiver(folder / "receiver.so", "C")
+    return ExportedReceiver(folder / "receiver.so", "C")
 
 
 @pytest.fixture(scope="module", params=["hybrid-w4-d2", "deeprx-w0.0625-d3", "deeprx-interpolated-w0.0625-d3"])
@@ -61,12 +62,12 @@ def spec(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def library(spec: str, tmp_path_factory: pytest.TempPathFactory) -> CReceiver:
+def library(spec: str, tmp_path_factory: pytest.TempPathFactory) -> ExportedReceiver:
     return compiled(perturbed_receiver(spec), conditions().grid, tmp_path_factory.mktemp("c"))
 
 
 @pytest.mark.parametrize("num_prb", [40, 1, 2, 3, 17])
-def test_one_file_serves_all_bandwidths(spec: str, library: CReceiver, num_prb: int) -> None:
+def test_one_file_serves_all_bandwidths(spec: str, library: ExportedReceiver, num_prb: int) -> None:
     """In any order: nothing of a wide slot is left in a narrow one."""
     slots = SlotStream(conditions(num_prb=num_prb), 1, 6, "test").block(0)
     assert len(slots.bits_per_symbol.unique()) == len(slots.pilot_symbols.sum(1).unique()) == 2
@@ -190,11 +191,11 @@ def test_values_beyond_floats_have_a_code(tmp_path: Path) -> None:
         library(huge)
 
 
-def test_llrs_of_8_bits_are_the_rounded_and_limited_ones(library: CReceiver) -> None:
+def test_llrs_of_8_bits_are_the_rounded_and_limited_ones(library: ExportedReceiver) -> None:
     import ctypes
 
     slots = SlotStream(conditions(), 5, 1, "test").block(0)
-    function = ctypes.CDLL(str(library._library.path)).leanrx_receive_int8
+    function = ctypes.CDLL(str(library.session.path)).leanrx_receive_int8
     llrs = np.empty((4, 14, 24), np.int8)
     pointers = [array.numpy().ctypes.data_as(ctypes.c_void_p) for array in (slots.y[0], slots.pilots[0])]
     noise_var = float(slots.noise_var[0] + slots.interference_var[0])
@@ -214,7 +215,7 @@ def test_llrs_of_8_bits_are_the_rounded_and_limited_ones(library: CReceiver) -> 
     assert abs(llrs).max() == 127
 
 
-def test_a_slot_beyond_the_range_of_floats_leaves_later_ones_as_they_are(library: CReceiver) -> None:
+def test_a_slot_beyond_the_range_of_floats_leaves_later_ones_as_they_are(library: ExportedReceiver) -> None:
     narrow, wide = (SlotStream(conditions(num_prb=n), 1, 2, "test").block(0) for n in (2, 3))
     expected = library(narrow)
     with contextlib.suppress(UserError):
@@ -250,13 +251,13 @@ def bad_slots(slots: Slots, fault: str) -> Slots:
         ("274 PRB", "num_prb is outside 1 to LEANRX_MAX_PRB"),
     ],
 )
-def test_bad_slots_are_refused(library: CReceiver, fault: str, message: str) -> None:
+def test_bad_slots_are_refused(library: ExportedReceiver, fault: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         library(bad_slots(SlotStream(conditions(), 1, 1, "test").block(0), fault))
 
 
-def test_bad_arrays_and_libraries_are_refused(library: CReceiver, tmp_path: Path) -> None:
-    runtime = library._library
+def test_bad_arrays_and_libraries_are_refused(library: ExportedReceiver, tmp_path: Path) -> None:
+    runtime = library.session
     y, pilots = np.zeros((1, 2, 14, 24), np.complex64), np.zeros((1, 14, 24), np.complex64)
     for arguments, message in [
         ((y.astype(np.complex128), pilots), "y: dtype complex128 is not allowed"),

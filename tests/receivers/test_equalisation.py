@@ -15,7 +15,8 @@ from channels import Scenario, SlotStream
 from receivers import zoo
 from receivers.export import int8
 from receivers.export.equalisation import computed, equalise
-from receivers.export.onnx import OnnxReceiver, write_graph
+from receivers.export.exported_receiver import ExportedReceiver
+from receivers.export.onnx import write_graph
 
 
 def examples(model: Any, slots: Any) -> list[dict[str, np.ndarray]]:
@@ -56,7 +57,7 @@ def test_the_errors_of_8_bits_are_a_fraction(tmp_path: Path, monkeypatch: pytest
 
     def power_of_errors(path: Path) -> float:
         int8.quantise(tmp_path / "net.onnx", path, calibration)
-        return float((OnnxReceiver(path, "x")(slots)[slots.bit_mask] - expected).square().mean())
+        return float((ExportedReceiver(path, "x")(slots)[slots.bit_mask] - expected).square().mean())
 
     with_steps = power_of_errors(tmp_path / "with.onnx")
     monkeypatch.setattr(int8, "equalise", lambda model, inputs: None)

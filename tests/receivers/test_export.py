@@ -16,8 +16,9 @@ from receivers.evaluation.stopping import Evaluation
 from receivers.export import Parity, export_float16, export_int8, export_onnx
 from receivers.export import onnx as onnx_module
 from receivers.export.depthwise import split_depthwise
-from receivers.export.exported_receiver import open_exported
-from receivers.export.onnx import OnnxReceiver, write_graph
+from receivers.export.exported_file import open_exported
+from receivers.export.exported_receiver import ExportedReceiver
+from receivers.export.onnx import write_graph
 from receivers.export.parity import compare
 from receivers.neural.registry import build
 from receivers.neural.weights import Card, NeuralReceiver, save
@@ -61,7 +62,7 @@ def test_the_file_computes_the_same_llrs(tmp_path, receiver, stream, small: Scen
     assert card["parity"]["equal"]
     assert len(card["parity"]["points"]) == 4
     assert card["receiver"]["weights_sha256"] == receiver.digest
-    exported = OnnxReceiver(folder / card["file"], "x")
+    exported = ExportedReceiver(folder / card["file"], "x")
     assert exported.digest == card["sha256"]
     # other grids and batches than the one it was exported with
     wide = SlotStream(small.model_copy(update={"grid": small.grid.model_copy(update={"num_prb": 5})}), 1, 3, "test")
@@ -78,7 +79,7 @@ def test_a_hybrid_goes_from_samples_to_llrs(tmp_path, small: Scenario) -> None:
     wide = small.model_copy(update={"grid": small.grid.model_copy(update={"num_prb": 3})})
     folder = tmp_path / "net"
     assert export_onnx(hybrid, folder, SlotStream(wide, 1, 4, "test", purpose="export"), (10.0,), (0.0, 0.5)).equal
-    exported = OnnxReceiver(folder / "net.onnx", "x")
+    exported = ExportedReceiver(folder / "net.onnx", "x")
     for num_prb, batch in ((3, 2), (8, 3)):
         grid = small.grid.model_copy(update={"num_prb": num_prb})
         other = small.model_copy(update={"grid": grid, "modulations": ("QPSK", "16-QAM")})
@@ -122,7 +123,7 @@ def test_a_hybrid_of_a_narrow_grid_takes_that_grid(tmp_path, small: Scenario) ->
     assert export_onnx(hybrid, folder, SlotStream(small, 1, 4, "test", purpose="export"), (10.0,)).equal
     wide = small.model_copy(update={"grid": small.grid.model_copy(update={"num_prb": 4})})
     with pytest.raises(UserError, match=r"4 resource blocks; net\.onnx takes 2"):
-        OnnxReceiver(folder / "net.onnx", "x")(SlotStream(wide, 1, 1, "test").block(0))
+        ExportedReceiver(folder / "net.onnx", "x")(SlotStream(wide, 1, 1, "test").block(0))
 
 
 def debugging_texts(message: Any) -> Iterator[str]:
@@ -139,14 +140,14 @@ def debugging_texts(message: Any) -> Iterator[str]:
 
 
 def test_a_file_that_differs_is_refused(tmp_path, receiver, stream, monkeypatch) -> None:
-    class WrongReceiver(OnnxReceiver):
+    class WrongReceiver(ExportedReceiver):
         def __call__(self, slots: Slots) -> torch.Tensor:
             return super().__call__(slots) + 0.05
 
     folder = tmp_path / "exports" / "net"
     export_onnx(receiver, folder, stream, (10.0,))
     before = (folder / "net.onnx").read_bytes()
-    monkeypatch.setattr(onnx_module, "OnnxReceiver", WrongReceiver)
+    monkeypatch.setattr(onnx_module, "ExportedReceiver", WrongReceiver)
     with pytest.raises(UserError, match="differs from the tested receiver"):
         export_onnx(receiver, folder, stream, (10.0,))
     assert (folder / "net.onnx").read_bytes() == before
@@ -162,10 +163,10 @@ def test_a_few_differing_decisions_are_allowed() -> None:
 
 def test_damaged_files_are_refused(tmp_path) -> None:
     with pytest.raises(UserError, match="missing"):
-        OnnxReceiver(tmp_path / "x.onnx", "x")
+        ExportedReceiver(tmp_path / "x.onnx", "x")
     (tmp_path / "x.onnx").write_bytes(b"not a graph")
     with pytest.raises(UserError, match="cannot load"):
-        OnnxReceiver(tmp_path / "x.onnx", "x")
+        ExportedReceiver(tmp_path / "x.onnx", "x")
 
 
 def test_split_depthwise_convolutions_compute_the_same(receiver: NeuralReceiver) -> None:
@@ -214,7 +215,7 @@ def test_int8_and_float32_are_counted_on_the_same_slots(tmp_path, receiver, stre
     assert sorted(p.name for p in folder.iterdir()) == ["card.json", "net-int8.json", "net-int8.onnx", "net.onnx"]
     assert (folder / "card.json").read_bytes() == card
     report = json.loads((folder / "net-int8.json").read_text())
-    int8 = OnnxReceiver(comparison.path, "net-int8.onnx")
+    int8 = ExportedReceiver(comparison.path, "net-int8.onnx")
     assert (report["sha256"], report["of"]["sha256"]) == (int8.digest, json.loads(card)["sha256"])
     rows = {(r["receiver"], r["interference_fraction"], r["sinr_db"]): r for r in report["points"]}
     assert len(rows) == 2 * 4

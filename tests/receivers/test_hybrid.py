@@ -268,7 +268,7 @@ def test_weights_come_back_equal(tmp_path, small: Scenario) -> None:
 
 
 def test_the_exported_file_computes_the_same_llrs(tmp_path, small: Scenario) -> None:
-    from receivers.export.onnx import OnnxReceiver
+    from receivers.export.exported_receiver import ExportedReceiver
 
     receiver = save(tmp_path / "net", perturbed(), card())
     scenario = small.model_copy(update={"grid": Grid(num_prb=3)})  # a file for fewer resource blocks takes these alone
@@ -280,10 +280,10 @@ def test_the_exported_file_computes_the_same_llrs(tmp_path, small: Scenario) -> 
     path = tmp_path / "out" / "net.onnx"
     comparison = export_int8(path, path, calibration, SlotStream(scenario, 1, 8, "test"), evaluation, 0.4)
     fresh = SlotStream(scenario, 1, 8, "test").at_sinr(10.0).block(5)
-    llrs = torch.stack([r(fresh)[fresh.bit_mask] for r in (receiver, OnnxReceiver(comparison.path, "int8"))])
+    llrs = torch.stack([r(fresh)[fresh.bit_mask] for r in (receiver, ExportedReceiver(comparison.path, "int8"))])
     assert torch.corrcoef(llrs)[0, 1] > 0.99
     wide = SlotStream(scenario.model_copy(update={"grid": Grid(num_prb=5)}), 1, 3, "test").block(0)
-    exported = OnnxReceiver(tmp_path / "out" / "net.onnx", "x")
+    exported = ExportedReceiver(tmp_path / "out" / "net.onnx", "x")
     mask = wide.bit_mask
     torch.testing.assert_close(exported(wide)[mask], receiver(wide)[mask], atol=1e-3, rtol=1e-3)
 

@@ -56,7 +56,7 @@ def test_a_front_end_of_real_numbers(grid: dict[str, object]) -> None:
     y, pilots, var, _ = inputs(slots)
     places = PilotPlaces(pilot_layouts(scenario.grid))
     module, choice = HybridFrontEnd(scenario.grid, places), places.choose(pilots)
-    is_data = places.is_data(choice, y.shape[3]).expand(len(slots), 1, 14, y.shape[3])
+    is_data = places.is_data(choice, pilots).expand(len(slots), 1, 14, y.shape[3])
     assert torch.equal(is_data[:, 0] > 0, slots.is_data)
     expected_y, expected_channel, expected_error = front_end(slots)
     for actual, expected in zip(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import onnx.parser
 import pytest
 
 from leanrx_core.errors import UserError
-from receivers.runtime import OnnxSession
+from receivers.export.litert import litert_file
+from receivers.runtime import LiteRtSession, OnnxSession, ReceiverSession
 
 GRAPH = """
 <ir_version: 8, opset_import: ["": 18]>
@@ -57,22 +59,35 @@ def test_llrs_are_those_of_the_graph(tmp_path: Path) -> None:
     np.testing.assert_array_equal(llrs, y.real[:, :, :, ::-1])
 
 
-def test_wrong_slots_are_refused(tmp_path: Path) -> None:
-    session = OnnxSession(write(tmp_path / "x.onnx"))
+@pytest.fixture(scope="module", params=["onnx", "tflite"])
+def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ReceiverSession:
+    path = write(tmp_path_factory.mktemp("runtime") / "x.onnx")
+    if request.param == "onnx":
+        return OnnxSession(path)
+    if find_spec("tensorflow") is None:
+        pytest.skip("needs leanrx[edge]")
+    path.with_suffix(".tflite").write_bytes(litert_file(onnx.load(path)))
+    return LiteRtSession(path.with_suffix(".tflite"))
+
+
+def test_wrong_slots_are_refused_and_the_next_ones_computed(session: ReceiverSession) -> None:
     y, pilots = arrays()
     nan, wide = np.full_like(y, np.nan), arrays(3)
     for arguments, words in [
         ((y.astype(np.complex128), pilots, 0.1, 2), "y: dtype complex128 is not allowed"),
         ((y.real, pilots, 0.1, 2), "y: dtype float32 is not allowed"),
-        ((y[:, :1], pilots, 0.1, 2), r"x\.onnx takes \(batch, 2, 14, subcarriers\), 12 subcarriers for each"),
+        ((y[:, :1], pilots, 0.1, 2), r"x\.(onnx|tflite) takes \(batch, 2, 14, subcarriers\), 12 subcarriers for each"),
         ((y[..., :13], pilots, 0.1, 2), r"y: shape \(2, 2, 14, 13\) is not allowed"),
         ((y[:0], pilots[:0], 0.1, 2), r"y: shape \(0, 2, 14, 24\) is not allowed"),
-        ((*wide, 0.1, 2), r"y: 3 resource blocks; x\.onnx takes 1 to 2"),
+        ((*wide, 0.1, 2), r"y: 3 resource blocks; x\.(onnx|tflite) takes 1 to 2"),
         ((y, pilots[:1], 0.1, 2), r"pilots: shape \(1, 14, 24\) does not fit y"),
         ((nan, pilots, 0.1, 2), "y: a value is not finite"),
+        ((-1e15 * y, pilots, 0.1, 2), r"y: a value is not finite, or is 1e\+15 or more"),
+        ((y, 1e15 * pilots, 0.1, 2), "pilots: a value is not finite, or"),
+        ((y, pilots, -0.1, 2), "noise_plus_interference_var: not a finite number above 0"),
         ((y, pilots, 0.0, 2), "noise_plus_interference_var: not a finite number above 0"),
         ((y, pilots, [0.1, np.inf], 2), "noise_plus_interference_var: not a finite number above 0"),
-        ((y, pilots, 0.1, 4), r"bits_per_symbol: x\.onnx takes 2"),
+        ((y, pilots, 0.1, 4), r"bits_per_symbol: x\.(onnx|tflite) takes 2"),
         ((y, arrays(symbols=(3,))[1], 0.1, 2), "pilots: they are on other symbols"),
         ((y, np.roll(pilots, 1, -1), 0.1, 2), "pilots: they are on other symbols"),
         ((y, 0 * pilots, 0.1, 2), "pilots: they are on other symbols"),
@@ -93,7 +108,15 @@ def test_wrong_files_are_refused(tmp_path: Path) -> None:
         OnnxSession(write(path, {}))
     with pytest.raises(UserError, match=r"earlier version of leanrx, without its front end; export again"):
         OnnxSession(write(path, {"receiver": "deeprx", "feature_description": "those of old"}))
-    for damaged in ("{", "[]", "{}", json.dumps({**SLOTS, "pilots": 3}), json.dumps({**SLOTS, "more": 1})):
+    for damaged in (
+        "{",
+        "[]",
+        "{}",
+        json.dumps({**SLOTS, "pilots": 3}),
+        json.dumps({**SLOTS, "more": 1}),
+        "[" * 10_000,
+        json.dumps({**SLOTS, "num_rx": "2"}),
+    ):
         with pytest.raises(UserError, match="its metadata describe no slots"):
             OnnxSession(write(path, {"receiver": "deeprx", "slots": damaged}))
 

@@ -15,7 +15,7 @@ from energy.counting.onnx_file import count_onnx
 from leanrx_core.errors import UserError
 from receivers.export import export_onnx
 from receivers.export.c_source import c_sources
-from receivers.export.onnx import OnnxReceiver
+from receivers.export.exported_receiver import ExportedReceiver
 from receivers.export.parity import compare
 from receivers.neural.hybrid_training import SUBCARRIERS_PER_STATE
 from receivers.neural.registry import build
@@ -224,7 +224,7 @@ def test_the_graph_of_a_grid_computes_the_same_llrs(num_rx: int, tmp_path: Path)
     radio = radio.model_copy(update={"channels": Channels(test=("TDL-A",))})
     stream = SlotStream(radio, 1, 4, "test", purpose="export")
     assert export_onnx(receiver, tmp_path / "out", stream, (0.0, 15.0), (0.0, 0.5)).equal
-    exported = OnnxReceiver(tmp_path / "out" / "net.onnx", "x")
+    exported = ExportedReceiver(tmp_path / "out" / "net.onnx", "x")
     grid = radio.grid.model_copy(update={"num_prb": 5})
     wide = radio.model_copy(update={"grid": grid, "modulations": ("QPSK",)})  # two of the file's four bits
     assert compare(receiver, exported, SlotStream(wide, 1, 3, "test").block(0)).equal
