@@ -6,8 +6,7 @@ A command that writes numbers into a page keeps the words around them: ``<!-- NA
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from leanrx_core.errors import UserError
@@ -31,19 +30,22 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], text_colu
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *rows])
 
 
-def with_marked_content(page: Path, name: str, content: str) -> str:
-    """The text of a page with other content between the marks of a name.
+def with_marked_content(page: Path, contents: Mapping[str, str]) -> str:
+    """The text of a page with other content between its marks.
 
     Args:
         page: a Markdown file.
-        name: of the marks.
-        content: Markdown without marks.
+        contents: Markdown without marks, by the name of the marks around it.
 
     Raises:
         UserError: if the page has no such marks.
     """
     text = page.read_text(encoding="utf-8")
-    marks = rf"(<!-- {re.escape(name)}: begin -->\n).*?(\n<!-- {re.escape(name)}: end -->)"
-    if not re.search(marks, text, re.DOTALL):
-        raise UserError(f"{page}: has no marks '{name}: begin' and '{name}: end' around its table; restore them")
-    return re.sub(marks, lambda match: f"{match[1]}\n{content}\n{match[2]}", text, flags=re.DOTALL)
+    for name, content in contents.items():
+        begin, end = (f"<!-- {name}: {word} -->" for word in ("begin", "end"))
+        before, has_begin, rest = text.partition(f"{begin}\n")
+        _, has_end, after = rest.partition(f"\n{end}")
+        if not has_begin or not has_end:
+            raise UserError(f"{page}: has no marks '{name}: begin' and '{name}: end' around its table; restore them")
+        text = f"{before}{begin}\n\n{content}\n\n{end}{after}"
+    return text

@@ -8,67 +8,35 @@ import numpy as np
 
 from carbon.deta.edge_network import EdgeNetwork
 from carbon.deta.programme import POLICIES, Array, Policy, Programme
-from carbon.deta.solution import Solution, marginal_sentences, solve
+from carbon.deta.site_energy import SiteEnergy
+from carbon.deta.solution import Solution, solve
 from leanrx_core.checks import choice
 
 
-@dataclass(frozen=True)
-class Dispatch:
+@dataclass(frozen=True, kw_only=True)
+class Dispatch(SiteEnergy):
     """What each site does in each slot. Arrays are ``(slots, sites)``, in kWh or batches per slot.
 
     Attributes:
         network: the sites.
         policy: of the programme.
-        total_g: emissions of grid and transport, gCO2e.
-        transport_g: of transport alone.
-        slot_g: emissions of all sites by slot, ``(slots,)``, transport included.
-        grid_kwh: taken from the grid.
-        own_kwh: harvest that is used at once.
-        charge_kwh, discharge_kwh: of the battery.
-        level_kwh: of the battery after the slot.
-        sent_kwh, received_kwh: traded energy, before and after the loss.
+        transport_g: emissions of transport alone.
         curtailed_kwh: harvest without use.
         sent_batches, received_batches: tasks that move.
         run_batches: tasks that the site runs.
-        awake: part of the slot.
-        load_kwh: consumption.
-        marginal_g_per_kwh: emissions of one more kWh of load.
-        gap: largest relative distance from the optimum; 0 without whole numbers.
-        holds_whole_numbers: whether marginal emissions hold the whole numbers.
     """
 
     network: EdgeNetwork
     policy: Policy
-    total_g: float
     transport_g: float
-    slot_g: Array
-    grid_kwh: Array
-    own_kwh: Array
-    charge_kwh: Array
-    discharge_kwh: Array
-    level_kwh: Array
-    sent_kwh: Array
-    received_kwh: Array
     curtailed_kwh: Array
     sent_batches: Array
     received_batches: Array
     run_batches: Array
-    awake: Array
-    load_kwh: Array
-    marginal_g_per_kwh: Array
-    gap: float
-    holds_whole_numbers: bool
 
     @property
-    def imbalance(self) -> float:
-        """Largest error of the energy balance of a site in a slot, as part of the mean load."""
-        supply = self.grid_kwh + self.own_kwh + self.discharge_kwh + self.received_kwh
-        return float(np.abs(supply - self.load_kwh).max() / (self.load_kwh.mean() or 1.0))
-
-    def marginal_sentences(self) -> list[str]:
-        """Emissions of one more kWh at each site, from the cheapest slot to the dearest one. Slots begin at 1."""
-        names = [site.name for site in self.network.sites]
-        return marginal_sentences(self.policy, names, self.marginal_g_per_kwh, self.holds_whole_numbers)
+    def site_names(self) -> list[str]:
+        return [site.name for site in self.network.sites]
 
 
 def dispatch(network: EdgeNetwork, policy: Policy, pairwise: bool | None = None) -> Dispatch:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from carbon.deta.programme import Array
 from carbon.deta.receiver_network import ReceiverNetwork
 from carbon.deta.receiver_programme import SITE_POLICIES, ReceiverProgramme, SitePolicyName
-from carbon.deta.solution import Solution, marginal_sentences, solve
+from carbon.deta.site_energy import SiteEnergy
+from carbon.deta.solution import Solution, solve
 from carbon.receiver_options import ReceiverFamily
 from leanrx_core.checks import choice
 
@@ -19,66 +20,38 @@ STAGES = ("transmission", "reception", "idle", "development", "recycling", "tran
 """What the energy is for. Training is development, and adaptation is recycling. Sleeping and waking are idle."""
 
 
-@dataclass(frozen=True)
-class ReceiverDispatch:
+@dataclass(frozen=True, kw_only=True)
+class ReceiverDispatch(SiteEnergy):
     """What each site does in each slot of time. Arrays are ``(slots, sites)``, in kWh per slot, unless said otherwise.
+
+    The load is that of the site's computers, and of its transmitter where it has its power.
 
     Attributes:
         network: the sites.
         family: the receivers.
         policy: of the programme.
-        total_g: emissions, gCO2e.
         receivers: names of the receivers that were allowed.
         shares: part of a site's traffic by receiver, ``(slots, sites, receivers)``; 0 without traffic.
         moved_shares: part of a site's traffic that runs elsewhere.
         output_w: mean power that the transmitter sends on each carrier in use; NaN without traffic.
         job_parts: part of each job, ``(jobs, slots, sites)``.
-        grid_kwh, own_kwh, charge_kwh, discharge_kwh, level_kwh, sent_kwh, received_kwh: as of
-            :class:`carbon.deta.dispatch.Dispatch`.
-        awake: part of the slot in which the computers are awake.
-        load_kwh: of the site's computers, and of its transmitter where it has its power.
         stage_kwh, stage_g: energy and emissions by stage of :data:`STAGES` and site, ``(stages, sites)``.
-        slot_g: emissions of all sites by slot, ``(slots,)``.
-        marginal_g_per_kwh: emissions of one more kWh of load.
-        gap: largest relative distance from the optimum; 0 without whole numbers.
-        holds_whole_numbers: whether marginal emissions hold what sleeps.
     """
 
     network: ReceiverNetwork
     family: ReceiverFamily
     policy: SitePolicyName
-    total_g: float
     receivers: tuple[str, ...]
     shares: Array
     moved_shares: Array
     output_w: Array
     job_parts: Array
-    grid_kwh: Array
-    own_kwh: Array
-    charge_kwh: Array
-    discharge_kwh: Array
-    level_kwh: Array
-    sent_kwh: Array
-    received_kwh: Array
-    awake: Array
-    load_kwh: Array
     stage_kwh: Array
     stage_g: Array
-    slot_g: Array
-    marginal_g_per_kwh: Array
-    gap: float
-    holds_whole_numbers: bool
 
     @property
-    def imbalance(self) -> float:
-        """Largest error of the energy balance of a site in a slot, as part of the mean load."""
-        supply = self.grid_kwh + self.own_kwh + self.discharge_kwh + self.received_kwh
-        return float(np.abs(supply - self.load_kwh).max() / (self.load_kwh.mean() or 1.0))
-
-    def marginal_sentences(self) -> list[str]:
-        """Emissions of one more kWh at each site; see :func:`carbon.deta.solution.marginal_sentences`."""
-        names = [site.name for site in self.network.sites]
-        return marginal_sentences(self.policy, names, self.marginal_g_per_kwh, self.holds_whole_numbers)
+    def site_names(self) -> list[str]:
+        return [site.name for site in self.network.sites]
 
 
 def receiver_dispatch(

@@ -175,32 +175,3 @@ def _excesses(programme: LinearProgramme, limits: list[Rows], amounts: Array) ->
             place = "all sites" if site < 0 else f"site {programme.site_names[site]}"
             amount = f"{size * excesses[index]:.4g} {unit}"
             yield f"{place}, slot {rows.slots[index] + 1}, {rows.name} is short by {amount}"
-
-
-def marginal_sentences(
-    policy: str, names: list[str], marginal_g_per_kwh: Array, holds_whole_numbers: bool
-) -> list[str]:
-    """Emissions of one more kWh at each site, from the cheapest slot to the dearest one. Slots begin at 1.
-
-    Args:
-        policy: of the programme.
-        names: of the sites.
-        marginal_g_per_kwh: ``(slots, sites)``.
-        holds_whole_numbers: whether they hold whole numbers.
-    """
-    sentences = []
-    for name, values in zip(names, marginal_g_per_kwh.T, strict=True):
-        low, high = int(values.argmin()), int(values.argmax())
-        text = f"{policy}: one more kWh at {name} emits {_grams(values[low])} in slot {low + 1}"
-        if values[high] - values[low] > 1e-6 * max(1.0, values[high]):
-            text += f", and {_grams(values[high])} in slot {high + 1}"
-        sentences.append(f"{text}.")
-    if holds_whole_numbers:
-        sentences.append(
-            "These values hold what sleeps in each slot, and whole batches that move: whole numbers have no marginal."
-        )
-    return sentences
-
-
-def _grams(value: float) -> str:
-    return f"{value if value > 0 else 0.0:.4g} g"

@@ -18,15 +18,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from marked_tables import CARBON_PAGE, ROOT, markdown, with_table
-
 from carbon.aolo.study import ACTORS, LONGEST, PAPER_REDUCTION, Study, StudySettings
 from carbon.aolo.tasks import RequestTask, SiteTask, Task, excess_by_length
 from leanrx.report import aolo_study
 from leanrx.report.charts import to_files
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
+from leanrx_core.markdown import markdown_table, with_marked_content
 
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "carbon-case-studies.md"
 KEPT = ROOT / "docs" / "data" / "aolo.json"
 SPEED = ROOT / "docs" / "data" / "aolo-speed.json"
 IMAGES = {"aolo-learning-requests.png", "aolo-learning-site.png", "aolo-sweeps.png"}
@@ -152,7 +153,7 @@ def _text_table(text: dict[str, dict[str, float]]) -> str:
         ]
         for factor, value in text.items()
     ]
-    return markdown(heads, rows)
+    return markdown_table(heads, rows)
 
 
 def _request_table(part: dict[str, Any]) -> str:
@@ -167,7 +168,7 @@ def _request_table(part: dict[str, Any]) -> str:
         f"{100 * value:.0f} % of {_TITLES[name]}" for name, value in part["excess_by_length"].items()
     )
     return (
-        f"Requests, after projection unless stated. {_budget(part)}\n\n{markdown(heads, rows)}\n\n"
+        f"Requests, after projection unless stated. {_budget(part)}\n\n{markdown_table(heads, rows)}\n\n"
         f"Longer answers than the optimal ones cause {lengths}'s excess. The rest is the choice of the power."
     )
 
@@ -201,7 +202,7 @@ def _reduction_table(values: dict[str, Any]) -> str:
     ]
     if part["flat_headline"] is not None:
         rows.insert(1, ["after projection, until flat", _percent(part["flat_headline"])])
-    return markdown(["footprint of SDRL below that of SAC; above it where negative", ""], rows)
+    return markdown_table(["footprint of SDRL below that of SAC; above it where negative", ""], rows)
 
 
 def _sweep_table(sweeps: dict[str, dict[str, list[float]]]) -> str:
@@ -211,7 +212,7 @@ def _sweep_table(sweeps: dict[str, dict[str, list[float]]]) -> str:
         low, high = sweep["values"]
         ranges = [_span(sweep[key]) for key in ("reduction", "sac_gap", "sdrl_gap")]
         rows.append([aolo_study.PARAMETERS[parameter], f"{_plain(low)}, {_plain(high)}", *ranges])
-    return markdown(heads, rows, texts=2)
+    return markdown_table(heads, rows, text_columns=2)
 
 
 def _site_table(values: dict[str, Any]) -> str:
@@ -231,7 +232,7 @@ def _site_table(values: dict[str, Any]) -> str:
     rows.append(["dynamic programming on the known day", "", "", "0 %", "100 %", ""])
     tuned = "" if part["is_tuned"] else " The learning rate is given, not tuned."
     return (
-        f"Receiver site, {values['days']} held-out days. {_budget(part)}{tuned}\n\n{markdown(heads, rows)}\n\n"
+        f"Receiver site, {values['days']} held-out days. {_budget(part)}{tuned}\n\n{markdown_table(heads, rows)}\n\n"
         f"On the site, the footprint of SDRL is {_percent(part['headline'])} below that of SAC."
     )
 
@@ -260,19 +261,19 @@ def _energy_table(values: dict[str, Any]) -> str:
             row.append(f"{training_j:,.0f} J")
         rows.append(row)
     if not metered:
-        return markdown(heads, rows)
+        return markdown_table(heads, rows)
     instruments = " and ".join(sorted({f"{e['instrument']} ({e['provenance']})" for e in metered.values()}))
     least = _TITLES[min(metered, key=lambda name: metered[name]["decision_j"])]
     return (
-        f"{markdown(heads, rows)}\n\nMetered values are by {instruments}, on one CPU core. By the meter, a decision of "
-        f"{least} needs less."
+        f"{markdown_table(heads, rows)}\n\nMetered values are by {instruments}, on one CPU core. By the meter, a "
+        f"decision of {least} needs less."
     )
 
 
 def _speed_table() -> str:
     speeds = json.loads(SPEED.read_text(encoding="utf-8"))
     rows = [[name, f"{_three_digits(value):,}"] for name, value in speeds.items()]
-    return markdown(["by CPU time on one core", "decisions per second"], rows)
+    return markdown_table(["by CPU time on one core", "decisions per second"], rows)
 
 
 def _three_digits(value: float) -> int:
@@ -295,7 +296,7 @@ def _span(ends: Sequence[float]) -> str:
 
 def page() -> str:
     """The page with the present tables."""
-    return with_table(CARBON_PAGE, CARBON_PAGE.read_text(encoding="utf-8"), "agents", tables())
+    return with_marked_content(PAGE, {"agents": tables()})
 
 
 def main() -> None:
@@ -314,7 +315,7 @@ def main() -> None:
             requests = _paired(arguments.folder, RequestTask(), given[0])
             site = _paired(arguments.folder, SiteTask(aolo_study.shipped_site()), given[1])
             keep(requests, site, arguments.meter)
-        write_atomic(CARBON_PAGE, page())
+        write_atomic(PAGE, page())
     except UserError as error:
         sys.exit(f"aolo_tables: {error}")
 

@@ -32,6 +32,7 @@ from distillation.job import Job, Training
 from distillation.trainer import train
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
+from leanrx_core.markdown import markdown_table
 from receivers import zoo
 from receivers.base import Receiver
 from receivers.classical import LmmseIrcReceiver, LmmseReceiver
@@ -215,7 +216,7 @@ def _point_rows(table: pd.DataFrame) -> list[list[str]]:
 
 
 def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(line) + " |" for line in (headings, ["---"] * len(headings), *rows)]
+    return markdown_table(headings, rows, text_columns=len(headings)).splitlines()
 
 
 def write(name: str | None) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from leanrx.report.charts import AnyFigure, to_files
 from leanrx.report.federated_table import FederatedTable, mean_state_g_per_kwh
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
+from leanrx_core.markdown import markdown_table, with_marked_content
 from leanrx_core.units import JOULES_PER_KWH
 
 ROOT = Path(__file__).parents[2]
@@ -104,9 +104,7 @@ def _draw(figures: Sequence[AnyFigure]) -> None:
 
 
 def _table(head: str, rows: list[list[str]]) -> str:
-    columns = head.split(" | ")
-    ruler = ["---"] + ["---:"] * (len(columns) - 1)
-    return "\n".join("| " + " | ".join(row) + " |" for row in [columns, ruler, *rows])
+    return markdown_table(head.split(" | "), rows)
 
 
 def _percent(value: float, digits: int = 1) -> str:
@@ -302,14 +300,7 @@ def page(path: str) -> str:
     Raises:
         UserError: if marks are missing.
     """
-    text = (ROOT / path).read_text(encoding="utf-8")
-    for name, part in PARTS[path].items():
-        marks = rf"(<!-- {name}: begin -->\n).*?(\n<!-- {name}: end -->)"
-        if not re.search(marks, text, re.DOTALL):
-            raise UserError(f"{path}: has no marks around the part '{name}'; restore them")
-        content = part()
-        text = re.sub(marks, lambda match: f"{match[1]}\n{content}\n{match[2]}", text, flags=re.DOTALL)  # noqa: B023
-    return text
+    return with_marked_content(ROOT / path, {name: part() for name, part in PARTS[path].items()})
 
 
 def main() -> None:

@@ -154,7 +154,7 @@ def page() -> str:
         [f"`{row.receiver}`", str(row.choice), f"{row.operations:.0%}", f"{row.loss_db:.2f} dB"]
         for row in table.itertuples()
     ]
-    return with_marked_content(PAGE, "early exit", markdown_table(head, lines, text_columns=2))
+    return with_marked_content(PAGE, {"early exit": markdown_table(head, lines, text_columns=2)})
 
 
 def main() -> None:

@@ -30,7 +30,8 @@ ROLES = {"teacher": "teacher", "student": "distilled", "scratch": "scratch basel
 def numbers(results: RunResults) -> pd.DataFrame:
     """One row per receiver: sizes, energy, BER at ``SINR_DB``, and the comparisons of its variant."""
     point, comparisons = results.point, results.comparisons
-    columns = ["receiver", "variant", "role", "parameters", "macs_per_slot", "energy_j_per_slot", "provenance"]
+    columns = ["receiver", "variant", "role", "parameters", "macs_per_slot"]
+    columns += ["energy_j_per_slot", "provenance", "runtime"]
     table = results.receivers[[*columns, "sinr_db_at_target"]].rename(columns={"sinr_db_at_target": "required_sinr_db"})
     specs = comparisons.variants.set_index("variant")["spec"]
     table.insert(1, "spec", table["variant"].map(specs))
@@ -99,7 +100,7 @@ def page(path: str) -> str:
     Raises:
         UserError: if the page has no marks.
     """
-    return with_marked_content(ROOT / path, "family", PAGES[path](pd.read_csv(NUMBERS)))
+    return with_marked_content(ROOT / path, {"family": PAGES[path](pd.read_csv(NUMBERS))})
 
 
 def main() -> None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from marked_tables import CARBON_PAGE, ROOT, markdown, with_table
 
 from carbon import Site, carbon_intensity
 from carbon.block_power import BlockOptimum, block_optima
@@ -24,7 +24,10 @@ from leanrx.report.carbon_link import run_link_figures
 from leanrx.report.charts import to_files
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
+from leanrx_core.markdown import markdown_table, with_marked_content
 
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "carbon-case-studies.md"
 FAMILY = "tdl-6prb"
 LINKS = {"uplink-ue": "phone", "radio-head": "radio head", "nr-macro": "NR macro"}
 TARGETS = (0.1, 0.01)
@@ -67,7 +70,7 @@ def choice_table(family: ReceiverFamily) -> str:
             rest = [row for row in usable[1:] if networks[row.receiver] != networks[usable[0].receiver]]
             cells = [cell for row in (usable[0], *rest[:1]) for cell in _cells(row)]
             rows.append([title, f"{target:g}", f"{table.path_loss_db:.1f} dB", *cells])
-    return markdown(heads, rows)
+    return markdown_table(heads, rows)
 
 
 def deadline_sentence(family: ReceiverFamily) -> str:
@@ -101,7 +104,7 @@ def break_even_table(family: ReceiverFamily) -> str:
         for target in TARGETS
         for pair in break_even_powers(family, target)
     ]
-    return markdown(heads, rows, texts=3)
+    return markdown_table(heads, rows, text_columns=3)
 
 
 def kept_blocks() -> dict[str, Any]:
@@ -135,7 +138,7 @@ def block_table(family: ReceiverFamily) -> str:
     names = sorted(kept["receivers"], key=lambda name: next(o.energy_j for o in family.options if o.name == name))
     heads = ["receiver", *(f"{title}, {links[link][0]:.1f} dB" for link, title in LINKS.items())]
     rows = [[f"`{_short(n)}`", *(_block_cell(by_name[link].get(n)) for link in LINKS)] for n in names]
-    return f"Code rate {kept['code_rate']:g}, {kept['slots']:,} slots per point:\n\n{markdown(heads, rows)}"
+    return f"Code rate {kept['code_rate']:g}, {kept['slots']:,} slots per point:\n\n{markdown_table(heads, rows)}"
 
 
 def _block_cell(optimum: BlockOptimum | None) -> str:
@@ -148,10 +151,8 @@ def _block_cell(optimum: BlockOptimum | None) -> str:
 def page() -> str:
     """The page with the present tables."""
     family = zoo_family(FAMILY)
-    text = CARBON_PAGE.read_text(encoding="utf-8")
     links = "\n\n".join([choice_table(family), deadline_sentence(family), break_even_table(family)])
-    text = with_table(CARBON_PAGE, text, "links", links)
-    return with_table(CARBON_PAGE, text, "blocks", block_table(family))
+    return with_marked_content(PAGE, {"links": links, "blocks": block_table(family)})
 
 
 def draw() -> None:
@@ -165,7 +166,7 @@ def draw() -> None:
 
 def main() -> None:
     try:
-        write_atomic(CARBON_PAGE, page())
+        write_atomic(PAGE, page())
         draw()
     except UserError as error:
         sys.exit(f"link_tables: {error}")

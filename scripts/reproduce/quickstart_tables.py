@@ -56,7 +56,7 @@ def page(path: str) -> str:
     Raises:
         UserError: if the page has no marks.
     """
-    return with_marked_content(ROOT / path, "quick start", PAGES[path]())
+    return with_marked_content(ROOT / path, {"quick start": PAGES[path]()})
 
 
 def _markdown(table: pd.DataFrame, short: bool) -> str:

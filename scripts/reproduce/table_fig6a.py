@@ -128,7 +128,7 @@ def page() -> str:
     Raises:
         UserError: if the page has no marks.
     """
-    return with_marked_content(PAGE, "fig6a", learned_table(pd.read_csv(NUMBERS)))
+    return with_marked_content(PAGE, {"fig6a": learned_table(pd.read_csv(NUMBERS))})
 
 
 def family_page() -> str:
@@ -137,7 +137,7 @@ def family_page() -> str:
     Raises:
         UserError: if the page has no marks.
     """
-    return with_marked_content(PAGE, "rerun", family_table(pd.read_csv(FAMILY)))
+    return with_marked_content(PAGE, {"rerun": family_table(pd.read_csv(FAMILY))})
 
 
 def main() -> None:

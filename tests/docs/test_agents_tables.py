@@ -17,7 +17,7 @@ def tables() -> ModuleType:
 
 
 def test_page_holds_the_tables_of_the_trainings(tables: ModuleType) -> None:
-    assert tables.page() == pages.text(tables.CARBON_PAGE)
+    assert tables.page() == pages.text(tables.PAGE)
 
 
 @pytest.mark.parametrize(("task", "seeds"), [("requests", 5), ("site", 5)])

@@ -18,7 +18,7 @@ def tables() -> ModuleType:
 
 
 def test_page_holds_the_tables_of_the_present_zoo(tables: ModuleType) -> None:
-    assert tables.page() == pages.text(tables.CARBON_PAGE)
+    assert tables.page() == pages.text(tables.PAGE)
 
 
 def test_blocks_were_counted_with_the_present_weights(tables: ModuleType) -> None:

@@ -84,4 +84,4 @@ def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("no marks")
     with pytest.raises(UserError, match="has no marks 'x: begin' and 'x: end'"):
-        with_marked_content(page, "x", "y")
+        with_marked_content(page, {"x": "y"})
