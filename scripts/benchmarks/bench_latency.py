@@ -10,6 +10,11 @@ in real arithmetic, compiled ahead of time for one number of resource blocks; ``
 takes a minute. ``torch.compile`` covers the network, after the front end in torch. LMMSE-IRC is the classical receiver,
 in C, ONNX Runtime and torch.
 
+``--c-only`` times C programs without Python between the calls, see ``slot_timer.c``, so it can take a million slots:
+``--slots 500 --rounds 2000``. A receiver in service has a real-time priority. ``chrt --fifo 50 python
+scripts/benchmarks/bench_latency.py`` gives it to the benchmark. ``scripts/reproduce/latency_tables.py`` puts outputs
+of this script into the docs.
+
 With ``--cadence``, a slot begins every millisecond, and the process sleeps in between. A call that takes more than a
 millisecond is a miss, and the next slot then begins at once. ``--busy`` keeps all other cores busy with one process
 each, and the benchmark on the first core. ``--quick`` takes few slots.
@@ -45,6 +50,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import cpuinfo
 import numpy as np
 import onnxruntime
 import torch
@@ -53,13 +59,14 @@ from rich.console import Console
 from rich.table import Table
 
 from channels import Scenario, Slots, SlotStream, scenario
+from channels.grid import SUBCARRIERS_PER_PRB
 from leanrx_core.errors import UserError
 from receivers import zoo
 from receivers.base import Receiver
 from receivers.classical import LmmseIrcReceiver
 from receivers.export import export_litert, export_onnx
-from receivers.export.c_export import compile_library
-from receivers.export.c_source import c_sources
+from receivers.export.c_export import compile_library, find_compiler
+from receivers.export.c_source import BUILD_FLAGS, c_sources
 from receivers.export.export_card import file_name
 from receivers.export.exported_receiver import slot_arrays
 from receivers.export.onnx import write_graph
@@ -130,12 +137,12 @@ def receiver_of(name: str) -> tuple[NeuralReceiver, Scenario]:
     return NeuralReceiver(net, card), tdl_6prb
 
 
-def c_runtime(receiver: Receiver, conditions: Scenario, folder: Path) -> Runtime:
-    """The compiled C file; it reads the arrays of the slots without copies."""
+def c_runtime(receiver: Receiver, conditions: Scenario, folder: Path, march: str) -> Runtime:
+    """The C file, compiled for an instruction set; it reads the arrays of the slots without copies."""
     for name, text in c_sources(receiver, conditions.grid).items():
         (folder / name).write_text(text)
     path = folder / f"{file_name(receiver)}.so"
-    compile_library(path.with_suffix(".c"), path)
+    compile_library(path.with_suffix(".c"), path, (f"-march={march}",))
     library = CLibrary(path)
     return Runtime(lambda slots: library(*slot_arrays(slots)), path)
 
@@ -191,6 +198,31 @@ def _tensors(slots: Slots) -> tuple[torch.Tensor, ...]:
     noise_plus_interference_var = slots.noise_var + slots.interference_var
     y, pilots = torch.view_as_real(slots.y), torch.view_as_real(slots.pilots)
     return y, pilots, noise_plus_interference_var, slots.bits_per_symbol
+
+
+def c_program(receiver: Receiver, conditions: Scenario, folder: Path, march: str) -> Path:
+    """A program that times the calls of the C file, see ``slot_timer.c``."""
+    for name, text in c_sources(receiver, conditions.grid).items():
+        (folder / name).write_text(text)
+    stem, timer = file_name(receiver), Path(__file__).with_name("slot_timer.c")
+    program = folder / f"{stem}-timer"
+    flags = [*BUILD_FLAGS, f"-march={march}", "-D_GNU_SOURCE", f'-DRECEIVER="{stem}.h"', f"-I{folder}"]
+    command = [find_compiler(), *flags, str(timer), str(folder / f"{stem}.c"), "-o", str(program), "-lm"]
+    subprocess.run(command, check=True)
+    return program
+
+
+def program_timing(program: Path, slots: Sequence[Slots], rounds: int, cadence: bool) -> Timing:
+    """Times of a program of :func:`c_program`, with the slots in turn."""
+    arrays = [slot_arrays(slot) for slot in slots]
+    parts = [part for y, pilots, noise, _ in arrays for part in (noise, as_real(y), as_real(pilots))]
+    raw = b"".join(np.ascontiguousarray(part, np.float32).tobytes() for part in parts)
+    y, _, _, orders = arrays[0]
+    period_ns = round(1e9 * SLOT_S) if cadence else 0
+    numbers = [y.shape[-1] // SUBCARRIERS_PER_PRB, int(orders[0]), len(slots) * rounds, period_ns]
+    run = subprocess.run([str(program), *map(str, numbers)], input=raw, stdout=subprocess.PIPE, check=True)
+    wall_s, cpu_s = np.frombuffer(run.stdout).reshape(-1, 2).T
+    return Timing(wall_s, cpu_s, cpu_s)
 
 
 def timings(runtimes: dict[str, Runtime], slots: Sequence[Slots], rounds: int, cadence: bool) -> dict[str, Timing]:
@@ -250,33 +282,51 @@ def busy_cores() -> Iterator[None]:
             process.wait()
 
 
+def build_runtimes(
+    receiver: NeuralReceiver, conditions: Scenario, slot: Slots, folder: Path, arguments: argparse.Namespace
+) -> dict[str, Runtime]:
+    """The runtimes that the command line asks for, C first."""
+    irc = LmmseIrcReceiver(conditions)
+    graph = folder / f"{file_name(receiver)}-onnx" / f"{file_name(receiver)}.onnx"
+    builders: dict[str, Callable[[], Runtime]] = {
+        C: lambda: c_runtime(receiver, conditions, folder, arguments.march),
+        ONNX: lambda: onnx_runtime(receiver, conditions, folder),
+        f"{ONNX}, as shipped": lambda: shipped_onnx_runtime(graph),
+        "LiteRT": lambda: litert_runtime(receiver, conditions, folder),
+        "AOTInductor": lambda: ahead_of_time_runtime(receiver, conditions, slot, folder),
+        "torch.compile": lambda: compiled_runtime(receiver),
+        "torch": lambda: Runtime(receiver),
+        f"LMMSE-IRC in {C}": lambda: c_runtime(irc, conditions, folder, arguments.march),
+        f"LMMSE-IRC in {ONNX}": lambda: onnx_runtime(irc, conditions, folder),
+        "LMMSE-IRC in torch": lambda: Runtime(irc),
+    }
+    if not find_spec("tensorflow"):
+        builders.pop("LiteRT", None)
+    if arguments.quick:
+        builders.pop("AOTInductor", None)
+    return {key: build() for key, build in builders.items()}
+
+
 def bench(name: str, num_prb: int, arguments: argparse.Namespace) -> list[dict[str, object]]:
     """One row of results per runtime, of one receiver of the zoo on one grid."""
     receiver, conditions = receiver_of(name)
     conditions = conditions.on_grid(num_prb, "--prb")
     stream = SlotStream(conditions, 1, 1, "test", purpose="latency").at_sinr(12.0)
     slots = [stream.block(number) for number in range(arguments.slots)]
-    irc = LmmseIrcReceiver(conditions)
+    busy = busy_cores() if arguments.busy else contextlib.nullcontext()
+    starts: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as work:
-        folder = Path(work)
-        runtimes = {C: c_runtime(receiver, conditions, folder), ONNX: onnx_runtime(receiver, conditions, folder)}
-        file = runtimes[ONNX].file
-        assert file is not None
-        runtimes[f"{ONNX}, as shipped"] = shipped_onnx_runtime(file)
-        if find_spec("tensorflow"):
-            runtimes["LiteRT"] = litert_runtime(receiver, conditions, folder)
-        if not arguments.quick:
-            runtimes["AOTInductor"] = ahead_of_time_runtime(receiver, conditions, slots[0], folder)
-        runtimes |= {
-            "torch.compile": compiled_runtime(receiver),
-            "torch": Runtime(receiver),
-            f"LMMSE-IRC in {C}": c_runtime(irc, conditions, folder),
-            f"LMMSE-IRC in {ONNX}": onnx_runtime(irc, conditions, folder),
-            "LMMSE-IRC in torch": Runtime(irc),
-        }
-        starts = {key: cold_start(r.file, slots[0], folder) for key, r in runtimes.items() if r.file is not None}
-        with busy_cores() if arguments.busy else contextlib.nullcontext():
-            times = timings(runtimes, slots, arguments.rounds, arguments.cadence)
+        if arguments.c_only:
+            receivers: dict[str, Receiver] = {C: receiver, f"LMMSE-IRC in {C}": LmmseIrcReceiver(conditions)}
+            programs = {key: c_program(r, conditions, Path(work), arguments.march) for key, r in receivers.items()}
+            with busy:
+                settings = (slots, arguments.rounds, arguments.cadence)
+                times = {key: program_timing(program, *settings) for key, program in programs.items()}
+        else:
+            runtimes = build_runtimes(receiver, conditions, slots[0], Path(work), arguments)
+            starts = {k: cold_start(r.file, slots[0], Path(work)) for k, r in runtimes.items() if r.file is not None}
+            with busy:
+                times = timings(runtimes, slots, arguments.rounds, arguments.cadence)
     return [_row(name, num_prb, key, times, starts.get(key, {})) for key in times]
 
 
@@ -324,11 +374,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cadence", action="store_true", help="one slot per millisecond, and count those that miss it")
     parser.add_argument("--busy", action="store_true", help="keep all other cores busy")
+    parser.add_argument("--march", default="native", help="instructions of the C files, such as x86-64-v3 for AVX2")
+    parser.add_argument("--c-only", action="store_true", help="C programs alone, for many slots")
     parser.add_argument("--quick", action="store_true", help="20 slots, one round, 6 resource blocks")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.slots, arguments.rounds, arguments.prb = 20, 1, [6]
     torch.set_num_threads(1)
+    load = os.getloadavg()[0]
     warnings.simplefilter("ignore")
     names = arguments.names or ["tdl-6prb-hybrid-w5-d5-kd", "tdl-6prb-hybrid-w13-d8-kd"]
     try:
@@ -336,8 +389,15 @@ def main() -> None:
     except UserError as error:
         sys.exit(f"bench_latency: {error}")
     print_table(rows)
-    ratio = min(float(str(row["cpu_over_c"])) for row in rows if row["runtime"] == ONNX)
-    settings = {"cadence": arguments.cadence, "busy": arguments.busy}
+    ratio = min((float(str(row["cpu_over_c"])) for row in rows if row["runtime"] == ONNX), default=None)
+    cpu = cpuinfo.get_cpu_info().get("brand_raw", "unknown")
+    machine = {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "load": load,
+        "real_time": os.sched_getscheduler(0) == os.SCHED_FIFO,
+    }
+    settings = {"cadence": arguments.cadence, "busy": arguments.busy, "march": arguments.march, **machine}
     answer = {"bench": "latency", "peer": ONNX, "ratio": ratio, "runs": arguments.rounds, **settings, "cases": rows}
     print(json.dumps(answer))
 
