@@ -11,9 +11,8 @@ takes a minute. ``torch.compile`` covers the network, after the front end in tor
 in C, ONNX Runtime and torch.
 
 ``--c-only`` times C programs without Python between the calls, see ``slot_timer.c``, so it can take a million slots:
-``--slots 500 --rounds 2000``. A receiver in service has a real-time priority. ``chrt --fifo 50 python
-scripts/benchmarks/bench_latency.py`` gives it to the benchmark. ``scripts/reproduce/latency_tables.py`` puts outputs
-of this script into the docs.
+``--slots 500 --rounds 2000``. ``--real-time`` gives these programs a priority over all others, as a receiver in service
+has. ``scripts/reproduce/latency_tables.py`` puts outputs of this script into the docs.
 
 With ``--cadence``, a slot begins every millisecond, and the process sleeps in between. A call that takes more than a
 millisecond is a miss, and the next slot then begins at once. ``--busy`` keeps all other cores busy with one process
@@ -212,15 +211,16 @@ def c_program(receiver: Receiver, conditions: Scenario, folder: Path, march: str
     return program
 
 
-def program_timing(program: Path, slots: Sequence[Slots], rounds: int, cadence: bool) -> Timing:
+def program_timing(program: Path, slots: Sequence[Slots], arguments: argparse.Namespace) -> Timing:
     """Times of a program of :func:`c_program`, with the slots in turn."""
+    prefix = ["chrt", "--fifo", "50"] if arguments.real_time else []
     arrays = [slot_arrays(slot) for slot in slots]
     parts = [part for y, pilots, noise, _ in arrays for part in (noise, as_real(y), as_real(pilots))]
     raw = b"".join(np.ascontiguousarray(part, np.float32).tobytes() for part in parts)
     y, _, _, orders = arrays[0]
-    period_ns = round(1e9 * SLOT_S) if cadence else 0
-    numbers = [y.shape[-1] // SUBCARRIERS_PER_PRB, int(orders[0]), len(slots) * rounds, period_ns]
-    run = subprocess.run([str(program), *map(str, numbers)], input=raw, stdout=subprocess.PIPE, check=True)
+    period_ns = round(1e9 * SLOT_S) if arguments.cadence else 0
+    numbers = [y.shape[-1] // SUBCARRIERS_PER_PRB, int(orders[0]), len(slots) * arguments.rounds, period_ns]
+    run = subprocess.run([*prefix, str(program), *map(str, numbers)], input=raw, stdout=subprocess.PIPE, check=True)
     wall_s, cpu_s = np.frombuffer(run.stdout).reshape(-1, 2).T
     return Timing(wall_s, cpu_s, cpu_s)
 
@@ -320,8 +320,7 @@ def bench(name: str, num_prb: int, arguments: argparse.Namespace) -> list[dict[s
             receivers: dict[str, Receiver] = {C: receiver, f"LMMSE-IRC in {C}": LmmseIrcReceiver(conditions)}
             programs = {key: c_program(r, conditions, Path(work), arguments.march) for key, r in receivers.items()}
             with busy:
-                settings = (slots, arguments.rounds, arguments.cadence)
-                times = {key: program_timing(program, *settings) for key, program in programs.items()}
+                times = {key: program_timing(program, slots, arguments) for key, program in programs.items()}
         else:
             runtimes = build_runtimes(receiver, conditions, slots[0], Path(work), arguments)
             starts = {k: cold_start(r.file, slots[0], Path(work)) for k, r in runtimes.items() if r.file is not None}
@@ -376,10 +375,13 @@ def main() -> None:
     parser.add_argument("--busy", action="store_true", help="keep all other cores busy")
     parser.add_argument("--march", default="native", help="instructions of the C files, such as x86-64-v3 for AVX2")
     parser.add_argument("--c-only", action="store_true", help="C programs alone, for many slots")
+    parser.add_argument("--real-time", action="store_true", help="C programs with a real-time priority; needs root")
     parser.add_argument("--quick", action="store_true", help="20 slots, one round, 6 resource blocks")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.slots, arguments.rounds, arguments.prb = 20, 1, [6]
+    if arguments.real_time and not arguments.c_only:
+        parser.error("--real-time: is for C programs; add --c-only")
     torch.set_num_threads(1)
     load = os.getloadavg()[0]
     warnings.simplefilter("ignore")

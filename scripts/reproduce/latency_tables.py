@@ -1,7 +1,7 @@
 """Write the times of exported files into docs/results.md.
 
     python scripts/benchmarks/bench_latency.py --march x86-64-v3 > runtimes.txt
-    chrt --fifo 50 python scripts/benchmarks/bench_latency.py --march x86-64-v3 --c-only --cadence \
+    python scripts/benchmarks/bench_latency.py --march x86-64-v3 --c-only --cadence --real-time \
         --slots 500 --rounds 2000 --prb 26 > cadence.txt
     python scripts/reproduce/latency_tables.py runtimes.txt cadence.txt
 
@@ -91,7 +91,7 @@ def markdown(table: pd.DataFrame) -> str:
 def _conditions(table: pd.DataFrame) -> str:
     machines, march = (", ".join(table[name].unique()) for name in ("cpu", "march"))
     cores, loads = table["cores"].max(), [f"{load:.1f}" for load in sorted(table["load"].unique())]
-    priority = " The benchmark had a real-time priority." if table["real_time"].all() else ""
+    priority = " The receivers had a real-time priority." if table["real_time"].all() else ""
     return (
         f"The CPU is {machines}, with {cores} cores. Other programs gave it a load average of {' and '.join(loads)}."
         f"{priority} C files are compiled for `{march}`."
