@@ -50,6 +50,7 @@ COUNTS = Path("runs/conditions")
 
 SEED = 11
 LMMSE_IRC, LMMSE = "LMMSE-IRC", "LMMSE"
+LOSS_LIMITS_DB = (0.1, 0.2)
 
 
 def count(receiver: NeuralReceiver, cell: Cell, specialists: Path | None = None) -> None:
@@ -88,7 +89,27 @@ def numbers(receiver: NeuralReceiver) -> pd.DataFrame:
             rows += cell_rows(cell, pd.read_parquet(path), receiver.name)
     if not rows:
         raise UserError(f"{COUNTS}: has no counts of {receiver.name}; run 'count' first")
-    return pd.DataFrame(rows)
+    return with_losses(pd.DataFrame(rows))
+
+
+def with_losses(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with the ratio to LMMSE-IRC as a loss in dB, ``loss_db``.
+
+    The slope of the receiver's own curve between the SINRs of a cell turns the one into the other. It is negative where
+    the receiver has fewer errors. Without errors, there is none.
+
+    Example:
+        >>> points = {"cell": "a", "sinr_db": [0.0, 10.0], "ber_receiver": [1e-1, 1e-2], "ratio": [10**0.05, 1.0]}
+        >>> with_losses(pd.DataFrame(points))["loss_db"].round(3).tolist()
+        [0.5, 0.0]
+    """
+    with np.errstate(divide="ignore"):
+        logs = np.log(table["ber_receiver"])
+        decades = np.log(table["ratio"])
+    points = table.assign(log=logs).groupby("cell", sort=False)
+    slopes = -(points["log"].last() - points["log"].first()) / (points["sinr_db"].last() - points["sinr_db"].first())
+    losses = decades / table["cell"].map(slopes)
+    return table.assign(loss_db=losses.where(np.isfinite(losses)))
 
 
 def cell_rows(cell: Cell, counts: pd.DataFrame, name: str) -> Iterator[dict[str, Any]]:
@@ -134,6 +155,9 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
     verdicts = [verdict(low, high) for low, high in zip(table["ratio_low"], table["ratio_high"], strict=True)]
     result = {"cells": int(table["cell"].nunique()), "points": len(table)}
     result |= {f"{name}_lmmse_irc": verdicts.count(name) for name in ("below", "equal", "above")}
+    losses = table["loss_db"].where([name == "above" for name in verdicts])
+    result |= {f"above_by_{limit}_db": int((losses > limit).sum()) for limit in LOSS_LIMITS_DB}
+    result |= {"largest_loss_db": round(float(losses.max()), 3) if losses.notna().any() else 0.0}
     text = table.to_csv(index=False, float_format="%.6g")
     return result | {"table_sha256": hashlib.sha256(text.encode()).hexdigest()}
 
@@ -159,6 +183,10 @@ def page(table: pd.DataFrame) -> str:
         f"{int(first['all_steps']):,} steps. Each cell is one combination of conditions, with test channels and slots "
         "that no training had. All receivers see the same slots."
     )
+    losses = (
+        "The loss is that ratio in dB, by the slope of the file's own curve between both SINRs of a cell. It is "
+        "negative where the file has fewer errors. The largest loss is that of a point with the verdict `above`."
+    )
     reading = (
         "LMMSE-IRC and LMMSE know the covariance of each cell's test channels. The file knows nothing of the cell. "
         "A verdict rests on the 95 % interval of the ratio of both BERs, over blocks of slots. With equal receivers, "
@@ -171,10 +199,14 @@ def page(table: pd.DataFrame) -> str:
         "",
         reading,
         "",
+        losses,
+        "",
         f"* Cells: {totals['cells']}, with {totals['points']} test points.",
         f"* BER below LMMSE-IRC's: {totals['below_lmmse_irc']} points.",
         f"* No difference beyond the interval: {totals['equal_lmmse_irc']} points.",
-        f"* BER above LMMSE-IRC's: {totals['above_lmmse_irc']} points.",
+        f"* BER above LMMSE-IRC's: {totals['above_lmmse_irc']} points. The loss is above {LOSS_LIMITS_DB[0]} dB in "
+        f"{totals[f'above_by_{LOSS_LIMITS_DB[0]}_db']} of them, above {LOSS_LIMITS_DB[1]} dB in "
+        f"{totals[f'above_by_{LOSS_LIMITS_DB[1]}_db']}, and at most {totals['largest_loss_db']:.2f} dB.",
         "",
         "`scripts/reproduce/conditions_table.py` counts the errors and writes this page.",
         "",
@@ -182,13 +214,19 @@ def page(table: pd.DataFrame) -> str:
         "",
         "The ratio is the geometric mean of the file's BER over LMMSE-IRC's.",
         "",
-        *_markdown(["condition", "value", "points", "below", "equal", "above", "ratio"], list(_by_condition(table))),
+        *_markdown(
+            ["condition", "value", "points", "below", "equal", "above", "ratio", "largest loss [dB]"],
+            list(_by_condition(table)),
+        ),
         "",
         "## All cells",
         "",
         "Each row is one test point.",
         "",
-        *_markdown([*FACTORS.values(), "SINR [dB]", "file", LMMSE_IRC, LMMSE, "ratio", "verdict"], _point_rows(table)),
+        *_markdown(
+            [*FACTORS.values(), "SINR [dB]", "file", LMMSE_IRC, LMMSE, "ratio", "loss [dB]", "verdict"],
+            _point_rows(table),
+        ),
         "",
     ]
     return "\n".join(lines)
@@ -199,7 +237,9 @@ def _by_condition(table: pd.DataFrame) -> Iterator[list[str]]:
         for value, rows in table.groupby(column, sort=False):
             totals, logs = summary(rows), np.log(rows["ratio"].dropna())
             counts = [str(totals[f"{name}_lmmse_irc"]) for name in ("below", "equal", "above")]
-            yield [heading, str(value), str(len(rows)), *counts, f"{np.exp(logs.mean()):.2f}" if len(logs) else ""]
+            ratio = f"{np.exp(logs.mean()):.2f}" if len(logs) else ""
+            loss = totals["largest_loss_db"]
+            yield [heading, str(value), str(len(rows)), *counts, ratio, f"{loss:.2f}" if loss else ""]
 
 
 def _point_rows(table: pd.DataFrame) -> list[list[str]]:
@@ -209,6 +249,7 @@ def _point_rows(table: pd.DataFrame) -> list[list[str]]:
             f"{row['sinr_db']:g}",
             *(f"{row[f'ber_{name}']:#.3g}" for name in ("receiver", "lmmse_irc", "lmmse")),
             "" if np.isnan(row["ratio"]) else f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})",
+            "" if np.isnan(row["loss_db"]) else f"{row['loss_db']:.2f}",
             verdict(row["ratio_low"], row["ratio_high"]),
         ]
         for row in table.to_dict("records")

@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from collections import Counter
 from dataclasses import asdict
-from math import comb, sqrt
+from math import comb, log10, sqrt
 from pathlib import Path
 from types import ModuleType
 
@@ -75,7 +75,6 @@ def numbers() -> pd.DataFrame:
         "doppler_hz": "0-10",
         "interference_fraction": 0.0,
         "slots": 32,
-        "ber_receiver": 0.01,
         "ber_lmmse_irc": 0.02,
         "ber_lmmse": 0.03,
         "spec": "hybrid-shared-w10-d8",
@@ -89,19 +88,25 @@ def numbers() -> pd.DataFrame:
         {"cell": "b", "antennas": 2, "sinr_db": 3.0, "ratio": 0.9, "ratio_low": 0.8, "ratio_high": 1.1},
         {"cell": "b", "antennas": 2, "sinr_db": 9.0, "ratio": None, "ratio_low": None, "ratio_high": None},
     ]
-    return pd.DataFrame([{**common, **row} for row in rows])
+    rows = [{**common, **row, "ber_receiver": 0.1 if row["sinr_db"] == 3 else 0.01} for row in rows]
+    return pd.DataFrame(rows)
 
 
 def test_verdicts_rest_on_the_intervals(script: ModuleType) -> None:
-    table = numbers()
+    table = script.with_losses(numbers())
     totals = script.summary(table)
     assert [totals[key] for key in ("cells", "points", "below_lmmse_irc", "equal_lmmse_irc", "above_lmmse_irc")] == [
         *(2, 4, 1, 1, 1)
     ]
+    # a decade in 6 dB, so twice the errors are 1.81 dB
+    assert (totals["above_by_0.1_db"], totals["largest_loss_db"]) == (1, pytest.approx(6 * log10(2), abs=1e-3))
     page = script.page(table)
     assert "for 100 of 200 steps" in page
-    assert "| antennas | 1 | 2 | 1 | 0 | 1 | 1.00 |" in page
-    assert "| 1 | QPSK | 1 | 15 | 4 | 0-10 | 0.0 | 9 | 0.0100 | 0.0200 | 0.0300 | 2.00 (1.50 to 3.00) | above |" in page
+    assert "| antennas | 1 | 2 | 1 | 0 | 1 | 1.00 | 1.81 |" in page
+    assert (
+        "| 1 | QPSK | 1 | 15 | 4 | 0-10 | 0.0 | 9 | 0.0100 | 0.0200 | 0.0300 | 2.00 (1.50 to 3.00) | 1.81 | above |"
+        in page
+    )
 
 
 def test_rows_of_a_cell_compare_the_same_blocks(script: ModuleType) -> None:
