@@ -153,7 +153,7 @@ def verdict(low: float, high: float) -> str:
 def summary(table: pd.DataFrame) -> dict[str, Any]:
     """What the table says in a few numbers, for the receiver's card."""
     verdicts = [verdict(low, high) for low, high in zip(table["ratio_low"], table["ratio_high"], strict=True)]
-    result = {"cells": int(table["cell"].nunique()), "points": len(table)}
+    result: dict[str, Any] = {"cells": int(table["cell"].nunique()), "points": len(table)}
     result |= {f"{name}_lmmse_irc": verdicts.count(name) for name in ("below", "equal", "above")}
     losses = table["loss_db"].where([name == "above" for name in verdicts])
     result |= {f"above_by_{limit}_db": int((losses > limit).sum()) for limit in LOSS_LIMITS_DB}

@@ -209,7 +209,7 @@ def page() -> str:
     Raises:
         UserError: if the page has no marks.
     """
-    return with_marked_content(PAGE, "size at loss", markdown(pd.read_csv(NUMBERS)))
+    return with_marked_content(PAGE, {"size at loss": markdown(pd.read_csv(NUMBERS))})
 
 
 def main() -> None:
