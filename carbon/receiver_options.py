@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from energy.metering.table import deployed_form
+from energy.metering.deployment import deployed_form
 from leanrx_core.errors import UserError
 from receivers import zoo
 from receivers.evaluation.error_counts import Counts
@@ -191,7 +191,8 @@ def zoo_family(name: str, interference_fraction: float = 0.0) -> ReceiverFamily:
         listed = ", ".join(f"{f:g}" for f in fractions)
         raise UserError(f"carbon: interference fraction {interference_fraction:g} was not tested; choose from {listed}")
     networks = {member: zoo.card(member).receiver for member in results}
-    sd = pooled_sd((networks[member], r.energy[0].energy_j_per_slot) for member, r in results.items())
+    forms = {member: f"{networks[member]}, {r.energy[0].runtime}" for member, r in results.items() if r.energy}
+    sd = pooled_sd((form, results[member].energy[0].energy_j_per_slot) for member, form in forms.items())
     options = [_shipped_option(m, networks[m], r, interference_fraction, sd) for m, r in results.items()]
     options += [
         _option(

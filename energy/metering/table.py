@@ -27,6 +27,7 @@ from energy.metering.workloads import (
     C_RUNTIME,
     CLASSICAL_RUNTIME,
     LITERT_RUNTIME,
+    ONNX_RUNTIME,
     RECEIVER_RUNTIME,
     Workload,
     cycles,
@@ -36,9 +37,6 @@ from leanrx_core.tables import TableSchema, columns_of, impossible_values
 
 SUM = "sum"
 """Component of a row that holds all components of an instrument that are not assumed."""
-
-EXACT_RUNTIMES = (C_RUNTIME, "onnx-fp32")
-"""Runtimes of files that compute what was tested."""
 
 TRAINER_RUNTIME = "trainer"
 """Runtime of the training that made a receiver; a single metered training step has the runtime of its network."""
@@ -360,7 +358,10 @@ def energy_table(rows: Iterable[EnergyRow]) -> pd.DataFrame:
 
 
 def inference_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows by which receivers are compared: the whole receiver at its largest batch, all components summed."""
+    """The rows of receivers as tested, in torch: the whole receiver at its largest batch, all components summed.
+
+    Estimates from FLOPs belong to these. :func:`energy.metering.deployment.deployed_rows` has the form to deploy.
+    """
     runtimes = table["runtime"].isin([RECEIVER_RUNTIME, CLASSICAL_RUNTIME])
     rows = table[(table["phase"] == "inference") & runtimes & (table["component"] == SUM)]
     largest = rows.groupby("receiver")["batch_slots"].transform("max")
@@ -369,42 +370,9 @@ def inference_rows(table: pd.DataFrame) -> pd.DataFrame:
 
 def file_rows(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of exported files, ONNX, LiteRT and C, all components summed."""
-    is_file = (table["runtime"] == C_RUNTIME) | table["runtime"].str.startswith(("onnx-", f"{LITERT_RUNTIME}-"))
+    is_file = (table["runtime"] == C_RUNTIME) | table["runtime"].str.startswith((ONNX_RUNTIME, LITERT_RUNTIME))
     rows = table[(table["phase"] == "inference") & is_file & (table["component"] == SUM)]
     return rows.reset_index(drop=True)
-
-
-def exported_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """The row of the exported file of each receiver and method: the one with the least energy per slot.
-
-    Files of lower precision are left out, because they do not compute what was tested. A call has one slot, or as few
-    as were metered.
-    """
-    rows = file_rows(table)
-    rows = rows[rows["runtime"].isin(EXACT_RUNTIMES)].sort_values("batch_slots", kind="stable")
-    return _cheapest(rows.drop_duplicates(["receiver", "method", "runtime"]))
-
-
-def deployed_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """The row of the form to deploy, of each receiver and method: the one with the least energy per slot.
-
-    Forms are the exported file of :func:`exported_rows`, and the receiver as tested.
-    """
-    return _cheapest(pd.concat([exported_rows(table), inference_rows(table)], ignore_index=True))
-
-
-def _cheapest(rows: pd.DataFrame) -> pd.DataFrame:
-    rows = rows.assign(slot_j=rows["energy_j"] / rows["slots"]).sort_values("slot_j", kind="stable")
-    return rows.drop(columns="slot_j").drop_duplicates(["receiver", "method"]).sort_index().reset_index(drop=True)
-
-
-def deployed_form(runtime: str, batch_slots: int) -> str:
-    """What a row of :func:`deployed_rows` metered, in words."""
-    if runtime == C_RUNTIME:
-        return "the exported C file, one slot after the other on one thread"
-    if runtime in (RECEIVER_RUNTIME, CLASSICAL_RUNTIME):
-        return f"the receiver as tested, {batch_slots} slots a call"
-    return f"the exported file, {runtime}, {batch_slots} slot{'' if batch_slots == 1 else 's'} a call"
 
 
 def trainer_rows(table: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,10 @@
     distillation  the teachers' forward passes on the student's training slots
     training      the rest of the energy of this receiver's training, simulated slots included
     evaluation    its forward passes on the test slots
-    inference     its forward pass, per slot in service, preprocessing included
+    inference     a slot in service in the deployed form, preprocessing included
+
+Distillation and evaluation are what the run executed, in torch. A slot in service has the energy of the deployed form,
+see :mod:`energy.metering.deployment`. Estimates from FLOPs are those of torch for both.
 
 Every method gives a life cycle of its own: the run's reference instrument, and each estimator. Where the reference
 instrument did not meter the trainings, as a wattmeter that was connected later, training energy comes from the
@@ -21,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import pandas as pd
@@ -29,6 +32,7 @@ from scipy import stats
 
 from channels import NUM_SYMBOLS, Grid
 from energy.ecal import AccountingConvention, Cost, Ecal, Outcome, break_even, correct_bits, hop, transport_energy_j
+from energy.metering.deployment import deployed_form, deployed_rows
 from energy.metering.instruments import rank
 from energy.metering.measurement import weakest
 from energy.metering.table import inference_rows, reference_instrument, trainer_rows
@@ -80,7 +84,9 @@ class LifeCycleResult:
         training_method: of the energy of trainings; empty for a classical receiver.
         provenance: the weakest of all joules in the result.
         ecal: energy by component, and eCAL.
-        training_j, inference_j_per_slot: as metered or estimated.
+        training_j: as metered or estimated.
+        inference_j_per_slot: of the deployed form, and ``form``, its name in words.
+        evaluation_j_per_slot: as tested, in torch.
         teachers_j: the part of its teachers' training energy, and of theirs, that is in it.
         test_slots: slots of the evaluation.
     """
@@ -93,6 +99,8 @@ class LifeCycleResult:
     ecal: Ecal
     training_j: float
     inference_j_per_slot: float
+    form: str
+    evaluation_j_per_slot: float
     teachers_j: dict[str, float]
     test_slots: int
 
@@ -100,11 +108,15 @@ class LifeCycleResult:
         """Fixed and marginal energy per slot, with the effect of each measurement's repeatability."""
         factor = 1 + self.ecal.virtualisation
         sd = factor * repeatability.relative_sd
-        per_slot_j = sd * self.inference_j_per_slot
-        uncertainty = {
-            f"training {self.receiver}": (sd * self.training_j, 0.0),
-            f"inference {self.receiver}": (self.test_slots * per_slot_j, per_slot_j),
-        }
+        evaluation_j, per_slot_j = (
+            sd * x for x in (self.test_slots * self.evaluation_j_per_slot, self.inference_j_per_slot)
+        )
+        uncertainty = {f"training {self.receiver}": (sd * self.training_j, 0.0)}
+        if self.evaluation_j_per_slot == self.inference_j_per_slot:  # one measurement
+            uncertainty[f"inference {self.receiver}"] = evaluation_j, per_slot_j
+        else:
+            uncertainty[f"evaluation {self.receiver}"] = evaluation_j, 0.0
+            uncertainty[f"inference {self.receiver}"] = 0.0, per_slot_j
         uncertainty |= {f"training {name}": (sd * energy_j, 0.0) for name, energy_j in self.teachers_j.items()}
         return Cost(factor * self.ecal.development_j, factor * self.ecal.inference_j_per_inference, uncertainty)
 
@@ -146,9 +158,11 @@ def slot_bits(grid: Grid, bits_per_value: int = 32) -> int:
 
 @dataclass(frozen=True)
 class _Energy:
-    """Energy of one receiver in one phase by one method."""
+    """Energy of one receiver in one phase and runtime by one method."""
 
     digest: str
+    runtime: str
+    batch_slots: int
     method: str
     provenance: str
     estimated: bool
@@ -158,6 +172,26 @@ class _Energy:
     @property
     def per_slot_j(self) -> float:
         return self.energy_j / self.slots
+
+
+@dataclass(frozen=True)
+class _Development:
+    """Training of a receiver and of its teachers; nothing for a classical one.
+
+    Attributes:
+        training_j, training_method: energy of its own training, and what metered it.
+        slots: of its training, and its part of its teachers' slots.
+        provenances: of all joules.
+        parts: energy of teachers and distillation, for a student.
+        teachers_j: its part of the energy of each teacher's training.
+    """
+
+    training_j: float = 0.0
+    training_method: str = ""
+    slots: float = 0.0
+    provenances: tuple[str, ...] = ()
+    parts: dict[str, float] = field(default_factory=dict)
+    teachers_j: dict[str, float] = field(default_factory=dict)
 
 
 def _by_receiver(rows: pd.DataFrame) -> dict[tuple[str, str], _Energy]:
@@ -201,12 +235,13 @@ class LifeCycleInventory:
         self._cards = {n: run.receiver(n).card for n in names}
         classical = [n for n in table["receiver"].unique() if n not in {r.name for r in run.plan.neural}]
         self.roles = {**dict.fromkeys(classical, "classical"), **{n: c.role for n, c in self._cards.items()}}
-        self._inference, self._training = _by_receiver(inference_rows(table)), _by_receiver(trainer_rows(table))
+        self._executed, self._training = _by_receiver(inference_rows(table)), _by_receiver(trainer_rows(table))
+        self._deployed = {**self._executed, **_by_receiver(deployed_rows(table))}
         self._check_inference()
         self.reference_instrument = reference_instrument(
             table, config.metering.reference_instrument if reference is None else reference
         )
-        estimators = dict.fromkeys(e.method for e in self._inference.values() if e.estimated)
+        estimators = dict.fromkeys(e.method for e in self._executed.values() if e.estimated)
         self.methods = [self.reference_instrument, *estimators]
         self._check_energy()
         self._ancestors = {n: [r.name for r in run.plan.upstream(n)] for n in names}
@@ -240,7 +275,7 @@ class LifeCycleInventory:
     def _check_inference(self) -> None:
         """Every receiver has energy of inference as it is now."""
         for name, role in self.roles.items():
-            digests = {e.digest for (receiver, _), e in self._inference.items() if receiver == name}
+            digests = {e.digest for (receiver, _), e in self._executed.items() if receiver == name}
             if not digests or (role != "classical" and digests != {self._cards[name].weights_sha256}):
                 raise self._no_inference(name, "any method")
 
@@ -248,7 +283,7 @@ class LifeCycleInventory:
         """Every method has energy of inference and of training of every receiver."""
         for name, role in self.roles.items():
             for method in self.methods:
-                if (name, method) not in self._inference:
+                if (name, method) not in self._executed:
                     raise self._no_inference(name, method)
                 if role != "classical" and self._training_of(name, method) is None:
                     raise UserError(
@@ -272,8 +307,10 @@ class LifeCycleInventory:
     def _estimate_repeatability(self) -> Repeatability:
         groups: dict[tuple[str, ...], list[float]] = {}
         for name, card in self._cards.items():
-            inference, training = self._inference[name, self.reference_instrument], self._trained(name)
-            groups.setdefault(("inference", card.receiver), []).append(math.log(inference.per_slot_j))
+            key, training = (name, self.reference_instrument), self._trained(name)
+            by_runtime = {energy.runtime: energy for energy in (self._executed[key], self._deployed[key])}
+            for runtime, energy in by_runtime.items():
+                groups.setdefault(("inference", card.receiver, runtime), []).append(math.log(energy.per_slot_j))
             work = ("training", card.receiver, card.role, training.method)
             groups.setdefault(work, []).append(math.log(training.per_slot_j))
         squares, degrees = 0.0, 0
@@ -319,34 +356,22 @@ class LifeCycleInventory:
         """
         settings, role = self.settings, self.roles[name]
         inferences = settings.inferences if inferences is None else inferences
-        inference, test_slots = self._inference[name, method], self._test_slots[name]
-        provenances, slots, training_j, training_method = [inference.provenance], float(test_slots), 0.0, ""
-        teachers: dict[str, tuple[float, _Energy]] = {}
-        parts: dict[str, float] = {}
+        inference, executed = self._deployed[name, method], self._executed[name, method]
+        test_slots, development = self._test_slots[name], _Development()
         if role != "classical":
-            training = self._trained(name, method)
-            training_j, training_method = training.energy_j, training.method
-            provenances.append(training.provenance)
-            slots += training.slots
-        if role == "student":
-            teachers = self._teachers(name, method, teacher_allocation or settings.teacher_allocation)
-            passes_j, pass_provenances = self._teacher_passes(name, training_method, method)
-            provenances += [*(e.provenance for _, e in teachers.values()), *pass_provenances]
-            slots += sum(part * e.slots for part, e in teachers.values())
-            parts = {
-                "teacher": sum(part * e.energy_j for part, e in teachers.values()),
-                "distillation": min(training_j, passes_j),
-            }
+            development = self._development(name, method, teacher_allocation or settings.teacher_allocation)
+        provenances = [inference.provenance, executed.provenance, *development.provenances]
         if settings.hops or settings.development_hops:
             provenances.append("assumed")
         convention, hops = AccountingConvention(**settings.convention.model_dump()), (hop("generic"),)
-        development_bits, inference_bits = slots * self.bits_per_slot, inferences * self.bits_per_slot
+        development_bits = (test_slots + development.slots) * self.bits_per_slot
+        inference_bits = inferences * self.bits_per_slot
         ecal = Ecal(
             development={
                 "collection": transport_energy_j(development_bits, settings.development_hops * hops, convention),
-                **parts,
-                "training": training_j - parts.get("distillation", 0.0),
-                "evaluation": test_slots * inference.per_slot_j,
+                **development.parts,
+                "training": development.training_j - development.parts.get("distillation", 0.0),
+                "evaluation": test_slots * executed.per_slot_j,
             },
             inference={
                 "inference_collection": transport_energy_j(inference_bits, settings.hops * hops, convention),
@@ -361,13 +386,32 @@ class LifeCycleInventory:
             receiver=name,
             role=role,
             method=method,
-            training_method=training_method,
+            training_method=development.training_method,
             provenance=weakest(provenances),
             ecal=ecal,
-            training_j=training_j,
+            training_j=development.training_j,
             inference_j_per_slot=inference.per_slot_j,
-            teachers_j={n: part * e.energy_j for n, (part, e) in teachers.items()},
+            form=deployed_form(inference.runtime, inference.batch_slots),
+            evaluation_j_per_slot=executed.per_slot_j,
+            teachers_j=development.teachers_j,
             test_slots=test_slots,
+        )
+
+    def _development(self, name: str, method: str, allocation: str) -> _Development:
+        """Training of a receiver, and what it takes of its teachers."""
+        training = self._trained(name, method)
+        if self.roles[name] != "student":
+            return _Development(training.energy_j, training.method, training.slots, (training.provenance,))
+        teachers = self._teachers(name, method, allocation)
+        passes_j, pass_provenances = self._teacher_passes(name, training.method, method)
+        teachers_j = {teacher: part * e.energy_j for teacher, (part, e) in teachers.items()}
+        return _Development(
+            training.energy_j,
+            training.method,
+            training.slots + sum(part * e.slots for part, e in teachers.values()),
+            (training.provenance, *(e.provenance for _, e in teachers.values()), *pass_provenances),
+            {"teacher": sum(teachers_j.values()), "distillation": min(training.energy_j, passes_j)},
+            teachers_j,
         )
 
     def _teachers(self, student: str, method: str, allocation: str) -> dict[str, tuple[float, _Energy]]:
@@ -384,8 +428,8 @@ class LifeCycleInventory:
         energy_j, provenances = 0.0, []
         for teacher, slots in self._cards[student].training.get("teacher_slots", {}).items():
             if teacher in self._cards:  # a genie-aided teacher has no energy
-                fallback = self._inference[teacher, method]
-                inference = self._inference.get((teacher, training_method), fallback)
+                fallback = self._executed[teacher, method]
+                inference = self._executed.get((teacher, training_method), fallback)
                 energy_j += slots * inference.per_slot_j
                 provenances.append(inference.provenance)
         return energy_j, provenances

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from channels import NUM_SYMBOLS
+from energy.metering.deployment import form_name
 from leanrx.report.charts import Curve, Figure
 from leanrx.report.comparisons import pareto_front
-from leanrx.report.formatting import runtime_phrase
 from leanrx.report.results import RunResults, mape
 from leanrx.report.style import role_style
 from leanrx.report.text import interference_phrase, reference_note, seed_caption, setting_caption
@@ -71,13 +71,14 @@ def _trade_off(results: RunResults) -> Figure:
         x, y, labels = (others[c].tolist() for c in ("energy_mj", "ber", "variant"))
         curves.append(Curve("other settings", x, y, colour=_GREY, lines=False, labels=labels, size=5))
     for (_, row), size in zip(best.iterrows(), _marker_sizes(best["parameters"]), strict=True):
-        curves.append(_mark(results, row, "energy_mj", size))
+        curves.append(_mark(results, row, "energy_mj", "runtime", size))
     sinr_db = results.point.sinr_db
     return Figure(
         name="trade-off",
         caption=f"BER at {sinr_db:g} dB SINR against the energy of inference ({results.reference_instrument}, "
-        f"{results.provenance}), {_energy_of(best)}. Down and left is better. The line joins receivers that no other "
-        f"beats in both. Larger markers have more parameters.{seed_caption(results)}{setting_caption(results)}",
+        f"{results.provenance}), in the deployed form, which is named. Down and left is better. The line joins "
+        f"receivers that no other beats in both. Larger markers have more parameters.{seed_caption(results)}"
+        f"{setting_caption(results)}",
         x_title=f"energy per slot [mJ, {results.provenance}]",
         y_title=f"BER at {sinr_db:g} dB",
         curves=curves,
@@ -86,24 +87,21 @@ def _trade_off(results: RunResults) -> Figure:
     )
 
 
-def _mark(results: RunResults, row: pd.Series, x: str, size: float) -> Curve:
-    """The point of a variant; its name says what computes."""
+def _mark(results: RunResults, row: pd.Series, x: str, runtime: str, size: float) -> Curve:
+    """The point of a variant; its name says what computes, from the column ``runtime``."""
     name = str(row["variant"])
-    label = f"{name} ({' and '.join(dict.fromkeys(map(runtime_phrase, row['runtime'].split(' and '))))})"
+    label = f"{name} ({' and '.join(_forms(row[runtime]))})"
     style = results.styles.by_name[name]._replace(dash="solid")
     return Curve.of(pd.DataFrame([row]), x, "ber", label, **style._asdict(), lines=False, labels=[label], size=size)
 
 
-def _energy_of(variants: pd.DataFrame) -> str:
-    """What computes for the energy of a figure."""
-    runtimes = {runtime_phrase(part) for joined in variants["runtime"] for part in joined.split(" and ")}
-    if runtimes == {"torch"}:
-        return "in torch"
-    return "of the exported file where one was metered, else in torch" if "torch" in runtimes else "of exported files"
+def _forms(runtimes: str) -> list[str]:
+    """Names of the forms of the receivers of a variant."""
+    return list(dict.fromkeys(map(form_name, runtimes.split(" and "))))
 
 
 def _latency(results: RunResults) -> list[Figure]:
-    """BER against the time of a slot in the deployed files, with the duration of a slot; none without files."""
+    """BER against the time of a slot in the exported files, with the duration of a slot; none without files."""
     table = results.comparisons.variants.dropna(subset=["latency_s"])
     table = table.assign(latency_ms=1e3 * table["latency_s"])[table["best"]]
     if not len(table):
@@ -112,14 +110,17 @@ def _latency(results: RunResults) -> list[Figure]:
     slot_ms = 1e3 * NUM_SYMBOLS * grid.symbol_duration_s
     ends = [float(table["ber"].min()) / 1.5, float(table["ber"].max()) * 1.5]
     sizes = _marker_sizes(table["parameters"])
-    marks = [_mark(results, row, "latency_ms", size) for (_, row), size in zip(table.iterrows(), sizes, strict=True)]
+    marks = [
+        _mark(results, row, "latency_ms", "latency_runtime", size)
+        for (_, row), size in zip(table.iterrows(), sizes, strict=True)
+    ]
     limit = Curve(f"a slot lasts {slot_ms:g} ms", [slot_ms, slot_ms], ends, colour=_GREY, dash="dash", marker="none")
     machines = " and ".join(results.file_energy["machine"].unique())
     return [
         Figure(
             name="trade-off-latency",
-            caption=f"BER at {sinr_db:g} dB SINR against the time of one slot in the exported file: the median "
-            f"over metered windows, wall clock, on {machines}. A C file uses one thread. The grid has "
+            caption=f"BER at {sinr_db:g} dB SINR against the time of one slot in the fastest exported file: the "
+            f"median over metered windows, wall clock, on {machines}. C and LiteRT files use one thread. The grid has "
             f"{grid.num_subcarriers} subcarriers. A receiver to the right of the dashed line is too slow. Larger "
             f"markers have more parameters.{seed_caption(results)}{setting_caption(results)}",
             x_title="time per slot [ms]",

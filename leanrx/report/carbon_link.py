@@ -23,7 +23,7 @@ from carbon.link_table import (
     link_table,
 )
 from carbon.receiver_options import ErrorCurve, ReceiverFamily, ReceiverOption
-from energy.metering.table import deployed_form, deployed_rows
+from energy.metering.deployment import deployed_form, deployed_rows
 from leanrx.life_cycle.inventory import LifeCycleInventory
 from leanrx.report.charts import Band, Curve, Figure
 from leanrx.report.formatting import PageTable, interval, number

@@ -102,7 +102,7 @@ def variants(receivers: pd.DataFrame, plan: Plan) -> pd.DataFrame:
         * ``temperature``, ``alpha`` and the other numbers of the distillation setting, NaN elsewhere,
         * ``seeds``: number of receivers in the row,
         * ``parameters, macs_per_slot, energy_j_per_slot`` (joules), ``provenance`` and ``runtime`` of the energy, and
-          ``latency_s``,
+          ``latency_s`` with its ``latency_runtime``,
         * ``ber, ber_at_highest_sinr`` with ``_low`` and ``_high``: means over seeds, and the outermost ends of the
           seeds' intervals,
         * ``highest_sinr_reliable``: whether every seed has a reliable point at the highest SINR,
@@ -114,7 +114,7 @@ def variants(receivers: pd.DataFrame, plan: Plan) -> pd.DataFrame:
         first = group.iloc[0]
         row = {"variant": name, "role": first["role"], **_description(plan[str(first["receiver"])], plan)}
         row |= {"seeds": len(group), **{c: first[c] for c in ("parameters", "macs_per_slot", "provenance")}}
-        row["runtime"] = " and ".join(group["runtime"].unique())
+        row |= {c: " and ".join(group[c].unique()) for c in ("runtime", "latency_runtime")}
         row |= {c: group[c].mean() for c in ("energy_j_per_slot", "latency_s")}
         for ber in _BER_COLUMNS:
             row |= {ber: group[ber].mean(), f"{ber}_low": group[f"{ber}_low"].min()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,7 @@ def emissions(
 
     Args:
         inventory: of the run. Its point is the SINR at which units are delivered.
-        energy: of inference, as :attr:`leanrx.report.results.RunResults.reference_energy`.
+        energy: of inference, as :attr:`leanrx.report.results.RunResults.deployed_energy`.
         basis: site and functional unit.
 
     Raises:
@@ -74,17 +75,25 @@ def _units_per_slot(row: Any, unit: str) -> float:
     return 1.0 - float(row.bler)
 
 
-def emission_table(by_receiver: dict[str, SoftwareCarbonIntensity | None], unit: str) -> pd.DataFrame:
+def emission_table(
+    by_receiver: dict[str, SoftwareCarbonIntensity | None], unit: str, forms: Mapping[str, str]
+) -> pd.DataFrame:
     """Emissions as a table.
 
+    Args:
+        by_receiver: of :func:`emissions`.
+        unit: the functional unit.
+        forms: deployed form in words, by receiver.
+
     Returns:
-        one row per receiver: ``receiver, unit, units_per_slot``, ``g_per_unit`` (gCO2e, NaN without a delivered unit),
-        ``provenance`` of the energy, and ``line``, the result as text.
+        one row per receiver: ``receiver, form, unit, units_per_slot``, ``g_per_unit`` (gCO2e, NaN without a delivered
+        unit), ``provenance`` of the energy, and ``line``, the result as text.
     """
     return pd.DataFrame(
         [
             {
                 "receiver": name,
+                "form": forms[name],
                 "unit": unit,
                 "units_per_slot": s.units if s else 0.0,
                 "g_per_unit": s.g_per_unit if s else float("nan"),

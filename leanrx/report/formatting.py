@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from energy.metering.workloads import C_RUNTIME
-
 
 @dataclass(frozen=True)
 class PageTable:
@@ -29,17 +27,6 @@ class PageTable:
     def links(self) -> list[tuple[str, str]]:
         """File and text of each link."""
         return [(file, "CSV" if len(self.files) == 1 else file) for file in self.files]
-
-
-def runtime_phrase(runtime: str) -> str:
-    """What computes in a runtime, in words.
-
-    >>> runtime_phrase("c"), runtime_phrase("onnx-fp32"), runtime_phrase("receiver")
-    ('C file', 'ONNX file', 'torch')
-    """
-    if runtime == C_RUNTIME:
-        return "C file"
-    return "ONNX file" if runtime.startswith("onnx-") else "torch"
 
 
 def number(value: float, form: str, missing: str = "") -> str:

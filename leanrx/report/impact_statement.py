@@ -48,7 +48,7 @@ def run_footprint(inventory: LifeCycleInventory, site: Site) -> Footprint:
         if trained:
             training_j, provenance = sum(r.training_j for r in trained), _provenance(r.provenance for r in trained)
             rows.append(_row(process, training_j, provenance, site))
-    evaluated_j = sum(r.test_slots * r.inference_j_per_slot for r in results)
+    evaluated_j = sum(r.ecal.development["evaluation"] for r in results)
     rows.append(_row("evaluation", evaluated_j, "modelled", site))
     table = inventory.run.energy()
     windows = table[(table["method"] == method) & (table["component"] == SUM) & (table["runtime"] != TRAINER_RUNTIME)]

@@ -48,6 +48,7 @@ def life_cycle_json(inventory: LifeCycleInventory) -> dict[str, Any]:
             "bits": inventory.bits_per_slot,
             "provenance": result.provenance,
             "processing_j": result.inference_j_per_slot,
+            "form": result.form,
             "collection_j": ecal.inference["inference_collection"] / ecal.inferences,
         }
     return {

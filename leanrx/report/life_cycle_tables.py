@@ -15,11 +15,12 @@ def life_cycle_table(inventory: LifeCycleInventory) -> pd.DataFrame:
     """eCAL and its components.
 
     Returns:
-        one row per receiver and method: ``receiver, role, method, training_method, provenance``, the values of
+        one row per receiver and method: ``receiver, role, method, training_method, provenance``, ``form`` (the deployed
+        form in words), the values of
         :meth:`energy.ecal.Ecal.as_json`, and ``<component>_j`` for each component, in joules.
     """
     rows = [
-        {c: getattr(r, c) for c in ("receiver", "role", "method", "training_method", "provenance")}
+        {c: getattr(r, c) for c in ("receiver", "role", "method", "training_method", "provenance", "form")}
         | {k: v for k, v in r.ecal.as_json().items() if k != "components_j"}
         | {f"{k}_j": v for k, v in r.ecal.components_j.items()}
         for r in inventory.results()
@@ -108,6 +109,7 @@ def life_cycle_page_table(inventory: LifeCycleInventory) -> PageTable:
         "receiver",
         "method",
         "provenance",
+        "in service",
         "teacher [J]",
         "distillation [J]",
         "training [J]",
@@ -126,6 +128,7 @@ def life_cycle_page_table(inventory: LifeCycleInventory) -> PageTable:
                 result.receiver,
                 result.method,
                 result.provenance,
+                result.form,
                 *(f"{parts[name]:,.3g}" if name in parts else "" for name in development),
                 f"{parts['inference']:,.4g}",
                 f"{ecal.absolute_j:,.4g}",
@@ -148,5 +151,5 @@ def payback_page_table(inventory: LifeCycleInventory) -> PageTable:
         for (student, against), by_unit in by_alternative.items()
     ]
     head = ["student", "alternative", "for equal slots", f"for equal correct bits at {inventory.sinr_db:g} dB"]
-    note = f"Energy is by {method}. '{RUN_TEACHER}' does not count the teacher's training."
+    note = f"Energy is by {method}, in the deployed form. '{RUN_TEACHER}' does not count the teacher's training."
     return PageTable(head, rows, note, ["payback.csv"])

@@ -124,6 +124,8 @@ def notes(inventory: LifeCycleInventory) -> list[str]:
     return [
         f"Accounting convention: overhead bits {s.convention.overhead}, radio energy {s.convention.radio}.",
         f"Slots in service cross {_hops(s.hops)}. Training and test slots cross {_hops(s.development_hops)}.",
+        "Slots in service have the energy of the deployed form: the one of the C file, float32 ONNX and LiteRT files "
+        "and torch with the least metered energy. Development is what the run executed, in torch.",
         "Inference energy includes preprocessing. Training energy includes the simulation of slots.",
         "Each student carries the full training energy of its teacher."
         if charged

@@ -70,8 +70,8 @@ def write_report(run: Run, basis: EmissionBasis | None = None, network: Receiver
     tables, page_sections = csv_tables(results), sections(results, charts)
     page_sections.insert(-1, _statement_section(results, basis, tables))
     if basis is not None:
-        by_receiver = emissions(results.life_cycles, results.reference_energy, basis)
-        tables["carbon.csv"] = emission_table(by_receiver, basis.unit)
+        by_receiver = emissions(results.life_cycles, results.deployed_energy, basis)
+        tables["carbon.csv"] = emission_table(by_receiver, basis.unit, results.deployed_energy["form"].to_dict())
         page_sections.insert(-1, _carbon_section(results, tables["carbon.csv"], basis))
         link_tables = carbon_link.run_link_tables(results.life_cycles, basis.site)
         link_charts = carbon_link.run_link_figures(link_tables)
@@ -200,9 +200,9 @@ def _carbon_section(results: RunResults, table: pd.DataFrame, basis: EmissionBas
     intensity, life_cycles = basis.site.intensity, results.life_cycles
     place = f"{intensity.place} in {intensity.year}" if intensity.year else intensity.place
     text = (
-        "Software Carbon Intensity by ISO/IEC 21031: ((E x I) + M) per R. E is the energy of inference by "
-        f"{results.reference_instrument}. I is the carbon intensity of {place} ({intensity.source}). "
-        f"R is one {basis.unit}, received at {life_cycles.sinr_db:g} dB SINR and interference "
+        "Software Carbon Intensity by ISO/IEC 21031: ((E x I) + M) per R. E is the energy of inference in "
+        f"the deployed form, by {results.reference_instrument}. I is the carbon intensity of {place} "
+        f"({intensity.source}). R is one {basis.unit}, received at {life_cycles.sinr_db:g} dB SINR and interference "
         f"fraction {life_cycles.interference_fraction:g}."
     )
     return Section("Carbon", [text], tables=[page_tables.carbon_page_table(table)])

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from energy.metering.deployment import form_name
 from energy.metering.workloads import OMITTED_OF_NETWORKS
-from leanrx.report.formatting import PageTable, interval, number, runtime_phrase
+from leanrx.report.formatting import PageTable, interval, number
 from leanrx.report.results import EstimatorValidation, RunResults
 from leanrx.report.text import has_reliable_floor
 from receivers.evaluation.transport_block import TransportFormat
@@ -24,7 +25,7 @@ def receiver_page_table(results: RunResults) -> PageTable:
         "parameters",
         "MACs per slot",
         f"energy per slot [mJ, {results.provenance}]",
-        "energy of",
+        "deployed form",
         "energy per data bit [µJ]",
         "time per slot in the file [ms]",
         f"BER at {point.sinr_db:g} dB (95 %)",
@@ -42,7 +43,7 @@ def receiver_page_table(results: RunResults) -> PageTable:
                 number(row["parameters"] or np.nan, "{:,.0f}"),
                 f"{row['macs_per_slot']:,}",
                 number(1e3 * row["energy_j_per_slot"], "{:.3g}"),
-                runtime_phrase(row["runtime"]) if row["runtime"] else "",
+                form_name(row["runtime"]) if row["runtime"] else "",
                 number(1e6 * row["energy_j_per_data_bit"], "{:.3g}"),
                 number(1e3 * row["latency_s"], "{:.3g}"),
                 _interval(row, "ber", "{:.2e}"),
@@ -255,7 +256,8 @@ def carbon_page_table(emissions: pd.DataFrame) -> PageTable:
     Args:
         emissions: of :func:`leanrx.report.emissions.emission_table`.
     """
-    return PageTable(["receiver", "SCI"], emissions[["receiver", "line"]].to_numpy().tolist(), files=["carbon.csv"])
+    rows = emissions[["receiver", "form", "line"]].to_numpy().tolist()
+    return PageTable(["receiver", "deployed form", "SCI"], rows, files=["carbon.csv"])
 
 
 def instrument_page_table(results: RunResults) -> PageTable:

@@ -17,8 +17,9 @@ import pandas as pd
 
 from channels import NUM_SYMBOLS, Scenario
 from channels.pilots import dmrs_layouts
-from energy.metering.table import exported_rows, file_rows, inference_rows, trainer_rows
-from energy.metering.workloads import C_RUNTIME
+from energy.metering.deployment import deployed_form, deployed_rows, latency_rows
+from energy.metering.measurement import weakest
+from energy.metering.table import file_rows, inference_rows, trainer_rows
 from leanrx.experiment.plan import Plan
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import SweepConfig
@@ -75,11 +76,14 @@ class RunResults:
         data_bits_per_slot: data bits of a slot: mean over pilot layouts, at the highest modulation.
         rates: BER, slot error rate and BLER with intervals, see :func:`receivers.evaluation.rates.rates`.
         receivers: one row per receiver, see :func:`_receiver_table`.
-        energy: inference energy by every method: the columns of ``energy.parquet``, and ``energy_j_per_slot``,
-            ``energy_j_per_data_bit``, ``duration_s_per_slot``.
+        energy: inference energy of receivers as tested, by every method: the columns of ``energy.parquet``, and
+            ``energy_j_per_slot``, ``energy_j_per_data_bit``, ``duration_s_per_slot``.
+        deployed_energy: inference energy of the deployed form by the reference instrument, see
+            :mod:`energy.metering.deployment`, indexed by receiver: the columns of ``energy``, ``form`` in words, and
+            ``latency_s`` and ``latency_runtime`` of the fastest exported file that computes one slot after the other.
         file_energy: inference energy of exported files by every method, with the columns of ``energy``.
         training: training energy by every method: the columns of ``energy.parquet``.
-        estimates: estimated energy beside that of the reference instrument, see :func:`_estimates`.
+        estimates: estimated energy beside that of the reference instrument, both as tested, see :func:`_estimates`.
         comparisons: between receivers.
         life_cycles: energy from the first training slot to the last slot in service.
         validation: of the energy estimators; none before ``leanrx energy``.
@@ -95,6 +99,7 @@ class RunResults:
     rates: pd.DataFrame
     receivers: pd.DataFrame
     energy: pd.DataFrame
+    deployed_energy: pd.DataFrame
     file_energy: pd.DataFrame
     training: pd.DataFrame
     estimates: pd.DataFrame
@@ -109,11 +114,6 @@ class RunResults:
     def styles(self) -> StyleSheet:
         """Styles of all receivers in figures."""
         return style_sheet(self.plan)
-
-    @property
-    def reference_energy(self) -> pd.DataFrame:
-        """The rows of ``energy`` by the reference instrument, indexed by receiver."""
-        return _reference_rows(self.energy, self.reference_instrument)
 
     @property
     def students(self) -> pd.DataFrame:
@@ -136,13 +136,9 @@ def run_results(run: Run) -> RunResults:
     bits = data_bits_per_slot(run.config.scenario)
     energy_rows = run.energy()
     energy = _per_slot(inference_rows(energy_rows), bits)
-    reference = _reference_rows(energy, life_cycles.reference_instrument)
-    exported = _reference_rows(_per_slot(exported_rows(energy_rows), bits), life_cycles.reference_instrument)
-    is_serial = (exported["batch_slots"] == 1) | (exported["runtime"] == C_RUNTIME)
-    exported = exported.assign(latency_s=exported["duration_s_per_slot"].where(is_serial))
+    deployed = _deployed_energy(energy_rows, bits, life_cycles.reference_instrument)
     counts = counts[counts["interference_fraction"] == point.interference_fraction]
-    in_use = pd.concat([exported, reference[~reference.index.isin(exported.index)]])
-    table = _receiver_table(run, receivers, counts, error_rates, in_use, point)
+    table = _receiver_table(run, receivers, counts, error_rates, deployed, point)
     bers = target_bers(point.target_ber)
     return RunResults(
         config=run.config,
@@ -152,6 +148,7 @@ def run_results(run: Run) -> RunResults:
         rates=error_rates,
         receivers=table,
         energy=energy,
+        deployed_energy=deployed,
         file_energy=_per_slot(file_rows(energy_rows), bits),
         training=trainer_rows(energy_rows),
         estimates=_estimates(energy, life_cycles.reference_instrument),
@@ -160,7 +157,7 @@ def run_results(run: Run) -> RunResults:
         validation=estimator_validation(run),
         environment=run.environment(),
         reference_instrument=life_cycles.reference_instrument,
-        provenance=str(reference["provenance"].iloc[0]),
+        provenance=weakest(deployed["provenance"]),
     )
 
 
@@ -229,6 +226,16 @@ def _per_slot(rows: pd.DataFrame, data_bits: float) -> pd.DataFrame:
     )
 
 
+def _deployed_energy(table: pd.DataFrame, data_bits: float, instrument: str) -> pd.DataFrame:
+    """See :attr:`RunResults.deployed_energy`."""
+    deployed, latency = (
+        _reference_rows(_per_slot(rows, data_bits), instrument) for rows in (deployed_rows(table), latency_rows(table))
+    )
+    columns = {"duration_s_per_slot": "latency_s", "runtime": "latency_runtime"}
+    deployed = deployed.join(latency[list(columns)].rename(columns=columns)).fillna({"latency_runtime": ""})
+    return deployed.assign(form=list(map(deployed_form, deployed["runtime"], deployed["batch_slots"])))
+
+
 def _reference_rows(energy: pd.DataFrame, instrument: str) -> pd.DataFrame:
     return energy[energy["method"] == instrument].set_index("receiver")
 
@@ -268,7 +275,7 @@ def _receiver_table(
 
     Args:
         counts: error counts at the interference fraction of ``point``.
-        energy: inference energy by the reference instrument, indexed by receiver: of the exported file, else in torch.
+        energy: see :attr:`RunResults.deployed_energy`.
 
     Returns:
         columns
@@ -277,8 +284,9 @@ def _receiver_table(
         * ``parameters, macs_per_slot``,
         * ``energy_j_per_slot, energy_j_per_data_bit`` in joules, and ``provenance``; NaN and empty for a genie-aided
           receiver,
-        * ``runtime`` of this energy, and ``latency_s``, the time of one slot in the exported file; NaN without one, or
-          where a call has several slots at once,
+        * ``runtime`` of this energy, that of the deployed form,
+        * ``latency_s``, the time of one slot in the fastest exported file that computes one slot after the other, and
+          its ``latency_runtime``; NaN and empty without such a file,
         * ``ber, ber_low, ber_high`` at the SINR of the trade-off, ``ber_at_highest_sinr`` likewise, and
           ``highest_sinr_reliable``,
         * ``sinr_db_at_target``: required SINR for the target BER in dB,
@@ -299,7 +307,7 @@ def _receiver_table(
                 "parameters": profile.parameters,
                 "macs_per_slot": profile.macs,
                 **{c: float(energy[c].get(name, np.nan)) for c in ("energy_j_per_slot", "energy_j_per_data_bit")},
-                **{c: energy[c].get(name, "") for c in ("provenance", "runtime")},
+                **{c: energy[c].get(name, "") for c in ("provenance", "runtime", "latency_runtime")},
                 "latency_s": float(energy["latency_s"].get(name, np.nan)),
                 **_error_rate_columns(name, error_rates, point),
                 **_gap_columns(name, run.plan, counts, point.target_ber),

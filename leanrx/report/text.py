@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from energy.metering.deployment import form_name
 from leanrx.report import life_cycle_text
-from leanrx.report.formatting import interval, runtime_phrase
+from leanrx.report.formatting import interval
 from leanrx.report.results import RunResults, mape
 
 CASE_STUDY_GAIN_DB = 4.0
@@ -82,10 +83,10 @@ def _smallest_student(results: RunResults, student: pd.Series) -> str:
     share = f"{row['parameters'] / reference['parameters']:.1%} of its teacher's parameters"
     if row["runtime"] == reference["runtime"]:
         ratio = row["energy_j_per_slot"] / reference["energy_j_per_slot"]
-        energy = f" and {ratio:.0%} of its energy per slot ({row['provenance']}, {runtime_phrase(row['runtime'])})."
+        energy = f" and {ratio:.0%} of its energy per slot ({row['provenance']}, {form_name(row['runtime'])})."
     else:
         student_text, teacher_text = (
-            f"{1e3 * r['energy_j_per_slot']:.3g} mJ per slot ({runtime_phrase(r['runtime'])})" for r in (row, reference)
+            f"{1e3 * r['energy_j_per_slot']:.3g} mJ per slot ({form_name(r['runtime'])})" for r in (row, reference)
         )
         energy = f". It needs {student_text}, and the teacher {teacher_text}, {row['provenance']}."
     return (
@@ -338,12 +339,12 @@ def energy_text(results: RunResults) -> str:
         "bits. Genie-aided receivers cannot be built and have no energy. "
     )
     if not len(results.file_energy):
-        return text + "No exported file was metered, so energy is that of torch."
+        return text + "No exported file was metered, so the deployed form is torch."
     return text + (
-        "Here, energy and time are those of the exported file: of a C file and a float32 ONNX file the one with less "
-        "energy. A call has one slot, where that was metered. Receivers without a file have the energy of torch. The "
-        "sections on validation and life cycle use torch for all receivers. In the figure of latency, a line marks the "
-        "duration of a slot. A receiver to the right of it cannot keep up with the slots."
+        "The energy of a receiver is that of its deployed form: of the C file, the float32 ONNX and LiteRT files and "
+        "torch, the one with the least metered energy per slot. Life cycle, payback and emissions use the same form. "
+        "The validation of the energy model alone uses torch, which executed the counted operations. In the figure of "
+        "latency, a line marks the duration of a slot. A receiver to the right of it cannot keep up with the slots."
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from carbon.receiver_options import error_curve
 from channels import Scenario
 from channels.grid import NUM_SYMBOLS
-from energy.metering.table import deployed_form
+from energy.metering.deployment import deployed_form
 from leanrx.report.formatting import interval
 from leanrx.report.page import pilot_phrase
 from leanrx_core.errors import UserError

@@ -19,12 +19,14 @@ import pandas as pd
 
 from channels import Scenario
 from energy.counting.counter import count
-from energy.metering.table import deployed_form, deployed_rows, inference_rows, reference_instrument
+from energy.metering.deployment import deployed_form, deployed_rows
+from energy.metering.table import inference_rows, reference_instrument
 from leanrx.experiment.run import Run, load_run
 from leanrx.report.page import pilot_phrase
 from leanrx.report.zoo_table import ROLES, ShippedReceiver, rate, shipped_receivers
 from leanrx_core.errors import UserError
 from leanrx_core.files import replaced_folder, write_atomic
+from leanrx_core.markdown import markdown_table
 from receivers import zoo
 from receivers.classical import GENIE_AIDED, classical_receivers
 from receivers.evaluation.error_counts import BlockCount, Counts
@@ -228,7 +230,7 @@ def _training(name: str, card: Card) -> str:
 
 
 def _table(headings: list[str], rows: list[list[str]]) -> list[str]:
-    return ["| " + " | ".join(cells) + " |" for cells in [headings, ["---"] * len(headings), *rows]]
+    return markdown_table(headings, rows, text_columns=len(headings)).splitlines()
 
 
 def size_bytes(folder: Path = zoo.SHIPPED) -> int:

@@ -19,7 +19,8 @@ import torch
 import yaml
 
 from energy.ecal.life_cycle_config import forward_flops
-from energy.metering.table import deployed_rows, exported_rows, inference_rows, reference_instrument, trainer_rows
+from energy.metering.deployment import deployed_rows
+from energy.metering.table import reference_instrument, trainer_rows
 from leanrx.cli import sessions
 from leanrx.cli.main import main
 from receivers import zoo
@@ -234,7 +235,7 @@ def test_ecal_answers_in_json(run: Path) -> None:
     reference = ecal["reference_instrument"]
     per_bit = ecal["inference"]["teacher"][reference]
     rows = pd.read_parquet(run / "energy.parquet")
-    inference = inference_rows(rows)
+    inference = deployed_rows(rows)
     row = inference[(inference["receiver"] == "teacher") & (inference["method"] == reference)]
     assert per_bit["ecal_j_per_bit"] == pytest.approx(
         float((row["energy_j"] / row["slots"]).iloc[0]) / (2 * 2 * 14 * 12 * 32)
@@ -342,7 +343,7 @@ def test_the_report_states_the_validation(run: Path, metered: dict[str, Any]) ->
 def test_the_report_states_emissions_per_slot(run: Path, metered: dict[str, Any]) -> None:
     answer = leanrx_json("report", run, "--intensity", "world-2023", "--pue", 1.5)
     emissions = {r["receiver"]: r for r in answer["carbon"]}
-    rows = inference_rows(pd.DataFrame(metered["rows"]))
+    rows = deployed_rows(pd.DataFrame(metered["rows"]))
     rows = rows[(rows["receiver"] == "LMMSE") & (rows["method"] == metered["reference_instrument"])]
     energy_j = rows["energy_j_per_slot"].iloc[0]
     assert emissions["LMMSE"]["g_per_unit"] == pytest.approx(energy_j / 3.6e6 * 1.5 * 481)
@@ -353,7 +354,7 @@ def test_the_report_takes_an_own_intensity_and_embodied_emissions(run: Path, met
     """230 g/kWh, and 100 kg over five years."""
     options = ("--intensity", 230, "--embodied-kg", 100, "--lifetime-years", 5)
     (line,) = [r for r in leanrx_json("report", run, *options)["carbon"] if r["receiver"] == "LMMSE"]
-    rows = inference_rows(pd.DataFrame(metered["rows"]))
+    rows = deployed_rows(pd.DataFrame(metered["rows"]))
     rows = rows[(rows["receiver"] == "LMMSE") & (rows["method"] == metered["reference_instrument"])]
     row = rows.iloc[0]
     embodied_g = 1e5 * row["duration_s"] / row["slots"] / (5 * 365.25 * 86400)
@@ -686,9 +687,8 @@ def test_the_reports_numbers_are_those_of_the_run(run: Path) -> None:
     rates = pd.read_csv(run / "report" / "ber.csv").set_index(keys)
     expected = (sums["bit_errors"] / sums["bits"]).reindex(rates.index)
     pd.testing.assert_series_equal(rates["ber"], expected, check_names=False)
-    metered = pd.concat([exported_rows(energy), inference_rows(energy)])  # the exported file if there is one
-    metered = metered[metered["method"] == reference_instrument(energy)].drop_duplicates("receiver")
-    metered = metered.set_index("receiver")
+    metered = deployed_rows(energy)
+    metered = metered[metered["method"] == reference_instrument(energy)].set_index("receiver")
     energy_j = pd.read_csv(run / "report" / "receivers.csv").set_index("receiver")["energy_j_per_slot"].dropna()
     expected_j = (metered["energy_j"] / metered["slots"])[energy_j.index]
     pd.testing.assert_series_equal(energy_j, expected_j, check_names=False)

@@ -130,6 +130,38 @@ def test_the_split_of_a_student(run: Run) -> None:
     assert result.ecal.absolute_j == pytest.approx(1000 + 300 + TEST * 5e-3 + 50)
 
 
+def with_files(run: Run, **files: tuple[str, float]) -> Run:
+    """The run with metered files: runtime and joules per slot by receiver."""
+    table = run.energy()
+    rows = [
+        asdict(energy_row(name, f"file of {name}", "inference", METER, 1000, 1000 * slot_j, runtime=runtime))
+        for name, (runtime, slot_j) in files.items()
+    ]
+    write_table(run.energy_path, pd.concat([table, pd.DataFrame(rows)], ignore_index=True), ENERGY)
+    return run
+
+
+def test_service_has_the_deployed_form_and_development_what_was_executed(run: Run) -> None:
+    student, before = f"{SMALL}-kd", LifeCycleInventory(run)
+    tested = before.result(student, METER)
+    assert tested.form == "the receiver as tested, in torch, 1 slot a call"
+    inventory = LifeCycleInventory(with_files(run, **{student: ("litert-fp32", 1e-3), "teacher": ("c", 20e-3)}))
+    result = inventory.result(student, METER)
+    assert result.form == "the exported LiteRT file, one slot after the other on one thread"
+    assert inventory.result("teacher", METER).form == "the receiver as tested, in torch, 1 slot a call", "C needs more"
+    parts, tested_parts = result.ecal.components_j, tested.ecal.components_j
+    assert parts["inference"] == pytest.approx(1_000_000 * 1e-3)
+    assert {k: v for k, v in parts.items() if k != "inference"} == {
+        k: v for k, v in tested_parts.items() if k != "inference"
+    }
+    running = payback_of(inventory, student, RUN_TEACHER)
+    assert running.slots == pytest.approx((1000 + 300 + TEST * 5e-3) / (10e-3 - 1e-3))
+    assert running.low < running.slots < running.high
+    formula = payback_of(inventory, student, RUN_TEACHER, method=FORMULA)
+    assert formula == payback_of(before, student, RUN_TEACHER, method=FORMULA), "estimates stay those of torch"
+    assert life_cycle_json(inventory)["inference"][student][METER]["form"] == result.form
+
+
 def test_split_teacher_energy_sums_to_the_teachers_training(run: Run) -> None:
     inventory = LifeCycleInventory(run, EcalConfig(teacher_allocation="split"))
     students = [inventory.result(n, METER).ecal for n in inventory.students]

@@ -15,14 +15,7 @@ from energy.hardware.devices import Device
 from energy.metering.measurement import Measurement
 from energy.metering.power_log import Wattmeter
 from energy.metering.session import Window
-from energy.metering.table import (
-    deployed_form,
-    deployed_rows,
-    energy_table,
-    exported_rows,
-    metered_calls,
-    workload_rows,
-)
+from energy.metering.table import energy_table, metered_calls, workload_rows
 from energy.metering.training import TrainingEnergy, TrainingWindow
 from energy.metering.workloads import Workload
 from leanrx.experiment import energy_metering
@@ -154,34 +147,3 @@ def test_without_a_compiler_nothing_is_metered_in_c(small: Scenario, monkeypatch
     )
     assert not _c_workloads(c_run(small), [LsReceiver()], progress)  # type: ignore[arg-type]
     assert len(progress.texts) == 1, "no receiver has a C form, so no compiler is missed"
-
-
-def test_a_file_of_lower_precision_is_not_what_was_tested() -> None:
-    row = {"receiver": "net", "phase": "inference", "component": "sum", "method": "RAPL", "slots": 10, "energy_j": 1.0}
-    rows = [
-        {**row, "runtime": "onnx-int8", "batch_slots": 1, "energy_j": 0.1},
-        {**row, "runtime": "c", "batch_slots": 8},
-    ]
-    table = pd.DataFrame([*rows, {**row, "runtime": "c", "batch_slots": 1, "energy_j": 1.1}])
-    (exported,) = exported_rows(table).to_dict("records")
-    assert (exported["runtime"], exported["batch_slots"]) == ("c", 1), "one slot a call, though eight need less"
-
-
-def test_a_receiver_is_deployed_in_its_cheapest_form() -> None:
-    row = {"receiver": "net", "phase": "inference", "component": "sum", "method": "RAPL", "slots": 10}
-    rows = [
-        {**row, "runtime": "receiver", "batch_slots": 4, "energy_j": 0.40},
-        {**row, "runtime": "onnx-fp32", "batch_slots": 1, "energy_j": 0.30},
-        {**row, "runtime": "eager", "batch_slots": 4, "energy_j": 0.10},
-        {**row, "runtime": "c", "batch_slots": 4, "energy_j": 0.20},
-        {**row, "runtime": "c", "batch_slots": 4, "energy_j": 0.01, "method": "CodeCarbon"},
-    ]
-
-    def deployed(count: int) -> tuple[float, str]:
-        table = deployed_rows(pd.DataFrame(rows[:count]))
-        (row,) = table[table["method"] == "RAPL"].to_dict("records")
-        return row["energy_j"] / row["slots"], deployed_form(row["runtime"], row["batch_slots"])
-
-    assert deployed(1) == (0.04, "the receiver as tested, 4 slots a call")
-    assert deployed(3) == (0.03, "the exported file, onnx-fp32, 1 slot a call"), "a network alone is no receiver"
-    assert deployed(5) == (0.02, "the exported C file, one slot after the other on one thread")

@@ -106,7 +106,9 @@ def test_emissions_of_coded_slots_by_hand() -> None:
         assert good is not None
         assert good.g_per_unit == pytest.approx(1e-3 / per_slot)
         assert (by_receiver["failing"] is None) == (unit != "slot")
-    table = emission_table(by_receiver, "correct transport block").set_index("receiver")
+    forms = {"good": "the exported C file", "failing": "torch"}
+    table = emission_table(by_receiver, "correct transport block", forms).set_index("receiver")
+    assert table["form"].to_dict() == forms
     assert table.loc["failing", "line"] == "no correct transport block was delivered"
     assert table.loc["good", "line"].startswith("SCI 0.00125 gCO2e per correct transport block (modelled energy; half")
 
