@@ -201,7 +201,7 @@ def graph_card(
         "output": {
             "name": "llrs",
             "dtype": "float32",
-            "shape": [inputs["y"]["shape"][0], num_llrs(receiver), NUM_SYMBOLS, "subcarriers"],
+            "shape": [inputs["y"]["shape"][0], num_llrs(receiver), NUM_SYMBOLS, inputs["y"]["shape"][3]],
             "description": OUTPUT,
         },
         "receiver": receiver_entry(receiver, scenario),

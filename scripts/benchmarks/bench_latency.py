@@ -174,12 +174,13 @@ def compiled_runtime(receiver: NeuralReceiver) -> Runtime:
     return Runtime(lambda slots: network(receiver.net.features(slots)))
 
 
-def litert_runtime(receiver: NeuralReceiver, conditions: Scenario, folder: Path) -> Runtime:
+def litert_runtime(receiver: Receiver, conditions: Scenario, folder: Path) -> Runtime:
     """The exported file in LiteRT."""
-    graph = folder / "receiver.onnx"
+    name, stream = file_name(receiver), SlotStream(conditions, 1, 2, "test", purpose="export")
+    graph, export = folder / f"{name}-graph.onnx", folder / f"{name}-litert"
     write_graph(receiver, graph, conditions.grid)
-    export_litert(receiver, graph, folder / "litert", SlotStream(conditions, 1, 2, "test", purpose="export"), (10.0,))
-    session = LiteRtSession(folder / "litert" / f"{receiver.name}.tflite")
+    export_litert(receiver, graph, export, stream, (10.0,))
+    session = LiteRtSession(export / f"{name}.tflite")
     return Runtime(lambda slots: session(*slot_arrays(slots)))
 
 
@@ -298,10 +299,11 @@ def build_runtimes(
         "torch": lambda: Runtime(receiver),
         f"LMMSE-IRC in {C}": lambda: c_runtime(irc, conditions, folder, arguments.march),
         f"LMMSE-IRC in {ONNX}": lambda: onnx_runtime(irc, conditions, folder),
+        "LMMSE-IRC in LiteRT": lambda: litert_runtime(irc, conditions, folder),
         "LMMSE-IRC in torch": lambda: Runtime(irc),
     }
     if not find_spec("tensorflow"):
-        builders.pop("LiteRT", None)
+        builders = {key: build for key, build in builders.items() if not key.endswith("LiteRT")}
     if arguments.quick:
         builders.pop("AOTInductor", None)
     return {key: build() for key, build in builders.items()}
