@@ -14,6 +14,7 @@ from leanrx_core.errors import UserError
 from receivers import zoo
 from receivers.evaluation.error_counts import Counts
 from receivers.evaluation.required_sinr import sinr_at_ber
+from receivers.zoo.coded_results import CodedResults
 from receivers.zoo.shipped_results import InferenceEnergy, Results
 
 Array = NDArray[np.float64]
@@ -194,20 +195,7 @@ def zoo_family(name: str, interference_fraction: float = 0.0) -> ReceiverFamily:
     forms = {member: f"{networks[member]}, {r.energy[0].runtime}" for member, r in results.items() if r.energy}
     sd = pooled_sd((form, results[member].energy[0].energy_j_per_slot) for member, form in forms.items())
     options = [_shipped_option(m, networks[m], r, interference_fraction, sd) for m, r in results.items()]
-    options += [
-        _option(
-            classical,
-            classical,
-            {
-                p.sinr_db: p.classical[classical]
-                for p in first.points
-                if p.interference_fraction == interference_fraction
-            },
-            energy[0],
-            sd,
-        )
-        for classical, energy in first.classical_energy.items()
-    ]
+    options += [_classical_option(name, first, interference_fraction, sd) for name in first.classical_energy]
     grid = first.scenario.grid
     return ReceiverFamily(name, tuple(options), grid.num_prb, grid.subcarrier_spacing_hz, interference_fraction)
 
@@ -218,19 +206,40 @@ def _shipped_option(name: str, network: str, results: Results, fraction: float, 
             f"carbon: {name} was published without joules; meter its run with leanrx energy, and publish it"
         )
     counts = {p.sinr_db: p.counts for p in results.points if p.interference_fraction == fraction}
-    return _option(name, network, counts, results.energy[0], sd)
+    blocks = _block_curve(results.coded, fraction, counts)
+    return _option(name, network, counts, blocks, results.energy[0], sd)
+
+
+def _classical_option(name: str, results: Results, fraction: float, sd: float) -> ReceiverOption:
+    counts = {p.sinr_db: p.classical[name] for p in results.points if p.interference_fraction == fraction}
+    blocks = _block_curve(results.coded, fraction, counts, name)
+    return _option(name, name, counts, blocks, results.classical_energy[name][0], sd)
+
+
+def _block_curve(
+    coded: CodedResults | None, fraction: float, counts: Mapping[float, Counts], classical: str = ""
+) -> ErrorCurve | None:
+    """BLER in the test with a code, or in a test of the BER that decoded blocks too; none if neither did."""
+    coded_counts = coded.counts(fraction, classical) if coded else {}
+    if len(coded_counts) > 1:
+        return error_curve(coded_counts, blocks=True)
+    return error_curve(counts, blocks=True) if all(c.transport_blocks for c in counts.values()) else None
 
 
 def _option(
-    name: str, network: str, counts: Mapping[float, Counts], energy: InferenceEnergy, sd: float
+    name: str,
+    network: str,
+    counts: Mapping[float, Counts],
+    blocks: ErrorCurve | None,
+    energy: InferenceEnergy,
+    sd: float,
 ) -> ReceiverOption:
     first = next(iter(counts.values()))
-    coded = all(c.transport_blocks for c in counts.values())
     return ReceiverOption(
         name=name,
         network=network,
         bits=error_curve(counts),
-        blocks=error_curve(counts, blocks=True) if coded else None,
+        blocks=blocks,
         bits_per_slot=first.bits / first.slots,
         energy_j=energy.energy_j_per_slot,
         energy_sd=sd,

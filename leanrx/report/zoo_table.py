@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +13,7 @@ from carbon.receiver_options import error_curve
 from channels import Scenario
 from channels.grid import NUM_SYMBOLS
 from energy.metering.deployment import deployed_form
-from leanrx.report.formatting import interval
+from leanrx.report.coded_table import coded_lines, coded_rows, sinr_phrase, sinr_values
 from leanrx.report.page import pilot_phrase
 from leanrx_core.errors import UserError
 from receivers import zoo
@@ -67,7 +66,6 @@ class ShippedReceiver:
     def row(self) -> dict[str, Any]:
         """The row of the table: plain values, ``None`` where the receiver does not reach the BER."""
         fraction = self.interference_fractions[0]
-        value, low, high = (None if math.isnan(x) else x for x in self.required_sinr_db(fraction))
         return {
             "name": self.name,
             "network": self.card.receiver,
@@ -78,19 +76,18 @@ class ShippedReceiver:
             "weights_bytes": self.weights_bytes,
             "interference_fraction": fraction,
             "target_ber": TARGET_BER,
-            "required_sinr_db": value,
-            "required_sinr_low_db": low,
-            "required_sinr_high_db": high,
+            **sinr_values(self.required_sinr_db(fraction)),
         }
 
     def as_json(self) -> dict[str, Any]:
-        """The row, the card and the results."""
+        """The row, required SINRs with the code, the card and the results."""
+        coded = [] if self.results.coded is None else coded_rows(self.name, self.results.coded)
         parts = {"card": self.card.model_dump(mode="json"), "results": self.results.model_dump(mode="json")}
-        return {**self.row(), "weights_path": str(self.weights_path), **parts}
+        return {**self.row(), "coded": coded, "weights_path": str(self.weights_path), **parts}
 
     def required_sinr(self, interference_fraction: float) -> str:
         """Required SINR with its interval in words."""
-        return interval(*self.required_sinr_db(interference_fraction), "{:.2f}") or "not reached"
+        return sinr_phrase(*self.required_sinr_db(interference_fraction))
 
 
 def shipped_receiver(name: str, folder: Path | None = None) -> ShippedReceiver:
@@ -138,6 +135,9 @@ def card_lines(receiver: ShippedReceiver) -> list[str]:
         "Test",
         *_test_lines(receiver),
         *(line for fraction in receiver.interference_fractions for line in _count_lines(receiver, fraction)),
+        "",
+        "Test with the LDPC code of 5G",
+        *(f"  {line}" for line in coded_lines(receiver.name, results)),
         "",
         "Energy of inference",
         *_energy_lines(results),

@@ -13,6 +13,7 @@ from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
 from leanrx_core.records import Record
 from receivers.evaluation.error_counts import Counts
+from receivers.zoo.coded_results import CodedResults
 
 
 class Point(Record):
@@ -72,6 +73,7 @@ class Results(Record):
         macs_method: how they were counted.
         energy: of inference; first in the form with the least, then as tested.
         classical_energy: of inference of classical receivers that were metered with it, likewise, by name.
+        coded: wrong transport blocks; none where no code was tested.
     """
 
     weights_sha256: str
@@ -85,6 +87,7 @@ class Results(Record):
     macs_method: str
     energy: tuple[InferenceEnergy, ...]
     classical_energy: dict[str, tuple[InferenceEnergy, ...]] = Field(default_factory=dict)
+    coded: CodedResults | None = None
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

@@ -22,6 +22,7 @@ from energy.counting.counter import count
 from energy.metering.deployment import deployed_form, deployed_rows
 from energy.metering.table import inference_rows, reference_instrument
 from leanrx.experiment.run import Run, load_run
+from leanrx.report.coded_table import TARGET_BLERS, code_phrase, coded_cell
 from leanrx.report.page import pilot_phrase
 from leanrx.report.zoo_table import ROLES, ShippedReceiver, rate, shipped_receivers
 from leanrx_core.errors import UserError
@@ -31,6 +32,7 @@ from receivers import zoo
 from receivers.classical import GENIE_AIDED, classical_receivers
 from receivers.evaluation.error_counts import BlockCount, Counts
 from receivers.neural.weights import Card, NeuralReceiver
+from receivers.zoo.coded_results import CodedResults
 from receivers.zoo.shipped_results import InferenceEnergy, Point, Results
 
 PAGE = Path(__file__).parents[2] / "docs" / "zoo.md"
@@ -164,6 +166,7 @@ def _scenario(receivers: Sequence[ShippedReceiver]) -> str:
     lines = [f"## {scenario.name}", "", _conditions(scenario, points), "", *_cost_table(receivers), ""]
     lines += ["SINR is the one for a BER of 1e-2 without an interferer, with its 95 % interval.", ""]
     lines += [_training(receiver.name, receiver.card) for receiver in receivers]
+    lines += _coded_table(receivers)
     for fraction in sorted({point.interference_fraction for point in points}):
         lines += ["", f"BER at interference fraction {fraction:g}:", "", *_ber_table(receivers, fraction)]
     return "\n".join(lines) + "\n"
@@ -205,6 +208,26 @@ def _cost_table(receivers: Sequence[ShippedReceiver]) -> list[str]:
     headings = ["receiver", "network", "parameters", "MACs per slot", "MACs per RE", "bytes", "SINR [dB]"]
     headings += ["mJ per slot", "provenance"]
     return [*_table(headings, rows), "", *(f"({note}) {text}." for text, note in notes.items())]
+
+
+def _coded_table(receivers: Sequence[ShippedReceiver]) -> list[str]:
+    """Required SINRs with the code, where a code was tested; classical receivers come first."""
+    tested = {r.name: r.results.coded for r in receivers if r.results.coded is not None}
+    if not tested:
+        return []
+    first = next(iter(tested.values()))
+    fractions = first.interference_fractions
+    rows = [[name, *_coded_cells(first, fractions, name)] for name in first.classical]
+    rows += [[f"`{name}`", *_coded_cells(coded, fractions)] for name, coded in tested.items()]
+    heads = [f"BLER {target:g}, fraction {fraction:g}" for fraction in fractions for target in TARGET_BLERS]
+    phrase = next(code_phrase(r.results) for r in receivers if r.name in tested)
+    title = f"SINR [dB] with the LDPC code of 5G, by BLER and interference fraction: {phrase}."
+    note = 'The intervals are of 95 %. "above" names the highest SINR that was tested.'
+    return ["", f"{title} {note}", "", *_table(["receiver", *heads], rows)]
+
+
+def _coded_cells(coded: CodedResults, fractions: Sequence[float], classical: str = "") -> list[str]:
+    return [coded_cell(coded, fraction, target, classical) for fraction in fractions for target in TARGET_BLERS]
 
 
 def _ber_table(receivers: Sequence[ShippedReceiver], fraction: float) -> list[str]:

@@ -4,7 +4,8 @@
 
 This is due when a receiver's LLRs change but its weights stay: after a change of the front end or of a classical
 receiver. The results keep their points, slots and energy; error counts and operations become those of this version.
-Each finished point is kept in ``runs/zoo-recount``, and a second call resumes.
+They lose the test with a code, which ``scripts/reproduce/coded_zoo.py`` runs anew. Each finished point is kept in
+``runs/zoo-recount``, and a second call resumes.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def recounted(name: str, group: Sequence[str]) -> Results:
         classical = {r: totals[r] for r in point.classical}
         points.append(point.model_copy(update={"counts": totals[name], "classical": classical}))
     operations = count(receiver, results.scenario.grid)
-    update = {"points": tuple(points), "macs": operations.macs, "macs_method": operations.method}
+    update = {"points": tuple(points), "macs": operations.macs, "macs_method": operations.method, "coded": None}
     return results.model_copy(update=update)
 
 

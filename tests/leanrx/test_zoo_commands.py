@@ -13,6 +13,7 @@ import pytest
 from channels import scenario
 from leanrx.cli.main import main
 from receivers import build, zoo
+from receivers.zoo.coded_results import CodedResults
 from receivers.zoo.shipped_results import Results
 
 SMALLEST = "tdl-6prb-hybrid-w5-d5-kd"
@@ -118,6 +119,50 @@ def test_json_of_a_card_is_card_and_results(monkeypatch, capsys) -> None:
     answer = json.loads(capsys.readouterr().out)
     assert answer["card"] == zoo.card(SMALLEST).model_dump(mode="json")
     assert Results.model_validate(answer["results"]) == zoo.results(SMALLEST)
+
+
+def coded_points(errors: dict[float, tuple[int, int]]) -> list[dict[str, float]]:
+    """Points of two interference fractions from block errors and blocks by SINR."""
+    return [
+        {"interference_fraction": fraction, "sinr_db": sinr_db, "blocks": blocks, "block_errors": wrong}
+        for fraction in (0.0, 0.8)
+        for sinr_db, (wrong, blocks) in errors.items()
+    ]
+
+
+def test_required_sinrs_with_a_code_are_interpolated_from_the_counts(copied_zoo: Path, monkeypatch, capsys) -> None:
+    """By hand: the BLER falls a hundredfold from 9 to 15 dB, so its middle, 10 %, lies at 12 dB; 1 % is the end."""
+    coded = {
+        "mcs": 14,
+        "points": coded_points({9.0: (100, 100), 15.0: (100, 10_000), 18.0: (20, 10_000)}),
+        "classical": {"LMMSE": coded_points({9.0: (150, 200), 24.0: (100, 200)})},
+    }
+    results = zoo.results(SMALLEST).model_copy(update={"coded": CodedResults.model_validate(coded)})
+    results.write(copied_zoo / SMALLEST / "results.json")
+    assert leanrx_zoo(monkeypatch, "show", SMALLEST, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["coded"]
+    assert len(rows) == 8
+    for row in rows:
+        if row["receiver"] == "LMMSE":
+            assert row["required_sinr_db"] is row["required_sinr_high_db"] is None
+        else:
+            assert row["required_sinr_db"] == pytest.approx({0.1: 12.0, 0.01: 15.0}[row["target_bler"]])
+            assert row["required_sinr_low_db"] < row["required_sinr_db"] < row["required_sinr_high_db"]
+    assert leanrx_zoo(monkeypatch, "show", SMALLEST) == 0
+    text = capsys.readouterr().out
+    assert "MCS 14 of table 1 (16-QAM, rate 553/1024), 2,024 bits per block, 100 to 10,000 blocks per point" in text
+    assert "SINR [dB] for BLER 0.1 and 0.01, interference fraction 0.8:" in text
+    lines = [line.split() for line in text.splitlines() if line.split()[:1] == ["LMMSE"]]
+    assert lines == [["LMMSE", "above", "24", "above", "24"]] * 2
+    assert f"  {SMALLEST}  12.00 (" in text
+
+
+def test_a_receiver_without_a_coded_test_says_so(copied_zoo: Path, monkeypatch, capsys) -> None:
+    zoo.results(SMALLEST).model_copy(update={"coded": None}).write(copied_zoo / SMALLEST / "results.json")
+    assert leanrx_zoo(monkeypatch, "show", SMALLEST) == 0
+    assert "not tested with a code" in capsys.readouterr().out
+    assert leanrx_zoo(monkeypatch, "show", SMALLEST, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["coded"] == []
 
 
 def test_a_receiver_that_never_reaches_the_ber(copied_zoo: Path, monkeypatch, capsys) -> None:
