@@ -13,12 +13,20 @@ from energy.counting.counter import count
 from leanrx_core.errors import UserError
 from leanrx_core.markdown import with_marked_content
 from receivers import build
-from scripts.reproduce import early_exit, family_gaps, file_energy_tables, size_at_loss, table_fig6a
+from scripts.reproduce import (
+    compression_tables,
+    early_exit,
+    family_gaps,
+    file_energy_tables,
+    size_at_loss,
+    table_fig6a,
+)
 
 
 @pytest.mark.parametrize(
     ("page", "text"),
     [
+        (compression_tables.PAGE, compression_tables.page),
         (early_exit.PAGE, early_exit.page),
         (family_gaps.PAGE, family_gaps.page),
         (file_energy_tables.PAGE, file_energy_tables.page),

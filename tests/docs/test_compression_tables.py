@@ -1,0 +1,88 @@
+"""The study of few-bit weights and fewer channels: its bytes by hand, its comparisons, and its tables."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from receivers import build
+from scripts.reproduce import compression, compression_tables
+from scripts.reproduce.compression import LARGE, SMALL, VARIANTS, Variant, references, weight_bytes
+
+ENDS = ("", "_low", "_high", "_bound")
+"""Suffixes of the columns of a gap."""
+
+
+def test_bytes_of_weights_by_hand() -> None:
+    """16 and 6 inputs, 6 inner channels of 5x3 taps, 7 outputs; then a last layer of 2 inputs and 8 outputs."""
+    net = build("hybrid-w2-d1")
+    weights, channels, last = 16 * 6 + 15 * 6 + 6 * 7, 6 + 6 + 7, 2 * 8 + 8
+    assert weight_bytes(net, None) == 4 * (weights + channels + last)
+    assert weight_bytes(net, 4) == weights / 2 + 4 * 2 * channels + 4 * last  # a scale and a bias for each channel
+    assert weight_bytes(net, 8) == weights + 4 * 2 * channels + 4 * last
+
+
+def test_names_of_variants_differ() -> None:
+    assert len({variant.name(1) for variant in VARIANTS}) == len(VARIANTS)
+
+
+def _variant(network: str, form: str) -> Variant:
+    return next(v for v in VARIANTS if (v.network, v.form) == (network, form))
+
+
+def test_each_variant_has_its_comparisons() -> None:
+    """A pruned network has no loss to itself, and an equal number of steps counts for trained networks only."""
+    large, small = _variant(LARGE, "float"), _variant(SMALL, "float")
+    more_steps = _variant(SMALL, "float, more steps")
+    assert references(large) == {}
+    assert references(small) == {"large": large}
+    assert references(more_steps) == {"large": large, "loss": small}
+    assert references(_variant(SMALL, "int4, rounded")) == {"large": large, "loss": small}
+    trained = {"large": large, "loss": small, "equal_steps": more_steps}
+    assert references(_variant(SMALL, "int4, trained")) == trained
+    assert references(_variant(SMALL, "pruned, trained")) == {"large": large, "equal_steps": more_steps}
+
+
+def test_a_table_by_hand() -> None:
+    common = {"network": "hybrid-w4-d2", "target_ber": 0.01, "steps": 0, "macs_per_slot": 1000, "file_bytes": 5000}
+    common |= dict.fromkeys(f"{kind}_db{end}" for kind in ("loss", "equal_steps") for end in ENDS)
+    loss = {"loss_db": 0.125, "loss_db_low": -0.06, "loss_db_high": 0.31, "equal_steps_db_bound": 3.14}
+    rows = [
+        {**common, "form": "float", "weight_bytes": 4000, "wall_s": 1e-3},
+        {**common, "form": "int4, rounded", "weight_bytes": 1234, "wall_s": 1.1e-3, **loss},
+    ]
+    lines = compression_tables.few_bits(pd.DataFrame(rows)).splitlines()
+    assert lines[2] == "| `hybrid-w4-d2` | float | 0 | 4,000 | 5,000 | 1.00 |  |  |"
+    assert lines[3] == (
+        "| `hybrid-w4-d2` | int4, rounded | 0 | 1,234 | 5,000 | 1.10 | 0.12 dB (-0.06 to 0.31) | at least 3.1 dB |"
+    )
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return pd.read_csv(compression_tables.NUMBERS)
+
+
+def test_numbers_are_those_of_the_present_study(table: pd.DataFrame) -> None:
+    stated = [tuple(row) for row in table[["network", "form", "steps"]].itertuples(index=False)]
+    assert stated == [(v.network, v.form, v.steps) for v in compression.VARIANTS]
+
+
+def test_weights_of_8_bits_lose_little_and_save_bytes(table: pd.DataFrame) -> None:
+    """What the page says: at most 0.05 dB without training, in fewer bytes."""
+    for network in (SMALL, LARGE):
+        rows = table[table["network"] == network].set_index("form")
+        assert rows.loc["int8, rounded", "loss_db"] <= 0.05
+        for value in ("weight_bytes", "file_bytes"):
+            sizes = [rows.loc[form, value] for form in ("float", "int8, rounded", "int4, rounded")]
+            assert sizes == sorted(sizes, reverse=True)
+
+
+def test_few_bits_save_no_time_and_4_bits_miss_their_goal(table: pd.DataFrame) -> None:
+    """The rest of what the page says."""
+    for network in (SMALL, LARGE):
+        rows = table[(table["network"] == network) & ~table["form"].str.startswith("pruned")].set_index("form")
+        assert (rows["wall_s"] / rows.loc["float", "wall_s"] - 1).abs().max() < 0.04
+        assert rows.loc["int4, trained", "loss_db_low"] > 0.2
+    pruned = table[table["form"] == "pruned, trained"].iloc[0]
+    assert pruned["equal_steps_db"] > 0 > pruned["equal_steps_db_low"]
