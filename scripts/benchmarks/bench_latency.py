@@ -399,7 +399,7 @@ def main() -> None:
         "cpu": cpu,
         "cores": os.cpu_count(),
         "load": load,
-        "real_time": os.sched_getscheduler(0) == os.SCHED_FIFO,
+        "real_time": arguments.real_time,
     }
     settings = {"cadence": arguments.cadence, "busy": arguments.busy, "march": arguments.march, **machine}
     answer = {"bench": "latency", "peer": ONNX, "ratio": ratio, "runs": arguments.rounds, **settings, "cases": rows}

@@ -67,11 +67,10 @@ def markdown(table: pd.DataFrame) -> str:
         ]
         for row in turns.itertuples()
     ]
-    slot_heads = ["receiver", "C file", "PRB", *(f"{name}, us" for name in QUANTILES), "above 1 ms"]
+    slot_heads = ["receiver", "PRB", *(f"{name}, us" for name in QUANTILES), "above 1 ms"]
     slot_rows = [
         [
-            f"`{row.receiver}`",
-            "LMMSE-IRC" if row.runtime.startswith("LMMSE-IRC") else "itself",
+            "LMMSE-IRC" if row.runtime.startswith("LMMSE-IRC") else f"`{row.receiver}`",
             str(row.num_prb),
             *(_micro(getattr(row, column)) for column in QUANTILES.values()),
             f"{row.misses:,} of {row.calls:,}",
@@ -83,17 +82,18 @@ def markdown(table: pd.DataFrame) -> str:
             _conditions(turns) + " All runtimes take turns:",
             markdown_table(heads, rows, 2),
             _conditions(cadence) + " A slot begins every millisecond:",
-            markdown_table(slot_heads, slot_rows, 2),
+            markdown_table(slot_heads, slot_rows),
         ]
     )
 
 
 def _conditions(table: pd.DataFrame) -> str:
     machines, march = (", ".join(table[name].unique()) for name in ("cpu", "march"))
-    cores, loads = table["cores"].max(), [f"{load:.1f}" for load in sorted(table["load"].unique())]
+    cores = table["cores"].max()
+    loads = " to ".join(dict.fromkeys(f"{load:.1f}" for load in (table["load"].min(), table["load"].max())))
     priority = " The receivers had a real-time priority." if table["real_time"].all() else ""
     return (
-        f"The CPU is {machines}, with {cores} cores. Other programs gave it a load average of {' and '.join(loads)}."
+        f"The CPU is {machines}, with {cores} cores. The load average before was {loads}."
         f"{priority} C files are compiled for `{march}`."
     )
 

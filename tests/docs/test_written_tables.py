@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from scripts.reproduce import (
     early_exit,
     family_gaps,
     file_energy_tables,
+    latency_tables,
     size_at_loss,
     table_fig6a,
 )
@@ -31,6 +33,7 @@ from scripts.reproduce import (
         (family_gaps.PAGE, family_gaps.page),
         (file_energy_tables.PAGE, file_energy_tables.page),
         (size_at_loss.PAGE, size_at_loss.page),
+        (latency_tables.PAGE, latency_tables.page),
         (table_fig6a.PAGE, table_fig6a.page),
         (table_fig6a.PAGE, table_fig6a.family_page),
     ],
@@ -86,6 +89,24 @@ def test_the_goal_is_met_only_with_the_whole_interval() -> None:
     assert "It is met." in size_at_loss.goal_sentences(pd.DataFrame([row]))
     for worse in ({"loss_db_high": 0.51}, {"parameters": 2_001}, {"macs_per_re": 1_001.0}):
         assert "It is **not met**." in size_at_loss.goal_sentences(pd.DataFrame([row | worse]))
+
+
+def test_times_come_from_the_last_line_of_an_output(tmp_path: Path) -> None:
+    seconds = {"median": 4e-4, "99 %": 5e-4, "99.9 %": 6e-4, "most": 2e-3}
+    case = {"receiver": "net", "num_prb": 6, "runtime": "C", "seconds": seconds, "calls": 1000, "misses": 1}
+    case |= {"least_cpu_s": 3e-4, "cpu_over_c": 1.0}
+    settings = {"cpu": "model", "cores": 2, "load": 0.5, "real_time": False, "march": "x86-64-v3"}
+    paths = []
+    for cadence in (False, True):
+        paths.append(str(tmp_path / f"{cadence}.txt"))
+        answer = {**settings, "cadence": cadence, "cases": [case | ({} if cadence else {"start_s": 0.01})]}
+        Path(paths[-1]).write_text(f"a table\n{json.dumps(answer)}\n")
+    text = latency_tables.markdown(latency_tables.numbers(paths))
+    assert "| `net` | C | 6 | 400 | 300 | 1.00 | 10.0 |" in text
+    assert "| `net` | 6 | 400 | 500 | 600 | 2000 | 1 of 1,000 |" in text
+    (tmp_path / "no.txt").write_text("a table\n")
+    with pytest.raises(UserError, match=r"no.txt: is no output of bench_latency.py"):
+        latency_tables.numbers([str(tmp_path / "no.txt")])
 
 
 def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:
