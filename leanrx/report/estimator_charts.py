@@ -23,16 +23,20 @@ CHARTED_ESTIMATORS = ("FLOPs/clock", "FLOPs/clock, fitted", "roofline, fitted")
 
 
 def write_estimator_charts(rows: pd.DataFrame, folder: Path) -> None:
-    """Write ``estimates-time`` and ``estimates-energy`` as PNG and PDF; nothing if only classical receivers are scored.
+    """Write ``estimates-time`` and ``estimates-energy`` as PNG and PDF, with the estimators that have points.
+
+    Operations of classical receivers have no byte counts, and a fitted model needs several networks. Without any point,
+    nothing is written.
 
     Args:
         rows: as :func:`energy.estimation.validation.validation_table` makes it.
         folder: of the files.
     """
-    if not rows["flops_per_byte"].notna().any():  # operations of classical receivers have no byte counts
-        return
-    estimators = [e for e in CHARTED_ESTIMATORS if e in set(rows["estimator"])]
     for quantity, name in (("s", "time"), ("j", "energy")):
+        points = rows.dropna(subset=["flops_per_byte", f"metered_{quantity}", f"estimated_{quantity}"])
+        estimators = [e for e in CHARTED_ESTIMATORS if e in set(points["estimator"])]
+        if not estimators:
+            continue
         for suffix, data in estimator_charts(rows, estimators, quantity).items():
             write_atomic(folder / f"estimates-{name}.{suffix}", data)
 

@@ -1,5 +1,7 @@
 """Charts of estimates against metered values."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -8,7 +10,7 @@ from energy.estimation.estimate import MeteredCall
 from energy.estimation.roofline import Roofline
 from energy.estimation.validation import leave_one_out, validation_table
 from energy.hardware.devices import Device
-from leanrx.report.estimator_charts import estimator_charts
+from leanrx.report.estimator_charts import estimator_charts, write_estimator_charts
 
 MACHINE = Device(
     name="machine",
@@ -36,3 +38,16 @@ def test_equal_points_give_equal_bytes() -> None:
     files = estimator_charts(table(), ["FLOPs/clock", "roofline, fitted"])
     assert files["png"].startswith(b"\x89PNG")
     assert files == estimator_charts(table(), ["FLOPs/clock", "roofline, fitted"])
+
+
+def test_an_estimator_without_points_has_no_panel(tmp_path: Path) -> None:
+    """A fitted model has no estimates where a run has one network."""
+    rows = table()
+    write_estimator_charts(rows, tmp_path)
+    both = (tmp_path / "estimates-time.png").stat().st_size
+    rows.loc[rows["estimator"] != "FLOPs/clock", ["estimated_s", "estimated_j"]] = np.nan
+    write_estimator_charts(rows, tmp_path)
+    assert (tmp_path / "estimates-time.png").stat().st_size < both
+    nothing = tmp_path / "nothing"
+    write_estimator_charts(rows.assign(flops_per_byte=np.nan), nothing)
+    assert not nothing.exists()
