@@ -8,11 +8,12 @@ thread. ONNX Runtime does not spin, but for the row "ONNX Runtime, as shipped", 
 needs TensorFlow for the export, and is left out where TensorFlow is not installed. AOTInductor has the whole receiver
 in real arithmetic, compiled ahead of time for one number of resource blocks; ``--quick`` leaves it out, because this
 takes a minute. ``torch.compile`` covers the network, after the front end in torch. LMMSE-IRC is the classical receiver,
-in C, ONNX Runtime and torch.
+in C, ONNX Runtime, LiteRT and torch.
 
 ``--c-only`` times C programs without Python between the calls, see ``slot_timer.c``, so it can take a million slots:
-``--slots 500 --rounds 2000``. ``--real-time`` gives these programs a priority over all others, as a receiver in service
-has. ``scripts/reproduce/latency_tables.py`` puts outputs of this script into the docs.
+``--slots 500 --rounds 2000``. With ``--cadence``, the time of a slot begins with its arrival there, so
+it contains the wake-up and the wait for a late slot before. ``--real-time`` gives these programs a priority over all
+others, as a receiver in service has. ``scripts/reproduce/latency_tables.py`` puts outputs of this script into the docs.
 
 With ``--cadence``, a slot begins every millisecond, and the process sleeps in between. A call that takes more than a
 millisecond is a miss, and the next slot then begins at once. ``--busy`` keeps all other cores busy with one process

@@ -4,8 +4,9 @@
  * Run:   ./slot_timer NUM_PRB BITS_PER_SYMBOL CALLS PERIOD_NS < slots.f32 > seconds.f64
  *
  * A slot is the float32 values noise_var, y[LEANRX_NUM_RX][14][F][2] and pilots[14][F][2]. All slots are read first, and
- * the calls take them in turn. A call begins PERIOD_NS after the one before, or at once if that one took longer; 0 means
- * back to back. The output is float64: wall clock and CPU time of each call in seconds.
+ * the calls take them in turn. A slot arrives every PERIOD_NS. Its time ends with its LLRs, so it contains the delay of the
+ * wake-up, and the wait for calls before it that are late. With PERIOD_NS 0, a slot arrives when the call before ends. The
+ * output is float64: wall clock and CPU time of each slot in seconds.
  */
 #include RECEIVER
 
@@ -48,15 +49,15 @@ int main(int argc, char **argv) {
     if (!num_slots || !seconds) return 2;
     for (long i = 0; i < 2 * calls; i++) seconds[i] = 0; /* so that the pages exist */
     mlockall(MCL_CURRENT | MCL_FUTURE);
-    int64_t begin = now_ns(CLOCK_MONOTONIC);
+    int64_t arrival = now_ns(CLOCK_MONOTONIC);
     for (long i = -3; i < calls; i++) { /* three calls are not timed */
         const float *slot = slots + slot_floats * (size_t)((i + 3) % num_slots), *y = slot + 1;
-        begin += period_ns;
-        if (begin < now_ns(CLOCK_MONOTONIC)) begin = now_ns(CLOCK_MONOTONIC);
-        else sleep_until(begin);
-        int64_t wall_ns = now_ns(CLOCK_MONOTONIC), cpu_ns = now_ns(CLOCK_THREAD_CPUTIME_ID);
+        arrival = period_ns ? arrival + period_ns : now_ns(CLOCK_MONOTONIC);
+        if (period_ns) sleep_until(arrival);
+        int64_t cpu_ns = now_ns(CLOCK_THREAD_CPUTIME_ID);
         int code = leanrx_receive(y, y + 2 * num_res * LEANRX_NUM_RX, slot[0], bits_per_symbol, num_prb, llrs);
-        cpu_ns = now_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_ns, wall_ns = now_ns(CLOCK_MONOTONIC) - wall_ns;
+        int64_t wall_ns = now_ns(CLOCK_MONOTONIC) - arrival;
+        cpu_ns = now_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_ns;
         if (code != LEANRX_OK) {
             fprintf(stderr, "%s\n", leanrx_message(code));
             return 2;

@@ -97,7 +97,8 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 PUBLISHED_TEXT = """Published receivers have other channels, antennas and baselines. So their losses cannot be compared
-with ours, and the figure marks only their operations. A MAC is two FLOPs, and operations are those of one layer."""
+with ours, and the figure marks only their operations. A MAC is two FLOPs. Operations are those
+of one spatial layer, so of one transmitted stream."""
 
 
 def goal_sentences(table: pd.DataFrame) -> str:
@@ -108,8 +109,9 @@ def goal_sentences(table: pd.DataFrame) -> str:
     is_small = parameters <= GOAL_PARAMETERS and kmacs <= GOAL_KMACS
     verdict = "met" if is_small and smallest["loss_db_high"] <= GOAL_LOSS_DB else "**not met**"
     return (
-        f"The goal is a loss of {GOAL_LOSS_DB:g} dB with {GOAL_PARAMETERS:,} parameters and {GOAL_KMACS:g} kMAC per "
-        f"RE. It is {verdict}. The smallest network, `{smallest['network']}`, has {parameters:,} parameters and "
+        f"We aimed at a loss of at most {GOAL_LOSS_DB:g} dB with {GOAL_PARAMETERS:,} parameters and {GOAL_KMACS:g} "
+        f"kMAC per RE. This goal is {verdict}. The smallest network, `{smallest['network']}`, has {parameters:,} "
+        "parameters and "
         f"{kmacs:.2f} kMAC per RE. The better of its variants ({smallest['role']}) loses "
         f"{_cell(smallest, 'loss')} dB without an interferer."
     )
