@@ -85,11 +85,10 @@ class PilotPlaces(nn.Module):
             pilots: float32 ``(B, S, F, 2)``. They give the sizes: runtimes would compute those of repeated values.
         """
         values = self._has_data if choice is None else choice @ self._has_data
-        values = values.view(-1, NUM_SYMBOLS, 1, self.period)
         if self.period == 1:
-            return values[:, None, :, 0]
+            return values.view(-1, 1, NUM_SYMBOLS, 1)
         ones = 1 + 0 * pilots[..., 0].unflatten(2, (-1, self.period))
-        return (values * ones).flatten(2)[:, None]
+        return (values.view(-1, NUM_SYMBOLS, 1, self.period) * ones).flatten(2)[:, None]
 
 
 class HybridFrontEnd(nn.Module):

@@ -97,7 +97,7 @@ register(
         default_width=1.0,
         default_depth=11,
         check_size=deeprx.check_size,
-        grammar="deeprx[-w<factor>[-d<blocks>]]",
+        grammar="deeprx[-interpolated][-w<factor>[-d<blocks>]]",
         colour="#0072b2",
         marker="circle",
     )
@@ -109,7 +109,7 @@ register(
         default_width=1.0,
         default_depth=11,
         check_size=deeprx.check_size,
-        grammar="deeprx-interpolated[-w<factor>[-d<blocks>]]",
+        grammar="deeprx[-interpolated][-w<factor>[-d<blocks>]]",
         colour="#56b4e9",
         marker="diamond",
         dash="dashdot",
@@ -208,7 +208,7 @@ def check_conditions(spec: str, scenario: Scenario) -> None:
 
 def spec_grammar() -> str:
     """How spec strings are written, all families in one sentence part."""
-    return ", ".join(family.grammar for family in FAMILIES.values())
+    return ", ".join(dict.fromkeys(family.grammar for family in FAMILIES.values()))
 
 
 def build(spec: str, num_rx: int = 2, num_bits: int = 4, seed: int = 0) -> Network:
