@@ -73,11 +73,12 @@ def markdown(table: pd.DataFrame) -> str:
         ]
         for row in turns.itertuples()
     ]
-    slot_heads = ["receiver", "PRB", *HEADINGS, "above 1 ms"]
+    slot_heads = ["receiver", "PRB", "load average", *HEADINGS, "above 1 ms"]
     slot_rows = [
         [
             _receiver_and_runtime(row.receiver, row.runtime)[0],
             str(row.num_prb),
+            f"{row.load:.1f}",
             *(_micro(getattr(row, column)) for column in QUANTILES.values()),
             f"{row.misses:,} of {row.calls:,}",
         ]

@@ -86,9 +86,9 @@ def test_published_operations_by_hand() -> None:
 def test_the_goal_is_met_only_with_the_whole_interval() -> None:
     row = {"network": "hybrid-w3-d5", "role": "distilled", "parameters": 2_000, "macs_per_re": 1_000.0}
     row |= {"interference_fraction": 0.0, "loss_db": 0.4, "loss_db_low": 0.3, "loss_db_high": 0.5}
-    assert "It is met." in size_at_loss.goal_sentences(pd.DataFrame([row]))
+    assert "This goal is met." in size_at_loss.goal_sentences(pd.DataFrame([row]))
     for worse in ({"loss_db_high": 0.51}, {"parameters": 2_001}, {"macs_per_re": 1_001.0}):
-        assert "It is **not met**." in size_at_loss.goal_sentences(pd.DataFrame([row | worse]))
+        assert "This goal is **not met**." in size_at_loss.goal_sentences(pd.DataFrame([row | worse]))
 
 
 def test_times_come_from_the_last_line_of_an_output(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_times_come_from_the_last_line_of_an_output(tmp_path: Path) -> None:
         Path(paths[-1]).write_text(f"a table\n{json.dumps(answer)}\n")
     text = latency_tables.markdown(latency_tables.numbers(paths))
     assert "| `net` | C | 6 | 400 | 300 | 1.00 | 1 of 1,000 | 10.0 |" in text
-    assert "| `net` | 6 | 400 | 500 | 600 | 2000 | 1 of 1,000 |" in text
+    assert "| `net` | 6 | 0.5 | 400 | 500 | 600 | 2000 | 1 of 1,000 |" in text
     (tmp_path / "no.txt").write_text("a table\n")
     with pytest.raises(UserError, match=r"no.txt: is no output of bench_latency.py"):
         latency_tables.numbers([str(tmp_path / "no.txt")])
