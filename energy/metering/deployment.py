@@ -1,4 +1,4 @@
-"""The form in which a receiver is deployed, and its energy: one rule for all who speak of a deployed receiver.
+"""The form in which a receiver is deployed, and its energy. All results on deployed receivers use this rule.
 
 Exact forms compute what was tested: the C file, the float32 ONNX and LiteRT files, and the receiver itself in torch. Of
 those that an instrument metered, the one with the least energy per slot is the deployed form. Files of lower precision

@@ -209,12 +209,17 @@ def c_program(receiver: Receiver, conditions: Scenario, folder: Path, march: str
     program = folder / f"{stem}-timer"
     flags = [*BUILD_FLAGS, f"-march={march}", "-D_GNU_SOURCE", f'-DRECEIVER="{stem}.h"', f"-I{folder}"]
     command = [find_compiler(), *flags, str(timer), str(folder / f"{stem}.c"), "-o", str(program), "-lm"]
-    subprocess.run(command, check=True)
+    if subprocess.run(command).returncode:
+        raise UserError(f"--march: the compiler refuses the program with '{march}'; see its lines above")
     return program
 
 
 def program_timing(program: Path, slots: Sequence[Slots], arguments: argparse.Namespace) -> Timing:
-    """Times of a program of :func:`c_program`, with the slots in turn."""
+    """Times of a program of :func:`c_program`, with the slots in turn; all have the modulation of the first one.
+
+    Raises:
+        UserError: if the program cannot have a real-time priority, or fails.
+    """
     prefix = ["chrt", "--fifo", "50"] if arguments.real_time else []
     arrays = [slot_arrays(slot) for slot in slots]
     parts = [part for y, pilots, noise, _ in arrays for part in (noise, as_real(y), as_real(pilots))]
@@ -222,7 +227,11 @@ def program_timing(program: Path, slots: Sequence[Slots], arguments: argparse.Na
     y, _, _, orders = arrays[0]
     period_ns = round(1e9 * SLOT_S) if arguments.cadence else 0
     numbers = [y.shape[-1] // SUBCARRIERS_PER_PRB, int(orders[0]), len(slots) * arguments.rounds, period_ns]
-    run = subprocess.run([*prefix, str(program), *map(str, numbers)], input=raw, stdout=subprocess.PIPE, check=True)
+    try:
+        run = subprocess.run([*prefix, str(program), *map(str, numbers)], input=raw, stdout=subprocess.PIPE, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        remedy = "--real-time needs chrt and root; leave it out" if prefix else "see its lines above"
+        raise UserError(f"{program.name}: does not run ({type(error).__name__}); {remedy}") from None
     wall_s, cpu_s = np.frombuffer(run.stdout).reshape(-1, 2).T
     return Timing(wall_s, cpu_s, cpu_s)
 

@@ -1,9 +1,11 @@
 """Write the times of exported files into docs/results.md.
 
-    python scripts/benchmarks/bench_latency.py --march x86-64-v3 > runtimes.txt
-    python scripts/benchmarks/bench_latency.py --march x86-64-v3 --c-only --cadence --real-time \
-        --slots 500 --rounds 2000 --prb 26 > cadence.txt
-    python scripts/reproduce/latency_tables.py runtimes.txt cadence.txt
+    python scripts/benchmarks/bench_latency.py --march x86-64-v3 --slots 100 > runtimes.txt
+    python scripts/benchmarks/bench_latency.py tdl-6prb-hybrid-w5-d5-kd --march x86-64-v3 --c-only --cadence \
+        --real-time --slots 500 --rounds 180 --prb 26 > quiet.txt
+    python scripts/reproduce/latency_tables.py runtimes.txt quiet.txt
+
+The table also has outputs beside other programs, with ``--rounds 400 --prb 26`` and ``--rounds 200 --prb 6``.
 
 The numbers are kept in ``docs/data/latency.csv``. Without an output, the script only writes the tables from this file.
 """
@@ -73,13 +75,14 @@ def markdown(table: pd.DataFrame) -> str:
         ]
         for row in turns.itertuples()
     ]
-    slot_heads = ["receiver", "PRB", "load average", *HEADINGS, "above 1 ms"]
+    slot_heads = ["receiver", "PRB", "load average", *HEADINGS, "CPU, us", "above 1 ms"]
     slot_rows = [
         [
             _receiver_and_runtime(row.receiver, row.runtime)[0],
             str(row.num_prb),
             f"{row.load:.1f}",
             *(_micro(getattr(row, column)) for column in QUANTILES.values()),
+            _micro(row.least_cpu_s),
             f"{row.misses:,} of {row.calls:,}",
         ]
         for row in cadence.itertuples()

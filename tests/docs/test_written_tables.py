@@ -103,7 +103,7 @@ def test_times_come_from_the_last_line_of_an_output(tmp_path: Path) -> None:
         Path(paths[-1]).write_text(f"a table\n{json.dumps(answer)}\n")
     text = latency_tables.markdown(latency_tables.numbers(paths))
     assert "| `net` | C | 6 | 400 | 300 | 1.00 | 1 of 1,000 | 10.0 |" in text
-    assert "| `net` | 6 | 0.5 | 400 | 500 | 600 | 2000 | 1 of 1,000 |" in text
+    assert "| `net` | 6 | 0.5 | 400 | 500 | 600 | 2000 | 300 | 1 of 1,000 |" in text
     (tmp_path / "no.txt").write_text("a table\n")
     with pytest.raises(UserError, match=r"no.txt: is no output of bench_latency.py"):
         latency_tables.numbers([str(tmp_path / "no.txt")])
