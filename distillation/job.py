@@ -38,7 +38,9 @@ class Training(Record):
         deep_supervision_weight: weight of the mean bit loss of a hybrid's intermediate LLRs, which each block but the
             last has (deep supervision, 1409.5185). Networks without intermediate LLRs ignore it, and their cards say 0.
         decay_start: part of ``steps`` after which the learning rate falls.
-        precision: ``auto`` uses bfloat16 autocast on CUDA devices that support it; ``float32`` never does.
+        precision: ``auto`` uses bfloat16 autocast on CUDA devices that support it; ``bfloat16`` uses it on CPUs with
+            AVX512-BF16 or AMX instructions too, and on any other device says so and trains in float32; ``float32``
+            never uses it.
         compiled: whether to use ``torch.compile``, which pays off in long trainings on a GPU: it compiles for minutes.
             Without a C++ compiler, the training says so and goes on without it.
         weight_bits: bits of a weight of the convolutions, 2 to 8, with a scale for each output channel. The training
@@ -61,7 +63,7 @@ class Training(Record):
     decay_start: float = Field(0.3, ge=0, le=1)
     max_gradient_norm: float | None = Field(None, gt=0)
     deep_supervision_weight: float = Field(0.0, ge=0)
-    precision: Literal["auto", "float32"] = "auto"
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
     compiled: bool = False
     weight_bits: int | None = Field(None, ge=2, le=8)
     checkpoint_steps: int = Field(200, ge=1, le=MAX_STEPS)

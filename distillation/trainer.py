@@ -187,7 +187,7 @@ class _Trainer:
         self._parameters = [*self.net.parameters(), *self._objective.parameters()]
         self._optimizer = _optimizer(self._parameters, job.training)
         self._autocast = torch.autocast(
-            torch.device(device).type, torch.bfloat16, job.training.precision == "auto" and _has_bfloat16(device)
+            torch.device(device).type, torch.bfloat16, _uses_bfloat16(job.training.precision, device, job.name)
         )
         path = folder / "checkpoints" / f"{job.name}.safetensors"
         self._checkpoint = Checkpoint(path, job.name, job.description(device, processes.size))
@@ -335,8 +335,19 @@ def _optimizer(parameters: list[nn.Parameter], training: Training) -> torch.opti
     return torch.optim.AdamW(parameters, training.learning_rate, weight_decay=training.weight_decay)
 
 
-def _has_bfloat16(device: str) -> bool:
-    return torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+def _uses_bfloat16(precision: str, device: str, name: str) -> bool:
+    """Whether a training uses bfloat16 autocast; says so if the device lacks what ``bfloat16`` asks for."""
+    kind = torch.device(device).type
+    if precision == "float32" or (precision == "auto" and kind != "cuda"):
+        return False
+    if kind == "cuda":
+        available = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        cpu = torch.cpu.get_capabilities()
+        available = kind == "cpu" and bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))
+    if precision == "bfloat16" and not available:
+        print(f"{name}: {device} has no instructions for bfloat16; it is trained in float32", file=sys.stderr)
+    return available
 
 
 def _has_compiler(name: str) -> bool:

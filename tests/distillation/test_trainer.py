@@ -170,6 +170,27 @@ def test_without_a_compiler_training_goes_on(
     assert capsys.readouterr().err == line
 
 
+def test_bfloat16_needs_a_cpu_that_has_it(tmp_path, small: Scenario, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "amx_bf16": False})
+    rounded = job(small, training=SHORT_TRAINING.model_copy(update={"precision": "bfloat16"}))
+    assert train_job(rounded, tmp_path / "a").digest == train_job(job(small), tmp_path / "b").digest
+    assert capsys.readouterr().err == "x: cpu has no instructions for bfloat16; it is trained in float32\n"
+
+
+def test_a_training_in_bfloat16_stays_close_to_float32(tmp_path, small: Scenario, monkeypatch) -> None:
+    """Only convolutions round: the weights stay in float32, and the losses of all steps agree within 2 %."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        training = SHORT_TRAINING.model_copy(update={"precision": precision})
+        receiver = train_job(job(small, training=training), tmp_path / precision)
+        assert {p.dtype for p in receiver.net.parameters()} == {torch.float32}
+        lines = (tmp_path / precision / "training" / "x.jsonl").read_text().splitlines()
+        losses[precision] = [json.loads(line)["loss"] for line in lines]
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
+
+
 @pytest.mark.slow
 def test_a_compiled_training_ends_close_to_the_eager_one(tmp_path, small: Scenario, teacher: NeuralReceiver) -> None:
     """Kernels sum in another order: losses agree to some digits, those of followed modules too; resuming is exact."""
