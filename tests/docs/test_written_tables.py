@@ -20,6 +20,7 @@ from scripts.reproduce import (
     family_gaps,
     file_energy_tables,
     latency_tables,
+    proof_tables,
     size_at_loss,
     table_fig6a,
 )
@@ -34,6 +35,7 @@ from scripts.reproduce import (
         (file_energy_tables.PAGE, file_energy_tables.page),
         (size_at_loss.PAGE, size_at_loss.page),
         (latency_tables.PAGE, latency_tables.page),
+        (proof_tables.PAGE, proof_tables.page),
         (table_fig6a.PAGE, table_fig6a.page),
         (table_fig6a.PAGE, table_fig6a.family_page),
     ],
@@ -107,6 +109,29 @@ def test_times_come_from_the_last_line_of_an_output(tmp_path: Path) -> None:
     (tmp_path / "no.txt").write_text("a table\n")
     with pytest.raises(UserError, match=r"no.txt: is no output of bench_latency.py"):
         latency_tables.numbers([str(tmp_path / "no.txt")])
+
+
+def test_a_new_verdict_replaces_that_of_the_same_file(tmp_path: Path) -> None:
+    def export(gap_db: float, proven: bool) -> pd.DataFrame:
+        test = {"measure": "BER", "interference_fraction": 0.0, "target": 0.01, "margin_db": 0.05}
+        test |= {"gap_db": gap_db, "low_db": gap_db - 0.01, "high_db": gap_db + 0.01}
+        verdict = {
+            "file": {"name": "net-int8.onnx", "digest": "d", "arithmetic": "int8"},
+            "receiver": {"name": "net"},
+            "proven": proven,
+            "points": [{"receiver": name, "slots": 50_000} for name in ("net", "net-int8.onnx") for _ in range(2)],
+            "tests": [test, {"measure": "BLER"}],
+        }
+        path = tmp_path / "verification" / "net-int8.onnx.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(verdict))
+        return proof_tables.verdicts([str(tmp_path)])
+
+    table = proof_tables.merge(export(0.05, proven=False), export(0.02, proven=True))
+    row = "| `net` | ONNX | int8 | 100,000 | 0.01 | 0.0200 (0.0100 to 0.0300) |  | 0.05 | yes |"
+    assert proof_tables.markdown(table).splitlines()[2:] == [row]
+    with pytest.raises(UserError, match=r"no: has no verification/.*run 'leanrx verify' on it"):
+        proof_tables.verdicts([str(tmp_path / "no")])
 
 
 def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:
