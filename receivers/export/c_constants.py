@@ -33,10 +33,19 @@ def float64(values: torch.Tensor | None) -> NDArray[np.float64]:
     return values.detach().cpu().double().numpy()
 
 
+def padded(values: NDArray[np.float64], *multiples: int) -> NDArray[np.float64]:
+    """Values with zeros behind them, so that each dimension is a multiple of a number.
+
+    Example:
+        >>> padded(np.ones((1, 3)), 2, 4).tolist()
+        [[1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
+    """
+    return np.pad(values, [(0, -size % multiple) for size, multiple in zip(values.shape, multiples, strict=True)])
+
+
 def by_fours(weight: NDArray[np.float64]) -> NDArray[np.float64]:
     """From (outputs, inputs) to (outputs / 4, inputs, 4), filled up with zeros."""
-    padded = np.pad(weight, ((0, -len(weight) % 4), (0, 0)))
-    return padded.reshape(-1, 4, weight.shape[1]).swapaxes(1, 2)
+    return padded(weight, 4, 1).reshape(-1, 4, weight.shape[1]).swapaxes(1, 2)
 
 
 def level_constants(num_bits: int) -> str:

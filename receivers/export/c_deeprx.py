@@ -12,8 +12,7 @@ from torch import nn
 
 from channels import NUM_SYMBOLS
 from channels.grid import SUBCARRIERS_PER_PRB
-from receivers.export.c_constants import c_array, float64
-from receivers.export.c_products import c_matrix, matrix_products, num_terms, padded, round_up
+from receivers.export.c_constants import by_fours, c_array, float64, padded
 from receivers.neural.deeprx import DeepRx, InterpolatedDeepRx, ResidualBlock
 
 _Array = NDArray[np.float64]
@@ -51,22 +50,21 @@ class _BlockWeights:
         """Rows between both convolutions that are kept."""
         return (2 * self.dilation[0] + 1) * len(self.bias)
 
-    def arrays(self, number: int, terms: int) -> list[str]:
+    def arrays(self, number: int) -> list[str]:
         """Definitions of the arrays that :meth:`initialiser` names."""
         return [
             _array(f"SCALE_{number}[]", self.scale),
             _array(f"SHIFT_{number}[]", self.shift),
             _array(f"BIAS_{number}[]", self.bias),
             *(_array(f"DEPTHWISE_{number}_{i}[][18]", weight) for i, weight in enumerate(self.depthwise, 1)),
-            *(c_matrix(f"POINTWISE_{number}_{i}", weight, terms) for i, weight in enumerate(self.pointwise, 1)),
+            *(_matrix(f"POINTWISE_{number}_{i}", weight) for i, weight in enumerate(self.pointwise, 1)),
         ]
 
-    def initialiser(self, number: int, terms: int) -> str:
+    def initialiser(self, number: int) -> str:
         """The element of ``BLOCKS``."""
-        inputs = [round_up(weight.shape[1], terms) for weight in self.pointwise]
         has_shortcut = self.pointwise[1].shape[1] > 2 * len(self.bias)
         fields = [
-            *(len(self.scale), len(self.bias), *self.dilation, *inputs, int(has_shortcut)),
+            *(len(self.scale), len(self.bias), *self.dilation, int(has_shortcut)),
             *(f"{name}_{number}" for name in ("SCALE", "SHIFT", "BIAS")),
             *(f"{name}_{number}_{i}" for name in ("DEPTHWISE", "POINTWISE") for i in (1, 2)),
         ]
@@ -91,32 +89,27 @@ def deeprx_values(net: DeepRx) -> dict[str, str]:
     out_scale, out_shift = (padded(values, 4) for values in _normalisation(net.norm_out, offset))
     out_weight = padded(float64(net.conv_out.weight)[:, :, 0, 0], 4, 4)
     matrices = [in_weight, *(matrix for block in blocks for matrix in block.pointwise), out_weight]
-    terms = num_terms(matrix.shape[::-1] for matrix in matrices)
-    initialisers = ",\n".join(block.initialiser(i, terms) for i, block in enumerate(blocks))
+    initialisers = ",\n".join(block.initialiser(i) for i, block in enumerate(blocks))
     weights = [
-        c_matrix("IN_WEIGHT", in_weight, terms),
-        *(array for i, block in enumerate(blocks) for array in block.arrays(i, terms)),
+        _matrix("IN_WEIGHT", in_weight),
+        *(array for i, block in enumerate(blocks) for array in block.arrays(i)),
         f"static const Block BLOCKS[] = {{\n{initialisers}\n}};",
         _array("OUT_SCALE[]", out_scale),
         _array("OUT_SHIFT[]", out_shift),
-        c_matrix("OUT_WEIGHT", out_weight, terms),
+        _matrix("OUT_WEIGHT", out_weight),
         _array("OUT_BIAS[]", padded(float64(net.conv_out.bias), 4)),
     ]
     sizes = {
         "NUM_BITS": net.num_bits,
         "INTERPOLATES": int(isinstance(net, InterpolatedDeepRx)),
-        "TERMS": terms,
         "FEATURE_SYMBOLS": _FEATURE_SYMBOLS,
-        "FEATURE_TERMS": round_up(in_weight.shape[1], terms),
-        "OUT_TERMS": round_up(len(out_scale), terms),
         "OUTPUTS": len(out_weight),
-        "MAX_INPUTS": max(round_up(matrix.shape[1], terms) for matrix in matrices),
+        "MAX_INPUTS": max(matrix.shape[1] for matrix in matrices),
         "NUM_BLOCKS": len(blocks),
         "LAST_CHANNELS": len(out_scale),
         **_rows(net, blocks),
     }
     return {
-        "POINTWISE": matrix_products(terms),
         "WEIGHTS": "\n".join(weights),
         **{name: str(size) for name, size in sizes.items()},
     }
@@ -179,6 +172,11 @@ def _normalisation(norm: nn.BatchNorm2d, offset: _Array) -> tuple[_Array, _Array
     mean, var = float64(cast(torch.Tensor, norm.running_mean)), float64(cast(torch.Tensor, norm.running_var))
     scale = float64(norm.weight) / np.sqrt(var + norm.eps)
     return scale, float64(norm.bias) + scale * (offset - mean)
+
+
+def _matrix(name: str, weight: _Array) -> str:
+    """A matrix ``(outputs, inputs)`` in groups of four outputs."""
+    return _array(f"{name}[][4]", by_fours(weight).reshape(-1, 4))
 
 
 def _array(name: str, values: _Array) -> str:

@@ -21,7 +21,6 @@ from receivers.classical import LmmseIrcReceiver, LmmseReceiver, is_exact_lmmse
 from receivers.export.c_constants import c_float, function_values, level_constants
 from receivers.export.c_deeprx import deeprx_bytes_per_prb, deeprx_values
 from receivers.export.c_front_end import EstimatorConstants, describe_layout, layout_constants
-from receivers.export.c_products import matrix_products, num_terms, round_up
 from receivers.export.c_weights import hybrid_weights
 from receivers.export.export_card import file_name
 from receivers.neural import detection
@@ -36,8 +35,8 @@ BUILD_FLAGS = ("-std=c11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno
 MAX_PRB = 273
 """Largest bandwidth of a file with a free number of resource blocks (TS 38.101-1)."""
 
-_DEEPRX_PARTS = "slot deeprx interface"
-_HYBRID_PARTS = "slot functions states channel_estimate covariance demapping hybrid interface"
+_DEEPRX_PARTS = "slot pointwise deeprx interface"
+_HYBRID_PARTS = "slot functions pointwise states channel_estimate covariance demapping hybrid interface"
 _LMMSE_PARTS = "slot functions subcarriers channel_estimate demapping classical interface"
 _LMMSE_IRC_PARTS = "slot functions subcarriers channel_estimate covariance demapping classical interface"
 
@@ -170,8 +169,6 @@ def _classical(receiver: LmmseReceiver | LmmseIrcReceiver, grid: Grid, layouts: 
 def _hybrid(receiver: NeuralReceiver, grid: Grid, layouts: list[DmrsLayout]) -> Parts:
     net = cast(Hybrid, receiver.net)
     block = cast(HybridBlock, net.blocks[0])
-    layers = (block.expand, block.project)
-    expand_terms, project_terms = (num_terms([(layer.in_channels, layer.out_channels)]) for layer in layers)
     limits = {
         "MIN_GAIN": detection.MIN_GAIN,
         "MIN_VAR": detection.MIN_VAR,
@@ -190,12 +187,7 @@ def _hybrid(receiver: NeuralReceiver, grid: Grid, layouts: list[DmrsLayout]) -> 
         "WIDTH": str(net.width),
         "DEPTH": str(len(net.blocks)),
         "INNER": str(block.expand.out_channels),
-        "EXPAND_TERMS": str(expand_terms),
-        "EXPAND_INPUTS": str(round_up(block.expand.in_channels, expand_terms)),
-        "PROJECT_TERMS": str(project_terms),
-        "PROJECT_INPUTS": str(round_up(block.project.in_channels, project_terms)),
-        "POINTWISE": matrix_products(expand_terms, project_terms),
-        **hybrid_weights(net, receiver.card.training.get("weight_bits"), expand_terms, project_terms),
+        **hybrid_weights(net, receiver.card.training.get("weight_bits")),
         **{name: c_float(value) for name, value in limits.items()},
         **_bandwidth_values(None, _hybrid_bytes_per_prb(net, layouts)),
         **EstimatorConstants.robust(layouts, grid.subcarrier_spacing_hz).values(layouts),

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from receivers.export.c_constants import by_fours, c_array, float64
-from receivers.export.c_products import padded
 from receivers.neural.hybrid import Hybrid, HybridBlock
 from receivers.neural.weight_quantization import round_weight
 
@@ -18,23 +17,22 @@ _PACKED_BITS = (2, 4, 8)
 """Bits that an integer can take in the file: a byte holds whole integers."""
 
 
-def hybrid_weights(net: Hybrid, weight_bits: int | None, expand_terms: int, project_terms: int) -> dict[str, str]:
+def hybrid_weights(net: Hybrid, weight_bits: int | None) -> dict[str, str]:
     """Values of the template for the weights of a hybrid.
 
     Args:
         net: the network.
         weight_bits: with which it was trained; none for floats. Weights that are not of so few bits stay floats.
-        expand_terms, project_terms: the numbers of inputs of the pointwise convolutions are multiples of these.
     """
     blocks = [cast(HybridBlock, block) for block in net.blocks]
     convolutions = [layer for block in blocks for layer in (block.expand, block.depthwise, block.project)]
-    packed_bits, terms = 0, {"expand": expand_terms, "project": project_terms}
+    packed_bits = 0
     if weight_bits is not None and all(_has_few_bits(layer, weight_bits) for layer in convolutions):
         packed_bits = min(bits for bits in _PACKED_BITS if bits >= weight_bits)
     if packed_bits and weight_bits is not None:
-        initialisers = [_packed_block(block, weight_bits, packed_bits, terms) for block in blocks]
+        initialisers = [_packed_block(block, weight_bits, packed_bits) for block in blocks]
     else:
-        initialisers = [_block(block, terms) for block in blocks]
+        initialisers = [_block(block) for block in blocks]
     kind, separator = "PackedBlock" if packed_bits else "Block", ",\n"
     arrays = [
         f"static const {kind} BLOCKS[] = {{\n{separator.join(initialisers)}\n}};",
@@ -50,31 +48,31 @@ def _has_few_bits(layer: nn.Module, weight_bits: int) -> bool:
     return torch.equal(integers * scale, weight)
 
 
-def _by_terms(weight: NDArray[np.float64], terms: int) -> NDArray[np.float64]:
+def _matrix(weight: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weights of a pointwise convolution in groups of four outputs, ``(groups of inputs, 4)``."""
-    return by_fours(padded(weight[:, :, 0, 0], 1, terms)).reshape(-1, 4)
+    return by_fours(weight[:, :, 0, 0]).reshape(-1, 4)
 
 
-def _block(block: HybridBlock, terms: dict[str, int]) -> str:
+def _block(block: HybridBlock) -> str:
     expand, depthwise, project = block.expand, block.depthwise, block.project
     arrays = [
-        _by_terms(float64(expand.weight), terms["expand"]),
+        _matrix(float64(expand.weight)),
         float64(expand.bias),
         float64(depthwise.weight).reshape(len(depthwise.weight), -1),
         float64(depthwise.bias),
-        _by_terms(float64(project.weight), terms["project"]),
+        _matrix(float64(project.weight)),
         float64(project.bias),
     ]
     return _initialiser([c_array(values) for values in arrays], block)
 
 
-def _packed_block(block: HybridBlock, weight_bits: int, packed_bits: int, terms: dict[str, int]) -> str:
+def _packed_block(block: HybridBlock, weight_bits: int, packed_bits: int) -> str:
     integers, scales = {}, {}
     for name in ("expand", "depthwise", "project"):
         values, scale = round_weight(getattr(block, name).weight.detach().cpu(), weight_bits)
         integers[name], scales[name] = values.numpy().astype(np.float64), c_array(float64(scale).ravel())
-    for name, count in terms.items():
-        integers[name] = _by_terms(integers[name], count)
+    for name in ("expand", "project"):
+        integers[name] = _matrix(integers[name])
     packed = {name: _bytes(values, packed_bits) for name, values in integers.items()}
     parts = [packed["expand"], packed["depthwise"], packed["project"]]
     for name in ("expand", "depthwise", "project"):

@@ -129,6 +129,15 @@ def test_the_example_program_is_clean_under_sanitizers(tmp_path: Path, compiler:
     assert (llrs - expected)[slots.bit_mask].abs().max() < 1e-4 * expected.abs().max()
 
 
+def test_a_compiler_without_vectors_of_gnu_c_computes_the_same(tmp_path: Path) -> None:
+    receiver, scenario = perturbed_receiver("deeprx-w0.0625-d3"), conditions()
+    for name, text in c_sources(receiver, scenario.grid).items():
+        (tmp_path / name).write_text(text.replace("__GNUC__", "OTHER_COMPILER"))
+    compile_library(tmp_path / "net.c", tmp_path / "receiver.so", STRICT)
+    slots = SlotStream(scenario, 1, 6, "test").block(0)
+    assert compare(receiver, ExportedReceiver(tmp_path / "receiver.so", "C"), slots).equal
+
+
 @pytest.mark.parametrize("receiver", [LmmseReceiver, LmmseIrcReceiver])
 @pytest.mark.parametrize(
     ("num_rx", "grid"), [(2, {"num_prb": 5}), (3, {"dmrs": Dmrs(additional_positions=(1,)), "pilot_patterns": ()})]
