@@ -43,9 +43,9 @@ def with_marked_content(page: Path, contents: Mapping[str, str]) -> str:
     text = page.read_text(encoding="utf-8")
     for name, content in contents.items():
         begin, end = (f"<!-- {name}: {word} -->" for word in ("begin", "end"))
-        before, has_begin, rest = text.partition(f"{begin}\n")
-        _, has_end, after = rest.partition(f"\n{end}")
-        if not has_begin or not has_end:
+        before, begin_mark, rest = text.partition(f"{begin}\n")
+        _, end_mark, after = rest.partition(f"\n{end}")
+        if not begin_mark or not end_mark:
             raise UserError(f"{page}: has no marks '{name}: begin' and '{name}: end' around its table; restore them")
         text = f"{before}{begin}\n\n{content}\n\n{end}{after}"
     return text

@@ -16,7 +16,8 @@ from __future__ import annotations
 from carbon import Emission, Footprint, Site
 from carbon.footprint import Provenance
 from energy.ecal import AccountingConvention, hop, transport_energy_j
-from leanrx.life_cycle.inventory import LifeCycleInventory, LifeCycleResult
+from leanrx.life_cycle.inventory import LifeCycleInventory
+from leanrx.life_cycle.life_cycle_result import LifeCycleResult
 from leanrx_core.checks import number, positive
 from leanrx_core.records import Record
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from energy.ecal import Cost
 from energy.ecal.inference_range import sweep_points
-from leanrx.life_cycle.inventory import TRAIN_AND_RUN_TEACHER, LifeCycleInventory
+from leanrx.life_cycle.inventory import LifeCycleInventory
+from leanrx.life_cycle.life_cycle_result import TRAIN_AND_RUN_TEACHER
 from leanrx.report.charts import Curve, Figure
 from leanrx.report.life_cycle_tables import savings_table
 from leanrx.report.style import StyleSheet, style_sheet

@@ -8,7 +8,8 @@ import pandas as pd
 
 from carbon.footprint import NOT_MODELLED, Footprint
 from leanrx.life_cycle.adaptation import shipped_adaptation
-from leanrx.life_cycle.inventory import RUN_TEACHER, LifeCycleInventory, LifeCycleResult
+from leanrx.life_cycle.inventory import LifeCycleInventory
+from leanrx.life_cycle.life_cycle_result import RUN_TEACHER, LifeCycleResult
 from leanrx.life_cycle.stage_footprint import (
     STAGES,
     LifeCycleSites,

@@ -6,7 +6,8 @@ import math
 
 import pandas as pd
 
-from leanrx.life_cycle.inventory import RUN_TEACHER, LifeCycleInventory, Payback
+from leanrx.life_cycle.inventory import LifeCycleInventory
+from leanrx.life_cycle.life_cycle_result import RUN_TEACHER, Payback
 from leanrx.report.formatting import PageTable
 from leanrx.report.life_cycle_text import payback_phrase
 
@@ -32,7 +33,8 @@ def payback_table(inventory: LifeCycleInventory) -> pd.DataFrame:
     """One row per student, method, allocation of the teacher, alternative and unit.
 
     Returns:
-        the attributes of :class:`leanrx.life_cycle.inventory.Payback`; ``slots, low, high`` are numbers of slots.
+        the attributes of :class:`leanrx.life_cycle.life_cycle_result.Payback`; ``slots, low, high`` are numbers of
+        slots.
     """
     return pd.DataFrame([vars(p) for p in inventory.paybacks()])
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from energy.ecal import Outcome
-from leanrx.life_cycle.inventory import RUN_TEACHER, LifeCycleInventory, Payback
+from leanrx.life_cycle.inventory import LifeCycleInventory
+from leanrx.life_cycle.life_cycle_result import RUN_TEACHER, Payback
 
 _OUTCOMES = {
     Outcome.PAYBACK: "pays back",

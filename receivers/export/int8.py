@@ -22,7 +22,7 @@ from receivers.export.equalisation import equalise, round_weights
 from receivers.export.exported_receiver import slot_arrays
 from receivers.export.litert import litert_file
 from receivers.export.reduced_precision import PrecisionComparison, PrecisionForm, export_reduced, network_nodes
-from receivers.runtime.slot_arrays import INPUTS, as_real
+from receivers.runtime.slot_format import INPUTS, as_real
 
 
 def quantise(path: Path, target: Path, slots: Slots) -> None:

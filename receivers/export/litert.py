@@ -29,7 +29,7 @@ from receivers.export.exported_receiver import ExportedReceiver
 from receivers.export.onnx import graph_card
 from receivers.export.parity import Parity, compare_at_points, total_parity
 from receivers.runtime.litert_session import METADATA_FILE, MODEL_DIGEST_KEY
-from receivers.runtime.slot_arrays import RECEIVER_KEY, SLOTS_KEY, SlotFormat
+from receivers.runtime.slot_format import RECEIVER_KEY, SLOTS_KEY, SlotFormat
 from receivers.runtime.standard_error import without_lines
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)

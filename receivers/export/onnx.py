@@ -33,7 +33,7 @@ from receivers.export.real_receiver import RealReceiver, num_llrs
 from receivers.neural.hybrid import Hybrid
 from receivers.neural.weights import NeuralReceiver
 from receivers.runtime.graph_session import GraphSession
-from receivers.runtime.slot_arrays import INPUTS, RECEIVER_KEY, SLOTS_KEY, SlotFormat
+from receivers.runtime.slot_format import INPUTS, RECEIVER_KEY, SLOTS_KEY, SlotFormat
 
 _OPSET = 18
 

@@ -49,7 +49,7 @@ class CLibrary(ReceiverSession):
         self,
         y: NDArray[np.complex64],
         pilots: NDArray[np.complex64],
-        noise_var: NDArray[np.float32],
+        noise_plus_interference_var: NDArray[np.float32],
         orders: NDArray[np.int64],
     ) -> NDArray[np.float32]:
         batch, num_subcarriers = len(y), y.shape[3]
@@ -59,7 +59,7 @@ class CLibrary(ReceiverSession):
             code = self._receive(
                 y_slot.ctypes.data_as(ctypes.c_void_p),
                 pilots_slot.ctypes.data_as(ctypes.c_void_p),
-                ctypes.c_float(noise_var[i]),
+                ctypes.c_float(noise_plus_interference_var[i]),
                 ctypes.c_int(int(orders[i])),
                 ctypes.c_int(num_subcarriers // SUBCARRIERS_PER_PRB),
                 llrs[i].ctypes.data_as(ctypes.c_void_p),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from leanrx_core.errors import UserError
 from receivers.runtime.call_arguments import check_llrs
 from receivers.runtime.receiver_session import ReceiverSession
-from receivers.runtime.slot_arrays import INPUTS, RECEIVER_KEY, SLOTS_KEY, SlotFormat, as_real
+from receivers.runtime.slot_format import INPUTS, RECEIVER_KEY, SLOTS_KEY, SlotFormat, as_real
 
 
 class GraphSession(ReceiverSession):
@@ -51,10 +51,10 @@ class GraphSession(ReceiverSession):
         self,
         y: NDArray[np.complex64],
         pilots: NDArray[np.complex64],
-        noise_var: NDArray[np.float32],
+        noise_plus_interference_var: NDArray[np.float32],
         orders: NDArray[np.int64],
     ) -> NDArray[np.float32]:
-        arrays: tuple[NDArray[Any], ...] = (as_real(y), as_real(pilots), noise_var, orders)
+        arrays: tuple[NDArray[Any], ...] = (as_real(y), as_real(pilots), noise_plus_interference_var, orders)
         self.slots.check(arrays[0], arrays[1], self.path.name)
         try:
             llrs = self._run({name: x for name, x in zip(INPUTS, arrays, strict=True) if name in self.inputs})

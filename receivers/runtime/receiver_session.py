@@ -56,16 +56,16 @@ class ReceiverSession(ABC):
         """
         y, pilots = complex_samples("y", y), complex_samples("pilots", pilots)
         check_shapes(y, pilots, self.num_rx, self.whole_prb, self.path.name)
-        noise_var = noise_powers(noise_plus_interference_var, len(y))
+        noise_plus_interference_var = noise_powers(noise_plus_interference_var, len(y))
         orders = modulation_orders(bits_per_symbol, len(y), self.num_bits, self.path.name)
-        return self._llrs(y, pilots, noise_var, orders)
+        return self._llrs(y, pilots, noise_plus_interference_var, orders)
 
     @abstractmethod
     def _llrs(
         self,
         y: NDArray[np.complex64],
         pilots: NDArray[np.complex64],
-        noise_var: NDArray[np.float32],
+        noise_plus_interference_var: NDArray[np.float32],
         orders: NDArray[np.int64],
     ) -> NDArray[np.float32]:
         """LLRs of slots whose types, shapes, noise powers and modulations are checked."""

@@ -74,7 +74,7 @@ from receivers.export.real_receiver import RealReceiver
 from receivers.neural.registry import build, parse_spec
 from receivers.neural.weights import Card, NeuralReceiver
 from receivers.runtime import CLibrary, LiteRtSession, OnnxSession
-from receivers.runtime.slot_arrays import INPUTS, as_real
+from receivers.runtime.slot_format import INPUTS, as_real
 
 Call = Callable[[Slots], object]
 

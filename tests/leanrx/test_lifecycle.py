@@ -16,13 +16,8 @@ from energy.ecal import Outcome, hop, transport_energy_j
 from energy.metering.table import ENERGY
 from leanrx.experiment.run import Run
 from leanrx.experiment.sweep_config import EcalConfig, SweepConfig
-from leanrx.life_cycle.inventory import (
-    RUN_TEACHER,
-    TRAIN_AND_RUN_TEACHER,
-    LifeCycleInventory,
-    Payback,
-    slot_bits,
-)
+from leanrx.life_cycle.inventory import LifeCycleInventory, slot_bits
+from leanrx.life_cycle.life_cycle_result import RUN_TEACHER, TRAIN_AND_RUN_TEACHER, Payback
 from leanrx.report.life_cycle_json import life_cycle_json, write_life_cycle
 from leanrx.report.life_cycle_tables import life_cycle_table
 from leanrx.report.life_cycle_text import headline, notes, payback_phrase, sentences

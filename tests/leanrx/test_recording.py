@@ -21,7 +21,7 @@ from receivers.evaluation.stopping import Evaluation
 from receivers.export.c_export import example_program
 from receivers.export.c_source import c_sources
 from receivers.export.litert import with_metadata
-from receivers.runtime.slot_arrays import SlotFormat
+from receivers.runtime.slot_format import SlotFormat
 
 NAME = "tdl-6prb-hybrid-w5-d5-kd"
 CHECKS = Path(__file__).parents[2] / "scripts" / "checks"

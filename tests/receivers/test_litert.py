@@ -26,7 +26,7 @@ from receivers.export.litert import convert, litert_file, with_metadata
 from receivers.export.onnx import write_graph
 from receivers.export.parity import compare
 from receivers.runtime import LiteRtSession
-from receivers.runtime.slot_arrays import SlotFormat
+from receivers.runtime.slot_format import SlotFormat
 
 pytestmark = pytest.mark.skipif(find_spec("tensorflow") is None, reason="needs leanrx[edge]")
 
