@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from channels.grid import pam_levels
 
-_EXP_DEGREE, _LOG_DEGREE = 5, 9
+_EXP_DEGREE, _LOG_DEGREE = 4, 7
 
 
 def c_float(value: float) -> str:
@@ -63,9 +63,9 @@ def function_values() -> dict[str, str]:
     exp_error = abs(_rounded(exp)(r) / np.exp2(r) - 1).max()
     log_error = abs(s * _rounded(log)(s) - np.log1p(s)).max()
     return {
-        "EXP_POLYNOMIAL": _horner(exp),
+        "EXP_POLYNOMIAL": _estrin(exp),
         "EXP_ERROR": f"{exp_error:.0e}",
-        "LOG_POLYNOMIAL": f"r * ({_horner(log)})",
+        "LOG_POLYNOMIAL": f"r * ({_estrin(log)})",
         "LOG_ERROR": f"{log_error:.0e}",
     }
 
@@ -80,8 +80,10 @@ def _rounded(coefficients: NDArray[np.float64]) -> np.polynomial.Polynomial:
     return np.polynomial.Polynomial(coefficients.astype(np.float32))
 
 
-def _horner(coefficients: NDArray[np.float64]) -> str:
-    text = c_float(float(coefficients[-1]))
-    for value in coefficients[-2::-1]:
-        text = f"({text} * r + {c_float(float(value))})"
-    return text
+def _estrin(coefficients: NDArray[np.float64]) -> str:
+    """A polynomial of r, r2 = r^2 and r4 = r^4 up to degree 7, whose products do not wait for one another."""
+    terms = [c_float(float(value)) for value in coefficients]
+    for power in ("r", "r2", "r4"):
+        pairs = [terms[i : i + 2] for i in range(0, len(terms), 2)]
+        terms = [f"({pair[1]} * {power} + {pair[0]})" if len(pair) == 2 else pair[0] for pair in pairs]
+    return terms[0]

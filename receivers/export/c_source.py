@@ -207,9 +207,14 @@ _NETWORKS: dict[type[Network], _Writer] = {DeepRx: _deeprx, InterpolatedDeepRx: 
 
 def _hybrid_bytes_per_prb(net: Hybrid, layouts: list[DmrsLayout]) -> int:
     """Static memory per resource block, from the arrays of the template."""
-    inner = cast(HybridBlock, net.blocks[0]).expand.out_channels
-    num_updates = net.width + 2 * net.num_rx + 1
+    inner, num_updates = cast(HybridBlock, net.blocks[0]).expand.out_channels, net.width + 2 * net.num_rx + 1
     pilot_symbols = max(len(layout.symbols) for layout in layouts)
-    per_symbol = 12 * (4 * net.num_rx + 1) + 2 * net.width + 2 * 2 * inner
-    once = 12 * (3 + 4) * pilot_symbols + 2 * (num_updates + 2 * net.num_bits)
-    return 4 * (14 * per_symbol + once + 12 * net.num_bits)
+    pilots = max(sum(layout.has_pilot) for layout in layouts)
+    states = 28 * (net.width + inner + 3) + 40 * _round_up_4(inner) + 12 + 4 * _round_up_4(num_updates)
+    planes = 168 * (4 * net.num_rx + 1) + (5 * 24 + 2 * pilots) * pilot_symbols
+    once = 2 * net.num_rx**2 + 1 + 16 + 24
+    return 4 * (states + planes + once + 32 * net.num_bits)
+
+
+def _round_up_4(count: int) -> int:
+    return -(-count // 4) * 4
