@@ -76,8 +76,8 @@ def families(names: Sequence[str]) -> list[list[str]]:
 
 
 def tasks(family: Sequence[str]) -> list[Task]:
-    """All receivers of a family, and the classical ones but LS, whose error floor is above all targets."""
-    classical = [r.name for r in classical_receivers(zoo.results(family[0]).scenario) if r.name != "LS"]
+    """All receivers of a family, and the classical ones."""
+    classical = [r.name for r in classical_receivers(zoo.results(family[0]).scenario)]
     return [Task(family[0], name) for name in [*family, *classical]]
 
 

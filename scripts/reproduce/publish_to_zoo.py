@@ -157,6 +157,9 @@ All receivers are tested on channel models they were not trained on. All receive
 The tables show the BER with its 95 % interval over slots. "below" gives the upper end of an interval that begins at
 zero. A name that ends in `-scratch` is a scratch baseline: the student's network, trained from scratch on the same
 slots.
+
+With the LDPC code of 5G, each slot carries one [transport block](sinr-and-ber.md#coded-blocks), which is sent once.
+`scripts/reproduce/coded_zoo.py` counts the wrong blocks.
 """
 
 

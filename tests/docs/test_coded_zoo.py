@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
 import doc_pages as pages
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import brentq
 
+from carbon.receiver_options import error_curve
 from receivers import zoo
 from receivers.classical import PerfectCsiReceiver
+from receivers.evaluation.error_counts import Counts
 from receivers.evaluation.intervals import wilson
 from receivers.zoo.coded_results import CodedPoint
 
@@ -65,6 +70,34 @@ def test_counts_are_written_and_resumed(
 def test_a_bad_shard_ends_in_one_line(script: ModuleType) -> None:
     with pytest.raises(SystemExit, match="coded_zoo: shard: '3/2' is not a shard"):
         script.main(["--shard", "3/2"])
+
+
+def outage(sinr_db: float) -> float:
+    """Rate of slots below 4.5 dB after maximum-ratio combining of two Rayleigh branches: the BLER of a long code."""
+    ratio = 10 ** ((4.5 - sinr_db) / 10)
+    return 1 - math.exp(-ratio) * (1 + ratio)
+
+
+@pytest.mark.parametrize("target", [0.1, 0.01])
+def test_required_sinrs_are_those_of_two_branch_fading(target: float) -> None:
+    """By the points and stop rule of the script: unbiased within 0.06 dB, and 94 % of the intervals or more cover."""
+    script, generator = pages.script("coded_zoo"), np.random.default_rng(1)
+    true_db = brentq(lambda sinr_db: outage(sinr_db) - target, -10, 40)
+    required = []
+    for _ in range(200):
+        counts: dict[float, Counts] = {}
+        for sinr_db in script.SINR_DB:
+            errors = generator.binomial(64, outage(sinr_db), size=script.MAX_SLOTS // 64).cumsum()
+            last = max(script.MIN_SLOTS // 64 - 1, int(np.searchsorted(errors, script.BLOCK_ERRORS)))
+            blocks = 64 * (last + 1)
+            counts[sinr_db] = Counts(slots=blocks, transport_blocks=blocks, block_errors=int(errors[last]))
+            if counts[sinr_db].bler_interval()[1] < 0.01:
+                break
+        required.append(error_curve(counts, blocks=True).required_sinr_db(target))
+    value, low, high = np.transpose(required)
+    assert abs(value.mean() - true_db) < 0.06
+    assert ((low <= true_db) & (true_db <= high)).mean() >= 0.94
+    assert (high - low).mean() < 1.1
 
 
 def bracket(points: list[CodedPoint], target: float) -> list[CodedPoint]:
