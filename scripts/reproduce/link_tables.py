@@ -2,29 +2,25 @@
 
     python scripts/reproduce/link_tables.py
 
-Powers, joules and receivers are those of the zoo. Transport blocks are counted in ``docs/data/link-blocks.json``, which
-``scripts/reproduce/link_blocks.py --keep`` writes.
+Powers, joules, receivers and counted transport blocks are those of the zoo.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from carbon import Site, carbon_intensity
 from carbon.block_power import BlockOptimum, block_optima
 from carbon.link_table import LinkCase, LinkRow, break_even_powers, carrier_link, edge_path_loss_db, link_table
-from carbon.receiver_options import ErrorCurve, ReceiverFamily, zoo_family
+from carbon.receiver_options import ReceiverFamily, zoo_family
 from leanrx.report.carbon_link import run_link_figures
 from leanrx.report.charts import to_files
+from leanrx.report.coded_table import code_phrase
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
 from leanrx_core.markdown import markdown_table, with_marked_content
+from receivers import zoo
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "carbon-case-studies.md"
@@ -32,7 +28,6 @@ FAMILY = "tdl-6prb"
 LINKS = {"uplink-ue": "phone", "radio-head": "radio head", "nr-macro": "NR macro"}
 TARGETS = (0.1, 0.01)
 DEADLINE_S = 1e-3
-BLOCKS = ROOT / "docs" / "data" / "link-blocks.json"
 FIGURES = ("link-nr-macro.png", "link-break-even.png")
 
 
@@ -42,7 +37,7 @@ def _case(link: str, **options: float) -> LinkCase:
 
 
 def _short(name: str) -> str:
-    return name.removeprefix(f"{FAMILY}-") if name != "LMMSE" else name
+    return name.removeprefix(f"{FAMILY}-")
 
 
 def _cells(row: LinkRow) -> list[str]:
@@ -107,45 +102,33 @@ def break_even_table(family: ReceiverFamily) -> str:
     return markdown_table(heads, rows, text_columns=3)
 
 
-def kept_blocks() -> dict[str, Any]:
-    """The counts of transport blocks of the family."""
-    return dict(json.loads(BLOCKS.read_text(encoding="utf-8")))
-
-
-def coded_family(family: ReceiverFamily) -> ReceiverFamily:
-    """The family with the counted transport blocks, for the receivers that have any."""
-    curves = {
-        name: ErrorCurve(**{field: np.array(values) for field, values in curve.items()})
-        for name, curve in kept_blocks()["receivers"].items()
-    }
-    coded = tuple(replace(o, blocks=curves[o.name]) for o in family.options if o.name in curves)
-    return replace(family, options=coded)
-
-
 def optima(family: ReceiverFamily) -> dict[str, tuple[float, list[BlockOptimum]]]:
     """Path loss and optima of each link, at the path loss of the tables without a code."""
-    coded, result = coded_family(family), {}
+    result: dict[str, tuple[float, list[BlockOptimum]]] = {}
     for link in LINKS:
         path_loss_db = edge_path_loss_db(family, _case(link))
-        result[link] = path_loss_db, block_optima(coded, _case(link), path_loss_db)
+        result[link] = path_loss_db, block_optima(family, _case(link), path_loss_db)
     return result
 
 
 def block_table(family: ReceiverFamily) -> str:
     """The power of least carbon per correct transport block."""
-    kept, links = kept_blocks(), optima(family)
-    by_name = {link: {o.receiver: o for o in found} for link, (_, found) in links.items()}
-    names = sorted(kept["receivers"], key=lambda name: next(o.energy_j for o in family.options if o.name == name))
+    links = optima(family)
+    by_name = {link: {optimum.receiver: optimum for optimum in of_link} for link, (_, of_link) in links.items()}
     heads = ["receiver", *(f"{title}, {links[link][0]:.1f} dB" for link, title in LINKS.items())]
-    rows = [[f"`{_short(n)}`", *(_block_cell(by_name[link].get(n)) for link in LINKS)] for n in names]
-    return f"Code rate {kept['code_rate']:g}, {kept['slots']:,} slots per point:\n\n{markdown_table(heads, rows)}"
+    rows = [
+        [f"`{_short(option.name)}`", *(_block_cell(by_name[link].get(option.name)) for link in LINKS)]
+        for option in sorted(family.options, key=lambda option: option.energy_j)
+    ]
+    shipped = next(option.name for option in family.options if option.name in zoo.names())
+    return f"{code_phrase(zoo.results(shipped))}:\n\n{markdown_table(heads, rows)}"
 
 
 def _block_cell(optimum: BlockOptimum | None) -> str:
     if optimum is None:
         return ""
     end = "" if optimum.is_interior else ", at the end of the range"
-    return f"{1e6 * optimum.block_g:#.2g} µg, BLER {optimum.bler:.2f}{end}"
+    return f"{f'{1e6 * optimum.block_g:#.2g}'.rstrip('.')} µg, BLER {optimum.bler:.2f}{end}"
 
 
 def page() -> str:

@@ -9,7 +9,6 @@ import pytest
 
 from carbon.link_table import carrier_links
 from carbon.receiver_options import zoo_family
-from receivers import zoo
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +18,6 @@ def tables() -> ModuleType:
 
 def test_page_holds_the_tables_of_the_present_zoo(tables: ModuleType) -> None:
     assert tables.page() == pages.text(tables.PAGE)
-
-
-def test_blocks_were_counted_with_the_present_weights(tables: ModuleType) -> None:
-    kept = tables.kept_blocks()
-    assert kept["weights_sha256"] == {name: zoo.results(name).weights_sha256 for name in kept["weights_sha256"]}
-    assert set(kept["receivers"]) == {*kept["weights_sha256"], "LMMSE"}
 
 
 def test_blocks_have_interior_optima_on_all_links(tables: ModuleType) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pandas as pd
 import pytest
 import torch
 
+from carbon.receiver_options import zoo_families
 from channels import Grid
 from energy.counting.counter import count
 from leanrx_core.errors import UserError
 from leanrx_core.markdown import with_marked_content
-from receivers import build
+from receivers import build, zoo
 from scripts.reproduce import (
     coded_tables,
     compression_tables,
@@ -96,6 +98,16 @@ def test_the_goal_is_met_only_with_the_whole_interval() -> None:
     assert "This goal is met." in size_at_loss.goal_sentences(pd.DataFrame([row]))
     for worse in ({"loss_db_high": 0.51}, {"parameters": 2_001}, {"macs_per_re": 1_001.0}):
         assert "This goal is **not met**." in size_at_loss.goal_sentences(pd.DataFrame([row | worse]))
+
+
+def test_networks_of_the_family_have_one_order_with_and_without_a_code() -> None:
+    names = zoo_families()["tdl-6prb"]
+    sinrs = coded_tables.family_sinrs(names)
+    for of_target in zip(*(sinrs[name] for name in names), strict=True):
+        best: dict[str, float] = {}
+        for name, (value, _, _) in zip(names, of_target, strict=True):
+            best[zoo.card(name).receiver] = min(value, best.get(zoo.card(name).receiver, math.inf))
+        assert sorted(best, key=lambda network: best[network]) == ["hybrid-w64-d8", "hybrid-w13-d8", "hybrid-w5-d5"]
 
 
 def test_llr_scales_are_those_of_the_present_receivers() -> None:
