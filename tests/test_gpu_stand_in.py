@@ -103,7 +103,8 @@ def test_receivers_compute_the_same_llrs(name: str, waits: Waits) -> None:
     mask = expected.bit_mask
     for receiver, other in zip(classical_receivers(conditions, "cuda"), classical_receivers(conditions), strict=True):
         torch.testing.assert_close(on_cpu(receiver(slots))[mask], other(expected)[mask], rtol=1e-4, atol=1e-3)
-    for spec in ("hybrid-w4-d2", "hybrid-shared-w4-d2", "deeprx-w0.0625-d3", "deeprx-interpolated-w0.0625-d3"):
+    families = ("hybrid-w4-d2", "hybrid-shared-w4-d2", "hybrid-recurrent-w4-d1")
+    for spec in (*families, "deeprx-w0.0625-d3", "deeprx-interpolated-w0.0625-d3"):
         net = build(spec, conditions.grid.num_rx, conditions.bits_per_symbol, seed=1).eval()
         llrs = net(net.features(expected))
         net = net.to("cuda", memory_format=net.memory_format)

@@ -196,7 +196,7 @@ class Plan:
             depth = level[r.name]
             if r.role == "scratch" and r.name not in teachers:
                 students = [s for s in self.neural if (s.role, s.spec, s.seed) == ("student", r.spec, r.seed)]
-                depth = min(level[s.name] for s in students)
+                depth = min((level[s.name] for s in students), default=depth)  # none in a part of a plan
             groups.setdefault((depth, r.role == "teacher", r.seed, r.training), []).append(r)
         return [tuple(groups[key]) for key in sorted(groups, key=lambda key: key[0])]
 

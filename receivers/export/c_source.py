@@ -8,6 +8,7 @@ take that of their scenario alone, because their covariance is that of its bandw
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from importlib import resources
 from importlib.metadata import version
@@ -21,12 +22,13 @@ from receivers.classical import LmmseIrcReceiver, LmmseReceiver, is_exact_lmmse
 from receivers.export.c_constants import c_float, function_values, level_constants
 from receivers.export.c_deeprx import deeprx_bytes_per_prb, deeprx_values
 from receivers.export.c_front_end import EstimatorConstants, describe_layout, layout_constants
-from receivers.export.c_weights import hybrid_weights
+from receivers.export.c_weights import hybrid_weights, recurrent_hybrid_weights
 from receivers.export.export_card import file_name
-from receivers.neural import detection
+from receivers.neural import detection, recurrent_hybrid
 from receivers.neural.deeprx import DeepRx, InterpolatedDeepRx
 from receivers.neural.hybrid import MIN_ERROR_VAR, Hybrid, HybridBlock
 from receivers.neural.network import Network
+from receivers.neural.recurrent_hybrid import RecurrentHybrid, Sweep
 from receivers.neural.weights import NeuralReceiver
 
 BUILD_FLAGS = ("-std=c11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
@@ -36,7 +38,9 @@ MAX_PRB = 273
 """Largest bandwidth of a file with a free number of resource blocks (TS 38.101-1)."""
 
 _DEEPRX_PARTS = "slot pointwise deeprx interface"
-_HYBRID_PARTS = "slot functions pointwise states channel_estimate covariance demapping hybrid interface"
+_HYBRID_DETECTION_PARTS = "slot functions pointwise states channel_estimate covariance demapping hybrid_detection"
+_HYBRID_PARTS = f"{_HYBRID_DETECTION_PARTS} hybrid interface"
+_RECURRENT_HYBRID_PARTS = f"{_HYBRID_DETECTION_PARTS} recurrent_hybrid interface"
 _LMMSE_PARTS = "slot functions subcarriers channel_estimate demapping classical interface"
 _LMMSE_IRC_PARTS = "slot functions subcarriers channel_estimate covariance demapping classical interface"
 
@@ -169,6 +173,40 @@ def _classical(receiver: LmmseReceiver | LmmseIrcReceiver, grid: Grid, layouts: 
 def _hybrid(receiver: NeuralReceiver, grid: Grid, layouts: list[DmrsLayout]) -> Parts:
     net = cast(Hybrid, receiver.net)
     block = cast(HybridBlock, net.blocks[0])
+    return _HYBRID_PARTS, {
+        "ROW_SYMBOLS": "2",
+        "FIRST_FEATURE": str(net.width),
+        "WIDTH": str(net.width),
+        "DEPTH": str(len(net.blocks)),
+        "INNER": str(block.expand.out_channels),
+        **hybrid_weights(net, receiver.card.training.get("weight_bits")),
+        **_bandwidth_values(None, _hybrid_bytes_per_prb(net, layouts)),
+        **_detection_values(receiver, grid, layouts),
+    }
+
+
+def _recurrent_hybrid(receiver: NeuralReceiver, grid: Grid, layouts: list[DmrsLayout]) -> Parts:
+    net = cast(RecurrentHybrid, receiver.net)
+    return _RECURRENT_HYBRID_PARTS, {
+        "ROW_SYMBOLS": "1",
+        "FIRST_FEATURE": "0",
+        "DEPTH": str(len(net.sweeps)),
+        "INNER": str(net.width),
+        "MEMORIES": str(recurrent_hybrid.NUM_MEMORIES),
+        "TRENDS": str(recurrent_hybrid.NUM_TREND_VECTORS),
+        "POWERS": str(recurrent_hybrid.NUM_POWERS),
+        "LOG_R": c_float(math.log(grid.num_rx)),
+        "MIN_POWER": c_float(recurrent_hybrid.MIN_POWER),
+        "POWER_SCALE": c_float(recurrent_hybrid.POWER_SCALE),
+        **recurrent_hybrid_weights(net),
+        **_bandwidth_values(None, _recurrent_hybrid_bytes_per_prb(net, grid.num_rx, layouts)),
+        **_detection_values(receiver, grid, layouts),
+    }
+
+
+def _detection_values(receiver: NeuralReceiver, grid: Grid, layouts: list[DmrsLayout]) -> dict[str, str]:
+    """Values for the front end and the detection of all hybrids."""
+    num_bits = receiver.net.num_bits
     limits = {
         "MIN_GAIN": detection.MIN_GAIN,
         "MIN_VAR": detection.MIN_VAR,
@@ -179,17 +217,12 @@ def _hybrid(receiver: NeuralReceiver, grid: Grid, layouts: list[DmrsLayout]) -> 
         "LOG_ERROR_MIN": detection.LOG_ERROR_RANGE[0],
         "LOG_ERROR_MAX": detection.LOG_ERROR_RANGE[1],
     }
-    return _HYBRID_PARTS, {
+    return {
         "SPEC": receiver.card.receiver,
-        "NUM_BITS": str(net.num_bits),
-        "MAX_LEVELS": str(2 ** (net.num_bits // 2)),
-        "LEVELS": level_constants(net.num_bits),
-        "WIDTH": str(net.width),
-        "DEPTH": str(len(net.blocks)),
-        "INNER": str(block.expand.out_channels),
-        **hybrid_weights(net, receiver.card.training.get("weight_bits")),
+        "NUM_BITS": str(num_bits),
+        "MAX_LEVELS": str(2 ** (num_bits // 2)),
+        "LEVELS": level_constants(num_bits),
         **{name: c_float(value) for name, value in limits.items()},
-        **_bandwidth_values(None, _hybrid_bytes_per_prb(net, layouts)),
         **EstimatorConstants.robust(layouts, grid.subcarrier_spacing_hz).values(layouts),
     }
 
@@ -201,7 +234,12 @@ def _deeprx(receiver: NeuralReceiver, grid: Grid, layouts: list[DmrsLayout]) -> 
     return _DEEPRX_PARTS, {"SPEC": receiver.card.receiver, "NOISE_USE": noise_use, **bandwidth, **values}
 
 
-_NETWORKS: dict[type[Network], _Writer] = {DeepRx: _deeprx, InterpolatedDeepRx: _deeprx, Hybrid: _hybrid}
+_NETWORKS: dict[type[Network], _Writer] = {
+    DeepRx: _deeprx,
+    InterpolatedDeepRx: _deeprx,
+    Hybrid: _hybrid,
+    RecurrentHybrid: _recurrent_hybrid,
+}
 """What writes the networks of each class."""
 
 
@@ -214,6 +252,19 @@ def _hybrid_bytes_per_prb(net: Hybrid, layouts: list[DmrsLayout]) -> int:
     planes = 168 * (4 * net.num_rx + 1) + (5 * 24 + 2 * pilots) * pilot_symbols
     once = 2 * net.num_rx**2 + 1 + 16 + 24
     return 4 * (states + planes + once + 32 * net.num_bits)
+
+
+def _recurrent_hybrid_bytes_per_prb(net: RecurrentHybrid, num_rx: int, layouts: list[DmrsLayout]) -> int:
+    """Static memory per resource block, from the arrays of the template."""
+    sweep = cast(Sweep, net.sweeps[0])
+    pilot_symbols = max(len(layout.symbols) for layout in layouts)
+    pilots = max(sum(layout.has_pilot) for layout in layouts)
+    outputs, inner = _round_up_4(sweep.project.out_channels), _round_up_4(net.width) + net.width
+    vectors = 2 * num_rx * (recurrent_hybrid.NUM_TREND_VECTORS + 1 + 1 + 2 + 1 + 1) + 6 + 3
+    states = 28 * 2 * (2 * num_rx + 1) + 2 * (outputs + inner + vectors + sweep.expand.in_channels)
+    planes = 168 * (4 * num_rx + 1) + (5 * 12 + 2 * pilots) * pilot_symbols
+    once = 2 * num_rx**2 + 1 + 8 + 12
+    return 4 * (states + planes + once + 16 * net.num_bits)
 
 
 def _round_up_4(count: int) -> int:

@@ -11,6 +11,7 @@ from torch import nn
 
 from receivers.export.c_constants import by_fours, c_array, float64
 from receivers.neural.hybrid import Hybrid, HybridBlock
+from receivers.neural.recurrent_hybrid import RecurrentHybrid, Sweep
 from receivers.neural.weight_quantization import round_weight
 
 _PACKED_BITS = (2, 4, 8)
@@ -40,6 +41,29 @@ def hybrid_weights(net: Hybrid, weight_bits: int | None) -> dict[str, str]:
         f"static const float OUT_BIAS[2 * K] = {c_array(float64(net.conv_out.bias))};",
     ]
     return {"PACKED_BITS": str(packed_bits), "WEIGHTS": "\n\n".join(arrays)}
+
+
+def recurrent_hybrid_weights(net: RecurrentHybrid) -> dict[str, str]:
+    """Values of the template for the weights of a recurrent hybrid, all of them floats.
+
+    Args:
+        net: the network.
+    """
+    initialisers = []
+    for sweep in net.sweeps:
+        assert isinstance(sweep, Sweep)
+        arrays = [
+            _matrix(float64(sweep.expand.weight)),
+            float64(sweep.expand.bias),
+            float64(sweep.depthwise.weight).reshape(net.width, -1),
+            float64(sweep.depthwise.bias),
+            _matrix(float64(sweep.project.weight)),
+            float64(sweep.project.bias),
+            *(float64(x).ravel() for x in (sweep.smoothing.weight, sweep.neighbours.weight, sweep.decay)),
+        ]
+        initialisers.append("{" + ",\n".join(map(c_array, arrays)) + "}")
+    separator = ",\n"
+    return {"WEIGHTS": f"static const Sweep SWEEPS[] = {{\n{separator.join(initialisers)}\n}};"}
 
 
 def _has_few_bits(layer: nn.Module, weight_bits: int) -> bool:

@@ -30,7 +30,7 @@ from receivers.export.export_card import OUTPUT, file_name, parity_entry, receiv
 from receivers.export.exported_receiver import ExportedReceiver
 from receivers.export.parity import Parity, compare_at_points, total_parity
 from receivers.export.real_receiver import RealReceiver, num_llrs
-from receivers.neural.hybrid import Hybrid
+from receivers.neural.hybrid import HybridNetwork
 from receivers.neural.weights import NeuralReceiver
 from receivers.runtime.graph_session import GraphSession
 from receivers.runtime.slot_format import INPUTS, RECEIVER_KEY, SLOTS_KEY, SlotFormat
@@ -134,7 +134,7 @@ def slot_format(receiver: Receiver, grid: Grid) -> SlotFormat:
     fewest, most = 1, 0
     if not isinstance(receiver, NeuralReceiver):
         fewest = most = grid.num_prb
-    elif isinstance(receiver.net, Hybrid):
+    elif isinstance(receiver.net, HybridNetwork):
         fewest, most = min(WINDOW_PRB, grid.num_prb), grid.num_prb if grid.num_prb < WINDOW_PRB else 0
     pilots = tuple(
         (tuple(layout.symbols), tuple(i for i, has_pilot in enumerate(layout.has_pilot) if has_pilot))

@@ -8,17 +8,18 @@ are sums over a tensor of twice the size, and the moments of the posteriors are 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from typing import NamedTuple, cast
 
 import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d
 
-from channels import NUM_SYMBOLS, Grid
+from channels import Grid
 from receivers.export.real_demapping import exact_llrs
 from receivers.export.real_front_end import HybridFrontEnd, PilotPlaces
 from receivers.neural import detection
-from receivers.neural.hybrid import MIN_ERROR_VAR, Hybrid, HybridBlock, interpolate_states
+from receivers.neural.hybrid import MIN_ERROR_VAR, Hybrid, HybridBlock, HybridNetwork, interpolate_states
 from receivers.neural.hybrid_training import SUBCARRIERS_PER_STATE
 from receivers.neural.shared_hybrid import (
     NUM_CONDITIONS,
@@ -30,7 +31,7 @@ from receivers.neural.shared_hybrid import (
 )
 
 
-class _Constellation(NamedTuple):
+class Constellation(NamedTuple):
     """Of each slot: levels ``(B, 1, L, 1, 1)``, their powers 0 to 2 ``(B, 1, 3, L)``, ``-CERTAINTY / d^2``, ``d^2``."""
 
     levels: torch.Tensor
@@ -39,7 +40,7 @@ class _Constellation(NamedTuple):
     square_distance: torch.Tensor
 
 
-class _Planes(NamedTuple):
+class Planes(NamedTuple):
     """Inputs of all blocks.
 
     Attributes:
@@ -58,12 +59,37 @@ class _Planes(NamedTuple):
     is_data: torch.Tensor
     has_symbol: torch.Tensor
 
+    def by_symbol(self) -> list[Planes]:
+        """Those of each symbol."""
+        common = self._replace(y=None, rotations=None, pilots=None, is_data=None, has_symbol=None)  # type: ignore[arg-type]
+        parts = zip(
+            self.y.split(1, 2),
+            self.rotations.split(1, 3),
+            self.pilots.split(1, 2),
+            self.is_data.split(1, 2),
+            self.has_symbol.split(1, 2),
+            strict=True,
+        )
+        return [
+            common._replace(y=y, rotations=rotations, pilots=pilots, is_data=is_data, has_symbol=has_symbol)
+            for y, rotations, pilots, is_data, has_symbol in parts
+        ]
 
-class RealHybrid(nn.Module):
-    """A hybrid from received samples to LLRs, without complex numbers.
+
+class RealSlot(NamedTuple):
+    """Inputs of all blocks, and the front end's channel estimate with the logarithm of its error power."""
+
+    planes: Planes
+    constellation: Constellation
+    channel: torch.Tensor
+    log_error: torch.Tensor
+
+
+class RealHybridNetwork(nn.Module, ABC):
+    """A network with the front end and the detection of a hybrid, from received samples to LLRs.
 
     Args:
-        net: the network, which is copied.
+        net: the network, which subclasses copy.
         grid: antennas, subcarrier spacing and pilots.
         places: of the pilots.
     """
@@ -72,24 +98,19 @@ class RealHybrid(nn.Module):
     _powers: torch.Tensor
     _square_distances: torch.Tensor
 
-    def __init__(self, net: Hybrid, grid: Grid, places: PilotPlaces) -> None:
+    def __init__(self, net: HybridNetwork, grid: Grid, places: PilotPlaces) -> None:
         super().__init__()
-        net = copy.deepcopy(net).cpu().eval()
         self.front_end = HybridFrontEnd(grid, places)
-        self.width, self.num_rx, self.num_bits = net.width, grid.num_rx, net.num_bits
-        self.is_shared = isinstance(net, SharedHybrid)
-        self.num_states = self.width * (1 + self.num_rx) if self.is_shared else self.width
-        self.antenna_inputs, self.antenna_outputs = _antenna_orders(self.width, self.num_rx)
+        self.num_rx, self.num_bits = grid.num_rx, net.num_bits
         self.has_empty = places.has_empty
-        self.blocks = nn.ModuleList(net.blocks)
-        self.conv_out = net.conv_out
         self.bits = [(ones.tolist(), zeros.tolist()) for ones, zeros in net.level_indices]
-        levels = net.levels
+        levels = net.levels.cpu()
         distances = torch.stack([row.unique().diff().min() for row in levels])
         self.register_buffer("_levels", levels)
         self.register_buffer("_powers", torch.stack([levels**0, levels, levels**2], 1))
         self.register_buffer("_square_distances", distances.square())
 
+    @abstractmethod
     def forward(
         self,
         y: torch.Tensor,
@@ -108,9 +129,21 @@ class RealHybrid(nn.Module):
         Returns:
             float32 ``(B, K, S, F)``.
         """
+        ...
+
+    def _prepare(
+        self,
+        y: torch.Tensor,
+        pilots: torch.Tensor,
+        var: torch.Tensor,
+        bits_per_symbol: torch.Tensor,
+        choice: torch.Tensor | None,
+        is_data: torch.Tensor,
+    ) -> RealSlot:
+        """What all blocks need, from the arguments of :meth:`forward`."""
         index = bits_per_symbol // 2 - 1
         square_distance = self._square_distances[index][:, None, None, None]
-        constellation = _Constellation(
+        constellation = Constellation(
             self._levels[index][:, None, :, None, None],
             self._powers[index][:, None],
             -detection.CERTAINTY / square_distance,
@@ -122,39 +155,26 @@ class RealHybrid(nn.Module):
         has_symbol = (is_data + known.square().sum(1, keepdim=True) > 0).float() if self.has_empty else is_data
         excess_scale = 1 / var.clamp_min(detection.MIN_EXCESS)
         rotations = torch.stack([y, torch.cat([y_im, -y_re], 1)], 1)
-        planes = _Planes(y, rotations, var, excess_scale, known, is_data, has_symbol)
+        planes = Planes(y, rotations, var, excess_scale, known, is_data, has_symbol)
         log_error = error_var.clamp_min(MIN_ERROR_VAR).log()
-        hidden: torch.Tensor | None = None
-        size = 2 * self.num_rx
-        for block in self.blocks:
-            metrics, symbol_var = _detect(planes, constellation, channel, log_error)
-            features = self._features(planes, constellation, channel, log_error, metrics, symbol_var)
-            features = avg_pool2d(features, (1, SUBCARRIERS_PER_STATE))
-            if isinstance(block, SharedHybridBlock):
-                hidden = self._conditions(planes, constellation, features) if hidden is None else hidden
-                update = self._shared_update(block, hidden, features)
-            else:
-                update = self._update(cast(HybridBlock, block), hidden, features)
-            hidden = update[:, : self.num_states] if hidden is None else hidden + update[:, : self.num_states]
-            update = interpolate_states(update[:, self.num_states :])
-            channel, log_error = channel + update[:, :size], log_error + update[:, size:]
-        output = self.conv_out(torch.relu(cast(torch.Tensor, hidden)[:, : self.width]))
-        scale, shift = interpolate_states(output).split(self.num_bits, 1)
-        llrs = exact_llrs(_detect(planes, constellation, channel, log_error)[0], self.bits)
-        return llrs + scale * llrs + shift
+        return RealSlot(planes, constellation, channel, log_error)
 
-    def _features(
-        self,
-        planes: _Planes,
-        constellation: _Constellation,
-        channel: torch.Tensor,
-        log_error: torch.Tensor,
-        metrics: torch.Tensor,
-        symbol_var: torch.Tensor,
+    def llrs(
+        self, planes: Planes, constellation: Constellation, channel: torch.Tensor, log_error: torch.Tensor
     ) -> torch.Tensor:
-        """:func:`receivers.neural.detection.em_features`; its ``e x* - h v`` is ``y x* - h (|x|^2 + v)`` here."""
+        """Exact LLRs."""
+        return exact_llrs(_detect(planes, constellation, channel, log_error)[0], self.bits)
+
+    def features(
+        self, planes: Planes, constellation: Constellation, channel: torch.Tensor, log_error: torch.Tensor
+    ) -> torch.Tensor:
+        """Means over states of :func:`receivers.neural.detection.em_features`.
+
+        The direction ``e x* - h v`` is computed as ``y x* - h (|x|^2 + v)``.
+        """
+        metrics, symbol_var = _detect(planes, constellation, channel, log_error)
         posterior = torch.exp(metrics - metrics.amax(2, keepdim=True)).flatten(3)
-        total, first, second = (constellation.powers @ posterior).unflatten(3, (NUM_SYMBOLS, -1)).unbind(2)
+        total, first, second = (constellation.powers @ posterior).unflatten(3, (planes.y.shape[2], -1)).unbind(2)
         mean = first / total
         x = planes.is_data * mean + planes.pilots
         v = planes.is_data * (second / total - mean.square()).sum(1, keepdim=True)
@@ -168,9 +188,58 @@ class RealHybrid(nn.Module):
             reliability = reliability * planes.has_symbol
         excess = (error + detection.MIN_EXCESS) * planes.excess_scale
         logs = detection.LOG_SCALE * torch.cat([torch.cat([symbol_var, excess], 1).log(), log_error], 1)
-        return torch.cat([direction, direction * reliability, reliability, v, x_squared, logs], 1)
+        features = torch.cat([direction, direction * reliability, reliability, v, x_squared, logs], 1)
+        return avg_pool2d(features, (1, SUBCARRIERS_PER_STATE))
 
-    def _conditions(self, planes: _Planes, constellation: _Constellation, features: torch.Tensor) -> torch.Tensor:
+
+class RealHybrid(RealHybridNetwork):
+    """A hybrid from received samples to LLRs, without complex numbers.
+
+    Args:
+        net: the network, which is copied.
+        grid: antennas, subcarrier spacing and pilots.
+        places: of the pilots.
+    """
+
+    def __init__(self, net: Hybrid, grid: Grid, places: PilotPlaces) -> None:
+        super().__init__(net, grid, places)
+        net = copy.deepcopy(net).cpu().eval()
+        self.width = net.width
+        self.is_shared = isinstance(net, SharedHybrid)
+        self.num_states = self.width * (1 + self.num_rx) if self.is_shared else self.width
+        self.antenna_inputs, self.antenna_outputs = _antenna_orders(self.width, self.num_rx)
+        self.blocks = nn.ModuleList(net.blocks)
+        self.conv_out = net.conv_out
+
+    def forward(
+        self,
+        y: torch.Tensor,
+        pilots: torch.Tensor,
+        var: torch.Tensor,
+        bits_per_symbol: torch.Tensor,
+        choice: torch.Tensor | None,
+        is_data: torch.Tensor,
+    ) -> torch.Tensor:
+        """Compute LLRs, see :meth:`RealHybridNetwork.forward`."""
+        planes, constellation, channel, log_error = self._prepare(y, pilots, var, bits_per_symbol, choice, is_data)
+        hidden: torch.Tensor | None = None
+        size = 2 * self.num_rx
+        for block in self.blocks:
+            features = self.features(planes, constellation, channel, log_error)
+            if isinstance(block, SharedHybridBlock):
+                hidden = self._conditions(planes, constellation, features) if hidden is None else hidden
+                update = self._shared_update(block, hidden, features)
+            else:
+                update = self._update(cast(HybridBlock, block), hidden, features)
+            hidden = update[:, : self.num_states] if hidden is None else hidden + update[:, : self.num_states]
+            update = interpolate_states(update[:, self.num_states :])
+            channel, log_error = channel + update[:, :size], log_error + update[:, size:]
+        output = self.conv_out(torch.relu(cast(torch.Tensor, hidden)[:, : self.width]))
+        scale, shift = interpolate_states(output).split(self.num_bits, 1)
+        llrs = self.llrs(planes, constellation, channel, log_error)
+        return llrs + scale * llrs + shift
+
+    def _conditions(self, planes: Planes, constellation: Constellation, features: torch.Tensor) -> torch.Tensor:
         """State of a shared hybrid before its first block, see :class:`receivers.neural.shared_hybrid.SharedHybrid`."""
         var = planes.var.clamp_min(detection.MIN_EXCESS)
         powers = torch.cat([var, constellation.square_distance, torch.full_like(var, self.num_rx)], 1)
@@ -225,7 +294,7 @@ def _antenna_orders(width: int, num_rx: int) -> tuple[list[int], list[int]]:
 
 
 def _detect(
-    planes: _Planes, constellation: _Constellation, channel: torch.Tensor, log_error: torch.Tensor
+    planes: Planes, constellation: Constellation, channel: torch.Tensor, log_error: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """:func:`receivers.neural.detection.detect`: metrics ``(B, 2, L, S, F)``, and error power ``(B, 1, S, F)``."""
     gain = channel.square().sum(1, keepdim=True).clamp_min(detection.MIN_GAIN)

@@ -20,10 +20,12 @@ from receivers.export.depthwise import split_depthwise
 from receivers.export.real_classical import RealClassical
 from receivers.export.real_deeprx import RealInterpolatedDeepRx
 from receivers.export.real_front_end import PilotPlaces
-from receivers.export.real_hybrid import RealHybrid
+from receivers.export.real_hybrid import RealHybrid, RealHybridNetwork
+from receivers.export.real_recurrent_hybrid import RealRecurrentHybrid
 from receivers.neural.deeprx import InterpolatedDeepRx
 from receivers.neural.hybrid import Hybrid
 from receivers.neural.network import Network
+from receivers.neural.recurrent_hybrid import RecurrentHybrid
 from receivers.neural.registry import check_grid
 from receivers.neural.weights import NeuralReceiver
 
@@ -87,7 +89,7 @@ class RealReceiver(nn.Module):
         choice = self.places.choose(pilots)
         is_data = self.places.is_data(choice, pilots)
         inputs = (y, pilots, noise_plus_interference_var, bits_per_symbol)
-        if isinstance(self.net, RealHybrid):
+        if isinstance(self.net, RealHybridNetwork):
             llrs = self.net(*inputs, choice, is_data)
         elif isinstance(self.net, RealClassical | RealInterpolatedDeepRx):
             llrs = self.net(*inputs, choice)
@@ -111,6 +113,8 @@ def _network(receiver: NeuralReceiver, grid: Grid, places: PilotPlaces) -> nn.Mo
     net = receiver.net
     if isinstance(net, Hybrid):
         return RealHybrid(net, grid, places)
+    if isinstance(net, RecurrentHybrid):
+        return RealRecurrentHybrid(net, grid, places)
     if isinstance(net, InterpolatedDeepRx):
         return RealInterpolatedDeepRx(net, pilot_layouts(grid))
     if type(net).real_features is Network.real_features:

@@ -51,6 +51,17 @@ class Observation(NamedTuple):
     levels: torch.Tensor
     square_distance: torch.Tensor
 
+    def of_symbol(self, symbol: int) -> Observation:
+        """The observation of one symbol of the slot."""
+        part = slice(symbol, symbol + 1)
+        return self._replace(
+            y=self.y[:, :, part],
+            noise_plus_interference_var=self.noise_plus_interference_var[:, :, part],
+            pilots=self.pilots[:, :, part],
+            is_data=self.is_data[:, :, part],
+            has_symbol=self.has_symbol[:, :, part],
+        )
+
 
 class Detection(NamedTuple):
     """Symbol estimates of one channel estimate.

@@ -60,28 +60,12 @@ MIN_ERROR_VAR = 1e-5
 """Lower limit of the power of the channel estimate's error, so that its logarithm stays finite."""
 
 
-class Hybrid(Network):
-    """The hybrid network: features to LLRs ``(B, num_bits, S, F)``, positive meaning 1; F is whole resource blocks.
-
-    It has no batch normalisation, so a slot's LLRs depend on that slot alone, in training too.
+class HybridNetwork(Network):
+    """What hybrids share: the features of the front end, exact detection, and LLRs from it.
 
     Args:
         num_rx: receive antennas R.
         num_bits: LLRs per RE K, even; LLRs beyond a slot's modulation have no meaning.
-        width: channels of the hidden state.
-        depth: blocks.
-
-    ``net(x, intermediate=True)`` returns the LLRs, and then the intermediate LLRs: the exact LLRs of the detection
-    after each block but the last. Deep supervision in training uses them.
-
-    Example:
-        >>> import torch
-        >>> from channels import SlotStream, scenario
-        >>> slots = SlotStream(scenario("tdl-6prb"), seed=1, block_slots=2, split="test").block(0)
-        >>> net = Hybrid(num_rx=2, num_bits=4, width=4, depth=2)
-        >>> features = net.features(slots)
-        >>> tuple(features.shape), tuple(net(features).shape)
-        ((2, 14, 14, 72), (2, 4, 14, 72))
     """
 
     levels: torch.Tensor
@@ -90,14 +74,9 @@ class Hybrid(Network):
     needs_resource_blocks: ClassVar[bool] = True
     has_intermediate_llrs: ClassVar[bool] = True
 
-    def __init__(self, num_rx: int = 2, num_bits: int = 4, width: float = 16, depth: int = 6) -> None:
+    def __init__(self, num_rx: int, num_bits: int) -> None:
         super().__init__(num_features=4 * num_rx + 6, num_bits=num_bits)
-        width = int(width)
-        self.num_rx, self.width = num_rx, width
-        self.blocks = nn.ModuleList(self._new_block(_DILATIONS[i % len(_DILATIONS)]) for i in range(depth))
-        self.conv_out = nn.Conv2d(width, 2 * num_bits, 1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
+        self.num_rx = num_rx
         self.register_buffer("levels", levels_by_order(num_bits), persistent=False)
         self.register_buffer("level_indices", levels_by_bit(num_bits), persistent=False)
 
@@ -136,6 +115,72 @@ class Hybrid(Network):
             1,
         )
 
+    def _detected_bits(self, bits_per_symbol: torch.Tensor) -> int:
+        """Bits that the detection of a batch distinguishes; the LLRs of further bits are 0."""
+        return self.num_bits
+
+    def _split_features(self, x: torch.Tensor) -> tuple[Observation, torch.Tensor, torch.Tensor]:
+        """Observation, channel estimate and logarithm of its error power, from the features."""
+        r = (x.shape[1] - 6) // 4
+        y, channel, pilots, is_data, error_var, noise_plus_interference_var, order = x.split(
+            [2 * r, 2 * r, 2, 1, 1, 1, 1], 1
+        )
+        bits_per_symbol = order[:, 0, 0, 0].long()
+        repetitions = 2 ** ((self.num_bits - self._detected_bits(bits_per_symbol)) // 2)
+        levels = self.levels[bits_per_symbol // 2 - 1, ::repetitions][..., None, None]
+        span = levels.amax(1, keepdim=True) - levels.amin(1, keepdim=True)
+        min_distance = span / (2 ** (order[:, :, :1, :1] / 2) - 1)
+        has_symbol = is_data + (pilots != 0).any(1, keepdim=True)
+        observation = Observation(
+            y, noise_plus_interference_var, pilots, is_data, has_symbol, levels, min_distance.square()
+        )
+        return observation, channel, error_var.clamp_min(MIN_ERROR_VAR).log()
+
+    def exact_llrs(self, detection: Detection) -> torch.Tensor:
+        """Exact LLRs of the detected bits, ``(B, K', S, F)``; they alternate between the two axes (TS 38.211, 5.1)."""
+        num_levels = detection.metrics[0].shape[1]
+        return torch.cat(
+            [
+                torch.logsumexp(metric[:, ones], 1, keepdim=True) - torch.logsumexp(metric[:, zeros], 1, keepdim=True)
+                for ones, zeros in _index_lists(2 * (num_levels.bit_length() - 1))
+                for metric in detection.metrics
+            ],
+            1,
+        )
+
+
+class Hybrid(HybridNetwork):
+    """The hybrid network: features to LLRs ``(B, num_bits, S, F)``, positive meaning 1; F is whole resource blocks.
+
+    It has no batch normalisation, so a slot's LLRs depend on that slot alone, in training too.
+
+    Args:
+        num_rx: receive antennas R.
+        num_bits: LLRs per RE K, even; LLRs beyond a slot's modulation have no meaning.
+        width: channels of the hidden state.
+        depth: blocks.
+
+    ``net(x, intermediate=True)`` returns the LLRs, and then the intermediate LLRs: the exact LLRs of the detection
+    after each block but the last. Deep supervision in training uses them.
+
+    Example:
+        >>> import torch
+        >>> from channels import SlotStream, scenario
+        >>> slots = SlotStream(scenario("tdl-6prb"), seed=1, block_slots=2, split="test").block(0)
+        >>> net = Hybrid(num_rx=2, num_bits=4, width=4, depth=2)
+        >>> features = net.features(slots)
+        >>> tuple(features.shape), tuple(net(features).shape)
+        ((2, 14, 14, 72), (2, 4, 14, 72))
+    """
+
+    def __init__(self, num_rx: int = 2, num_bits: int = 4, width: float = 16, depth: int = 6) -> None:
+        super().__init__(num_rx, num_bits)
+        self.width = width = int(width)
+        self.blocks = nn.ModuleList(self._new_block(_DILATIONS[i % len(_DILATIONS)]) for i in range(depth))
+        self.conv_out = nn.Conv2d(width, 2 * num_bits, 1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
+
     def forward(self, x: torch.Tensor, intermediate: bool = False) -> torch.Tensor | tuple[torch.Tensor, ...]:
         observation, channel, log_error = self._split_features(x)
         hidden = self._initial_state(observation)
@@ -154,12 +199,12 @@ class Hybrid(Network):
             if intermediate:
                 detections.append(detection)
         scale, shift = interpolate_states(self.output(hidden)).chunk(2, 1)
-        llrs = self._llrs(detection)
+        llrs = self.exact_llrs(detection)
         num_bits = llrs.shape[1]
         llrs = pad_bits(llrs + scale[:, :num_bits] * llrs + shift[:, :num_bits], self.num_bits)
         if not intermediate:
             return llrs
-        return llrs, *(pad_bits(self._llrs(detection), self.num_bits) for detection in detections[:-1])
+        return llrs, *(pad_bits(self.exact_llrs(detection), self.num_bits) for detection in detections[:-1])
 
     def formula_count(self, grid: Grid) -> FormulaCount:
         """Operations on one slot outside of the convolutions.
@@ -197,39 +242,6 @@ class Hybrid(Network):
         """Hidden state before the first block, ``(B, width, S, F / 6)``."""
         batch, _, symbols, subcarriers = observation.y.shape
         return observation.y.new_zeros(batch, self.width, symbols, subcarriers // SUBCARRIERS_PER_STATE)
-
-    def _detected_bits(self, bits_per_symbol: torch.Tensor) -> int:
-        """Bits that the detection of a batch distinguishes; the LLRs of further bits are 0."""
-        return self.num_bits
-
-    def _split_features(self, x: torch.Tensor) -> tuple[Observation, torch.Tensor, torch.Tensor]:
-        """Observation, channel estimate and logarithm of its error power, from the features."""
-        r = (x.shape[1] - 6) // 4
-        y, channel, pilots, is_data, error_var, noise_plus_interference_var, order = x.split(
-            [2 * r, 2 * r, 2, 1, 1, 1, 1], 1
-        )
-        bits_per_symbol = order[:, 0, 0, 0].long()
-        repetitions = 2 ** ((self.num_bits - self._detected_bits(bits_per_symbol)) // 2)
-        levels = self.levels[bits_per_symbol // 2 - 1, ::repetitions][..., None, None]
-        span = levels.amax(1, keepdim=True) - levels.amin(1, keepdim=True)
-        min_distance = span / (2 ** (order[:, :, :1, :1] / 2) - 1)
-        has_symbol = is_data + (pilots != 0).any(1, keepdim=True)
-        observation = Observation(
-            y, noise_plus_interference_var, pilots, is_data, has_symbol, levels, min_distance.square()
-        )
-        return observation, channel, error_var.clamp_min(MIN_ERROR_VAR).log()
-
-    def _llrs(self, detection: Detection) -> torch.Tensor:
-        """Exact LLRs of the detected bits, ``(B, K', S, F)``; they alternate between the two axes (TS 38.211, 5.1)."""
-        num_levels = detection.metrics[0].shape[1]
-        return torch.cat(
-            [
-                torch.logsumexp(metric[:, ones], 1, keepdim=True) - torch.logsumexp(metric[:, zeros], 1, keepdim=True)
-                for ones, zeros in _index_lists(2 * (num_levels.bit_length() - 1))
-                for metric in detection.metrics
-            ],
-            1,
-        )
 
 
 def front_end(slots: Slots) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -76,6 +76,44 @@ def training_llrs(
     return tuple(pad_bits(_join_states(x), net.num_bits) for x in (llrs, *detections))
 
 
+class TrainingSymbols:
+    """The symbols of a slot for the sweeps of a recurrent hybrid, with gradients in closed form.
+
+    Attributes and methods are those of :class:`receivers.neural.recurrent_hybrid.Symbols`.
+
+    Args:
+        observation: received grid and side information.
+        channel, log_error: the front end's estimate and the logarithm of its error power.
+        level_indices: of levels by bit and value, see :func:`receivers.neural.detection.levels_by_bit`.
+    """
+
+    def __init__(
+        self,
+        observation: Observation,
+        channel: torch.Tensor,
+        log_error: torch.Tensor,
+        level_indices: torch.Tensor,
+    ) -> None:
+        self._inputs = _Inputs.of(observation, level_indices)
+        self._symbols = [self._inputs.of_symbol(symbol) for symbol in range(channel.shape[2])]
+        self._channel, self._log_error = _split_states(channel), _split_states(log_error)
+        self.channel = self._channel.mean(2).transpose(1, 2).split(1, 1)
+        self.log_error = self._log_error.mean(2).split(1, 2)
+
+    def features(self, symbol: int, channel: torch.Tensor, log_error: torch.Tensor) -> torch.Tensor:
+        part = slice(symbol, symbol + 1)
+        channel = self._channel[..., part, :] + _interpolate(channel.transpose(1, 2))
+        log_error = self._log_error[..., part, :] + _interpolate(log_error)
+        features, _ = _Detection.apply(channel, log_error, self._symbols[symbol], True, False)
+        return features
+
+    def llrs(self, channel: torch.Tensor, log_error: torch.Tensor) -> torch.Tensor:
+        channel = self._channel + _interpolate(channel.transpose(1, 2))
+        log_error = self._log_error + _interpolate(log_error.transpose(1, 2))
+        _, llrs = _Detection.apply(channel, log_error, self._inputs, False, True)
+        return _join_states(llrs)
+
+
 def _split_states(x: torch.Tensor) -> torch.Tensor:
     """From ``(B, C, S, F)`` to ``(B, C, 6, S, F / 6)``."""
     return x.unflatten(-1, (-1, SUBCARRIERS_PER_STATE)).permute(0, 1, 4, 2, 3).contiguous()
@@ -144,6 +182,18 @@ class _Inputs(NamedTuple):
             sets=level_indices.flatten(),
             set_of_level=(first + ~is_one).flatten(),
             signs=(2.0 * is_one - 1)[:, :, None, None, None],
+        )
+
+    def of_symbol(self, symbol: int) -> _Inputs:
+        """The inputs of one symbol of the slot."""
+        part = slice(symbol, symbol + 1)
+        return self._replace(
+            y=self.y[..., part, :],
+            y_power=self.y_power[..., part, :],
+            noise_plus_interference_var=self.noise_plus_interference_var[..., part, :],
+            pilots=self.pilots[..., part, :],
+            is_data=self.is_data[..., part, :],
+            has_symbol=self.has_symbol[..., part, :],
         )
 
 

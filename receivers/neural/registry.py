@@ -17,7 +17,7 @@ from channels import Grid, Scenario
 from channels.grid import SUBCARRIERS_PER_PRB
 from leanrx_core.errors import UserError
 from leanrx_core.messages import echo
-from receivers.neural import deeprx, hybrid, shared_hybrid
+from receivers.neural import deeprx, hybrid, recurrent_hybrid, shared_hybrid
 from receivers.neural.network import Network
 
 MARKERS = ("circle", "triangle-up", "triangle-down", "square", "diamond", "pentagon", "hexagon", "star", "cross")
@@ -139,6 +139,19 @@ register(
         colour="#cc79a7",
         marker="triangle-down",
         dash="dot",
+    )
+)
+register(
+    Family(
+        name="hybrid-recurrent",
+        network=recurrent_hybrid.RecurrentHybrid,
+        default_width=10,
+        default_depth=3,
+        check_size=recurrent_hybrid.check_size,
+        grammar="hybrid-recurrent-w<width>-d<sweeps>",
+        colour="#d55e00",
+        marker="pentagon",
+        dash="longdash",
     )
 )
 

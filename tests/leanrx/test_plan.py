@@ -198,6 +198,11 @@ def test_the_subset_of_a_student_is_what_it_is_distilled_from() -> None:
         plan.subset("LS")
 
 
+def test_a_scratch_baseline_can_be_trained_alone() -> None:
+    subset = build_plan(sweep()).subset("hybrid-w8-d2-scratch")
+    assert group_names(subset) == [["hybrid-w8-d2-scratch"]]
+
+
 def test_receivers_of_a_group_share_a_stream() -> None:
     config = sweep(
         {"receiver": ["deeprx-d5", "deeprx-d3"]},

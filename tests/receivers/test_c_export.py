@@ -55,7 +55,10 @@ def compiled(receiver: Receiver, grid: Grid, folder: Path, *flags: str, compiler
     return ExportedReceiver(folder / "receiver.so", "C")
 
 
-@pytest.fixture(scope="module", params=["hybrid-w4-d2", "deeprx-w0.0625-d3", "deeprx-interpolated-w0.0625-d3"])
+@pytest.fixture(
+    scope="module",
+    params=["hybrid-w4-d2", "hybrid-recurrent-w5-d3", "deeprx-w0.0625-d3", "deeprx-interpolated-w0.0625-d3"],
+)
 def spec(request: pytest.FixtureRequest) -> str:
     """A network of each family."""
     return str(request.param)
@@ -81,6 +84,13 @@ def test_one_file_serves_all_bandwidths(spec: str, library: ExportedReceiver, nu
         ("hybrid-w3-d5", 1, 2, {"subcarrier_spacing_hz": 30000}),
         ("hybrid-w3-d5", 4, 8, {"dmrs": Dmrs(additional_positions=(0, 2)), "pilot_patterns": ()}),
         ("hybrid-w3-d5", 3, 6, {"dmrs": Dmrs(config_type=2, cdm_groups_without_data=1), "pilot_patterns": ()}),
+        ("hybrid-recurrent-w3-d2", 1, 2, {"subcarrier_spacing_hz": 30000}),
+        (
+            "hybrid-recurrent-w3-d3",
+            4,
+            8,
+            {"dmrs": Dmrs(config_type=2, cdm_groups_without_data=1), "pilot_patterns": ()},
+        ),
         ("deeprx-w0.03125-d5", 1, 2, {"subcarrier_spacing_hz": 30000}),
         ("deeprx-w0.1-d3", 4, 8, {"dmrs": Dmrs(additional_positions=(0, 2)), "pilot_patterns": ()}),
         ("deeprx-w0.03125-d7", 3, 6, {"dmrs": Dmrs(config_type=2, cdm_groups_without_data=1), "pilot_patterns": ()}),
@@ -106,7 +116,9 @@ def test_any_antennas_modulations_and_pilots(
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
-@pytest.mark.parametrize("spec", ["hybrid-w4-d2", "deeprx-w0.03125-d5", "deeprx-interpolated-w0.03125-d3"])
+@pytest.mark.parametrize(
+    "spec", ["hybrid-w4-d2", "hybrid-recurrent-w4-d2", "deeprx-w0.03125-d5", "deeprx-interpolated-w0.03125-d3"]
+)
 def test_the_example_program_is_clean_under_sanitizers(tmp_path: Path, compiler: str, spec: str) -> None:
     """Two slots through standard input, at the largest bandwidth that the program is built for."""
     receiver, scenario = perturbed_receiver(spec), conditions(num_prb=3)

@@ -76,6 +76,7 @@ def test_a_front_end_of_real_numbers(grid: dict[str, object]) -> None:
     [
         ("hybrid-w3-d5", GRIDS[2]),
         ("hybrid-w3-d5", GRIDS[5]),
+        ("hybrid-recurrent-w3-d2", GRIDS[5]),
         ("deeprx-w0.0625-d3", GRIDS[1]),
         *(("deeprx-interpolated-w0.0625-d3", GRIDS[i]) for i in (0, 3, 5, 6)),
     ],

@@ -80,7 +80,7 @@ def test_a_third_family_is_one_row(tiny: Family, small: Scenario, tmp_path: Path
 
 
 def test_the_test_left_no_family_behind() -> None:
-    assert set(FAMILIES) == {"deeprx", "deeprx-interpolated", "hybrid", "hybrid-shared"}
+    assert set(FAMILIES) == {"deeprx", "deeprx-interpolated", "hybrid", "hybrid-shared", "hybrid-recurrent"}
     with pytest.raises(ValueError, match="lower-case"):
         register(Family("Tiny-2", TinyNet, 4, 2, check_size, "", "", ""))
 
