@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from channels import NUM_SYMBOLS, SlotStream, scenario
@@ -134,7 +135,7 @@ def main() -> None:
     except UserError as error:
         sys.exit(f"design_trials: {error}")
     head, lines = table(numbers)
-    printed = Table(*head)
+    printed = Table(*map(escape, head))
     for line in lines:
         printed.add_row(*line)
     Console(width=140).print(printed)

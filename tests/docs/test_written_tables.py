@@ -20,6 +20,7 @@ from receivers import build, zoo
 from scripts.reproduce import (
     coded_tables,
     compression_tables,
+    design_trials,
     early_exit,
     family_gaps,
     file_energy_tables,
@@ -36,6 +37,7 @@ from scripts.reproduce import (
     [
         (coded_tables.PAGE, coded_tables.page),
         (compression_tables.PAGE, compression_tables.page),
+        (design_trials.PAGE, design_trials.page),
         (early_exit.PAGE, early_exit.page),
         (family_gaps.PAGE, family_gaps.page),
         (file_energy_tables.PAGE, file_energy_tables.page),

@@ -73,9 +73,10 @@ def test_the_file_computes_the_same_llrs(tmp_path, receiver, stream, small: Scen
     assert list(debugging_texts(graph)) == []
 
 
-def test_a_hybrid_goes_from_samples_to_llrs(tmp_path, small: Scenario) -> None:
+@pytest.mark.parametrize("spec", ["hybrid-w3-d2", "hybrid-recurrent-w3-d1"])
+def test_a_hybrid_goes_from_samples_to_llrs(tmp_path, small: Scenario, spec: str) -> None:
     """Of any bandwidth, batch and modulation, and with as many operations as its formula states."""
-    hybrid = perturbed_receiver("hybrid-w3-d2")
+    hybrid = perturbed_receiver(spec)
     wide = small.model_copy(update={"grid": small.grid.model_copy(update={"num_prb": 3})})
     folder = tmp_path / "net"
     assert export_onnx(hybrid, folder, SlotStream(wide, 1, 4, "test", purpose="export"), (10.0,), (0.0, 0.5)).equal
