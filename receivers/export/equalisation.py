@@ -9,38 +9,34 @@ in float32. The graph computes the same results in float32.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import numpy_helper
 
 from receivers.export.constant_shapes import remove_unused
+from receivers.export.value_ranges import MIN_RANGE, Array, channel_ranges, computed
 
-Array = np.ndarray
-
-WEIGHT_LIMIT = 64
-"""Largest magnitude of a weight of 7 bits."""
-
-MIN_RANGE = 0.01
-"""Smallest range of a channel over that of its tensor: one that is 0 in the calibration need not be 0 elsewhere."""
+WEIGHT_LIMIT = 127
+"""Largest magnitude of a weight of 8 bits."""
 
 
-def equalise(model: onnx.ModelProto, examples: Sequence[dict[str, Array]]) -> None:
-    """Give all channels of the inputs and results of convolutions equal ranges.
+def equalise(model: onnx.ModelProto, nodes: Sequence[str], examples: Sequence[dict[str, Array]]) -> None:
+    """Give all channels of the values that 8 bits will hold equal ranges: inputs and results of integer convolutions.
 
     Args:
         model: in float32, changed in place.
+        nodes: names of those that will compute in integers.
         examples: inputs of calibration slots.
     """
-    graph = _Graph(model)
-    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
-    inputs = list(dict.fromkeys(node.input[0] for node in convolutions))
+    graph = _Graph(model, nodes)
+    convolutions = graph.integer_convolutions()
+    inputs = list(dict.fromkeys([*(node.input[0] for node in convolutions), *graph.integer_inputs_of_floats()]))
     results = [node.output[0] for node in convolutions if not graph.feeds_convolutions(node.output[0])]
-    ranges = _ranges(model, [*inputs, *results], examples)
+    ranges = channel_ranges(model, [*inputs, *results], examples)
     for name in inputs:
         graph.divide(name, ranges[name])
     for name in results:
@@ -48,18 +44,17 @@ def equalise(model: onnx.ModelProto, examples: Sequence[dict[str, Array]]) -> No
     remove_unused(model)
 
 
-def round_weights(model: onnx.ModelProto, examples: Sequence[dict[str, Array]]) -> None:
-    """Round the weights of convolutions to 7 bits, and correct each bias by the mean of what that changes.
+def round_weights(model: onnx.ModelProto, nodes: Sequence[str], examples: Sequence[dict[str, Array]]) -> None:
+    """Round the weights of integer convolutions to 8 bits, and correct each bias by the mean of what that changes.
 
     Rounding errors of weights multiply values whose mean is not 0, so they shift the results. The shift is most of
     their harm (bias correction, 1906.04721).
 
     Args:
-        model: in float32, changed in place.
-        examples: inputs of calibration slots.
+        model, nodes, examples: as of :func:`equalise`.
     """
-    graph = _Graph(model)
-    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    graph = _Graph(model, nodes)
+    convolutions = graph.integer_convolutions()
     means: dict[str, Array] = {}
     for values in computed(model, list(dict.fromkeys(node.input[0] for node in convolutions)), examples):
         for name, x in values.items():
@@ -85,10 +80,20 @@ def round_weights(model: onnx.ModelProto, examples: Sequence[dict[str, Array]]) 
 class _Graph:
     """The nodes of a model by the values that they read and write. Its weights change in place."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.graph = model.graph
+    def __init__(self, model: onnx.ModelProto, nodes: Sequence[str]) -> None:
+        self.graph, self.integer_nodes = model.graph, set(nodes)
         self.arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         self.producers = {name: node for node in model.graph.node for name in node.output}
+
+    def integer_convolutions(self) -> list[Any]:
+        """Convolutions that will compute in integers."""
+        return [node for node in self.graph.node if node.op_type == "Conv" and node.name in self.integer_nodes]
+
+    def integer_inputs_of_floats(self) -> list[str]:
+        """Values of integer nodes that convolutions in float32 read."""
+        floats = [node for node in self.graph.node if node.op_type == "Conv" and node.name not in self.integer_nodes]
+        names = [node.input[0] for node in floats]
+        return [n for n in names if n in self.producers and self.producers[n].name in self.integer_nodes]
 
     def readers(self, name: str) -> list[Any]:
         """Nodes that read a value."""
@@ -105,10 +110,12 @@ class _Graph:
     def divide(self, name: str, ranges: Array) -> None:
         """Divide the channels of a value, and multiply the weights of the convolutions that read it.
 
-        A depthwise convolution has a scale for each channel's weights, so the values alone decide the factors there.
+        A depthwise convolution has a scale for each channel's weights, and one in float32 needs none. So the values
+        alone decide the factors there.
         """
         convolutions = [node for node in self.readers(name) if node.op_type == "Conv"]
-        shared = [self.parameter(node, 1) for node in convolutions if _group(node) == 1]
+        integers = [node for node in convolutions if node.name in self.integer_nodes]
+        shared = [self.parameter(node, 1) for node in integers if _group(node) == 1]
         if shared:
             weights = np.max([np.abs(weight).max((0, 2, 3)) for weight in shared], 0)
             ranges = np.sqrt(ranges / np.maximum(weights, MIN_RANGE * weights.max()))
@@ -200,36 +207,6 @@ class _Graph:
         node = onnx.helper.make_node("Mul", [name, constant], [result], name=f"{result}/Mul")
         self.graph.node.insert(place, node)
         self.producers[result] = self.graph.node[place]
-
-
-def _ranges(model: onnx.ModelProto, names: Sequence[str], examples: Sequence[dict[str, Array]]) -> dict[str, Array]:
-    """Largest magnitude of each channel of some values."""
-    largest: dict[str, Array] = {}
-    for values in computed(model, names, examples):
-        for name, x in values.items():
-            largest[name] = np.maximum(largest.get(name, 0), np.abs(x).max((0, 2, 3)))
-    return {name: np.maximum(x, max(MIN_RANGE * x.max(), 1e-12)) for name, x in largest.items()}
-
-
-def computed(
-    model: onnx.ModelProto, names: Sequence[str], examples: Sequence[dict[str, Array]]
-) -> Iterator[dict[str, Array]]:
-    """Values inside a graph, by name, for each example.
-
-    Args:
-        model: the graph.
-        names: of the values.
-        examples: inputs.
-    """
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
-    del probe.graph.output[:]
-    probe.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    for example in examples:
-        yield dict(zip(names, session.run(list(names), example), strict=True))
 
 
 def _group(node: Any) -> int:

@@ -128,10 +128,11 @@ def _dequantise(x: Any, scale: np.ndarray, zero: np.ndarray | None = None) -> An
         if isinstance(x.value, _ChannelsLast):
             return _ChannelsLast(tf.quantization.fake_quant_with_min_max_args(x.value.planes, *limits))
         return tf.quantization.fake_quant_with_min_max_args(x.value, *limits)
-    if zero is not None and zero.any():
+    offset = 0 if zero is None else int(zero.flat[0])
+    if zero is not None and (zero != offset).any():
         raise NotImplementedError
-    values = (x.T.astype(np.float32) * scale).T
-    return _Quantised(values, np.atleast_1d(scale), np.zeros(1)) if x.dtype == np.int8 else values
+    values = ((x.T.astype(np.float32) - offset) * scale).T
+    return _Quantised(values, np.atleast_1d(scale), np.zeros(1)) if x.dtype == np.uint8 else values
 
 
 def _rounded(kernel: np.ndarray, weight: Any) -> Tensor:
