@@ -269,6 +269,7 @@ class _Trainer:
         if self._processes.rank:
             self._processes.barrier()
             return load(self._folder, self._device)
+        fix_rounded_weights(self.net)
         card = Card(
             name=job.name,
             role=job.role,
@@ -296,7 +297,6 @@ class _Trainer:
                 "processes": self._processes.size,
             },
         )
-        fix_rounded_weights(self.net)
         receiver = save(self._folder, self.net, card)
         self._checkpoint.path.unlink(missing_ok=True)
         self._processes.barrier()

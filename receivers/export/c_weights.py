@@ -12,7 +12,7 @@ from torch import nn
 from receivers.export.c_constants import by_fours, c_array, float64
 from receivers.neural.hybrid import Hybrid, HybridBlock
 from receivers.neural.recurrent_hybrid import RecurrentHybrid, Sweep
-from receivers.neural.weight_quantization import round_weight
+from receivers.neural.weight_quantization import round_weight, weight_unit
 
 _PACKED_BITS = (2, 4, 8)
 """Bits that an integer can take in the file: a byte holds whole integers."""
@@ -35,7 +35,9 @@ def hybrid_weights(net: Hybrid, weight_bits: int | None) -> dict[str, str]:
     else:
         initialisers = [_block(block) for block in blocks]
     kind, separator = "PackedBlock" if packed_bits else "Block", ",\n"
+    unit = c_array(float64(weight_unit(blocks[0].expand)).ravel())
     arrays = [
+        *([f"static const float EXPAND_UNIT[EXPAND_INPUTS] = {unit};"] if packed_bits else []),
         f"static const {kind} BLOCKS[] = {{\n{separator.join(initialisers)}\n}};",
         f"static const float OUT_WEIGHT[2 * K][WIDTH] = {c_array(float64(net.conv_out.weight)[:, :, 0, 0])};",
         f"static const float OUT_BIAS[2 * K] = {c_array(float64(net.conv_out.bias))};",
@@ -67,7 +69,7 @@ def recurrent_hybrid_weights(net: RecurrentHybrid) -> dict[str, str]:
 
 
 def _has_few_bits(layer: nn.Module, weight_bits: int) -> bool:
-    weight = cast(torch.Tensor, layer.weight).detach().cpu()
+    weight = cast(torch.Tensor, layer.weight).detach().cpu() / weight_unit(layer)
     integers, scale = round_weight(weight, weight_bits)
     return torch.equal(integers * scale, weight)
 
@@ -93,7 +95,8 @@ def _block(block: HybridBlock) -> str:
 def _packed_block(block: HybridBlock, weight_bits: int, packed_bits: int) -> str:
     integers, scales = {}, {}
     for name in ("expand", "depthwise", "project"):
-        values, scale = round_weight(getattr(block, name).weight.detach().cpu(), weight_bits)
+        layer = getattr(block, name)
+        values, scale = round_weight(layer.weight.detach().cpu() / weight_unit(layer), weight_bits)
         integers[name], scales[name] = values.numpy().astype(np.float64), c_array(float64(scale).ravel())
     for name in ("expand", "project"):
         integers[name] = _matrix(integers[name])

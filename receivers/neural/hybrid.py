@@ -56,6 +56,9 @@ EXPANSION = 3
 _DILATIONS = ((1, 1), (2, 1), (3, 2), (1, 1))
 """Dilations over symbols and states; block i uses entry i modulo 4."""
 
+DIRECTION_WEIGHT_UNIT = 2.0
+"""Unit of the rounded weights of EM directions. These inputs are smaller than others, so their weights are large."""
+
 MIN_ERROR_VAR = 1e-5
 """Lower limit of the power of the channel estimate's error, so that its logarithm stays finite."""
 
@@ -279,6 +282,9 @@ class HybridBlock(nn.Module):
         inner = EXPANSION * width
         padding = (2 * dilation[0], dilation[1])
         self.expand = nn.Conv2d(width + num_em_features(num_rx), inner, 1)
+        unit = torch.ones(1, self.expand.in_channels, 1, 1)
+        unit[:, width : width + 4 * num_rx] = DIRECTION_WEIGHT_UNIT
+        self.expand.register_buffer("weight_unit", unit, persistent=False)
         self.depthwise = DepthwiseConv2d(inner, inner, (5, 3), padding=padding, dilation=dilation, groups=inner)
         self.project = nn.Conv2d(inner, sum(self.sizes), 1)
         with torch.no_grad():  # the untrained block leaves the front end's channel estimate as it is

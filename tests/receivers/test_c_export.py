@@ -26,7 +26,7 @@ from receivers.export.c_source import BUILD_FLAGS, c_sources
 from receivers.export.export_card import file_name
 from receivers.export.exported_receiver import ExportedReceiver
 from receivers.export.parity import compare
-from receivers.neural.weight_quantization import round_weight
+from receivers.neural.weight_quantization import round_weight, weight_unit
 from receivers.neural.weights import NeuralReceiver
 from receivers.runtime import CLibrary
 
@@ -183,8 +183,9 @@ def test_weights_of_few_bits_are_packed(tmp_path: Path, weight_bits: int) -> Non
     receiver = perturbed_receiver("hybrid-w6-d3")
     for module in receiver.net.modules():
         if isinstance(module, torch.nn.Conv2d):
-            integers, scale = round_weight(module.weight.detach(), weight_bits)
-            module.weight.data.copy_(integers * scale)
+            unit = weight_unit(module)
+            integers, scale = round_weight(module.weight.detach() / unit, weight_bits)
+            module.weight.data.copy_(integers * scale * unit)
     packed = NeuralReceiver(receiver.net, receiver.card.model_copy(update={"training": {"weight_bits": weight_bits}}))
     scenario = conditions(num_prb=3)
     slots = SlotStream(scenario, 1, 6, "test").block(0)
