@@ -8,14 +8,14 @@
 Each distilled student of the family is the origin of several receivers, for each of its seeds:
 
 * Its weights are rounded to 8 or 4 bits.
-* It is trained on with weights of 4 bits. The smaller student is also trained on with floats for as many steps, because
-  steps alone may help.
-* The larger student is pruned to the size of the smaller one, and trained on.
+* It is trained on with weights of 4 bits.
+* The larger student is pruned to the size of the smaller one, and trained on. The smaller student is trained on with
+  floats for as many steps, because steps alone may help.
 
 Trained receivers learn the soft bits of the family's teacher. All of them see the same slots.
 No earlier training had them. Errors are those of the compiled C files, on the first test slots of the family without an
 interferer. Each point has as many slots. Times are medians over calls that take turns, so they compare within one run.
-``--trials`` compares learning rates on validation slots of the training channels.
+``--trials`` compares learning rates on validation slots of the training channels, and says which weights lose most.
 
 Trainings and counts are kept in ``runs/compression`` and resume. Numbers go to ``docs/data/compression.csv`` and
 ``docs/data/compression-ber.csv``.
@@ -67,7 +67,7 @@ NUMBERS = ROOT / "docs" / "data" / "compression.csv"
 BERS = ROOT / "docs" / "data" / "compression-ber.csv"
 SEEDS = (1, 2, 3)
 SMALL, LARGE = "hybrid-w5-d5", "hybrid-w13-d8"
-STEPS, FEW_BITS_STEPS = 300, {SMALL: 2000, LARGE: 1500}
+STEPS, FEW_BITS_STEPS = 300, {SMALL: 2000, LARGE: 800}
 """Training steps after those of the family: of floats and pruned networks, and of networks with weights of 4 bits."""
 
 TRIAL_RATES, TRIAL_STEPS = (2e-3, 5e-3), 100
@@ -243,7 +243,7 @@ def _print_step(job: Job, state: StepState) -> None:
 
 
 def trials(study: Study) -> pd.DataFrame:
-    """BER on validation slots by learning rate, after short trainings of one seed."""
+    """BER on validation slots of one seed: by learning rate after short trainings, and by what is rounded."""
     folder, seed = study.folder / "trials", SEEDS[0]
     chosen = [v for v in VARIANTS if v.network == SMALL and v.form in ("int4, trained", "pruned, trained")]
     jobs = []
@@ -254,8 +254,21 @@ def trials(study: Study) -> pd.DataFrame:
     train_missing(jobs, folder)
     receivers = [study.receiver(v, seed) for v in VARIANTS if v.network == SMALL and not v.steps]
     receivers += [load(folder / "receivers" / job.name) for job in jobs]
+    receivers += [_rounded(study, bits) for bits in (6, 5)]
+    receivers += [_rounded(study, 4, layer) for layer in ("expand", "depthwise", "project", "conv_out")]
     rows = {r.name: [_validation_ber(r, study, sinr_db) for sinr_db in VALIDATION_SINR_DB] for r in receivers}
     return pd.DataFrame.from_dict(rows, orient="index", columns=[f"{s:g} dB" for s in VALIDATION_SINR_DB])
+
+
+def _rounded(study: Study, weight_bits: int, layer: str = "") -> NeuralReceiver:
+    """The smaller student with rounded weights: of all convolutions, or of those of one name."""
+    origin = study.family.receiver(f"{SMALL}-kd-s{SEEDS[0]}")
+    for name, module in origin.net.named_modules():
+        if isinstance(module, nn.Conv2d) and layer in name:
+            quantize_weights(module, weight_bits)
+    fix_rounded_weights(origin.net)
+    name = f"int{weight_bits} {layer or 'all'}"
+    return NeuralReceiver(origin.net, origin.card.model_copy(update={"name": name}))
 
 
 def _validation_ber(receiver: Receiver, study: Study, sinr_db: float) -> float:
@@ -382,7 +395,7 @@ def references(variant: Variant) -> dict[str, Variant]:
     """What a variant is compared with, in floats.
 
     ``loss`` is to the same network of the family, ``large`` to the larger one, and ``equal_steps`` to the same network
-    of the family after as many steps.
+    of the family after as many steps, if it was trained so.
     """
 
     def variant_of(network: str, form: str) -> list[Variant]:
@@ -392,7 +405,8 @@ def references(variant: Variant) -> dict[str, Variant]:
     if not variant.is_pruned:
         result["loss"] = variant_of(variant.network, "float")
     if variant.steps:
-        result["equal_steps"] = variant_of(variant.network, "float, more steps")
+        longer = variant_of(variant.network, "float, more steps")
+        result["equal_steps"] = [v for v in longer if v.steps == variant.steps]
     return {kind: variants[0] for kind, variants in result.items() if variants}
 
 

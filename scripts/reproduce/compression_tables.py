@@ -28,14 +28,13 @@ def few_bits(table: pd.DataFrame) -> str:
     """One row per network and form of its weights."""
     target = f"{table['target_ber'].iloc[0]:g}"
     head = ["network", "weights", "steps", "bytes of weights", "bytes of the C file", "time over float"]
-    head += [f"loss at BER {target}", "loss to floats after equal steps"]
+    head += [f"loss at BER {target}"]
     rows = []
     for _, row in table[~table["form"].str.startswith("pruned")].iterrows():
         reference = _row(table, row["network"], "float")
         cells = [f"`{row['network']}`", row["form"], f"{row['steps']}", f"{row['weight_bytes']:,}"]
         cells += [f"{row['file_bytes']:,}", f"{row['wall_s'] / reference['wall_s']:.2f}"]
-        cells += [_gap(row, "loss_db"), _gap(row, "equal_steps_db")]
-        rows.append(cells)
+        rows.append([*cells, _gap(row, "loss_db")])
     return markdown_table(head, rows, text_columns=2)
 
 
