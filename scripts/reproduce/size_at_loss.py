@@ -1,10 +1,12 @@
 """Write what a receiver's size costs in dB into docs/results.md, beside published receivers, and draw the figure.
 
     leanrx sweep configs/family.yaml
-    python scripts/reproduce/size_at_loss.py runs/family
+    leanrx sweep configs/small.yaml
+    python scripts/reproduce/size_at_loss.py runs/family runs/small
 
-The numbers are kept in ``docs/data/size-at-loss.csv``. Without a run, the script only writes the tables and the figure,
-from this file and from ``docs/data/compact-receivers.csv``. The latter has the figures of other projects, as published.
+Both runs have the same teacher, and test on the same slots. The numbers are kept in ``docs/data/size-at-loss.csv``.
+Without a run, the script only writes the tables and the figure, from this file and from
+``docs/data/compact-receivers.csv``. The latter has the figures of other projects, as published.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -46,9 +48,13 @@ PUBLISHED_ROW_DB = -0.4
 """Place of the published receivers on the vertical axis, which has no meaning for them."""
 
 
-def numbers(run: Run) -> pd.DataFrame:
-    """One row per network, role and interference fraction: sizes, loss to the teacher, and SINR beyond perfect CSI."""
-    return pd.DataFrame(_rows(run))
+def numbers(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row per network, role and interference fraction: sizes, loss to the teacher, and SINR beyond perfect CSI.
+
+    A network in several runs, such as their teacher, has the row of the first one.
+    """
+    table = pd.DataFrame(row for run in runs for row in _rows(run))
+    return table.drop_duplicates(["network", "role", "interference_fraction"], ignore_index=True)
 
 
 def _rows(run: Run) -> Iterator[dict[str, object]]:
@@ -216,11 +222,11 @@ def page() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", nargs="?", help="folder of a run of configs/family.yaml, evaluated")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="folders of evaluated runs with one teacher")
     arguments = parser.parse_args()
     try:
-        if arguments.run:
-            table = numbers(load_run(arguments.run))
+        if arguments.runs:
+            table = numbers([load_run(run) for run in arguments.runs])
             write_atomic(NUMBERS, table.to_csv(index=False, float_format="%.6g"))
         write_atomic(PAGE, page())
         write_atomic(FIGURE, to_files(figure(pd.read_csv(NUMBERS)))[FIGURE.name])
