@@ -165,7 +165,7 @@ class RecurrentHybrid(HybridNetwork):
         >>> slots = SlotStream(scenario("tdl-6prb"), seed=1, block_slots=2, split="test").block(0)
         >>> net = RecurrentHybrid(num_rx=2, num_bits=4, width=10, depth=3)
         >>> tuple(net(net.features(slots)).shape), sum(p.numel() for p in net.parameters())
-        ((2, 4, 14, 72), 1914)
+        ((2, 4, 14, 72), 1926)
     """
 
     takes_any_num_rx: ClassVar[bool] = True
