@@ -18,7 +18,7 @@ import torch
 from onnx import numpy_helper
 
 from receivers.export.constant_shapes import remove_unused
-from receivers.export.value_ranges import MIN_RANGE, Array, channel_ranges, computed
+from receivers.export.value_ranges import MIN_RANGE, Array, channel_ranges, graph_values
 
 WEIGHT_LIMIT = 127
 """Largest magnitude of a weight of 8 bits."""
@@ -56,7 +56,7 @@ def round_weights(model: onnx.ModelProto, nodes: Sequence[str], examples: Sequen
     graph = _Graph(model, nodes)
     convolutions = graph.integer_convolutions()
     means: dict[str, Array] = {}
-    for values in computed(model, list(dict.fromkeys(node.input[0] for node in convolutions)), examples):
+    for values in graph_values(model, list(dict.fromkeys(node.input[0] for node in convolutions)), examples):
         for name, x in values.items():
             means[name] = means.get(name, 0) + x / len(examples)
     for node in convolutions:

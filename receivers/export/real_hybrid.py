@@ -61,7 +61,6 @@ class Planes(NamedTuple):
 
     def by_symbol(self) -> list[Planes]:
         """Those of each symbol."""
-        common = self._replace(y=None, rotations=None, pilots=None, is_data=None, has_symbol=None)  # type: ignore[arg-type]
         parts = zip(
             self.y.split(1, 2),
             self.rotations.split(1, 3),
@@ -71,7 +70,7 @@ class Planes(NamedTuple):
             strict=True,
         )
         return [
-            common._replace(y=y, rotations=rotations, pilots=pilots, is_data=is_data, has_symbol=has_symbol)
+            self._replace(y=y, rotations=rotations, pilots=pilots, is_data=is_data, has_symbol=has_symbol)
             for y, rotations, pilots, is_data, has_symbol in parts
         ]
 

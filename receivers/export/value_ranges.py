@@ -1,8 +1,8 @@
 """Ranges of the values inside an exported graph, for their rounding to 8 bits.
 
 A range that holds the largest value has coarse steps for all others. A smaller one clips the largest values and has
-finer steps. The range here is that of least squared error over calibration slots: steps and clipping together. It is
-found among fractions of the full range.
+finer steps. The range here is that of least squared error over calibration slots, which counts both. It is chosen among
+fractions of the full range.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import onnxruntime
 Array = np.ndarray
 
 FRACTIONS = tuple(round(1 - 0.05 * i, 2) for i in range(13))
-"""Of the full range, 1 to 0.4. All cost as many steps."""
+"""Fractions of the full range that are tried."""
 
 MIN_RANGE = 0.01
 """Smallest range of a channel over that of its tensor: one that is 0 in the calibration need not be 0 elsewhere."""
 
 _SIGNED_STEPS, _STEPS = 127, 255
-"""Steps of 8 bits: to either side of 0, and over a range that contains 0 anywhere."""
+"""Steps of 8 bits on each side of 0, and over a whole range."""
 
 
 def channel_ranges(
@@ -39,10 +39,10 @@ def channel_ranges(
         Magnitudes ``(C,)`` by name.
     """
     largest = {name: np.zeros(1, np.float32) for name in names}
-    for values in computed(model, names, examples):
+    for values in graph_values(model, names, examples):
         largest = {name: np.maximum(largest[name], np.abs(x).max((0, 2, 3))) for name, x in values.items()}
     errors = {name: np.zeros((len(FRACTIONS), len(x))) for name, x in largest.items()}
-    for values in computed(model, names, examples):
+    for values in graph_values(model, names, examples):
         for name, x in values.items():
             for row, fraction in zip(errors[name], FRACTIONS, strict=True):
                 step = np.maximum(fraction * largest[name], 1e-12).reshape(-1, 1, 1) / _SIGNED_STEPS
@@ -65,10 +65,10 @@ def tensor_ranges(
         Lower and upper limit by name.
     """
     ends = dict.fromkeys(names, (0.0, 0.0))
-    for values in computed(model, names, examples):
+    for values in graph_values(model, names, examples):
         ends = {name: (min(ends[name][0], x.min()), max(ends[name][1], x.max())) for name, x in values.items()}
     errors = {name: np.zeros(len(FRACTIONS)) for name in names}
-    for values in computed(model, names, examples):
+    for values in graph_values(model, names, examples):
         for name, x in values.items():
             for i, fraction in enumerate(FRACTIONS):
                 low, high = (fraction * end for end in ends[name])
@@ -80,7 +80,7 @@ def tensor_ranges(
     return {name: (float(fractions[name] * low), float(fractions[name] * high)) for name, (low, high) in ends.items()}
 
 
-def computed(
+def graph_values(
     model: onnx.ModelProto, names: Sequence[str], examples: Sequence[dict[str, Array]]
 ) -> Iterator[dict[str, Array]]:
     """Values inside a graph, by name, for each example.

@@ -1,10 +1,10 @@
 """Recurrent hybrids: a hybrid whose network goes from symbol to symbol, like a Kalman filter with learned gains.
 
 A :class:`~receivers.neural.hybrid.Hybrid` detects all symbols of a slot at once. With one pilot symbol, each of its
-blocks carries knowledge of the channel only a few symbols further. A filter needs one detection per symbol for the same
-way: it predicts the channel of the next symbol, detects it, and corrects the prediction. So a sweep over the slot is
-one block here. The first sweep goes forwards in time, the next one backwards from its end, as a smoother does, and so
-on.
+blocks carries knowledge of the channel only a few symbols further. A filter carries it through the whole slot with one
+detection per symbol: it predicts the channel of the next symbol, detects it, and corrects the prediction. So a sweep
+over the slot takes the place of a block. The first sweep goes forwards in time, the next one backwards from the end of
+the slot, as a smoother does, and so on.
 
 ::
 
@@ -15,7 +15,7 @@ on.
 The gains come from a small network, as in KalmanNet (G. Revach et al., IEEE Trans. Signal Processing 70, 2022,
 2107.10043). Here it sees real numbers that do not depend on the phase of the channel: reliabilities, logarithms of
 powers, and its own memory. Its gains weight vectors over the antennas, and all real and imaginary parts share a gain.
-So the receiver need not learn what holds at any phase, and its weights do not depend on the number of antennas.
+So the same weights serve any phase and any number of antennas.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ NUM_SCALARS = 6
 """EM features that antennas share."""
 
 _EXCESS = 4
-"""Of these, the logarithm of the error power of ``y``, which is a sum over antennas."""
+"""Index of the logarithm of the error power of ``y`` among these scalars. This power is a sum over antennas."""
 
 NUM_POWERS = 4
 """Vectors whose power the network sees."""
@@ -261,7 +261,7 @@ class _InferenceSymbols:
 
 
 class Sweep(nn.Module):
-    """One way through the symbols of a slot, symbol by symbol.
+    """One pass over the symbols of a slot, symbol by symbol.
 
     Args:
         width: inner channels of its network.

@@ -120,7 +120,8 @@ def _scale_gradient(value: torch.Tensor, factor: float) -> torch.Tensor:
 def _best_limit(weight: torch.Tensor, weight_bits: int) -> torch.Tensor:
     """The limits of :data:`_CLIPPINGS` whose rounded weights have the least squared error.
 
-    Channels of zeros, as of last layers before a training, have no weights to tell; their limit is out of reach.
+    A channel of zeros, as in a last layer before its training, gets the limit 1. So its largest weight counts until it
+    is above 1.
     """
     axes = tuple(range(1, weight.ndim))
     largest_weight = weight.abs().amax(axes, keepdim=True)

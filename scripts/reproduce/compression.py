@@ -210,7 +210,7 @@ class Study:
         )
 
     def train(self) -> None:
-        """Train all variants that have steps, as far as they are not yet; those with equal steps train together."""
+        """Train all variants that have steps, which are not trained yet; those with equal steps train together."""
         jobs = [self.job(variant, seed) for variant in VARIANTS if variant.steps for seed in SEEDS]
         for steps in dict.fromkeys(job.training.steps for job in jobs):
             train_missing([job for job in jobs if job.training.steps == steps], self.folder)

@@ -62,7 +62,7 @@ EVALUATION = Evaluation(
 
 
 def receivers(folder: Path) -> list[NeuralReceiver]:
-    """The shipped receivers, and one of each design, trained where the folder has it not."""
+    """The shipped receivers, and one of each design, trained if the folder lacks it."""
     jobs = [Job(spec, "scratch", spec, scenario(SCENARIO), TRAINING, SEED) for spec in DESIGNS]
     missing = [job for job in jobs if not (folder / "receivers" / job.name).exists()]
     if missing:

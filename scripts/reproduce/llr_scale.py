@@ -52,7 +52,7 @@ def best_scale(llrs: torch.Tensor) -> tuple[float, float, float]:
     """Factor on LLRs that leaves the most information on the bits, and the ends of its 95 % interval over slots.
 
     It minimises the convex mean of ``log(1 + exp(-s L))``, see :mod:`receivers.evaluation.information_loss`. It is 1
-    where LLRs are those of the true probabilities, and below 1 where they promise too much. The interval is that of
+    where LLRs are those of the true probabilities, and below 1 where they are too large. The interval is that of
     an M-estimator with slots as clusters (P. J. Huber, Proc. 5th Berkeley Symp., 1967).
 
     Args:
@@ -76,13 +76,14 @@ def receivers() -> list[Receiver]:
 @torch.no_grad()
 def numbers(num_slots: int) -> pd.DataFrame:
     """Best scale of each receiver and SINR, and wrong blocks by scale at one SINR."""
-    results = zoo.results(next(name for name in zoo.names() if name.startswith(f"{FAMILY}-")))
+    chosen = receivers()
+    results = zoo.results(chosen[-1].name)
     stream = SlotStream(results.scenario, results.test_seed, results.block_slots, "test")
     code, rows = TransportBlocks(MCS.code_rate), []
     for sinr_db in SINR_DB:
         at_sinr = stream.at_sinr(sinr_db, 0.0)
         blocks = [at_sinr.block(number) for number in range(num_slots // results.block_slots)]
-        for receiver in receivers():
+        for receiver in chosen:
             llrs = [receiver(slots) for slots in blocks]
             scale, low, high = best_scale(torch.cat([true_llrs(x, s) for x, s in zip(llrs, blocks, strict=True)]))
             row = {"receiver": receiver.name, "digest": receiver.digest, "sinr_db": sinr_db}

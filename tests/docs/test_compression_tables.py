@@ -84,5 +84,6 @@ def test_few_bits_save_no_time_and_4_bits_miss_their_goal(table: pd.DataFrame) -
         rows = table[(table["network"] == network) & ~table["form"].str.startswith("pruned")].set_index("form")
         assert (rows["wall_s"] / rows.loc["float", "wall_s"] - 1).abs().max() < 0.07
         assert rows.loc["int4, trained", "loss_db"] > 0.2
+        assert (rows.loc["int4, trained", "loss_db_low"] > 0.2) == (network == SMALL)
     pruned = table[table["form"] == "pruned, trained"].iloc[0]
     assert pruned["equal_steps_db"] > 0 > pruned["equal_steps_db_low"]

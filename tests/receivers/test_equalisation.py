@@ -17,7 +17,7 @@ from receivers.export import int8
 from receivers.export.equalisation import equalise
 from receivers.export.exported_receiver import ExportedReceiver
 from receivers.export.onnx import write_graph
-from receivers.export.value_ranges import FRACTIONS, channel_ranges, computed, tensor_ranges
+from receivers.export.value_ranges import FRACTIONS, channel_ranges, graph_values, tensor_ranges
 
 
 def examples(model: Any, slots: Any) -> list[dict[str, np.ndarray]]:
@@ -39,7 +39,7 @@ def test_equal_ranges_change_no_result(tmp_path: Path, small: Scenario, spec: st
     equalise(after, nodes, inputs)
     onnx.checker.check_model(after)
     names = [value.name for value in before.graph.output]
-    for old, new in zip(computed(before, names, inputs), computed(after, names, inputs), strict=True):
+    for old, new in zip(graph_values(before, names, inputs), graph_values(after, names, inputs), strict=True):
         np.testing.assert_allclose(new["llrs"], old["llrs"], atol=1e-4 * np.abs(old["llrs"]).max())
     convolutions = [node for node in after.graph.node if node.op_type == "Conv"]
     values = [node.output[0] for node in convolutions if "/scaled" in node.output[0]]
