@@ -37,7 +37,6 @@ class Family:
         network: class of its networks; ``network(num_rx, num_bits, width, depth)`` builds one.
         default_width, default_depth: sizes where the spec string names none.
         check_size: raises ``ValueError`` with a reason if a width and depth are not available.
-        grammar: how its spec strings are written, for help and error messages.
         colour: of its points in figures, ``#rrggbb``.
         marker: of its points in figures, one of :data:`MARKERS`.
         dash: of its lines in figures that compare families, a plotly dash.
@@ -48,7 +47,6 @@ class Family:
     default_width: float
     default_depth: int
     check_size: Callable[[float, int], None]
-    grammar: str
     colour: str
     marker: str
     dash: str = "solid"
@@ -97,7 +95,6 @@ register(
         default_width=1.0,
         default_depth=11,
         check_size=deeprx.check_size,
-        grammar="deeprx[-interpolated][-w<factor>[-d<blocks>]]",
         colour="#0072b2",
         marker="circle",
     )
@@ -109,7 +106,6 @@ register(
         default_width=1.0,
         default_depth=11,
         check_size=deeprx.check_size,
-        grammar="deeprx[-interpolated][-w<factor>[-d<blocks>]]",
         colour="#56b4e9",
         marker="diamond",
         dash="dashdot",
@@ -122,7 +118,6 @@ register(
         default_width=16,
         default_depth=6,
         check_size=hybrid.check_size,
-        grammar="hybrid-w<width>-d<blocks>",
         colour="#009e73",
         marker="triangle-up",
         dash="dash",
@@ -135,7 +130,6 @@ register(
         default_width=10,
         default_depth=8,
         check_size=shared_hybrid.check_size,
-        grammar="hybrid-shared-w<width>-d<blocks>",
         colour="#cc79a7",
         marker="triangle-down",
         dash="dot",
@@ -148,7 +142,6 @@ register(
         default_width=10,
         default_depth=3,
         check_size=recurrent_hybrid.check_size,
-        grammar="hybrid-recurrent-w<width>-d<sweeps>",
         colour="#d55e00",
         marker="pentagon",
         dash="longdash",
@@ -212,16 +205,11 @@ def check_conditions(spec: str, scenario: Scenario) -> None:
         check_grid(spec, grid)
     numbers = sorted({grid.num_rx for grid in grids})
     if len(numbers) > 1 and not parse_spec(spec).family.network.takes_any_num_rx:
-        takers = ", ".join(family.grammar for family in FAMILIES.values() if family.network.takes_any_num_rx)
+        takers = ", ".join(family.name for family in FAMILIES.values() if family.network.takes_any_num_rx)
         raise UserError(
             f"receiver: '{spec}' has one number of antennas, and the scenario has {', '.join(map(str, numbers))}; "
-            f"choose {takers}, or write one num_rx"
+            f"choose a receiver of {takers}, or write one num_rx"
         )
-
-
-def spec_grammar() -> str:
-    """How spec strings are written, all families in one sentence part."""
-    return ", ".join(dict.fromkeys(family.grammar for family in FAMILIES.values()))
 
 
 def build(spec: str, num_rx: int = 2, num_bits: int = 4, seed: int = 0) -> Network:
@@ -254,5 +242,6 @@ def build(spec: str, num_rx: int = 2, num_bits: int = 4, seed: int = 0) -> Netwo
 def _match(spec: str) -> tuple[Family, re.Match[str]]:
     match = _SPEC.fullmatch(spec)
     if match is None or match["family"] not in FAMILIES:
-        raise UserError(f"receiver: {echo(spec)} is not a receiver; write {spec_grammar()}")
+        names = ", ".join(FAMILIES)
+        raise UserError(f"receiver: {echo(spec)} is not a receiver; write <family>-w<width>-d<depth>, of {names}")
     return FAMILIES[match["family"]], match
