@@ -99,9 +99,13 @@ def test_published_operations_by_hand() -> None:
 def test_the_goal_is_met_only_with_the_whole_interval() -> None:
     row = {"network": "hybrid-w3-d5", "role": "distilled", "parameters": 2_000, "macs_per_re": 1_000.0}
     row |= {"interference_fraction": 0.0, "loss_db": 0.4, "loss_db_low": 0.3, "loss_db_high": 0.5}
-    assert "This goal is met." in size_at_loss.goal_sentences(pd.DataFrame([row]))
+    teacher = row | {"network": "hybrid-w9-d5", "role": "teacher", "parameters": 9_000, "macs_per_re": 10_000.0}
+    met = size_at_loss.goal_sentences(pd.DataFrame([teacher, row]))
+    assert "This goal is met." in met
+    assert "1/10 of the teacher's operations" in met
+    assert "differ" not in met
     for worse in ({"loss_db_high": 0.51}, {"parameters": 2_001}, {"macs_per_re": 1_001.0}):
-        assert "This goal is **not met**." in size_at_loss.goal_sentences(pd.DataFrame([row | worse]))
+        assert "This goal is **not met**." in size_at_loss.goal_sentences(pd.DataFrame([teacher, row | worse]))
 
 
 def test_networks_of_the_family_have_one_order_with_and_without_a_code() -> None:
