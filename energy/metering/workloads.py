@@ -28,7 +28,7 @@ from energy.metering.session import CallStatistics, MeteringProtocol, Window, me
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
 from receivers.base import Receiver
-from receivers.export.exported_receiver import ExportedReceiver, slot_arrays
+from receivers.export.exported_receiver import ExportedReceiver, runtime_arguments
 from receivers.neural.network import Network
 from receivers.neural.weights import NeuralReceiver, full_precision
 from receivers.runtime import CLibrary, LiteRtSession, OnnxSession
@@ -160,7 +160,7 @@ def onnx_workload(path: Path, receiver: str, slots: Slots) -> Workload:
     Raises:
         UserError: if the file cannot be loaded or counted.
     """
-    session, arrays = OnnxSession(path, torch.get_num_threads()), slot_arrays(slots)
+    session, arrays = OnnxSession(path, torch.get_num_threads()), runtime_arguments(slots)
     profile = count_onnx(path, [*slots.y.shape, 2])
     return Workload(
         receiver, f"{ONNX_RUNTIME}-{profile.precision}", "inference", profile, lambda: session(*arrays), session.digest
@@ -179,7 +179,7 @@ def litert_workload(path: Path, receiver: Receiver, slots: Slots, profile: Opera
     Raises:
         UserError: if the file cannot be loaded, or LiteRT is not installed.
     """
-    session, arrays = LiteRtSession(path), slot_arrays(slots)
+    session, arrays = LiteRtSession(path), runtime_arguments(slots)
     runtime = f"{LITERT_RUNTIME}-{'int8' if session.is_quantised else 'fp32'}"
     return Workload(receiver.name, runtime, "inference", profile, lambda: session(*arrays), session.digest)
 
@@ -196,7 +196,7 @@ def c_workload(file: ExportedReceiver, receiver: Receiver, slots: Slots, profile
     Raises:
         UserError: if the file cannot be loaded.
     """
-    library, arrays = CLibrary(file.path), slot_arrays(slots)
+    library, arrays = CLibrary(file.path), runtime_arguments(slots)
 
     def call() -> object:
         return library(*arrays)

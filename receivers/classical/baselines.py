@@ -26,6 +26,7 @@ from receivers.classical.combining import (
 from receivers.classical.demapping import Demapper, demap, demap_elements, demap_macs
 from receivers.classical.least_squares import LsErrorPower, ls_estimate, ls_estimate_macs
 from receivers.classical.slot_sizes import SlotSizes
+from receivers.noise_power import noise_plus_interference_var
 
 GENIE_AIDED = ("perfect CSI", "perfect CSI-IRC")
 """Names of the receivers that know the true channel, which no real receiver does."""
@@ -171,7 +172,7 @@ class LmmseIrcReceiver(ClassicalReceiver):
         estimator = self.covariance
         h, error = estimator.estimate(slots)
         errors = estimator.error_decomposition(slots, error)
-        covariance = debias_covariance(residual_covariance(slots, h), errors, slots.noise_var + slots.interference_var)
+        covariance = debias_covariance(residual_covariance(slots, h), errors, noise_plus_interference_var(slots))
         scale = 1 + errors.gain  # the covariance at a data RE is (1 + gain) C + estimation_error_var I
         z, error_var = mmse_irc_combine(slots.y, h, covariance, errors.estimation_error_var / scale)
         return z, error_var * scale
@@ -303,4 +304,4 @@ def _fingerprint(scenario: Scenario) -> str:
 
 def _noise_plus_interference_var(slots: Slots) -> torch.Tensor:
     """Mean noise-plus-interference power, float32 ``(B, 1, 1)``."""
-    return (slots.noise_var + slots.interference_var)[:, None, None]
+    return noise_plus_interference_var(slots)[:, None, None]

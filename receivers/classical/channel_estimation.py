@@ -10,6 +10,7 @@ from channels import Scenario, Slots, SlotStream
 from channels.scenarios import Split
 from receivers.classical.pilot_groups import pilot_groups
 from receivers.classical.slot_sizes import SlotSizes
+from receivers.noise_power import noise_plus_interference_var
 
 
 def raw_estimate_macs(sizes: SlotSizes) -> int:
@@ -73,10 +74,11 @@ class LmmseEstimator:
         """
         h = torch.empty_like(slots.y)
         error = torch.empty(len(slots), 1, h.shape[2], 1, device=h.device)
+        var_of_slot = noise_plus_interference_var(slots)
         prior = (self.time.diagonal() * self.frequency.diagonal().mean()).real
         for group in pilot_groups(slots):
             raw, power = group.raw_estimates(slots)
-            var = (slots.noise_var + slots.interference_var)[group.indices] / power
+            var = var_of_slot[group.indices] / power
             values_t, vectors_t, out_t, gain_t = self.time_basis(group.symbols)
             values_f, vectors_f, out_f, gain_f = self.frequency_basis(group.subcarriers)
             pilots = torch.einsum("brtf,tu->bruf", raw, vectors_t.conj()) @ vectors_f.conj()
@@ -94,11 +96,12 @@ class LmmseEstimator:
             slots: received slots.
             error: the estimate's mean error power, second return value of :meth:`estimate`.
         """
+        var_of_slot = noise_plus_interference_var(slots)
         gain, estimation_error = torch.empty(2, len(slots), slots.y.shape[2], 1, device=slots.y.device)
         residual_gain, residual_error = torch.empty(2, len(slots), 1, device=slots.y.device)
         for group in pilot_groups(slots):
             _, power = group.raw_estimates(slots)
-            var = (slots.noise_var + slots.interference_var)[group.indices].double()
+            var = var_of_slot[group.indices].double()
             values_t, _, _, gain_t = self.time_basis(group.symbols)
             values_f, _, _, gain_f = self.frequency_basis(group.subcarriers)
             values = values_t[:, None] * values_f

@@ -9,6 +9,7 @@ from channels import Slots
 from receivers.classical.channel_estimation import ErrorDecomposition
 from receivers.classical.pilot_groups import pilot_groups
 from receivers.classical.slot_sizes import SlotSizes
+from receivers.noise_power import checked_power
 
 SUBCARRIERS_PER_ESTIMATE = 12
 """One covariance per physical resource block."""
@@ -173,9 +174,12 @@ def whiten_with_genie_csi(slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
 
     Returns:
         y and h, complex64 ``(B, R, S, F)``, in white noise of power ``noise_var``.
+
+    Raises:
+        UserError: if a noise power is not above 0.
     """
     y, h, interferers = slots.y, slots.h, list(slots.h_interference.unbind(1))
-    noise_var = slots.noise_var[:, None, None]
+    noise_var = checked_power("noise_var", slots.noise_var)[:, None, None]
     while interferers:
         g = interferers.pop()
         q = (1 + g.abs().square().sum(1) / noise_var).sqrt()

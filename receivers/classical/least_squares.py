@@ -11,6 +11,7 @@ from channels import Slots
 from receivers.classical.channel_estimation import LmmseEstimator, raw_estimate_macs
 from receivers.classical.pilot_groups import PilotGroup, pilot_groups
 from receivers.classical.slot_sizes import SlotSizes
+from receivers.noise_power import noise_plus_interference_var
 
 
 def ls_estimate(slots: Slots, extrapolate: torch.Tensor | None = None) -> torch.Tensor:
@@ -73,11 +74,11 @@ class LsErrorPower:
         Args:
             slots: received slots, whose noise-plus-interference power is known.
         """
-        error_var = torch.empty_like(slots.pilots.real)
+        error_var, var_of_slot = torch.empty_like(slots.pilots.real), noise_plus_interference_var(slots)
         extrapolate = torch.ones(len(slots), dtype=torch.bool, device=error_var.device)
         for group in pilot_groups(slots):
             _, power = group.raw_estimates(slots)
-            var = ((slots.noise_var + slots.interference_var)[group.indices] / power)[:, None, None]
+            var = (var_of_slot[group.indices] / power)[:, None, None]
             noise_gain, interpolation_var = self._table(group, True, *error_var.shape[1:])
             error_var[group.indices] = var * noise_gain + interpolation_var
             if self._covariance is not None:

@@ -22,6 +22,7 @@ from leanrx_core.errors import UserError
 from receivers.classical.channel_estimation import ErrorDecomposition, raw_estimate_macs
 from receivers.classical.pilot_groups import pilot_groups
 from receivers.classical.slot_sizes import SlotSizes
+from receivers.noise_power import noise_plus_interference_var
 
 WINDOW_PRB = 3
 """Resource blocks whose pilots estimate one resource block."""
@@ -56,7 +57,8 @@ def robust_lmmse_estimate(slots: Slots) -> tuple[torch.Tensor, ErrorDecompositio
         The estimate, complex64 ``(B, R, S, F)``, and its error by source, per symbol and resource block.
 
     Raises:
-        UserError: if resource blocks differ in their pilots, or the grid is no whole number of them.
+        UserError: if resource blocks differ in their pilots, the grid is no whole number of them, or a power is not
+            above 0.
 
     Example:
         >>> from channels import SlotStream, scenario
@@ -69,13 +71,13 @@ def robust_lmmse_estimate(slots: Slots) -> tuple[torch.Tensor, ErrorDecompositio
     num_prb, rest = divmod(slots.y.shape[-1], SUBCARRIERS_PER_PRB)
     if rest:
         raise UserError(f"grid: {slots.y.shape[-1]} subcarriers are not whole resource blocks of {SUBCARRIERS_PER_PRB}")
-    h = torch.empty_like(slots.y)
+    h, var_of_slot = torch.empty_like(slots.y), noise_plus_interference_var(slots)
     batch, num_symbols, device = len(slots), h.shape[2], slots.y.device
     gain, estimation_error = torch.empty(2, batch, num_symbols, num_prb, device=device)
     residual_gain, residual_error = torch.empty(2, batch, num_prb, device=device)
     for group in pilot_groups(slots):
         raw, power = group.raw_estimates(slots)
-        var = (slots.noise_var + slots.interference_var)[group.indices] / power
+        var = var_of_slot[group.indices] / power
         time = time_basis(tuple(group.symbols.tolist()), str(device))
         frequency = frequency_basis(
             _pilots_of_prb(group.subcarriers, num_prb),

@@ -45,13 +45,13 @@ class ExportedReceiver:
         return self._session
 
     def __call__(self, slots: Slots) -> torch.Tensor:
-        return torch.from_numpy(self.session(*slot_arrays(slots)))[:, : slots.bits.shape[1]]
+        return torch.from_numpy(self.session(*runtime_arguments(slots)))[:, : slots.bits.shape[1]]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_session": None}
 
 
-def slot_arrays(slots: Slots) -> tuple[np.ndarray, ...]:
+def runtime_arguments(slots: Slots) -> tuple[np.ndarray, ...]:
     """Arguments of a runtime: received grid, pilots, noise-plus-interference power and bits per symbol."""
     noise_plus_interference_var = slots.noise_var + slots.interference_var
     arrays = (slots.y, slots.pilots, noise_plus_interference_var, slots.bits_per_symbol)

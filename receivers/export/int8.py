@@ -27,7 +27,7 @@ from onnx import numpy_helper
 from channels import Slots, Stream
 from receivers.evaluation.stopping import Evaluation
 from receivers.export.equalisation import equalise, round_weights
-from receivers.export.exported_receiver import slot_arrays
+from receivers.export.exported_receiver import runtime_arguments
 from receivers.export.litert import litert_file
 from receivers.export.reduced_precision import PrecisionComparison, PrecisionForm, export_reduced, network_nodes
 from receivers.export.value_ranges import tensor_ranges
@@ -131,7 +131,7 @@ def _remove_sign(model: Any) -> None:
 
 def _examples(model: Any, slots: Slots) -> list[dict[str, np.ndarray]]:
     """The inputs of a graph for each slot."""
-    y, pilots, noise, orders = slot_arrays(slots)
+    y, pilots, noise, orders = runtime_arguments(slots)
     arrays: dict[str, np.ndarray] = dict(zip(INPUTS, (as_real(y), as_real(pilots), noise, orders), strict=True))
     return [{value.name: arrays[value.name][i : i + 1] for value in model.graph.input} for i in range(len(slots))]
 

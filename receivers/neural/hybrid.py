@@ -49,6 +49,7 @@ from receivers.neural.detection import (
 )
 from receivers.neural.hybrid_training import SUBCARRIERS_PER_STATE, training_llrs
 from receivers.neural.network import Network
+from receivers.noise_power import noise_plus_interference_var
 
 EXPANSION = 3
 """Channels inside a block per channel of the hidden state (inverted bottleneck, arXiv 1801.04381)."""
@@ -97,14 +98,13 @@ class HybridNetwork(Network):
             symbol of the slot.
         """
         y, channel, error_var = front_end(slots)
-        noise_plus_interference_var = (slots.noise_var + slots.interference_var)[:, None, None]
         pilots = torch.where(slots.is_data, 0, slots.pilots)
         planes = [
             pilots.real,
             pilots.imag,
             slots.is_data,
             error_var[:, 0],
-            noise_plus_interference_var,
+            noise_plus_interference_var(slots)[:, None, None],
             slots.bits_per_symbol[:, None, None],
         ]
         return torch.cat(
@@ -261,14 +261,14 @@ def front_end(slots: Slots) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         noise-plus-interference power, as far as the pilots determine the covariance. Then the error power of the
         channel estimate in its own direction, which is the part that affects combining, float32 ``(B, 1, S, F)``.
     """
-    noise_plus_interference_var = slots.noise_var + slots.interference_var
+    var = noise_plus_interference_var(slots)
     channel, errors = robust_lmmse_estimate(slots)
-    covariance = debias_covariance(residual_covariance(slots, channel), errors, noise_plus_interference_var)
-    weights = whitening_matrix(covariance, noise_plus_interference_var)
+    covariance = debias_covariance(residual_covariance(slots, channel), errors, var)
+    weights = whitening_matrix(covariance, var)
     channel = apply_per_prb(weights, channel)
     gain = channel.abs().square().sum(1).clamp_min(MIN_GAIN)
     white_gain = apply_per_prb(weights.mH, channel).abs().square().sum(1) / gain  # by which weights scale white noise
-    passed_noise = errors.gain * noise_plus_interference_var[:, None, None]
+    passed_noise = errors.gain * var[:, None, None]
     error_var = per_subcarrier(passed_noise) + per_subcarrier(errors.estimation_error_var) * white_gain
     return apply_per_prb(weights, slots.y), channel, error_var[:, None]
 

@@ -19,6 +19,7 @@ from leanrx_core.files import write_atomic
 from leanrx_core.records import Record
 from receivers.neural.network import Network
 from receivers.neural.registry import build
+from receivers.noise_power import noise_plus_interference_var
 
 Role = Literal["teacher", "student", "scratch"]
 """``student`` is distilled; ``scratch`` is the same network trained from scratch on the same slots."""
@@ -69,7 +70,8 @@ def full_precision() -> contextlib.AbstractContextManager[None]:
 class NeuralReceiver:
     """A network and its card: a :class:`receivers.base.Receiver`.
 
-    A slot with fewer bits per RE than the network has LLRs gets the first of them.
+    A slot with fewer bits per RE than the network has LLRs gets the first of them. As exported files do, it refuses
+    slots whose noise-plus-interference power is not a finite number above 0.
 
     Args:
         net: the network; it is moved to ``device`` and set to inference.
@@ -84,6 +86,7 @@ class NeuralReceiver:
 
     @torch.no_grad()
     def __call__(self, slots: Slots) -> torch.Tensor:
+        noise_plus_interference_var(slots)  # DeepRx refuses a power of 0, too, as its exported files do
         num_rx, num_bits = slots.y.shape[1], slots.bits.shape[1]
         features = self.net.features(slots).contiguous(memory_format=self.net.memory_format)
         if features.shape[1] != self.net.input_channels(num_rx):

@@ -68,7 +68,7 @@ from receivers.export import export_litert, export_onnx
 from receivers.export.c_export import compile_library, find_compiler
 from receivers.export.c_source import BUILD_FLAGS, c_sources
 from receivers.export.export_card import file_name
-from receivers.export.exported_receiver import slot_arrays
+from receivers.export.exported_receiver import runtime_arguments
 from receivers.export.onnx import write_graph
 from receivers.export.real_receiver import RealReceiver
 from receivers.neural.registry import build, parse_spec
@@ -144,7 +144,7 @@ def c_runtime(receiver: Receiver, conditions: Scenario, folder: Path, march: str
     path = folder / f"{file_name(receiver)}.so"
     compile_library(path.with_suffix(".c"), path, (f"-march={march}",))
     library = CLibrary(path)
-    return Runtime(lambda slots: library(*slot_arrays(slots)), path)
+    return Runtime(lambda slots: library(*runtime_arguments(slots)), path)
 
 
 def onnx_runtime(receiver: Receiver, conditions: Scenario, folder: Path) -> Runtime:
@@ -153,7 +153,7 @@ def onnx_runtime(receiver: Receiver, conditions: Scenario, folder: Path) -> Runt
     export_onnx(receiver, folder / f"{file_name(receiver)}-onnx", stream, (10.0,))
     path = folder / f"{file_name(receiver)}-onnx" / f"{file_name(receiver)}.onnx"
     session = OnnxSession(path)
-    return Runtime(lambda slots: session(*slot_arrays(slots)), path)
+    return Runtime(lambda slots: session(*runtime_arguments(slots)), path)
 
 
 def shipped_onnx_runtime(path: Path) -> Runtime:
@@ -162,7 +162,7 @@ def shipped_onnx_runtime(path: Path) -> Runtime:
     names = {x.name for x in session.get_inputs()}
 
     def call(slots: Slots) -> object:
-        y, pilots, noise, orders = slot_arrays(slots)
+        y, pilots, noise, orders = runtime_arguments(slots)
         arrays = dict(zip(INPUTS, (as_real(y), as_real(pilots), noise, orders), strict=True))
         return session.run(None, {name: array for name, array in arrays.items() if name in names})
 
@@ -182,7 +182,7 @@ def litert_runtime(receiver: Receiver, conditions: Scenario, folder: Path) -> Ru
     write_graph(receiver, graph, conditions.grid)
     export_litert(receiver, graph, export, stream, (10.0,))
     session = LiteRtSession(export / f"{name}.tflite")
-    return Runtime(lambda slots: session(*slot_arrays(slots)))
+    return Runtime(lambda slots: session(*runtime_arguments(slots)))
 
 
 def ahead_of_time_runtime(receiver: NeuralReceiver, conditions: Scenario, slot: Slots, folder: Path) -> Runtime:
@@ -221,7 +221,7 @@ def program_timing(program: Path, slots: Sequence[Slots], arguments: argparse.Na
         UserError: if the program cannot have a real-time priority, or fails.
     """
     prefix = ["chrt", "--fifo", "50"] if arguments.real_time else []
-    arrays = [slot_arrays(slot) for slot in slots]
+    arrays = [runtime_arguments(slot) for slot in slots]
     parts = [part for y, pilots, noise, _ in arrays for part in (noise, as_real(y), as_real(pilots))]
     raw = b"".join(np.ascontiguousarray(part, np.float32).tobytes() for part in parts)
     y, _, _, orders = arrays[0]
@@ -262,7 +262,7 @@ def timings(runtimes: dict[str, Runtime], slots: Sequence[Slots], rounds: int, c
 
 def cold_start(file: Path, slot: Slots, folder: Path) -> dict[str, float]:
     """Times and memory of a fresh process that loads a file, see ``cold_start.py``."""
-    arrays: dict[str, Any] = dict(zip(INPUTS, slot_arrays(slot), strict=True))
+    arrays: dict[str, Any] = dict(zip(INPUTS, runtime_arguments(slot), strict=True))
     np.savez(folder / "slot.npz", **arrays)
     program = Path(__file__).with_name("cold_start.py")
     command = [sys.executable, str(program), str(file), str(folder / "slot.npz")]

@@ -53,7 +53,7 @@ from receivers.evaluation.stopping import Evaluation
 from receivers.export.c_export import compile_library, find_compiler
 from receivers.export.c_source import BUILD_FLAGS, c_sources
 from receivers.export.export_card import file_name
-from receivers.export.exported_receiver import ExportedReceiver, slot_arrays
+from receivers.export.exported_receiver import ExportedReceiver, runtime_arguments
 from receivers.export.parity import compare
 from receivers.neural.channel_pruning import channel_importance, prune_channels, remove_last_blocks
 from receivers.neural.network import Network
@@ -328,7 +328,7 @@ def times(libraries: dict[str, Path], study: Study) -> dict[str, dict[str, float
     """Median wall clock and CPU time of a call with one slot, in seconds; the C files take turns."""
     scenario = study.family.config.scenario.on_grid(TIMED_PRB)
     stream = SlotStream(scenario, 1, 1, "test", purpose="latency").at_sinr(12.0)
-    arrays = [slot_arrays(stream.block(number)) for number in range(TIMED_SLOTS)]
+    arrays = [runtime_arguments(stream.block(number)) for number in range(TIMED_SLOTS)]
     calls = {name: CLibrary(path) for name, path in libraries.items()}
     values: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for round_number in range(1 + TIMED_ROUNDS):  # the first round is a warm-up
