@@ -6,6 +6,9 @@ All designs are trained with the same seed on the same slots, with the true bits
 training channels, so the test channels have no part in a choice. The shipped receivers of the family are counted beside
 them. They were trained longer. An interrupted script resumes.
 
+One design is the filter of a recurrent hybrid with constant gains. Its gains are learned, but no network computes them.
+So it shows what the network of a recurrent hybrid is good for.
+
 ``--write`` keeps the numbers in ``docs/data/design-trials.csv`` and writes the table into docs/results.md.
 """
 
@@ -17,9 +20,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from torch import nn
 
 from channels import NUM_SYMBOLS, SlotStream, scenario
 from distillation import Job, Training, train
@@ -31,6 +36,8 @@ from leanrx_core.markdown import markdown_table, with_marked_content
 from receivers.evaluation.monte_carlo import count_errors
 from receivers.evaluation.required_sinr import gap_db
 from receivers.evaluation.stopping import Evaluation
+from receivers.neural.recurrent_hybrid import NUM_MEMORIES, RecurrentHybrid, check_size
+from receivers.neural.registry import Family, register
 from receivers.neural.weights import NeuralReceiver
 from receivers.neural.weights import load as load_folder
 from receivers.zoo import load
@@ -39,7 +46,9 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "results.md"
 NUMBERS = ROOT / "docs" / "data" / "design-trials.csv"
 SCENARIO, SEED, SLOTS_SEED, TARGET_BER = "tdl-6prb", 2, 1, 1e-2
-DESIGNS = ("hybrid-recurrent-w10-d3", "hybrid-recurrent-w10-d2", "hybrid-w5-d5", "hybrid-w3-d5")
+CONSTANT_GAINS = "constant-gains-d3"
+LABELS = {CONSTANT_GAINS: "fixed learned gains, no network"}
+DESIGNS = ("hybrid-recurrent-w10-d3", "hybrid-recurrent-w10-d2", CONSTANT_GAINS, "hybrid-w5-d5", "hybrid-w3-d5")
 TEACHER = "tdl-6prb-hybrid-w64-d8"
 SHIPPED = (TEACHER, "tdl-6prb-hybrid-w13-d8-kd", "tdl-6prb-hybrid-w5-d5-kd")
 TRAINING = Training(
@@ -58,6 +67,52 @@ EVALUATION = Evaluation(
     min_slots=512,
     max_slots=512,
     target_slot_errors=None,
+)
+
+
+class Constants(nn.Module):
+    """Learned constants in place of the last layer of a network: gains, predictions and steps of the error power.
+
+    Args:
+        bias: of that layer, float32 ``(C,)``. Its last entries are for the memory, which constants do not need.
+    """
+
+    def __init__(self, bias: torch.Tensor) -> None:
+        super().__init__()
+        self.values = nn.Parameter(bias[:-NUM_MEMORIES].detach().clone())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        values = torch.cat([self.values, self.values.new_zeros(NUM_MEMORIES)])
+        return values.view(1, -1, 1, 1).expand(len(x), -1, *x.shape[2:])
+
+
+class ConstantGains(RecurrentHybrid):
+    """The filter of a recurrent hybrid whose gains are learned constants. It has no network, so no width.
+
+    Args:
+        num_rx, num_bits, depth: as of a recurrent hybrid.
+        width: has no effect.
+    """
+
+    def __init__(self, num_rx: int = 2, num_bits: int = 4, width: float = 2, depth: int = 3) -> None:
+        super().__init__(num_rx, num_bits, width, depth)
+        for part in self.sweeps:
+            layer = part.project
+            assert isinstance(layer, nn.Conv2d)
+            assert layer.bias is not None
+            part.project, part.expand, part.depthwise = Constants(layer.bias), nn.Identity(), nn.Identity()
+            del part.decay
+            part.register_buffer("decay", torch.zeros(NUM_MEMORIES, 1, 1), persistent=False)
+
+
+CONSTANT_GAINS_FAMILY = Family(
+    name="constant-gains",
+    network=ConstantGains,
+    default_width=2,
+    default_depth=3,
+    check_size=check_size,
+    colour="#999999",
+    marker="cross",
 )
 
 
@@ -108,7 +163,7 @@ def table(numbers: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
             "0" if row.loss_db == 0 else interval(row.loss_db, row.low_db, row.high_db, "{:.2f}")
             for row in losses.itertuples()
         ]
-        label = f"`{name}`, shipped" if shipped else f"`{name}`"
+        label = LABELS.get(str(name), f"`{name}`, shipped" if shipped else f"`{name}`")
         lines.append([label, f"{slots:,}", f"{parameters:,}", f"{kmacs:.2f}", *cells])
     return head, lines
 
@@ -127,6 +182,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/design-trials"), help="trained receivers and counts")
     parser.add_argument("--write", action="store_true", help="keep the numbers and write the table into the page")
     arguments = parser.parse_args()
+    register(CONSTANT_GAINS_FAMILY)
     try:
         numbers = pd.DataFrame(rows(arguments.folder))
         if arguments.write:

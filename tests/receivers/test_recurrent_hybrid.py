@@ -14,6 +14,7 @@ from leanrx_core.errors import UserError
 from receivers.neural.detection import detect, em_features
 from receivers.neural.recurrent_hybrid import RecurrentHybrid, Sweep
 from receivers.neural.registry import FAMILIES, build, parse_spec
+from scripts.reproduce.design_trials import ConstantGains
 
 
 def block_of(num_rx: int, *modulations: str, num_prb: int = 2) -> Slots:
@@ -240,3 +241,17 @@ def test_specs() -> None:
     ]:
         with pytest.raises(UserError, match=message):
             parse_spec(spec)
+
+
+def test_constant_gains_are_a_recurrent_hybrid_whose_network_has_no_weights() -> None:
+    """By hand, in each pass: 24 gains, 4 of the prediction, 2 steps of the error power, and two windows of 5."""
+    net, x = perturbed(), RecurrentHybrid.features(block_of(2)).double()
+    constant = ConstantGains(depth=2).double().eval()
+    with torch.no_grad():
+        for part, of_constants in zip(net.sweeps, constant.sweeps, strict=True):
+            part.project.weight.zero_()
+            of_constants.project.values.copy_(part.project.bias[:30])
+            for name in ("smoothing", "neighbours"):
+                getattr(of_constants, name).load_state_dict(getattr(part, name).state_dict())
+    torch.testing.assert_close(llrs_of(constant, x), llrs_of(net, x), rtol=0, atol=0)
+    assert sum(p.numel() for p in constant.parameters()) == 2 * (24 + 4 + 2 + 10)
