@@ -28,7 +28,7 @@ from receivers.neural import detection, recurrent_hybrid
 from receivers.neural.deeprx import DeepRx, InterpolatedDeepRx
 from receivers.neural.hybrid import MIN_ERROR_VAR, Hybrid, HybridBlock
 from receivers.neural.network import Network
-from receivers.neural.recurrent_hybrid import RecurrentHybrid, Sweep
+from receivers.neural.recurrent_hybrid import FilterPass, RecurrentHybrid
 from receivers.neural.weights import NeuralReceiver
 
 BUILD_FLAGS = ("-std=c11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
@@ -256,12 +256,12 @@ def _hybrid_bytes_per_prb(net: Hybrid, layouts: list[DmrsLayout]) -> int:
 
 def _recurrent_hybrid_bytes_per_prb(net: RecurrentHybrid, num_rx: int, layouts: list[DmrsLayout]) -> int:
     """Static memory per resource block, from the arrays of the template."""
-    sweep = cast(Sweep, net.sweeps[0])
+    first = cast(FilterPass, net.sweeps[0])
     pilot_symbols = max(len(layout.symbols) for layout in layouts)
     pilots = max(sum(layout.has_pilot) for layout in layouts)
-    outputs, inner = _round_up_4(sweep.project.out_channels), _round_up_4(net.width) + net.width
+    outputs, inner = _round_up_4(first.project.out_channels), _round_up_4(net.width) + net.width
     vectors = 2 * num_rx * (recurrent_hybrid.NUM_TREND_VECTORS + 1 + 1 + 2 + 1 + 1) + 6 + 3
-    states = 28 * 2 * (2 * num_rx + 1) + 2 * (outputs + inner + vectors + sweep.expand.in_channels)
+    states = 28 * 2 * (2 * num_rx + 1) + 2 * (outputs + inner + vectors + first.expand.in_channels)
     planes = 168 * (4 * num_rx + 1) + (5 * 12 + 2 * pilots) * pilot_symbols
     once = 2 * num_rx**2 + 1 + 8 + 12
     return 4 * (states + planes + once + 16 * net.num_bits)

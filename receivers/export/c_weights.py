@@ -11,7 +11,7 @@ from torch import nn
 
 from receivers.export.c_constants import by_fours, c_array, float64
 from receivers.neural.hybrid import Hybrid, HybridBlock
-from receivers.neural.recurrent_hybrid import RecurrentHybrid, Sweep
+from receivers.neural.recurrent_hybrid import FilterPass, RecurrentHybrid
 from receivers.neural.weight_quantization import round_weight, weight_unit
 
 _PACKED_BITS = (2, 4, 8)
@@ -52,16 +52,19 @@ def recurrent_hybrid_weights(net: RecurrentHybrid) -> dict[str, str]:
         net: the network.
     """
     initialisers = []
-    for sweep in net.sweeps:
-        assert isinstance(sweep, Sweep)
+    for filter_pass in net.sweeps:
+        assert isinstance(filter_pass, FilterPass)
         arrays = [
-            _matrix(float64(sweep.expand.weight)),
-            float64(sweep.expand.bias),
-            float64(sweep.depthwise.weight).reshape(net.width, -1),
-            float64(sweep.depthwise.bias),
-            _matrix(float64(sweep.project.weight)),
-            float64(sweep.project.bias),
-            *(float64(x).ravel() for x in (sweep.smoothing.weight, sweep.neighbours.weight, sweep.decay)),
+            _matrix(float64(filter_pass.expand.weight)),
+            float64(filter_pass.expand.bias),
+            float64(filter_pass.depthwise.weight).reshape(net.width, -1),
+            float64(filter_pass.depthwise.bias),
+            _matrix(float64(filter_pass.project.weight)),
+            float64(filter_pass.project.bias),
+            *(
+                float64(x).ravel()
+                for x in (filter_pass.smoothing.weight, filter_pass.neighbours.weight, filter_pass.decay)
+            ),
         ]
         initialisers.append("{" + ",\n".join(map(c_array, arrays)) + "}")
     separator = ",\n"

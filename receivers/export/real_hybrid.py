@@ -13,14 +13,13 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import nn
-from torch.nn.functional import avg_pool2d, conv2d
+from torch.nn.functional import conv2d
 
 from channels import Grid
 from receivers.export.real_demapping import exact_llrs
 from receivers.export.real_front_end import HybridFrontEnd, PilotPlaces
 from receivers.neural import detection
-from receivers.neural.hybrid import MIN_ERROR_VAR, Hybrid, HybridBlock, HybridNetwork, interpolate_states
-from receivers.neural.hybrid_training import SUBCARRIERS_PER_STATE
+from receivers.neural.hybrid import MIN_ERROR_VAR, Hybrid, HybridBlock, HybridNetwork
 from receivers.neural.shared_hybrid import (
     NUM_CONDITIONS,
     NUM_POWERS,
@@ -29,6 +28,7 @@ from receivers.neural.shared_hybrid import (
     common_inputs,
     error_amplitude,
 )
+from receivers.neural.symbol_states import average_states, interpolate_states
 
 
 class Constellation(NamedTuple):
@@ -188,7 +188,7 @@ class RealHybridNetwork(nn.Module, ABC):
         excess = (error + detection.MIN_EXCESS) * planes.excess_scale
         logs = detection.LOG_SCALE * torch.cat([torch.cat([symbol_var, excess], 1).log(), log_error], 1)
         features = torch.cat([direction, direction * reliability, reliability, v, x_squared, logs], 1)
-        return avg_pool2d(features, (1, SUBCARRIERS_PER_STATE))
+        return average_states(features)
 
 
 class RealHybrid(RealHybridNetwork):

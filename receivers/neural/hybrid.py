@@ -19,7 +19,6 @@ from typing import ClassVar
 
 import torch
 from torch import nn
-from torch.nn.functional import avg_pool2d, interpolate
 
 from channels import NUM_SYMBOLS, Grid, Slots
 from channels.grid import pam_levels
@@ -47,8 +46,9 @@ from receivers.neural.detection import (
     num_em_features,
     pad_bits,
 )
-from receivers.neural.hybrid_training import SUBCARRIERS_PER_STATE, training_llrs
+from receivers.neural.hybrid_training import training_llrs
 from receivers.neural.network import Network
+from receivers.neural.symbol_states import SUBCARRIERS_PER_STATE, average_states, interpolate_states
 from receivers.noise_power import noise_plus_interference_var
 
 EXPANSION = 3
@@ -194,7 +194,7 @@ class Hybrid(HybridNetwork):
         detections = []
         for block in self.blocks:
             features = em_features(observation, channel, log_error, detection)
-            updates = block(hidden, avg_pool2d(features, (1, SUBCARRIERS_PER_STATE)))
+            updates = block(hidden, average_states(features))
             hidden = hidden + updates[0]
             channel = channel + interpolate_states(updates[1])
             log_error = log_error + interpolate_states(updates[2])
@@ -294,11 +294,6 @@ class HybridBlock(nn.Module):
     def forward(self, hidden: torch.Tensor, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x = torch.relu(self.expand(torch.cat([hidden, features], 1)))
         return self.project(torch.relu(self.depthwise(x))).split(self.sizes, 1)
-
-
-def interpolate_states(states: torch.Tensor) -> torch.Tensor:
-    """From states to REs, by linear interpolation over subcarriers."""
-    return interpolate(states, scale_factor=(1.0, float(SUBCARRIERS_PER_STATE)), mode="bilinear", align_corners=False)
 
 
 def levels_by_order(num_bits: int) -> torch.Tensor:

@@ -25,12 +25,10 @@ from receivers.neural.detection import (
     levels_by_bit,
     pad_bits,
 )
+from receivers.neural.symbol_states import SUBCARRIERS_PER_STATE, Symbols
 
 if TYPE_CHECKING:
     from receivers.neural.hybrid import Hybrid
-
-SUBCARRIERS_PER_STATE = 6
-"""Neighbouring subcarriers of a symbol that share one hidden state of the network."""
 
 
 def training_llrs(
@@ -76,10 +74,8 @@ def training_llrs(
     return tuple(pad_bits(_join_states(x), net.num_bits) for x in (llrs, *detections))
 
 
-class TrainingSymbols:
-    """The symbols of a slot for the sweeps of a recurrent hybrid, with gradients in closed form.
-
-    Attributes and methods are those of :class:`receivers.neural.recurrent_hybrid.Symbols`.
+class TrainingSymbols(Symbols):
+    """The symbols of a slot for a recurrent hybrid, with gradients in closed form.
 
     Args:
         observation: received grid and side information.
@@ -94,22 +90,21 @@ class TrainingSymbols:
         log_error: torch.Tensor,
         level_indices: torch.Tensor,
     ) -> None:
+        super().__init__(_split_states(channel), _split_states(log_error))
         self._inputs = _Inputs.of(observation, level_indices)
-        self._symbols = [self._inputs.of_symbol(symbol) for symbol in range(channel.shape[2])]
-        self._channel, self._log_error = _split_states(channel), _split_states(log_error)
-        self.channel = self._channel.mean(2).transpose(1, 2).split(1, 1)
-        self.log_error = self._log_error.mean(2).split(1, 2)
+        self._inputs_of_symbol = [self._inputs.of_symbol(symbol) for symbol in range(channel.shape[2])]
 
-    def features(self, symbol: int, channel: torch.Tensor, log_error: torch.Tensor) -> torch.Tensor:
-        part = slice(symbol, symbol + 1)
-        channel = self._channel[..., part, :] + _interpolate(channel.transpose(1, 2))
-        log_error = self._log_error[..., part, :] + _interpolate(log_error)
-        features, _ = _Detection.apply(channel, log_error, self._symbols[symbol], True, False)
+    def _average(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean(2)
+
+    def _interpolate(self, states: torch.Tensor) -> torch.Tensor:
+        return _interpolate(states)
+
+    def _features_with(self, symbol: int, channel: torch.Tensor, log_error: torch.Tensor) -> torch.Tensor:
+        features, _ = _Detection.apply(channel, log_error, self._inputs_of_symbol[symbol], True, False)
         return features
 
-    def llrs(self, channel: torch.Tensor, log_error: torch.Tensor) -> torch.Tensor:
-        channel = self._channel + _interpolate(channel.transpose(1, 2))
-        log_error = self._log_error + _interpolate(log_error.transpose(1, 2))
+    def _llrs_with(self, channel: torch.Tensor, log_error: torch.Tensor) -> torch.Tensor:
         _, llrs = _Detection.apply(channel, log_error, self._inputs, False, True)
         return _join_states(llrs)
 

@@ -2,8 +2,8 @@
 
 A :class:`~receivers.neural.hybrid.Hybrid` detects all symbols of a slot at once. With one pilot symbol, each of its
 blocks carries knowledge of the channel only a few symbols further. A filter carries it through the whole slot with one
-detection per symbol: it predicts the channel of the next symbol, detects it, and corrects the prediction. So a sweep
-over the slot takes the place of a block. The first sweep goes forwards in time, the next one backwards from the end of
+detection per symbol: it predicts the channel of the next symbol, detects it, and corrects the prediction. So a pass
+over the slot takes the place of a block. The first pass goes forwards in time, the next one backwards from the end of
 the slot, as a smoother does, and so on.
 
 ::
@@ -21,12 +21,11 @@ So the same weights serve any phase and any number of antennas.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import ClassVar, NamedTuple, Protocol
+from collections.abc import Iterable
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.functional import avg_pool2d
 
 from channels import NUM_SYMBOLS, Grid
 from receivers.base import FormulaCount
@@ -35,17 +34,18 @@ from receivers.classical.demapping import demap_elements, demap_macs
 from receivers.classical.robust_estimation import robust_lmmse_macs
 from receivers.classical.slot_sizes import SlotSizes
 from receivers.neural.detection import LOG_SCALE, Observation, detect, em_features, pad_bits
-from receivers.neural.hybrid import HybridNetwork, interpolate_states
-from receivers.neural.hybrid_training import SUBCARRIERS_PER_STATE, TrainingSymbols
+from receivers.neural.hybrid import HybridNetwork
+from receivers.neural.hybrid_training import TrainingSymbols
+from receivers.neural.symbol_states import SUBCARRIERS_PER_STATE, Symbols, average_states
 
 NUM_MEMORIES = 6
-"""Numbers that the network of a sweep remembers from symbol to symbol, per state."""
+"""Numbers that the network of a pass remembers from symbol to symbol, per state."""
 
 NUM_TREND_VECTORS = 2
-"""Vectors that a sweep remembers, per state. The first one changes its sign where the direction of time changes."""
+"""Vectors that a pass remembers, per state. The first one changes its sign where the direction of time changes."""
 
 NUM_VECTORS = 6 + NUM_TREND_VECTORS
-"""Vectors that the gains weight, see :meth:`Sweep.forward`."""
+"""Vectors that the gains weight, see :meth:`FilterPass.forward`."""
 
 NUM_SCALARS = 6
 """EM features that antennas share."""
@@ -67,50 +67,13 @@ POWER_SCALE = 0.15
 """Factor of the logarithms of these powers."""
 
 
-class Symbols(Protocol):
-    """The symbols of a slot, whose channel a sweep corrects state by state.
-
-    Attributes:
-        channel: of each symbol, mean of the front end's estimate over the subcarriers of each state, float32
-            ``(B, 1, 2 R, F / 6)``.
-        log_error: of each symbol, mean logarithm of the estimate's error power, ``(B, 1, 1, F / 6)``.
-    """
-
-    channel: Sequence[torch.Tensor]
-    log_error: Sequence[torch.Tensor]
-
-    def features(self, symbol: int, channel: torch.Tensor, log_error: torch.Tensor) -> torch.Tensor:
-        """EM features of a symbol detected with a corrected estimate, as means over states.
-
-        Args:
-            symbol: its number.
-            channel: correction of the front end's estimate, ``(B, 1, 2 R, F / 6)``.
-            log_error: correction of the logarithm of its error power, ``(B, 1, 1, F / 6)``.
-
-        Returns:
-            float32 ``(B, 4 R + 6, 1, F / 6)``, see :func:`receivers.neural.detection.em_features`.
-        """
-        ...
-
-    def llrs(self, channel: torch.Tensor, log_error: torch.Tensor) -> torch.Tensor:
-        """Exact LLRs with the corrections of all symbols.
-
-        Args:
-            channel, log_error: as of :meth:`features`, ``(B, S, 2 R, F / 6)`` and ``(B, S, 1, F / 6)``.
-
-        Returns:
-            float32 ``(B, K, S, F)``.
-        """
-        ...
-
-
 class Carry(NamedTuple):
-    """What a sweep knows when it comes to a symbol.
+    """What a pass knows when it comes to a symbol.
 
     Attributes:
         memory: of the network, float32 ``(B, 6, 1, F / 6)``.
         trends: vectors that it remembers, ``(B, 2, 2 R, F / 6)``.
-        change: by how much this sweep changed the channel of the last symbol, ``(B, 1, 2 R, F / 6)``.
+        change: by how much this pass changed the channel of the last symbol, ``(B, 1, 2 R, F / 6)``.
         channel: of the last symbol; none at the first.
         prediction: gains of the prediction, ``(B, 4, 1, F / 6)``.
         log_error: predicted change of the logarithm of the error power, ``(B, 1, 1, F / 6)``.
@@ -138,7 +101,7 @@ class Carry(NamedTuple):
         )
 
     def reversed(self) -> Carry:
-        """Before the first symbol of the next sweep, in the other direction."""
+        """Before the first symbol of the next pass, in the other direction."""
         return self._replace(
             trends=torch.cat([-self.trends[:, :1], self.trends[:, 1:]], 1),
             change=0 * self.change,
@@ -154,10 +117,10 @@ class RecurrentHybrid(HybridNetwork):
     Args:
         num_rx: receive antennas R. The weights do not depend on it.
         num_bits: LLRs per RE K, even; LLRs beyond a slot's modulation have no meaning.
-        width: inner channels of the network of a sweep.
-        depth: sweeps. Each has its own weights.
+        width: inner channels of the network of a pass.
+        depth: passes. Each has its own weights.
 
-    ``net(x, intermediate=True)`` returns the LLRs, and then the intermediate LLRs after each sweep but the last.
+    ``net(x, intermediate=True)`` returns the LLRs, and then the intermediate LLRs after each pass but the last.
 
     Example:
         >>> import torch
@@ -173,7 +136,7 @@ class RecurrentHybrid(HybridNetwork):
     def __init__(self, num_rx: int = 2, num_bits: int = 4, width: float = 10, depth: int = 3) -> None:
         super().__init__(num_rx, num_bits)
         self.width = int(width)
-        self.sweeps = nn.ModuleList(Sweep(self.width) for _ in range(depth))
+        self.sweeps = nn.ModuleList(FilterPass(self.width) for _ in range(depth))  # weight files have this name
 
     def input_channels(self, num_rx: int) -> int:
         return 4 * num_rx + 6
@@ -185,7 +148,7 @@ class RecurrentHybrid(HybridNetwork):
             symbols = TrainingSymbols(observation, channel, log_error, self.level_indices)
         else:
             symbols = _InferenceSymbols(self, observation, channel, log_error)
-        outputs = run_sweeps(self.sweeps, symbols, intermediate)
+        outputs = run_passes(self.sweeps, symbols, intermediate)
         outputs = [pad_bits(llrs, self.num_bits) for llrs in outputs]
         return (outputs[-1], *outputs[:-1]) if intermediate else outputs[-1]
 
@@ -193,75 +156,69 @@ class RecurrentHybrid(HybridNetwork):
         """Operations on one slot outside of the convolutions.
 
         Front end, detections and interpolation are those of :meth:`receivers.neural.hybrid.Hybrid.formula_count`, with
-        a sweep in place of a block, but the network has no scales and shifts of LLRs. In addition there are, per state,
-        symbol and sweep, in real MACs: ``2 R`` for each product of a gain and a vector, and for each power of a vector,
+        a pass in place of a block, but the network has no scales and shifts of LLRs. In addition there are, per state,
+        symbol and pass, in real MACs: ``2 R`` for each product of a gain and a vector, and for each power of a vector,
         and one for each memory.
         """
         sizes, r, levels, depth = SlotSizes.of(grid), grid.num_rx, 2 ** (self.num_bits // 2), len(self.sweeps)
         estimate = robust_lmmse_macs(grid) + residual_covariance_macs(sizes) + r**3 / 3 * grid.num_prb
         first_detection = mrc_macs(sizes) + demap_macs(sizes, self.num_bits)
         interpolation = (2 * r + 1) / 2
-        per_sweep = 1.5 * r + 1.75 * levels + 1 + 3.5 * r + interpolation
-        per_re = depth * per_sweep + interpolation + 1.5 * (r * r + r) + r
+        per_pass = 1.5 * r + 1.75 * levels + 1 + 3.5 * r + interpolation
+        per_re = depth * per_pass + interpolation + 1.5 * (r * r + r) + r
         num_res = NUM_SYMBOLS * grid.num_subcarriers
         products = 2 * r * (_NUM_CORRECTIONS * NUM_VECTORS + _NUM_PREDICTIONS + NUM_POWERS) + NUM_MEMORIES
-        of_sweeps = depth * products * num_res / SUBCARRIERS_PER_STATE
-        macs = int(4 * (estimate + first_detection + per_re * num_res) + of_sweeps)
+        of_passes = depth * products * num_res / SUBCARRIERS_PER_STATE
+        macs = int(4 * (estimate + first_detection + per_re * num_res) + of_passes)
         return FormulaCount(macs, demap_elements(sizes, self.num_bits, "app"))
 
 
-def run_sweeps(sweeps: Iterable[nn.Module], symbols: Symbols, intermediate: bool = False) -> list[torch.Tensor]:
-    """Correct the channel of all symbols by sweeps in alternating directions.
+def run_passes(passes: Iterable[nn.Module], symbols: Symbols, intermediate: bool = False) -> list[torch.Tensor]:
+    """Correct the channel of all symbols by passes in alternating directions.
 
     Args:
-        sweeps: in the order of time.
+        passes: in the order of time.
         symbols: of the slots.
-        intermediate: whether to return the LLRs after each sweep, not only after the last one.
+        intermediate: whether to return the LLRs after each pass, not only after the last one.
 
     Returns:
-        LLRs, float32 ``(B, K, S, F)`` each; those after the last sweep are the last ones.
+        LLRs, float32 ``(B, K, S, F)`` each; those after the last pass are the last ones.
     """
     zeros = 0 * symbols.channel[0]
     channels, log_errors = [zeros] * NUM_SYMBOLS, [zeros[:, :, :1]] * NUM_SYMBOLS
-    carry, outputs, sweeps = Carry.start(zeros), [], list(sweeps)
-    for index, sweep in enumerate(sweeps):
+    carry, outputs, passes = Carry.start(zeros), [], list(passes)
+    for index, filter_pass in enumerate(passes):
         order = list(range(NUM_SYMBOLS))[:: -1 if index % 2 else 1]
         carry = carry.reversed() if index else carry
         for symbol, following in zip(order, [*order[1:], order[-1]], strict=True):
             next_log_error = symbols.log_error[following] + log_errors[following]
-            channels[symbol], log_errors[symbol], carry = sweep(
+            channels[symbol], log_errors[symbol], carry = filter_pass(
                 symbols, symbol, channels[symbol], log_errors[symbol], next_log_error, carry
             )
-        if intermediate or index + 1 == len(sweeps):
+        if intermediate or index + 1 == len(passes):
             outputs.append(symbols.llrs(torch.cat(channels, 1), torch.cat(log_errors, 1)))
     return outputs
 
 
-class _InferenceSymbols:
-    """:class:`Symbols` in the operators of a hybrid's inference."""
+class _InferenceSymbols(Symbols):
+    """The symbols of a slot in the operators of a hybrid's inference."""
 
     def __init__(
         self, net: RecurrentHybrid, observation: Observation, channel: torch.Tensor, log_error: torch.Tensor
     ) -> None:
-        self._net, self._observation, self._channel, self._log_error = net, observation, channel, log_error
-        self.channel = avg_pool2d(channel, (1, SUBCARRIERS_PER_STATE)).transpose(1, 2).split(1, 1)
-        self.log_error = avg_pool2d(log_error, (1, SUBCARRIERS_PER_STATE)).split(1, 2)
+        super().__init__(channel, log_error)
+        self._net, self._observation = net, observation
 
-    def features(self, symbol: int, channel: torch.Tensor, log_error: torch.Tensor) -> torch.Tensor:
+    def _features_with(self, symbol: int, channel: torch.Tensor, log_error: torch.Tensor) -> torch.Tensor:
         observation = self._observation.of_symbol(symbol)
-        channel = self._channel[:, :, symbol : symbol + 1] + interpolate_states(channel.transpose(1, 2))
-        log_error = self._log_error[:, :, symbol : symbol + 1] + interpolate_states(log_error)
-        features = em_features(observation, channel, log_error, detect(observation, channel, log_error))
-        return avg_pool2d(features, (1, SUBCARRIERS_PER_STATE))
+        return average_states(em_features(observation, channel, log_error, detect(observation, channel, log_error)))
 
-    def llrs(self, channel: torch.Tensor, log_error: torch.Tensor) -> torch.Tensor:
-        channel = self._channel + interpolate_states(channel.transpose(1, 2))
-        log_error = self._log_error + interpolate_states(log_error.transpose(1, 2))
+    def _llrs_with(self, channel: torch.Tensor, log_error: torch.Tensor) -> torch.Tensor:
         return self._net.exact_llrs(detect(self._observation, channel, log_error))
 
 
-class Sweep(nn.Module):
-    """One pass over the symbols of a slot, symbol by symbol.
+class FilterPass(nn.Module):
+    """One pass of the filter over the symbols of a slot, symbol by symbol.
 
     Args:
         width: inner channels of its network.
@@ -313,12 +270,12 @@ class Sweep(nn.Module):
         Args:
             symbols: of the slot.
             symbol: number of this one.
-            channel, log_error: its corrections before this sweep, ``(B, 1, 2 R, F / 6)`` and ``(B, 1, 1, F / 6)``.
+            channel, log_error: its corrections before this pass, ``(B, 1, 2 R, F / 6)`` and ``(B, 1, 1, F / 6)``.
             next_log_error: logarithm of the error power of the estimate of the symbol that follows.
             carry: from the last symbol.
 
         Returns:
-            Its corrections after this sweep, and what goes on to the next symbol.
+            Its corrections after this pass, and what goes on to the next symbol.
         """
         present = symbols.channel[symbol] + channel
         distance = 0 * present if carry.channel is None else carry.channel - present
@@ -370,4 +327,4 @@ def check_size(width: float, depth: int) -> None:
     if not 2 <= width <= 128 or not width.is_integer():
         raise ValueError(f"width {width:g} is not a whole number of channels in 2..128")
     if not 1 <= depth <= 8:
-        raise ValueError(f"depth {depth} is outside 1..8 sweeps")
+        raise ValueError(f"depth {depth} is outside 1..8 passes")

@@ -23,7 +23,7 @@ from receivers.neural.depthwise_conv import DepthwiseConv2d
 from receivers.neural.detection import LOG_ERROR_RANGE, LOG_SCALE, MIN_EXCESS, Observation
 from receivers.neural.hybrid import EXPANSION, Hybrid
 from receivers.neural.hybrid import check_size as check_hybrid_size
-from receivers.neural.hybrid_training import SUBCARRIERS_PER_STATE
+from receivers.neural.symbol_states import SUBCARRIERS_PER_STATE
 
 NUM_POWERS = 6
 """EM features that antennas share: reliability, variance and power of the symbol, and three logarithms."""

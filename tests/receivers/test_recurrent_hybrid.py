@@ -1,4 +1,4 @@
-"""Recurrent hybrids: sweeps of learned gains over symbols, at any phase and with any number of antennas."""
+"""Recurrent hybrids: passes of learned gains over symbols, at any phase and with any number of antennas."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from channels import Channels, Grid, Interferer, Scenario, Slots, SlotStream
 from energy.counting.counter import count
 from leanrx_core.errors import UserError
 from receivers.neural.detection import detect, em_features
-from receivers.neural.recurrent_hybrid import RecurrentHybrid, Sweep
+from receivers.neural.recurrent_hybrid import FilterPass, RecurrentHybrid
 from receivers.neural.registry import FAMILIES, build, parse_spec
 from scripts.reproduce.design_trials import ConstantGains
 
@@ -62,7 +62,7 @@ def test_training_has_the_llrs_and_gradients_of_inference(modulations: tuple[str
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7 * float(b.abs().max()))
 
 
-def test_intermediate_llrs_are_those_of_fewer_sweeps() -> None:
+def test_intermediate_llrs_are_those_of_fewer_passes() -> None:
     net, shorter = perturbed("hybrid-recurrent-w4-d3"), perturbed("hybrid-recurrent-w4-d1")
     shorter.load_state_dict({name: net.state_dict()[name] for name in shorter.state_dict()})
     x = net.features(block_of(2)).double()
@@ -108,7 +108,7 @@ def to_elements(states: torch.Tensor) -> torch.Tensor:
     return interpolate(states, scale_factor=(1, 6), mode="bilinear")
 
 
-def test_two_sweeps_equal_a_loop_over_states_and_antennas() -> None:
+def test_two_passes_equal_a_loop_over_states_and_antennas() -> None:
     """Written again from the drawing: one state at a time, complex vectors over antennas, in the order of symbols."""
     net, slots = perturbed("hybrid-recurrent-w3-d2"), block_of(2, num_prb=1)
     x = net.features(slots).double()[:1]
@@ -119,8 +119,8 @@ def test_two_sweeps_equal_a_loop_over_states_and_antennas() -> None:
     correction, error_correction = torch.zeros_like(front), torch.zeros_like(front_error)
     memory = torch.zeros(6, num_states, dtype=torch.float64)
     trends = torch.zeros(2, *front[:, 0].shape, dtype=front.dtype)
-    for number, sweep in enumerate(net.sweeps):
-        assert isinstance(sweep, Sweep)
+    for number, filter_pass in enumerate(net.sweeps):
+        assert isinstance(filter_pass, FilterPass)
         order = list(range(14)) if number == 0 else list(range(13, -1, -1))
         trends = trends * torch.tensor([1.0 if number == 0 else -1.0, 1.0])[:, None, None]
         change, gains, last, error_step = (
@@ -147,31 +147,34 @@ def test_two_sweeps_equal_a_loop_over_states_and_antennas() -> None:
                 places = [(torch.arange(num_states) + k - 2).clamp(0, num_states - 1) for k in range(5)]
                 return sum(taps.flatten()[k] * z[..., places[k]] for k in range(5))
 
-            smooth, reliability = fir(reliable, sweep.smoothing.weight), fir(scalars[:1], sweep.smoothing.weight)
-            roughness = fir(present + step, sweep.neighbours.weight) - present - step
+            smooth, reliability = (
+                fir(reliable, filter_pass.smoothing.weight),
+                fir(scalars[:1], filter_pass.smoothing.weight),
+            )
+            roughness = fir(present + step, filter_pass.neighbours.weight) - present - step
             powers = torch.stack([(z.abs() ** 2).mean(0) / 2 for z in (smooth, roughness, step, trends[0])])
             following = order[min(place + 1, 13)]
             next_error = front_error[following] + error_correction[following]
             inputs = torch.cat([scalars, reliability, 0.3 * next_error[None], 0.15 * (powers + 1e-5).log(), memory])
-            hidden = torch.relu(sweep.expand.weight[:, :, 0, 0] @ inputs + sweep.expand.bias[:, None])
+            hidden = torch.relu(filter_pass.expand.weight[:, :, 0, 0] @ inputs + filter_pass.expand.bias[:, None])
             padded = torch.cat([0 * hidden[:, :1], hidden, 0 * hidden[:, :1]], 1)
-            taps = sweep.depthwise.weight[:, 0, 0]
+            taps = filter_pass.depthwise.weight[:, 0, 0]
             hidden = sum(taps[:, k : k + 1] * padded[:, k : k + num_states] for k in range(3))
-            hidden = torch.relu(hidden + sweep.depthwise.bias[:, None])
-            out = sweep.project.weight[:, :, 0, 0] @ hidden + sweep.project.bias[:, None]
+            hidden = torch.relu(hidden + filter_pass.depthwise.bias[:, None])
+            out = filter_pass.project.weight[:, :, 0, 0] @ hidden + filter_pass.project.bias[:, None]
             vectors = [direction, reliable, smooth, roughness, trends[0], trends[1], change, -step]
             update, *new = (sum(out[8 * o + i] * vectors[i] for i in range(8)) for o in range(3))
             trends, change, gains = torch.stack(new), step + update, out[24:28]
             correction[:, s] += change
             error_correction[s] = error + out[28]
-            error_step, last, memory = out[29], present + change, sweep.decay[:, 0] * memory + out[30:]
+            error_step, last, memory = out[29], present + change, filter_pass.decay[:, 0] * memory + out[30:]
     h = channel + to_elements(torch.cat([correction.real, correction.imag])[None])
     e = log_error + to_elements(error_correction[None, None])
     torch.testing.assert_close(llrs_of(net, x), net.exact_llrs(detect(observation, h, e)), rtol=1e-8, atol=1e-8)
 
 
 def test_operations_are_those_of_a_hand_count() -> None:
-    """Convolutions per state, symbol and sweep, and products of gains, vectors and powers beside a hybrid's formula."""
+    """Convolutions per state, symbol and pass, and products of gains, vectors and powers beside a hybrid's formula."""
     width, num_rx, grid = 4, 3, Grid(num_prb=3, num_rx=3)
     counted = count(f"hybrid-recurrent-w{width}-d1", grid)
     network = 18 * width + 3 * width + width * 36
@@ -237,7 +240,7 @@ def test_specs() -> None:
     for spec, message in [
         ("hybrid-recurrent-w1", "whole number of channels in 2..128"),
         ("hybrid-recurrent-w4.5", "whole number of channels in 2..128"),
-        ("hybrid-recurrent-d9", "outside 1..8 sweeps"),
+        ("hybrid-recurrent-d9", "outside 1..8 passes"),
     ]:
         with pytest.raises(UserError, match=message):
             parse_spec(spec)

@@ -17,9 +17,9 @@ from receivers.export import export_onnx
 from receivers.export.c_source import c_sources
 from receivers.export.exported_receiver import ExportedReceiver
 from receivers.export.parity import compare
-from receivers.neural.hybrid_training import SUBCARRIERS_PER_STATE
 from receivers.neural.registry import build
 from receivers.neural.shared_hybrid import SharedHybrid, SharedHybridBlock
+from receivers.neural.symbol_states import SUBCARRIERS_PER_STATE
 from receivers.neural.weights import Card, NeuralReceiver, load, save
 
 
