@@ -159,7 +159,8 @@ def _condition_lines(card: Card) -> list[str]:
         tested = card.tested_conditions
         facts["tested in"] = (
             f"{tested['cells']} cells, {tested['points']} points; BER below LMMSE-IRC's at "
-            f"{tested['below_lmmse_irc']}, equal at {tested['equal_lmmse_irc']}, above at {tested['above_lmmse_irc']}"
+            f"{tested['below_lmmse_irc']}, not separated at {tested['not_separated_lmmse_irc']}, above at "
+            f"{tested['above_lmmse_irc']}"
         )
     return [*lines, *(f"  {name:<14}{text}" for name, text in facts.items())]
 

@@ -43,7 +43,7 @@ class Card(Record):
         training: configuration, losses, duration and energy of its training.
         weights_sha256: SHA-256 of the weights file.
         tested_conditions: of a receiver for many conditions: cells and points of its table of conditions, and how many
-            points have a BER below, equal to or above LMMSE-IRC's; none on other cards.
+            points have a BER below LMMSE-IRC's, not separated from it, or above it; none on other cards.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]*$", max_length=200)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ import numpy as np
 import pandas as pd
 
 from channels import SlotStream
+from channels.grid import SUBCARRIERS_PER_PRB
 from distillation.job import Job, Training
 from distillation.trainer import train
 from leanrx_core.errors import UserError
@@ -37,11 +39,20 @@ from receivers import zoo
 from receivers.base import Receiver
 from receivers.classical import LmmseIrcReceiver, LmmseReceiver
 from receivers.evaluation.comparison import mean_ratio
-from receivers.evaluation.condition_cells import MARGIN_DB, TARGET_BERS, TEST_CHANNELS, Cell, cells, chosen_cells
+from receivers.evaluation.condition_cells import (
+    BLOCKS,
+    MARGIN_DB,
+    TARGET_BERS,
+    TEST_CHANNELS,
+    Cell,
+    cells,
+    chosen_cells,
+)
 from receivers.evaluation.monte_carlo import count_errors
 from receivers.evaluation.points import Shard
 from receivers.evaluation.rates import rates
-from receivers.neural.weights import NeuralReceiver, load
+from receivers.neural.registry import FAMILIES
+from receivers.neural.weights import Card, NeuralReceiver, load
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = ROOT / "docs" / "data" / "conditions.csv"
@@ -87,10 +98,41 @@ def numbers(receiver: NeuralReceiver) -> pd.DataFrame:
     for cell in cells():
         path = counts_path(receiver, cell)
         if path.exists():
-            rows += cell_rows(cell, pd.read_parquet(path), receiver.name)
+            counts = pd.read_parquet(path)
+            counts.loc[counts["digest"] == receiver.digest, "receiver"] = (
+                receiver.name
+            )  # it may have been renamed since
+            rows += cell_rows(cell, counts, receiver.name)
     if not rows:
         raise UserError(f"{COUNTS}: has no counts of {receiver.name}; run 'count' first")
-    return with_losses(pd.DataFrame(rows))
+    return with_losses(pd.DataFrame(rows)).assign(**training_facts(receiver.card))
+
+
+def training_facts(card: Card) -> dict[str, Any]:
+    """What the page says about the receiver and its training, from its card.
+
+    Raises:
+        UserError: if the card does not hold the conditions, or a test channel was one of the training.
+    """
+    if card.conditions is None:
+        raise UserError(f"{card.name}: its card is of an earlier version and holds no conditions; train it again")
+    members = card.conditions.training_members
+    seen_channels = sorted({name for member in members for name in member.channels.train} & set(TEST_CHANNELS))
+    if seen_channels:
+        raise UserError(
+            f"{card.name}: was trained on {', '.join(seen_channels)}; take a receiver without test channels"
+        )
+    prb = [member.grid.num_subcarriers // SUBCARRIERS_PER_PRB for member in members]
+    return {
+        "name": card.name,
+        "parameters": card.parameters,
+        "steps": card.training.get("steps_taken", card.training["steps"]),
+        "all_steps": card.training["steps"],
+        "scenario": card.scenario,
+        "members": len(members),
+        "min_trained_prb": min(prb),
+        "max_trained_prb": max(prb),
+    }
 
 
 def with_losses(table: pd.DataFrame) -> pd.DataFrame:
@@ -179,34 +221,18 @@ FACTORS = {
 
 def page(table: pd.DataFrame) -> str:
     """The page of the documentation."""
-    first, totals = table.iloc[0], summary(table)
-    steps = " of ".join(dict.fromkeys(f"{int(first[name]):,}" for name in ("steps", "all_steps")))
-    intro = (
-        f"This page compares one receiver, `{first['spec']}` with {int(first['parameters']):,} parameters, with "
-        f"LMMSE-IRC and LMMSE. It has the same weights in all conditions. It was trained on the mixture of "
-        f"`configs/universal.yaml`, for {steps} steps. Each cell is one combination of conditions, with test channels "
-        "and slots that no training had. The combinations are a part of all. All receivers see the same slots. "
-        "Training had 4 to 12 PRB, so wider slots are outside of it. Test channels are "
-        f"{', '.join(TEST_CHANNELS)}. The SINRs are those at which perfect CSI has a BER of about "
-        f"{' and '.join(f'{ber:g}' for ber in TARGET_BERS)} in Rayleigh fading, and {MARGIN_DB:g} dB more."
-    )
+    totals = summary(table)
     losses = (
         "The loss is the additional SINR in dB that the receiver needs for the BER of LMMSE-IRC. It is estimated from "
         "the ratio and from the slope of the receiver's own BER curve between both SINRs of a cell. It is negative "
         "where the receiver makes fewer errors. The largest loss is that of a point with the verdict `above`."
     )
-    reading = (
-        "LMMSE-IRC and LMMSE know the covariance of each cell's test channels, which no receiver in service does. The "
-        "receiver knows nothing of the cell. Without an interferer, LMMSE has slightly fewer errors than LMMSE-IRC. A "
-        "verdict rests on the 95 % interval of the ratio of the receiver's BER to that of LMMSE-IRC, over 16 blocks of "
-        "slots. With equal receivers, one verdict in forty would be `above` by chance."
-    )
     lines = [
         "# One receiver in many conditions",
         "",
-        intro,
+        _introduction(table),
         "",
-        reading,
+        _reading(table),
         "",
         losses,
         "",
@@ -217,6 +243,7 @@ def page(table: pd.DataFrame) -> str:
         f"{totals[f'above_by_{LOSS_LIMITS_DB[0]}_db']} of them, above {LOSS_LIMITS_DB[1]} dB in "
         f"{totals[f'above_by_{LOSS_LIMITS_DB[1]}_db']}. The largest estimate is {totals['largest_loss_db']:.2f} dB.",
         f"* We aimed at no point above. This goal is {'not met' if totals['above_lmmse_irc'] else 'met'}.",
+        *_specialists(table),
         "",
         "`scripts/reproduce/conditions_table.py` counts the errors and writes this page.",
         "",
@@ -240,6 +267,57 @@ def page(table: pd.DataFrame) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _introduction(table: pd.DataFrame) -> str:
+    """What was compared, and how the receiver was trained."""
+    first = table.iloc[0]
+    steps = " of ".join(dict.fromkeys(f"{int(first[name]):,}" for name in ("steps", "all_steps")))
+    prb = " to ".join(dict.fromkeys(f"{int(first[name])}" for name in ("min_trained_prb", "max_trained_prb")))
+    conditions = f", a mixture of {int(first['members'])} conditions" if first["members"] > 1 else ""
+    wider = sorted(set(table["prb"][table["prb"] > first["max_trained_prb"]]))
+    outside = f" Slots of {', '.join(map(str, wider))} PRB are outside of it." if wider else ""
+    return (
+        f"This page compares one receiver, `{first['name']}` with {int(first['parameters']):,} parameters, with "
+        "LMMSE-IRC and LMMSE. It has the same weights in all conditions. It was trained on the scenario "
+        f"`{first['scenario']}`{conditions}, for {steps} steps. Training had {prb} PRB.{outside} Each cell is one "
+        "combination of conditions, with test channels and slots that no training had. The combinations are a part of "
+        f"all. All receivers see the same slots. Test channels are {', '.join(TEST_CHANNELS)}. The SINRs are those at "
+        f"which perfect CSI has a BER of about {' and '.join(f'{ber:g}' for ber in TARGET_BERS)} in Rayleigh fading, "
+        f"and {MARGIN_DB:g} dB more."
+    )
+
+
+def _reading(table: pd.DataFrame) -> str:
+    """How to read the verdicts."""
+    points = table[(table["interference_fraction"] == 0) & (table["ber_lmmse_irc"] > 0) & (table["ber_lmmse"] > 0)]
+    ratio = float(np.exp(np.log(points["ber_lmmse"] / points["ber_lmmse_irc"]).mean()))
+    without_interferer = (
+        f"Without an interferer, the BER of LMMSE is {ratio:.3f} times that of LMMSE-IRC, in the mean. "
+    )
+    return (
+        "LMMSE-IRC and LMMSE know the covariance of each cell's test channels, which no receiver in service does. The "
+        f"receiver knows nothing of the cell. {without_interferer if len(points) else ''}A verdict rests on the 95 % "
+        f"interval of the ratio of the receiver's BER to that of LMMSE-IRC, over {BLOCKS} blocks of slots. With equal "
+        "receivers, one verdict in forty would be `above` by chance."
+    )
+
+
+def _specialists(table: pd.DataFrame) -> list[str]:
+    """The line on networks that were trained on one cell each, if there are any."""
+    points = table[table["specialist_ratio"] > 0] if "specialist_ratio" in table else table[:0]
+    if points.empty:
+        return []
+    verdicts = [
+        verdict(low, high) for low, high in zip(points["specialist_low"], points["specialist_high"], strict=True)
+    ]
+    ratio = float(np.exp(np.log(points["specialist_ratio"]).mean()))
+    return [
+        f"* The same network was also trained on {points['cell'].nunique()} single cells, for as many steps. In the "
+        f"mean, the receiver's BER is {ratio:.2f} times that of the network of the cell. It is below that in "
+        f"{verdicts.count('below')} of {len(points)} points, not separated in {verdicts.count('not separated')}, and "
+        f"above in {verdicts.count('above')}."
+    ]
 
 
 def _by_condition(table: pd.DataFrame) -> Iterator[list[str]]:
@@ -277,13 +355,9 @@ def write(name: str | None) -> None:
     if name is not None:
         receiver, folder = _receiver(name)
         card = receiver.card
-        table = numbers(receiver)
-        steps = {"steps": card.training.get("steps_taken", card.training["steps"]), "all_steps": card.training["steps"]}
-        for column, value in {"spec": card.name, "parameters": card.parameters, **steps}.items():
-            table[column] = value
-        write_atomic(NUMBERS, table.to_csv(index=False, float_format="%.6g"))
+        write_atomic(NUMBERS, numbers(receiver).to_csv(index=False, float_format="%.6g"))
         card = card.model_copy(update={"tested_conditions": summary(pd.read_csv(NUMBERS))})
-        write_atomic(folder / "card.json", card.model_dump_json(indent=2) + "\n")
+        write_atomic(folder / "card.json", json.dumps(card.model_dump(mode="json"), indent=2) + "\n")
     write_atomic(PAGE, page(pd.read_csv(NUMBERS)))
 
 
@@ -292,7 +366,8 @@ def _receiver(name: str) -> tuple[NeuralReceiver, Path]:
     folder = Path(name) if Path(name).is_dir() else zoo.SHIPPED / name
     receiver = zoo.load(name)
     if not receiver.net.takes_any_num_rx:
-        raise UserError(f"{name}: {receiver.card.receiver} takes {receiver.card.num_rx} antennas; name a hybrid-shared")
+        takers = " or ".join(family.name for family in FAMILIES.values() if family.network.takes_any_num_rx)
+        raise UserError(f"{name}: {receiver.card.receiver} takes {receiver.card.num_rx} antennas; name a {takers}")
     return receiver, folder
 
 

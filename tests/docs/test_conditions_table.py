@@ -12,11 +12,16 @@ from types import ModuleType
 
 import pandas as pd
 import pytest
+from factories import card
 
+from channels import Scenario
 from leanrx_core.errors import UserError
-from receivers.evaluation.condition_cells import cells, chosen_cells, snr_db
+from receivers.evaluation import condition_cells
+from receivers.evaluation.condition_cells import BLOCKS, cells, chosen_cells, snr_db
 from receivers.evaluation.error_counts import BlockCount
 from receivers.evaluation.points import Shard
+from receivers.neural.registry import build
+from receivers.neural.weights import save
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,10 +82,14 @@ def numbers() -> pd.DataFrame:
         "slots": 32,
         "ber_lmmse_irc": 0.02,
         "ber_lmmse": 0.03,
-        "spec": "hybrid-shared-w10-d8",
+        "name": "universal",
         "parameters": 17160,
         "steps": 100,
         "all_steps": 200,
+        "scenario": "mixed",
+        "members": 2,
+        "min_trained_prb": 1,
+        "max_trained_prb": 3,
     }
     rows = [
         {"cell": "a", "antennas": 1, "sinr_db": 3.0, "ratio": 0.5, "ratio_low": 0.4, "ratio_high": 0.6},
@@ -101,7 +110,10 @@ def test_verdicts_rest_on_the_intervals(script: ModuleType) -> None:
     # a decade in 6 dB, so twice the errors are 1.81 dB
     assert (totals["above_by_0.1_db"], totals["largest_loss_db"]) == (1, pytest.approx(6 * log10(2), abs=1e-3))
     page = script.page(table)
-    assert "for 100 of 200 steps" in page
+    assert "on the scenario `mixed`, a mixture of 2 conditions, for 100 of 200 steps. Training had 1 to 3 PRB. " in page
+    assert "Slots of 4 PRB are outside of it." in page
+    assert "the BER of LMMSE is 1.500 times that of LMMSE-IRC" in page
+    assert "single cells" not in page
     assert "| antennas | 1 | 2 | 1 | 0 | 1 | 1.00 | 1.81 |" in page
     assert (
         "| 1 | QPSK | 1 | 15 | 4 | 0-10 | 0.0 | 9 | 0.0100 | 0.0200 | 0.0300 | 2.00 (1.50 to 3.00) | 1.81 | above |"
@@ -142,6 +154,47 @@ def test_rows_of_a_cell_compare_the_same_blocks(script: ModuleType) -> None:
     assert script.verdict(low["ratio_low"], low["ratio_high"]) == "below"
     assert low["specialist_ratio"] == pytest.approx(1.0)
     assert script.verdict(high["ratio_low"], high["ratio_high"]) == ""
+
+
+CELLS = ("1rx-qpsk-1dmrs-15khz-4prb-10hz", "8rx-256qam-3dmrs-30khz-4prb-200hz")
+
+
+def test_a_recurrent_receiver_is_counted_beside_specialists_and_written(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 8 bits, 1 and 8 antennas, 1 and 3 DMRS symbols; after the counts, the receiver gets the name of the zoo."""
+    members = [{"grid": {"num_rx": 1, "num_prb": 3}}, {"grid": {"num_rx": 8, "num_prb": 2}, "modulations": ["256-QAM"]}]
+    conditions = Scenario.model_validate({"name": "mixed", "channels": {"train": ["TDL-B"]}, "mixture": members})
+    training = {"steps": 2, "batch_slots": 2, "warmup_steps": 1, "optimizer": "adamw"}
+    spec = "hybrid-recurrent-w2-d1"
+    facts = {"num_bits": 8, "parameters": 1, "conditions": conditions, "training": training, "scenario": "mixed"}
+    receiver = save(tmp_path / "net", build(spec, 2, 8), card(spec, **facts))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(condition_cells, "SLOTS", dict.fromkeys(condition_cells.SLOTS, BLOCKS))
+    for name in ("NUMBERS", "PAGE"):
+        monkeypatch.setattr(script, name, tmp_path / name)
+    for step in ("specialists", "count"):
+        monkeypatch.setattr(sys, "argv", ["conditions_table", step, "net", "--cells", *CELLS])
+        script.main()
+    save(tmp_path / "net", receiver.net, receiver.card.model_copy(update={"name": "universal-hybrid"}))
+    monkeypatch.setattr(sys, "argv", ["conditions_table", "write", "net"])
+    script.main()
+    page, table = script.PAGE.read_text(), pd.read_csv(script.NUMBERS)
+    assert list(dict.fromkeys(table["cell"])) == list(CELLS)
+    assert table["specialist_ratio"].dropna().between(0.5, 2).all()  # two steps change little; a point has no errors
+    assert table["specialist_ratio"].notna().sum() >= 3
+    assert "`universal-hybrid` with 1 parameters" in page
+    assert "a mixture of 2 conditions, for 2 steps. Training had 2 to 3 PRB. Slots of 4 PRB are outside of it." in page
+    assert "trained on 2 single cells" in page
+    assert script.load(tmp_path / "net").card.tested_conditions["points"] == 4
+
+
+def test_a_receiver_that_saw_a_test_channel_is_refused(script: ModuleType) -> None:
+    conditions = Scenario.model_validate({"name": "mixed", "channels": {"train": ["TDL-B", "TDL-E"]}})
+    with pytest.raises(UserError, match="teacher: was trained on TDL-E; take a receiver"):
+        script.training_facts(card("hybrid-recurrent-w2-d1", conditions=conditions))
+    with pytest.raises(UserError, match="holds no conditions"):
+        script.training_facts(card("hybrid-recurrent-w2-d1"))
 
 
 @pytest.mark.skipif(not (ROOT / "docs" / "conditions.md").exists(), reason="no receiver has been tested in all cells")

@@ -82,7 +82,7 @@ def test_card_of_a_mixture_names_the_range_of_its_members(copied_zoo: Path, monk
         "cells": 2,
         "points": 6,
         "below_lmmse_irc": 3,
-        "equal_lmmse_irc": 2,
+        "not_separated_lmmse_irc": 2,
         "above_lmmse_irc": 1,
     }
     path.write_text(json.dumps(card))
@@ -95,9 +95,17 @@ def test_card_of_a_mixture_names_the_range_of_its_members(copied_zoo: Path, monk
         "256-QAM, 16-QAM",
         "0 to 500 Hz",
         "in up to 50 % of the slots at an SIR of -5 to 36 dB",
-        "2 cells, 6 points; BER below LMMSE-IRC's at 3, equal at 2, above at 1",
+        "2 cells, 6 points; BER below LMMSE-IRC's at 3, not separated at 2, above at 1",
     ):
         assert words in text
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_the_card_of_every_receiver_is_shown(monkeypatch, capsys, name: str) -> None:
+    assert leanrx_zoo(monkeypatch, "show", name) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    tested = zoo.card(name).tested_conditions
+    assert tested is None or f"{tested['cells']} cells, {tested['points']} points" in text
 
 
 def test_card_names_conditions_counts_training_and_file(monkeypatch, capsys) -> None:
