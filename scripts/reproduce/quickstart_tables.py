@@ -1,15 +1,16 @@
-"""Write what the quick start gave into README.md and docs/results.md: tables, and figures from the run's report.
+"""Write what the quick start gave into README.md, docs/results.md and docs/ecal.md: tables, and figures of its report.
 
     leanrx sweep configs/quickstart.yaml
     python scripts/reproduce/quickstart_tables.py runs/quickstart
 
-The main table of the report is kept in ``docs/data/quickstart.csv``. Without a run, the script only writes the tables
-from this file.
+The main table of the report is kept in ``docs/data/quickstart.csv``, and what eCAL says of the students in
+``docs/data/quickstart-ecal.csv``. Without a run, the script only writes the tables from these files.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ from receivers.classical import GENIE_AIDED
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "quickstart.yaml"
 KEPT = ROOT / "docs" / "data" / "quickstart.csv"
+KEPT_ECAL = ROOT / "docs" / "data" / "quickstart-ecal.csv"
 IMAGES = {"ber-interference-0.png": "quickstart-ber.png", "trade-off.png": "quickstart-trade-off.png"}
 """Figures of the report, and their names in ``docs/images``."""
 ROLES = {"student": "student, distilled", "scratch": "scratch baseline", "classical": "classical", "teacher": "teacher"}
@@ -47,7 +49,45 @@ def results_table() -> str:
     return _markdown(main_table(), short=False)
 
 
-PAGES: dict[str, Callable[[], str]] = {"README.md": readme_table, "docs/results.md": results_table}
+SHARES = ("teacher_j", "distillation_j", "development_j", "inference_j")
+"""Columns of the parts of a student's joules: teacher, distillation, its own training and tests, and reception."""
+
+COMPARISONS = {
+    "running the teacher": "payback against running the teacher (95 %)",
+    "LS": "against LS",
+    "LMMSE": "against LMMSE",
+    "the scratch baseline": "against the scratch baseline",
+}
+"""What students are compared with, and the headings."""
+
+
+def ecal_table() -> str:
+    """Joules of the students over their life, and when they pay back."""
+    table = pd.read_csv(KEPT_ECAL)
+    head = [f"J for {table['inferences'].iloc[0]:,} slots", "teacher / distillation / training and tests / reception"]
+    head = ["student", *head, *COMPARISONS.values()]
+    lines = []
+    for student, rows in table.groupby("student", sort=False):
+        first, paybacks = rows.iloc[0], rows.set_index("against")
+        shares = " / ".join(f"{100 * first[column] / first['absolute_j']:.0f}" for column in SHARES)
+        cells = [_payback(paybacks.loc[name], with_interval=index == 0) for index, name in enumerate(COMPARISONS)]
+        name = str(student).removesuffix("-kd")
+        lines.append([f"`{name}`", f"{first['absolute_j']:,.0f}", f"{shares} %", *cells])
+    return markdown_table(head, lines, text_columns=1)
+
+
+def _payback(row: pd.Series, with_interval: bool) -> str:
+    if row["outcome"] != "payback":
+        return str(row["outcome"])
+    slots, low, high = (f"{float(f'{row[column]:.3g}'):,.0f}" for column in ("slots", "low", "high"))
+    return f"{slots} slots" + f" ({low} to {high})" * with_interval
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "README.md": readme_table,
+    "docs/results.md": results_table,
+    "docs/ecal.md": ecal_table,
+}
 
 
 def page(path: str) -> str:
@@ -90,8 +130,27 @@ def keep(run: Path) -> None:
     if not (report / "receivers.csv").is_file():
         raise UserError(f"{report}: has no receivers.csv; run: leanrx report {run}")
     write_atomic(KEPT, (report / "receivers.csv").read_text())
+    write_atomic(KEPT_ECAL, _student_ecal(run).to_csv(index=False, float_format="%.6g"))
     for figure, image in IMAGES.items():
         write_atomic(ROOT / "docs" / "images" / image, (report / figure).read_bytes())
+
+
+def _student_ecal(run: Path) -> pd.DataFrame:
+    """One row per student and comparison, by the reference instrument of the run and its allocation of the teacher."""
+    settings = json.loads((run / "ecal.json").read_text(encoding="utf-8"))
+    instrument, allocation = settings["reference_instrument"], settings["settings"]["teacher_allocation"]
+    joules = pd.read_csv(run / "report" / "life-cycle.csv").rename(columns={"receiver": "student"})
+    joules = joules[(joules["method"] == instrument) & (joules["role"] == "student")]
+    joules = joules.assign(development_j=joules["training_j"] + joules["evaluation_j"])
+    paybacks = pd.read_csv(run / "report" / "payback.csv")
+    is_allocated = (paybacks["teacher_allocation"] == allocation) & (paybacks["per"] == "slot")
+    paybacks = paybacks[(paybacks["method"] == instrument) & is_allocated]
+    scratch = paybacks["student"].str.removesuffix("-kd") + "-scratch"
+    against = paybacks["against"].where(paybacks["against"] != scratch, "the scratch baseline")
+    paybacks = paybacks.assign(against=against)[lambda table: table["against"].isin(COMPARISONS)]
+    return joules[["student", "inferences", "absolute_j", *SHARES]].merge(
+        paybacks[["student", "against", "outcome", "slots", "low", "high"]], on="student"
+    )
 
 
 def main() -> None:
