@@ -20,7 +20,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from channels import Slots
+from channels import Slots, Stream
 from channels.dataset import DatasetStream
 from distillation.checkpoint import Checkpoint
 from distillation.distributed import ProcessGroup, current
@@ -114,15 +114,8 @@ def train(
     with EnergyAllocator(device, meter, training.batch_slots, processes) as allocator:
         for step in range(min(x.step for x in trainers), training.steps):
             active = [x for x in trainers if x.step == step and not x.failed]
-            with allocator.attribute(_names(active)):
-                slots, weight = processes.shard(stream.block(step % num_blocks))
-                features = {type(x.net): x.net.features(slots) for x in active}
-            teacher_outputs = _teacher_outputs(teachers, slots, active, allocator)
-            for trainer in active:
-                with allocator.attribute([trainer.job.name]):
-                    state = trainer.train_step(slots, features[type(trainer.net)], teacher_outputs, weight)
-                if state is not None:
-                    on_step(trainer.job, state)
+            for job, state in _train_on_block(active, teachers, stream, step % num_blocks, allocator, processes):
+                on_step(job, state)
             if (step + 1) % training.checkpoint_steps == 0 or step + 1 == training.steps:
                 costs = allocator.allocate()
                 for trainer in active:
@@ -137,6 +130,26 @@ def train(
             f"{', '.join(failed)}: loss is not finite; lower learning_rate and change label to train again"
         )
     return receivers
+
+
+def _train_on_block(
+    active: Sequence[_Trainer],
+    teachers: Mapping[str, Teacher],
+    stream: Stream,
+    number: int,
+    allocator: EnergyAllocator,
+    processes: ProcessGroup,
+) -> Iterator[tuple[Job, StepState]]:
+    """Let each trainer take a step on a block, and give the states that are logged."""
+    with allocator.attribute(_names(active)):
+        slots, weight = processes.shard(stream.block(number))
+        features = {type(x.net): x.net.features(slots) for x in active}
+    teacher_outputs = _teacher_outputs(teachers, slots, active, allocator)
+    for trainer in active:
+        with allocator.attribute([trainer.job.name]):
+            state = trainer.train_step(slots, features[type(trainer.net)], teacher_outputs, weight)
+        if state is not None:
+            yield trainer.job, state
 
 
 def _teachers(jobs: Sequence[Job]) -> dict[str, Teacher]:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -171,15 +171,30 @@ def published(
         _published_deta(train, folder, images, text, figures, as_json)
         return
     _refuse_options(context, set(context.params) - {"images", "text"}, "published aolo")
-    folder = folder or Path("runs/aolo")
-    from carbon.aolo.study import LONGEST, Study, StudySettings
+    from carbon.aolo.study import LONGEST
+
+    values = {"steps": steps, "seeds": tuple(range(1, seeds + 1)), "learning_rate": learning_rate}
+    values["max_steps"] = LONGEST * steps if max_steps is None else max_steps
+    _published_aolo(folder or Path("runs/aolo"), values, task, train, meter, figures, as_json)
+
+
+def _published_aolo(
+    folder: Path,
+    values: dict[str, Any],
+    task: str | None,
+    train: bool,
+    meter: bool,
+    figures: Path | None,
+    as_json: bool,
+) -> None:
+    """Train the agents of AOLO if asked for, and show the comparison; ``values`` are the settings of the study."""
+    from carbon.aolo.study import Study, StudySettings
     from carbon.aolo.tasks import RequestTask, SiteTask
     from leanrx.report import aolo_study
+    from leanrx_core.checks import choice
 
     if task is not None:
         choice("task", task, (RequestTask.name, SiteTask.name))
-    values = {"steps": steps, "seeds": tuple(range(1, seeds + 1)), "learning_rate": learning_rate}
-    values["max_steps"] = LONGEST * steps if max_steps is None else max_steps
     settings = StudySettings.parse(values, "published")
     requests = Study(folder, RequestTask(), settings)
     site = Study(folder, SiteTask(aolo_study.shipped_site()), settings)
@@ -191,7 +206,7 @@ def published(
     if as_json:
         print(json.dumps(aolo_study.plain(results)))
         return
-    for line in aolo_study.lines(results, steps):
+    for line in aolo_study.lines(results, values["steps"]):
         print(line)
 
 

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from leanrx.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from energy.counting.profile import OperationProfile
+    from energy.estimation.estimate import Estimate
 
 
 def count(
@@ -65,18 +66,20 @@ def count(
         estimators = FLOP_ESTIMATORS if profile.method == "formula" else ESTIMATORS
         estimates = [e.estimate(profile, device_record(device)) for e in estimators]
     if as_json:
-        rows = [
-            {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(e).items()}
-            | {"provenance": "modelled"}
-            for e in estimates
-        ]
-        print(json.dumps({**profile.as_json(), **({"estimates": rows} if device is not None else {})}))
+        rows = {"estimates": [_estimate_row(e) for e in estimates]} if device is not None else {}
+        print(json.dumps({**profile.as_json(), **rows}))
         return
     _print_profile(profile, layers)
     for e in estimates:
         time_ms = "" if math.isnan(e.duration_s) else f"{1e3 * e.duration_s:.3g} ms"
         energy_mj = "no energy" if math.isnan(e.energy_j) else f"{1e3 * e.energy_j:.3g} mJ"
         print(f"{e.method:<20} {time_ms:>16} {energy_mj} (modelled: {e.assumption})")
+
+
+def _estimate_row(estimate: Estimate) -> dict[str, Any]:
+    """Fields of an estimate for JSON, which has no NaN."""
+    values = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(estimate).items()}
+    return values | {"provenance": "modelled"}
 
 
 def _symbols(text: str) -> list[int]:

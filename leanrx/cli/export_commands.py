@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ from leanrx.cli.sessions import check_second_name, json_rows, load_locked_run, l
 
 if TYPE_CHECKING:
     from leanrx.experiment.run_export import ExportSource
-    from receivers.export import PrecisionComparison
+    from receivers.export import Parity, PrecisionComparison
 
 
 def export(
@@ -49,26 +50,13 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Export a receiver, and check that the file gives the same LLRs and decisions."""
-    from leanrx.experiment.run_export import (
-        CLASSICAL,
-        export_float32,
-        export_precision,
-        export_source_code,
-        export_tflite,
-    )
+    from leanrx.experiment.run_export import export_float32, export_precision, export_source_code, export_tflite
     from leanrx_core.errors import UserError
 
     if format not in ("onnx", "litert", "c"):
         raise UserError(f"format: '{format}' is not available; formats: onnx, litert, c")
     precisions = [name for name, chosen in (("int8", int8), ("fp16", fp16)) if chosen]
-    if format == "c" and precisions:
-        raise UserError(
-            f"{precisions[0]}: a C file computes in float32; its function leanrx_receive_int8 gives LLRs of 8 bits"
-        )
-    if format == "litert" and fp16:
-        raise UserError("fp16: a LiteRT file computes in float32 or int8; give --format onnx for such a file")
-    if precisions and (name or source).lower() in CLASSICAL:
-        raise UserError(f"{precisions[0]}: {name or source} has no network, and computes in float32; leave it out")
+    _check_precisions(precisions, format, name or source)
     if name is not None and scenario is not None:
         raise UserError("scenario: a run has its own; leave it out")
     export_source = (
@@ -82,14 +70,35 @@ def export(
         print(json.dumps({"folder": str(path.parent), **parity.as_json(), **rates}))
         return
     print(f"export: {path}")
+    _print_parity(parity)
+    for comparison in comparisons:
+        _print_comparison(comparison)
+
+
+def _check_precisions(precisions: Sequence[str], file_format: str, receiver: str) -> None:
+    """Refuse precisions that a format or a receiver does not have."""
+    from leanrx.experiment.run_export import CLASSICAL
+    from leanrx_core.errors import UserError
+
+    if not precisions:
+        return
+    if file_format == "c":
+        raise UserError(
+            f"{precisions[0]}: a C file computes in float32; its function leanrx_receive_int8 gives LLRs of 8 bits"
+        )
+    if file_format == "litert" and "fp16" in precisions:
+        raise UserError("fp16: a LiteRT file computes in float32 or int8; give --format onnx for such a file")
+    if receiver.lower() in CLASSICAL:
+        raise UserError(f"{precisions[0]}: {receiver} has no network, and computes in float32; leave it out")
+
+
+def _print_parity(parity: Parity) -> None:
     print(
         f"The file and the original agree on {parity.slots} new slots. The largest LLR difference is "
         f"{parity.max_llr_difference:.1e}, with LLRs up to {parity.max_llr:.1f}. {parity.differing_decisions} of "
         f"{parity.bits} bits are decided differently. Bit errors: {parity.bit_errors_original} (original), "
         f"{parity.bit_errors_exported} (file)."
     )
-    for comparison in comparisons:
-        _print_comparison(comparison)
 
 
 def _run_source(source: str, name: str, exports: Path | None, quiet: bool) -> ExportSource:

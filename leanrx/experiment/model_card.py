@@ -35,8 +35,7 @@ def model_card(
         points: of the receiver's test; none if it was not tested.
         is_shipped: whether the weights come with leanrx, and so have its licence.
     """
-    receiver, slots, parity = card["receiver"], card["slots"], card["parity"]
-    limits = str(slots["max_prb"]) if slots["max_prb"] else f"{slots['min_prb']} or more"
+    receiver, parity = card["receiver"], card["parity"]
     is_network = "weights_sha256" in receiver
     lines = [
         f"# {receiver['name']}",
@@ -59,13 +58,7 @@ def model_card(
         "",
         "## Grid",
         "",
-        f"* Resource blocks of 12 subcarriers: {limits}.",
-        f"* Subcarrier spacing: {slots['subcarrier_spacing_hz']} Hz. Receive antennas: {slots['num_rx']}.",
-        *(
-            f"* Pilots: OFDM symbols {', '.join(map(str, symbols))}, subcarriers {', '.join(map(str, subcarriers))} of "
-            "each resource block."
-            for symbols, subcarriers in slots["pilots"]
-        ),
+        *_grid_lines(card["slots"]),
         "",
         "## Range of validity",
         "",
@@ -93,6 +86,19 @@ def model_card(
         else f"Digest of the receiver: `{receiver['digest']}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _grid_lines(slots: dict[str, Any]) -> list[str]:
+    limits = str(slots["max_prb"]) if slots["max_prb"] else f"{slots['min_prb']} or more"
+    return [
+        f"* Resource blocks of 12 subcarriers: {limits}.",
+        f"* Subcarrier spacing: {slots['subcarrier_spacing_hz']} Hz. Receive antennas: {slots['num_rx']}.",
+        *(
+            f"* Pilots: OFDM symbols {', '.join(map(str, symbols))}, subcarriers {', '.join(map(str, subcarriers))} of "
+            "each resource block."
+            for symbols, subcarriers in slots["pilots"]
+        ),
+    ]
 
 
 def _kind(receiver: dict[str, Any]) -> str:
