@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import doc_pages as pages
 import pandas as pd
 import pytest
 
 from receivers import build
-from scripts.reproduce import compression, compression_tables
-from scripts.reproduce.compression import LARGE, SMALL, VARIANTS, Variant, references, weight_bytes
+from scripts.reproduce import compression_tables
+
+study = pages.script("compression_study")
+SMALL, LARGE = study.SMALL, study.LARGE
 
 ENDS = ("", "_low", "_high", "_bound")
 """Suffixes of the columns of a gap."""
@@ -21,30 +25,31 @@ def test_bytes_of_weights_by_hand() -> None:
     """16 and 6 inputs, 6 inner channels of 5x3 taps, 7 outputs; then a last layer of 2 inputs and 8 outputs."""
     net = build("hybrid-w2-d1")
     weights, channels, last = 16 * 6 + 15 * 6 + 6 * 7, 6 + 6 + 7, 2 * 8 + 8
-    assert weight_bytes(net, None) == 4 * (weights + channels + last)
-    assert weight_bytes(net, 4) == weights / 2 + 4 * 2 * channels + 4 * last  # a scale and a bias for each channel
-    assert weight_bytes(net, 8) == weights + 4 * 2 * channels + 4 * last
+    assert study.weight_bytes(net, None) == 4 * (weights + channels + last)
+    scales_and_biases = 4 * 2 * channels  # for each channel
+    assert study.weight_bytes(net, 4) == weights / 2 + scales_and_biases + 4 * last
+    assert study.weight_bytes(net, 8) == weights + scales_and_biases + 4 * last
 
 
 def test_names_of_variants_differ() -> None:
-    assert len({variant.name(1) for variant in VARIANTS}) == len(VARIANTS)
+    assert len({variant.name(1) for variant in study.VARIANTS}) == len(study.VARIANTS)
 
 
-def _variant(network: str, form: str) -> Variant:
-    return next(v for v in VARIANTS if (v.network, v.form) == (network, form))
+def _variant(network: str, form: str) -> Any:
+    return next(v for v in study.VARIANTS if (v.network, v.form) == (network, form))
 
 
 def test_each_variant_has_its_comparisons() -> None:
     """A pruned network has no loss to itself, and an equal number of steps counts for trained networks only."""
     large, small = _variant(LARGE, "float"), _variant(SMALL, "float")
     more_steps = _variant(SMALL, "float, more steps")
-    assert references(large) == {}
-    assert references(small) == {"large": large}
-    assert references(more_steps) == {"large": large, "loss": small}
-    assert references(_variant(SMALL, "int4, rounded")) == {"large": large, "loss": small}
+    assert study.references(large) == {}
+    assert study.references(small) == {"large": large}
+    assert study.references(more_steps) == {"large": large, "loss": small}
+    assert study.references(_variant(SMALL, "int4, rounded")) == {"large": large, "loss": small}
     assert more_steps.steps < _variant(SMALL, "int4, trained").steps
-    assert references(_variant(SMALL, "int4, trained")) == {"large": large, "loss": small}
-    assert references(_variant(SMALL, "pruned, trained")) == {"large": large, "equal_steps": more_steps}
+    assert study.references(_variant(SMALL, "int4, trained")) == {"large": large, "loss": small}
+    assert study.references(_variant(SMALL, "pruned, trained")) == {"large": large, "equal_steps": more_steps}
 
 
 def test_a_table_by_hand() -> None:
@@ -69,7 +74,7 @@ def table() -> pd.DataFrame:
 
 def test_numbers_are_those_of_the_present_study(table: pd.DataFrame) -> None:
     stated = [tuple(row) for row in table[["network", "form", "steps"]].itertuples(index=False)]
-    assert stated == [(v.network, v.form, v.steps) for v in compression.VARIANTS]
+    assert stated == [(v.network, v.form, v.steps) for v in study.VARIANTS]
 
 
 def test_the_words_of_the_page_are_those_of_the_table(table: pd.DataFrame) -> None:
