@@ -1,4 +1,4 @@
-"""The receivers of the study of few-bit weights and fewer channels, ``compression.py``, and their trainings."""
+"""The receivers of the study of few-bit weights and fewer channels, ``few_bits.py``, and their trainings."""
 
 from __future__ import annotations
 

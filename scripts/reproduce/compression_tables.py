@@ -1,6 +1,6 @@
 """Write what few-bit weights and fewer channels do to hybrids into docs/receivers.md.
 
-    python scripts/reproduce/compression.py runs/family
+    python scripts/reproduce/few_bits.py runs/family
     python scripts/reproduce/compression_tables.py
 
 The numbers are in ``docs/data/compression.csv`` and ``docs/data/compression-ber.csv``.

@@ -1,8 +1,8 @@
 """Few-bit weights and fewer channels: what they do to a hybrid's BER, to the bytes of its C file, and to its time.
 
     leanrx sweep configs/family.yaml
-    python scripts/reproduce/compression.py runs/family --trials
-    python scripts/reproduce/compression.py runs/family
+    python scripts/reproduce/few_bits.py runs/family --trials
+    python scripts/reproduce/few_bits.py runs/family
     python scripts/reproduce/compression_tables.py
 
 Each distilled student of the family is the origin of several receivers, for each of its seeds:
@@ -226,7 +226,7 @@ def main() -> None:
         write_atomic(BERS, bers(table).to_csv(index=False, float_format="%.6g"))
         write_atomic(NUMBERS, numbers(study, table).to_csv(index=False, float_format="%.6g"))
     except UserError as error:
-        sys.exit(f"compression: {error}")
+        sys.exit(f"few_bits: {error}")
 
 
 if __name__ == "__main__":
