@@ -31,11 +31,13 @@ def noise_plus_interference_var(slots: Slots) -> torch.Tensor:
         Traceback (most recent call last):
         leanrx_core.errors.UserError: noise_plus_interference_var: not a finite number above 0; give the mean power ...
     """
-    return checked_power("noise_plus_interference_var", slots.noise_var + slots.interference_var)
+    power = slots.noise_var + slots.interference_var
+    check_power("noise_plus_interference_var", power)
+    return power
 
 
-def checked_power(name: str, power: torch.Tensor) -> torch.Tensor:
-    """Noise powers as they are.
+def check_power(name: str, power: torch.Tensor) -> None:
+    """Refuse noise powers that exported files refuse.
 
     Args:
         name: of the powers, for messages.
@@ -46,4 +48,3 @@ def checked_power(name: str, power: torch.Tensor) -> torch.Tensor:
     """
     if not bool(((power >= MIN_NOISE_VAR) & (power < MAX_NOISE_VAR)).all()):
         raise UserError(f"{name}: not a finite number above 0; give the mean power of a slot")
-    return power

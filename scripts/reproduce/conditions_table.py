@@ -117,10 +117,10 @@ def training_facts(card: Card) -> dict[str, Any]:
     if card.conditions is None:
         raise UserError(f"{card.name}: its card is of an earlier version and holds no conditions; train it again")
     members = card.conditions.training_members
-    seen_channels = sorted({name for member in members for name in member.channels.train} & set(TEST_CHANNELS))
-    if seen_channels:
+    common_channels = sorted({name for member in members for name in member.channels.train} & set(TEST_CHANNELS))
+    if common_channels:
         raise UserError(
-            f"{card.name}: was trained on {', '.join(seen_channels)}; take a receiver without test channels"
+            f"{card.name}: was trained on {', '.join(common_channels)}; take a receiver without test channels"
         )
     prb = [member.grid.num_subcarriers // SUBCARRIERS_PER_PRB for member in members]
     return {
