@@ -15,6 +15,7 @@ import pytest
 from factories import card
 
 from channels import Scenario
+from leanrx.experiment.sweep_config import SweepConfig
 from leanrx_core.errors import UserError
 from receivers.evaluation import condition_cells
 from receivers.evaluation.condition_cells import BLOCKS, cells, chosen_cells, snr_db
@@ -195,6 +196,17 @@ def test_a_receiver_that_saw_a_test_channel_is_refused(script: ModuleType) -> No
         script.training_facts(card("hybrid-recurrent-w2-d1", conditions=conditions))
     with pytest.raises(UserError, match="holds no conditions"):
         script.training_facts(card("hybrid-recurrent-w2-d1"))
+
+
+def test_other_pages_state_the_cells_and_the_mixture() -> None:
+    readme, distillation = (
+        " ".join((ROOT / name).read_text(encoding="utf-8").split()) for name in ("README.md", "docs/distillation.md")
+    )
+    members = SweepConfig.load(ROOT / "configs" / "universal.yaml").scenario.training_members
+    prb = [member.grid.num_prb for member in members]
+    assert f"[In {len(cells())} conditions]" in readme
+    assert f"with LMMSE-IRC in {len(cells())} combinations of conditions" in distillation
+    assert f"Its {len(members)} members have {min(prb)} to {max(prb)} PRB" in distillation
 
 
 @pytest.mark.skipif(not (ROOT / "docs" / "conditions.md").exists(), reason="no receiver has been tested in all cells")
