@@ -183,15 +183,16 @@ def _plain_deta_g(network: EdgeNetwork) -> float:
             if t:
                 level[v["b", i, t - 1]] = b.self_discharge - 1
             equal.append((level, 0.0))
+    rows = (*_matrix(limits, len(grams)), *_matrix(equal, len(grams)))
+    return float(linprog(grams, *rows, bounds, method="highs-ipm").fun)
 
-    def stacked(rows: list[tuple[dict[int, float], float]]) -> tuple[sparse.csr_array, list[float]]:
-        matrix = sparse.lil_array((len(rows), len(grams)))
-        for index, (row, _) in enumerate(rows):
-            for column, value in row.items():
-                matrix[index, column] = value
-        return matrix.tocsr(), [value for _, value in rows]
 
-    return float(linprog(grams, *stacked(limits), *stacked(equal), bounds, method="highs-ipm").fun)
+def _matrix(rows: list[tuple[dict[int, float], float]], num_columns: int) -> tuple[sparse.csr_array, list[float]]:
+    matrix = sparse.lil_array((len(rows), num_columns))
+    for index, (row, _) in enumerate(rows):
+        for column, value in row.items():
+            matrix[index, column] = value
+    return matrix.tocsr(), [value for _, value in rows]
 
 
 def test_whole_batches_by_hand() -> None:

@@ -108,6 +108,13 @@ def to_elements(states: torch.Tensor) -> torch.Tensor:
     return interpolate(states, scale_factor=(1, 6), mode="bilinear")
 
 
+def over_states(z: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
+    """Five taps over states; beyond the outer states, their values are repeated."""
+    num_states = z.shape[-1]
+    places = [(torch.arange(num_states) + k - 2).clamp(0, num_states - 1) for k in range(5)]
+    return sum(taps.flatten()[k] * z[..., places[k]] for k in range(5))
+
+
 def test_two_passes_equal_a_loop_over_states_and_antennas() -> None:
     """Written again from the drawing: one state at a time, complex vectors over antennas, in the order of symbols."""
     net, slots = perturbed("hybrid-recurrent-w3-d2"), block_of(2, num_prb=1)
@@ -142,16 +149,9 @@ def test_two_passes_equal_a_loop_over_states_and_antennas() -> None:
             direction, reliable = (torch.complex(*z.chunk(2)) for z in features[:8].split(4))
             scalars = features[8:].clone()
             scalars[4] -= 0.3 * torch.tensor(2.0).log()
-
-            def fir(z: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
-                places = [(torch.arange(num_states) + k - 2).clamp(0, num_states - 1) for k in range(5)]
-                return sum(taps.flatten()[k] * z[..., places[k]] for k in range(5))
-
-            smooth, reliability = (
-                fir(reliable, filter_pass.smoothing.weight),
-                fir(scalars[:1], filter_pass.smoothing.weight),
-            )
-            roughness = fir(present + step, filter_pass.neighbours.weight) - present - step
+            taps = filter_pass.smoothing.weight
+            smooth, reliability = over_states(reliable, taps), over_states(scalars[:1], taps)
+            roughness = over_states(present + step, filter_pass.neighbours.weight) - present - step
             powers = torch.stack([(z.abs() ** 2).mean(0) / 2 for z in (smooth, roughness, step, trends[0])])
             following = order[min(place + 1, 13)]
             next_error = front_error[following] + error_correction[following]
