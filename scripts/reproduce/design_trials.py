@@ -7,7 +7,7 @@ training channels, so the test channels have no part in a choice. The shipped re
 them. They were trained longer. An interrupted script resumes.
 
 One design is the filter of a recurrent hybrid with constant gains. Its gains are learned, but no network computes them.
-So it shows what the network of a recurrent hybrid is good for.
+So it shows what the network of a recurrent hybrid is good for. Both are also trained as long as the shipped students.
 
 ``--write`` keeps the numbers in ``docs/data/design-trials.csv`` and writes the table into docs/results.md.
 """
@@ -49,6 +49,7 @@ SCENARIO, SEED, SLOTS_SEED, TARGET_BER = "tdl-6prb", 2, 1, 1e-2
 CONSTANT_GAINS = "constant-gains-d3"
 LABELS = {CONSTANT_GAINS: "fixed learned gains, no network"}
 DESIGNS = ("hybrid-recurrent-w10-d3", "hybrid-recurrent-w10-d2", CONSTANT_GAINS, "hybrid-w5-d5", "hybrid-w3-d5")
+LONG_DESIGNS, LONG_STEPS = ("hybrid-recurrent-w10-d3", CONSTANT_GAINS), 1500
 TEACHER = "tdl-6prb-hybrid-w64-d8"
 SHIPPED = (TEACHER, "tdl-6prb-hybrid-w13-d8-kd", "tdl-6prb-hybrid-w5-d5-kd")
 TRAINING = Training(
@@ -118,10 +119,14 @@ CONSTANT_GAINS_FAMILY = Family(
 
 def receivers(folder: Path) -> list[NeuralReceiver]:
     """The shipped receivers, and one of each design, trained if the folder lacks it."""
-    jobs = [Job(spec, "scratch", spec, scenario(SCENARIO), TRAINING, SEED) for spec in DESIGNS]
-    missing = [job for job in jobs if not (folder / "receivers" / job.name).exists()]
-    if missing:
-        train(missing, folder)
+    long_training = TRAINING.model_copy(update={"steps": LONG_STEPS})
+    short_jobs = [Job(spec, "scratch", spec, scenario(SCENARIO), TRAINING, SEED) for spec in DESIGNS]
+    long_jobs = [Job(f"{spec}-long", "scratch", spec, scenario(SCENARIO), long_training, SEED) for spec in LONG_DESIGNS]
+    for jobs in (short_jobs, long_jobs):
+        missing = [job for job in jobs if not (folder / "receivers" / job.name).exists()]
+        if missing:
+            train(missing, folder)
+    jobs = [*short_jobs, *long_jobs]
     return [*map(load, SHIPPED), *(load_folder(folder / "receivers" / job.name) for job in jobs)]
 
 

@@ -53,6 +53,16 @@ def test_the_page_is_what_the_command_writes(page: Path, text: Callable[[], str]
     assert page.read_text(encoding="utf-8") == text()
 
 
+def test_the_words_on_constant_gains_are_those_of_the_table() -> None:
+    table = pd.read_csv(design_trials.NUMBERS).query("slots == 96000 and not shipped")
+    losses = table.set_index(["receiver", "interference_fraction"])["loss_db"].unstack(0)
+    gains_db = losses["constant-gains-d3"] - losses["hybrid-recurrent-w10-d3"]
+    words = " ".join(design_trials.PAGE.read_text(encoding="utf-8").split())
+    assert (
+        f"After 96,000 slots, it gains {gains_db[0.0]:.2f} dB, and {gains_db[0.8]:.2f} dB with an interferer" in words
+    )
+
+
 def test_joules_over_macs_by_hand() -> None:
     """Twice the MACs for three times the joules is a factor of 1.5; a network without a C file is left out."""
     common = {"batch_slots": 1, "provenance": "modelled", "method": "x", "machine": "m", "duration_s_per_slot": 1e-3}
