@@ -68,7 +68,7 @@ def recurrent_hybrid_weights(net: RecurrentHybrid) -> dict[str, str]:
         ]
         initialisers.append("{" + ",\n".join(map(c_array, arrays)) + "}")
     separator = ",\n"
-    return {"WEIGHTS": f"static const Sweep SWEEPS[] = {{\n{separator.join(initialisers)}\n}};"}
+    return {"WEIGHTS": f"static const Pass PASSES[] = {{\n{separator.join(initialisers)}\n}};"}
 
 
 def _has_few_bits(layer: nn.Module, weight_bits: int) -> bool:
