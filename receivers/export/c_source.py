@@ -14,7 +14,7 @@ from importlib import resources
 from importlib.metadata import version
 from typing import Any, cast
 
-from channels import Grid
+from channels import NUM_SYMBOLS, Grid
 from channels.pilots import DmrsLayout, pilot_layouts
 from leanrx_core.errors import UserError
 from receivers.base import Receiver
@@ -175,7 +175,6 @@ def _hybrid(receiver: NeuralReceiver, grid: Grid, layouts: list[DmrsLayout]) -> 
     block = cast(HybridBlock, net.blocks[0])
     return _HYBRID_PARTS, {
         "ROW_SYMBOLS": "2",
-        "FIRST_FEATURE": str(net.width),
         "WIDTH": str(net.width),
         "DEPTH": str(len(net.blocks)),
         "INNER": str(block.expand.out_channels),
@@ -189,7 +188,6 @@ def _recurrent_hybrid(receiver: NeuralReceiver, grid: Grid, layouts: list[DmrsLa
     net = cast(RecurrentHybrid, receiver.net)
     return _RECURRENT_HYBRID_PARTS, {
         "ROW_SYMBOLS": "1",
-        "FIRST_FEATURE": "0",
         "DEPTH": str(len(net.sweeps)),
         "INNER": str(net.width),
         "MEMORIES": str(recurrent_hybrid.NUM_MEMORIES),
@@ -246,25 +244,25 @@ _NETWORKS: dict[type[Network], _Writer] = {
 def _hybrid_bytes_per_prb(net: Hybrid, layouts: list[DmrsLayout]) -> int:
     """Static memory per resource block, from the arrays of the template."""
     inner, num_updates = cast(HybridBlock, net.blocks[0]).expand.out_channels, net.width + 2 * net.num_rx + 1
-    pilot_symbols = max(len(layout.symbols) for layout in layouts)
-    pilots = max(sum(layout.has_pilot) for layout in layouts)
     states = 28 * (net.width + inner + 3) + 40 * _round_up_4(inner) + 12 + 4 * _round_up_4(num_updates)
-    planes = 168 * (4 * net.num_rx + 1) + (5 * 24 + 2 * pilots) * pilot_symbols
-    once = 2 * net.num_rx**2 + 1 + 16 + 24
-    return 4 * (states + planes + once + 32 * net.num_bits)
+    return 4 * (states + _detection_floats_per_prb(net.num_rx, layouts, row_symbols=2) + 32 * net.num_bits)
 
 
 def _recurrent_hybrid_bytes_per_prb(net: RecurrentHybrid, num_rx: int, layouts: list[DmrsLayout]) -> int:
     """Static memory per resource block, from the arrays of the template."""
-    first = cast(FilterPass, net.sweeps[0])
+    first, num_updates = cast(FilterPass, net.sweeps[0]), 2 * num_rx + 1
+    vectors = recurrent_hybrid.NUM_TREND_VECTORS + 1 + 2  # trends, change, smooth and roughness
+    network = first.expand.in_channels + _round_up_4(net.width) + net.width + _round_up_4(first.project.out_channels)
+    rows = (2 * NUM_SYMBOLS + 1) * num_updates + 2 * num_rx * vectors + 4 * num_rx + network
+    return 4 * (2 * rows + _detection_floats_per_prb(num_rx, layouts, row_symbols=1) + 12 * net.num_bits)
+
+
+def _detection_floats_per_prb(num_rx: int, layouts: list[DmrsLayout], row_symbols: int) -> int:
+    """Static floats per resource block of front end and detection: planes, masks of states, and whitening."""
     pilot_symbols = max(len(layout.symbols) for layout in layouts)
     pilots = max(sum(layout.has_pilot) for layout in layouts)
-    outputs, inner = _round_up_4(first.project.out_channels), _round_up_4(net.width) + net.width
-    vectors = 2 * num_rx * (recurrent_hybrid.NUM_TREND_VECTORS + 1 + 1 + 2 + 1 + 1) + 6 + 3
-    states = 28 * 2 * (2 * num_rx + 1) + 2 * (outputs + inner + vectors + first.expand.in_channels)
-    planes = 168 * (4 * num_rx + 1) + (5 * 12 + 2 * pilots) * pilot_symbols
-    once = 2 * num_rx**2 + 1 + 8 + 12
-    return 4 * (states + planes + once + 16 * net.num_bits)
+    planes = 12 * NUM_SYMBOLS * (4 * num_rx + 1) + (5 * 12 * row_symbols + 2 * pilots) * pilot_symbols
+    return planes + (12 + 2 * 5) * row_symbols + 2 * num_rx**2 + 1
 
 
 def _round_up_4(count: int) -> int:

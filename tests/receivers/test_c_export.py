@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -202,6 +203,23 @@ def _rodata_bytes(folder: Path) -> int:
     subprocess.run(command, cwd=folder, check=True)
     lines = subprocess.run(["size", "-A", "net.o"], cwd=folder, check=True, capture_output=True, text=True).stdout
     return sum(int(line.split()[1]) for line in lines.splitlines() if line.startswith((".rodata", ".data")))
+
+
+@pytest.mark.parametrize("name", ["hybrid-w4-d2", "hybrid-recurrent-w5-d3"])
+def test_the_file_of_a_hybrid_states_the_memory_of_a_resource_block(tmp_path: Path, name: str) -> None:
+    """The sizes of its arrays, without optimisation, for two numbers of resource blocks."""
+    source, header = c_sources(perturbed_receiver(name), conditions().grid).items()
+    (tmp_path / source[0]).write_text(source[1])
+    (tmp_path / header[0]).write_text(header[1])
+    stated_bytes = int(re.findall(r"about (\d+) bytes per resource block", source[1] + header[1])[0])
+    first, second = (_static_bytes(tmp_path / source[0], f"-DLEANRX_MAX_PRB={num_prb}") for num_prb in (64, 128))
+    assert abs((second - first) / 64 - stated_bytes) <= 1
+
+
+def _static_bytes(source: Path, flag: str) -> int:
+    subprocess.run([COMPILERS[0], "-O0", flag, "-c", source.name, "-o", "net.o"], cwd=source.parent, check=True)
+    sizes = subprocess.run(["size", "net.o"], cwd=source.parent, check=True, capture_output=True, text=True).stdout
+    return int(sizes.splitlines()[1].split()[2])
 
 
 def test_values_beyond_floats_have_a_code(tmp_path: Path) -> None:
