@@ -12,39 +12,42 @@ from receivers.runtime.call_arguments import MAX_NOISE_VAR, MIN_NOISE_VAR
 def noise_plus_interference_var(slots: Slots) -> torch.Tensor:
     """Mean noise-plus-interference power of each slot, which receivers know.
 
+    It is not checked. :func:`receivers.classical.pilot_groups.pilot_groups` does this without waiting for a GPU.
+
     Args:
         slots: received slots.
 
     Returns:
         float32 ``(B,)``.
+    """
+    return slots.noise_var + slots.interference_var
 
-    Raises:
-        UserError: if it is not a finite number above 0.
+
+def is_power(values: torch.Tensor) -> torch.Tensor:
+    """Whether noise powers are finite numbers above 0, within the limits of exported files.
+
+    Args:
+        values: float32 ``(B,)``.
+
+    Returns:
+        bool ``(B,)``.
 
     Example:
-        >>> from dataclasses import replace
-        >>> from channels import SlotStream, scenario
-        >>> slots = SlotStream(scenario("tdl-6prb"), seed=1, block_slots=2, split="test").at_sinr(10).block(0)
-        >>> bool((noise_plus_interference_var(slots) > 0).all())
-        True
-        >>> noise_plus_interference_var(replace(slots, noise_var=-slots.interference_var))
-        Traceback (most recent call last):
-        leanrx_core.errors.UserError: noise_plus_interference_var: not a finite number above 0; give the mean power ...
+        >>> is_power(torch.tensor([1e-12, 0.0, -1.0, float("nan"), float("inf")])).tolist()
+        [True, False, False, False, False]
     """
-    power = slots.noise_var + slots.interference_var
-    check_power("noise_plus_interference_var", power)
-    return power
+    return (values >= MIN_NOISE_VAR) & (values < MAX_NOISE_VAR)
 
 
-def check_power(name: str, power: torch.Tensor) -> None:
+def check_powers(name: str, allowed: torch.Tensor) -> None:
     """Refuse noise powers that exported files refuse.
 
     Args:
         name: of the powers, for messages.
-        power: float32 ``(B,)``.
+        allowed: of :func:`is_power`; the host waits for it.
 
     Raises:
-        UserError: if one is not a finite number above 0, or beyond the limits of exported files.
+        UserError: if one is not allowed.
     """
-    if not bool(((power >= MIN_NOISE_VAR) & (power < MAX_NOISE_VAR)).all()):
+    if not bool(allowed.all()):
         raise UserError(f"{name}: not a finite number above 0; give the mean power of a slot")

@@ -26,7 +26,7 @@ from receivers.classical.combining import (
 from receivers.classical.demapping import Demapper, demap, demap_elements, demap_macs
 from receivers.classical.least_squares import LsErrorPower, ls_estimate, ls_estimate_macs
 from receivers.classical.slot_sizes import SlotSizes
-from receivers.noise_power import noise_plus_interference_var
+from receivers.noise_power import check_powers, is_power, noise_plus_interference_var
 
 GENIE_AIDED = ("perfect CSI", "perfect CSI-IRC")
 """Names of the receivers that know the true channel, which no real receiver does."""
@@ -195,7 +195,9 @@ class PerfectCsiReceiver(ClassicalReceiver):
         super().__init__("perfect-csi/1", demapper)
 
     def symbols(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
-        return mrc(slots.y, slots.h, _noise_plus_interference_var(slots))
+        var = _noise_plus_interference_var(slots)
+        check_powers("noise_plus_interference_var", is_power(var))  # others check it with the pilots
+        return mrc(slots.y, slots.h, var)
 
     @staticmethod
     def symbol_macs(sizes: SlotSizes) -> float:

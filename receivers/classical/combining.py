@@ -9,7 +9,7 @@ from channels import Slots
 from receivers.classical.channel_estimation import ErrorDecomposition
 from receivers.classical.pilot_groups import pilot_groups
 from receivers.classical.slot_sizes import SlotSizes
-from receivers.noise_power import check_power
+from receivers.noise_power import check_powers, is_power
 
 SUBCARRIERS_PER_ESTIMATE = 12
 """One covariance per physical resource block."""
@@ -179,7 +179,7 @@ def whiten_with_genie_csi(slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
         UserError: if a noise power is not above 0.
     """
     y, h, interferers = slots.y, slots.h, list(slots.h_interference.unbind(1))
-    check_power("noise_var", slots.noise_var)
+    check_powers("noise_var", is_power(slots.noise_var))
     noise_var = slots.noise_var[:, None, None]
     while interferers:
         g = interferers.pop()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from channels import Slots
+from receivers.noise_power import check_powers, is_power, noise_plus_interference_var
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,20 @@ class PilotGroup:
 
 
 def pilot_groups(slots: Slots) -> Iterator[PilotGroup]:
-    """Group the slots of a batch by the positions of their pilots and their subcarrier spacing."""
+    """Group the slots of a batch by the positions of their pilots and their subcarrier spacing.
+
+    Raises:
+        UserError: if the noise-plus-interference power of a slot is not a finite number above 0.
+    """
     is_pilot = slots.pilots != 0
     num_symbols = is_pilot.shape[1]
-    key = torch.cat([slots.subcarrier_spacing_hz[:, None], is_pilot.any(2), is_pilot.any(1)], 1).cpu()
+    allowed = is_power(noise_plus_interference_var(slots))
+    columns = [allowed[:, None], slots.subcarrier_spacing_hz[:, None], is_pilot.any(2), is_pilot.any(1)]
+    key = torch.cat(columns, 1).cpu()
+    check_powers("noise_plus_interference_var", key[:, 0])
     keys, key_of_slot = key.unique(dim=0, return_inverse=True)
-    for i, (spacing, *_) in enumerate(keys.tolist()):
+    for i, (_, spacing, *_) in enumerate(keys.tolist()):
         indices = torch.nonzero(key_of_slot == i)[:, 0]
-        symbols, subcarriers = keys[i, 1 : 1 + num_symbols], keys[i, 1 + num_symbols :]
+        symbols, subcarriers = keys[i, 2 : 2 + num_symbols], keys[i, 2 + num_symbols :]
         indices = indices.to(slots.y.device)
         yield PilotGroup(indices, torch.nonzero(symbols)[:, 0], torch.nonzero(subcarriers)[:, 0], spacing)

@@ -19,7 +19,7 @@ from leanrx_core.files import write_atomic
 from leanrx_core.records import Record
 from receivers.neural.network import Network
 from receivers.neural.registry import build
-from receivers.noise_power import noise_plus_interference_var
+from receivers.noise_power import check_powers, is_power, noise_plus_interference_var
 
 Role = Literal["teacher", "student", "scratch"]
 """``student`` is distilled; ``scratch`` is the same network trained from scratch on the same slots."""
@@ -86,7 +86,8 @@ class NeuralReceiver:
 
     @torch.no_grad()
     def __call__(self, slots: Slots) -> torch.Tensor:
-        noise_plus_interference_var(slots)  # DeepRx refuses a power of 0, too, as its exported files do
+        # DeepRx refuses a power of 0, too, as its exported files do
+        check_powers("noise_plus_interference_var", is_power(noise_plus_interference_var(slots)))
         num_rx, num_bits = slots.y.shape[1], slots.bits.shape[1]
         features = self.net.features(slots).contiguous(memory_format=self.net.memory_format)
         if features.shape[1] != self.net.input_channels(num_rx):
