@@ -1,7 +1,8 @@
 """Write how the receivers of the family compare, with and without an interferer, into docs/results.md.
 
     leanrx sweep configs/family.yaml
-    python scripts/reproduce/family_gaps.py runs/family
+    leanrx sweep configs/small.yaml
+    python scripts/reproduce/family_gaps.py runs/family runs/small
 
 The table has differences of the SINR that receivers need for the target BER, ratios of BERs at the highest SINR,
 and the number of SINRs at which a network has a lower BER than LMMSE and LMMSE-IRC, with separate 95 % intervals. The
@@ -12,14 +13,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from leanrx.experiment.plan import Plan
-from leanrx.experiment.run import load_run
+from leanrx.experiment.run import Run, load_run
 from leanrx.report.comparisons import scratch_pairs, teacher_pairs
 from leanrx_core.errors import UserError
 from leanrx_core.files import write_atomic
@@ -39,9 +40,13 @@ Row = tuple[str, str, float, float, float]
 """Comparison, unit, value, and ends of its 95 % interval."""
 
 
-def numbers(folder: str) -> pd.DataFrame:
-    """The comparisons of a run, one row per comparison and interference fraction."""
-    run = load_run(folder)
+def numbers(runs: Sequence[Run]) -> pd.DataFrame:
+    """The comparisons of runs with one teacher, one row per comparison and interference fraction."""
+    table = pd.concat([_of_run(run) for run in runs])
+    return table.drop_duplicates(["interference_fraction", "comparison"], ignore_index=True)
+
+
+def _of_run(run: Run) -> pd.DataFrame:
     counts, config = run.counts(), run.config
     rows = []
     for fraction in config.evaluation.interference_fractions:
@@ -127,11 +132,12 @@ def page() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", nargs="?", help="folder of a run of configs/family.yaml, evaluated")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="folders of evaluated runs with one teacher")
     arguments = parser.parse_args()
     try:
-        if arguments.run:
-            write_atomic(NUMBERS, numbers(arguments.run).to_csv(index=False, float_format="%.6g"))
+        if arguments.runs:
+            table = numbers([load_run(run) for run in arguments.runs])
+            write_atomic(NUMBERS, table.to_csv(index=False, float_format="%.6g"))
         write_atomic(PAGE, page())
     except UserError as error:
         sys.exit(f"family_gaps: {error}")

@@ -1,9 +1,11 @@
 """Write what the family of hybrids gave into README.md and docs/results.md.
 
     leanrx sweep configs/family.yaml
-    python scripts/reproduce/family_tables.py runs/family
+    leanrx sweep configs/small.yaml
+    python scripts/reproduce/family_tables.py runs/family runs/small
 
-The numbers are kept in ``docs/data/family.csv``. Without a run, the script only writes the tables from this file.
+Both runs have the same teacher, and test on the same slots. A receiver of both has the row of the first one. The
+numbers are kept in ``docs/data/family.csv``. Without a run, the script only writes the tables from this file.
 """
 
 from __future__ import annotations
@@ -27,8 +29,12 @@ SINR_DB = (3.0, 9.0, 15.0, 21.0)
 ROLES = {"teacher": "teacher", "student": "distilled", "scratch": "scratch baseline"}
 
 
-def numbers(results: RunResults) -> pd.DataFrame:
+def numbers(runs: Sequence[RunResults]) -> pd.DataFrame:
     """One row per receiver: sizes, energy, BER at ``SINR_DB``, and the comparisons of its variant."""
+    return pd.concat([_of_run(results) for results in runs]).drop_duplicates("receiver", ignore_index=True)
+
+
+def _of_run(results: RunResults) -> pd.DataFrame:
     point, comparisons = results.point, results.comparisons
     columns = ["receiver", "variant", "role", "parameters", "macs_per_slot"]
     columns += ["energy_j_per_slot", "provenance", "runtime"]
@@ -105,13 +111,12 @@ def page(path: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", nargs="?", help="folder of a run of configs/family.yaml, evaluated and metered")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="folders of evaluated and metered runs with one teacher")
     arguments = parser.parse_args()
     try:
-        if arguments.run:
-            write_atomic(
-                NUMBERS, numbers(run_results(load_run(arguments.run))).to_csv(index=False, float_format="%.6g")
-            )
+        if arguments.runs:
+            table = numbers([run_results(load_run(run)) for run in arguments.runs])
+            write_atomic(NUMBERS, table.to_csv(index=False, float_format="%.6g"))
         for path in PAGES:
             write_atomic(ROOT / path, page(path))
     except UserError as error:

@@ -3,10 +3,12 @@
     leanrx sweep configs/family.yaml
     leanrx export runs/family hybrid-w5-d5-kd-s1
     leanrx energy runs/family
-    python scripts/reproduce/file_energy_tables.py runs/family
+    leanrx sweep configs/small.yaml
+    python scripts/reproduce/file_energy_tables.py runs/family runs/small
 
-``leanrx energy`` meters C files of all receivers that have a C form, and the ONNX files that were exported. The numbers
-are kept in ``docs/data/file-energy.csv``. Without a run, the script only writes the table from this file.
+``leanrx energy`` meters C files of all receivers that have a C form, and the ONNX files that were exported. Both runs
+have the same teacher, and a receiver of both has the rows of the first one. The numbers are kept in
+``docs/data/file-energy.csv``. Without a run, the script only writes the table from this file.
 """
 
 from __future__ import annotations
@@ -36,12 +38,17 @@ ROLES = ("classical", "teacher", "student")
 """Roles of the receivers in the table: scratch baselines are the same networks as students."""
 
 
-def numbers(run: Run) -> pd.DataFrame:
+def numbers(runs: Sequence[Run]) -> pd.DataFrame:
     """One row per receiver and runtime, with one slot a call or as few as were metered.
 
     Raises:
-        UserError: if the run has no metered C file.
+        UserError: if a run has no metered C file.
     """
+    table = pd.concat([_of_run(run) for run in runs]).drop_duplicates(["receiver", "runtime"])
+    return table.sort_values(["macs_per_slot", "receiver", "runtime"])
+
+
+def _of_run(run: Run) -> pd.DataFrame:
     table = run.energy()
     rows = file_rows(table)
     rows = rows[rows["method"] == reference_instrument(table, run.config.metering.reference_instrument)]
@@ -66,7 +73,7 @@ def numbers(run: Run) -> pd.DataFrame:
             "energy_j_per_slot": rows["energy_j"] / rows["slots"],
             "duration_s_per_slot": rows["duration_s"] / rows["slots"],
         }
-    ).sort_values(["macs_per_slot", "receiver", "runtime"])
+    )
 
 
 def networks(table: pd.DataFrame) -> pd.DataFrame:
@@ -146,11 +153,12 @@ def page() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", nargs="?", help="folder of a run that was metered by leanrx energy")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="folders of runs that were metered by leanrx energy")
     arguments = parser.parse_args()
     try:
-        if arguments.run:
-            write_atomic(NUMBERS, numbers(load_run(arguments.run)).to_csv(index=False, float_format="%.6g"))
+        if arguments.runs:
+            table = numbers([load_run(run) for run in arguments.runs])
+            write_atomic(NUMBERS, table.to_csv(index=False, float_format="%.6g"))
         write_atomic(PAGE, page())
     except UserError as error:
         sys.exit(f"file_energy_tables: {error}")

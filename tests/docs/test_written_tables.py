@@ -79,10 +79,15 @@ def test_joules_over_macs_by_hand() -> None:
     assert "a model times time" in text
 
 
-def test_the_ratio_of_joules_is_within_a_half_of_that_of_macs() -> None:
-    means = file_energy_tables.networks(pd.read_csv(file_energy_tables.NUMBERS))
-    assert len(means) >= 5
-    assert max(ratio for *_, ratio in file_energy_tables.energy_over_macs(means)) <= 1.5
+def test_the_words_on_joules_and_macs_are_those_of_the_table() -> None:
+    table = pd.read_csv(file_energy_tables.NUMBERS).query("runtime == 'c'").groupby("network")
+    means = table[["macs_per_slot", "energy_j_per_slot"]].mean().sort_values("macs_per_slot")
+    assert len(means) == 6
+    assert means["energy_j_per_slot"].is_monotonic_increasing
+    ratios = file_energy_tables.energy_over_macs(file_energy_tables.networks(pd.read_csv(file_energy_tables.NUMBERS)))
+    assert max(ratio for *_, ratio in ratios) > 1.5
+    words = " ".join(file_energy_tables.PAGE.read_text(encoding="utf-8").split())
+    assert "within 1.5 times the ratio of MACs. The goal is **not met**." in words
 
 
 def test_losses_over_size_are_those_of_the_family() -> None:
