@@ -124,7 +124,7 @@ def goal_sentences(table: pd.DataFrame) -> str:
         f"kMAC per RE. This goal is {verdict}. The smallest network, `{smallest['network']}`, has {parameters:,} "
         f"parameters, {kmacs:.2f} kMAC per RE and 1/{1 / share:.0f} of the teacher's operations. The loss of its "
         f"better variant ({smallest['role']}) is {_cell(smallest, 'loss')} dB without an interferer"
-        + (", which does not differ from zero." if smallest["loss_db_low"] <= 0 <= smallest["loss_db_high"] else ".")
+        + (", an interval that contains zero." if smallest["loss_db_low"] <= 0 <= smallest["loss_db_high"] else ".")
     )
 
 
